@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The main job, shown: add, cluster, similar. Without an argument on sample images that are drawn here, else on a folder.
+set -euo pipefail
+
+show() {
+    printf '\n\033[1m$ %s\033[0m\n' "$*"
+    "$@"
+}
+
+if [ $# -eq 0 ]; then
+    echo "Drawing sample images of five kinds into data/test …"
+    python benchmarks/sample_images.py data/test --sample data/sample_submission.csv
+    show imgindex add data/test
+    show imgindex cluster -k 5 --out submission.csv --like data/sample_submission.csv
+    show imgindex similar data/test/0.jpg
+    index=.imgindex
+else
+    images=$1
+    [ -d "$images" ] || { echo "there is no folder $images" >&2; exit 1; }
+    # An index of its own: the sample images have theirs in this folder.
+    mkdir -p build/demo && cd build/demo
+    code=0
+    show imgindex add "$images" || code=$?
+    [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
+    show imgindex cluster -k 5 --id path --out submission.csv
+    imgindex list --format paths >paths.txt
+    IFS= read -r first <paths.txt
+    show imgindex similar "$first"
+    index=build/demo/.imgindex
+fi
+
+echo
+echo "Labels:       $PWD/submission.csv"
+echo "Index:        ${index} (imgindex status)"
+echo "Next:         . .venv/bin/activate, then imgindex --help"

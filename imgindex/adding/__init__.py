@@ -1,0 +1,1 @@
+"""One run of `add`: survey what changed on disk, then read, decode, embed and commit what is new."""

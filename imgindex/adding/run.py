@@ -1,0 +1,92 @@
+"""One `add` from beginning to end: survey, work, then what is gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from imgindex.adding.survey import Scope, Survey, Watch, gone, survey
+from imgindex.adding.work import Work
+from imgindex.embedding.recipe import Recipe
+from imgindex.storage.catalogue import timestamp
+from imgindex.storage.store import Store, Writer
+from imgindex.types import AddReport, Embedder, Engine, Failure, Progress
+
+
+def preview(store: Store, scope: Scope, watch: Watch) -> AddReport:
+    """Tell what `add` would do, by names, sizes and times alone; changes nothing.
+
+    Without opening files a renamed or copied one cannot be told from a new one: `added` counts them all.
+    """
+    started = time.perf_counter()
+    with store.catalogue.snapshot():
+        scan = survey(store.catalogue, scope, skip=[store.path], watch=watch)
+        ids, _ = gone(store.catalogue, scope.roots)
+    counts = {"added": scan.new, "updated": scan.changed, "restored": len(scan.restored), "unchanged": scan.unchanged}
+    return _report(scan, counts | {"removed": len(ids), "failed": _failed(scan)}, started)
+
+
+def add(
+    store: Store, scope: Scope, *, recipe: Recipe, engine: Engine, make_embedder: Callable[[], Embedder], watch: Watch
+) -> AddReport:
+    """Bring the index up to date with the files under the roots; every batch is committed as it is done.
+
+    Raises IndexLocked or IndexDamaged; what befalls one image is a failure in the report and the ledger.
+    """
+    started, at = time.perf_counter(), timestamp()
+    with store.writing() as writer:
+        catalogue = writer.catalogue
+        scan = survey(catalogue, scope, skip=[store.path], watch=watch)
+        work = Work(writer, recipe, make_embedder, engine.workers)
+        for failure in scan.failures:
+            writer.fail(failure)
+        total, interrupted = len(scan.work), watch.stop()
+        for done in () if interrupted else work.run(scan.work):
+            watch.on_progress(Progress("embed", done, total, work.waits.longest))
+            if done < total and watch.stop():
+                interrupted = True
+                break
+        counts = dict(work.counts)
+        counts["unchanged"] += scan.unchanged
+        counts["restored"] += len(scan.restored)
+        counts["failed"] = _failed(scan) + len(work.failures)
+        counts["removed"] = _finish(writer, scan, [] if interrupted else list(scope.roots))
+        report = _report(scan, counts, started, tuple(scan.failures + work.failures), interrupted)
+        _record(writer, report, at, [root for root in scope.roots if os.path.isdir(root)])
+    return report
+
+
+def _finish(writer: Writer, scan: Survey, roots: list[str]) -> int:
+    ids, ledger = gone(writer.catalogue, roots)
+    with writer.catalogue.atomic():
+        writer.catalogue.show(scan.restored, True)
+        writer.catalogue.show(ids, False)
+        writer.catalogue.forget_failures(ledger)
+    return len(ids)
+
+
+def _record(writer: Writer, report: AddReport, at: str, roots: list[str]) -> None:
+    counts = {name: value for name, value in asdict(report).items() if name not in ("failures", "seconds")}
+    with writer.catalogue.atomic():
+        writer.catalogue.add_roots(roots)
+        writer.catalogue.record_run("add", at, report.seconds, counts)
+
+
+def _failed(scan: Survey) -> int:
+    return scan.failed_before + len(scan.failures)
+
+
+def _report(
+    scan: Survey, counts: dict[str, int], started: float, failures: tuple[Failure, ...] = (), interrupted: bool = False
+) -> AddReport:
+    seconds = time.perf_counter() - started
+    return AddReport(
+        found=scan.found,
+        **counts,
+        seconds=round(seconds, 3),
+        images_per_second=round(scan.found / seconds, 2),
+        failures=failures,
+        interrupted=interrupted,
+    )

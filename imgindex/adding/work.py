@@ -1,0 +1,261 @@
+"""Opens what is new: reads and decodes ahead in threads, embeds in batches, commits batch by batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from imgindex.adding.survey import is_gone
+from imgindex.embedding.pipeline import ahead, worker_count
+from imgindex.embedding.prepare import prepare
+from imgindex.embedding.recipe import Recipe
+from imgindex.errors import IndexDamaged, UnreadableImage
+from imgindex.images.decode import decode
+from imgindex.images.fingerprint import Content, read_content
+from imgindex.storage.catalogue import Known, NewImage
+from imgindex.storage.store import Writer
+from imgindex.storage.worklist import WorkList
+from imgindex.types import Embedder, Failure, FoundFile, Pixels, Vectors
+
+# Pictures under way between the disk and the network: enough for the next batch to be ready when it is wanted.
+LOOK_AHEAD = 64
+# Changes that need no vector are committed in lots of this many.
+SETTLED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file that was read: known tells whether its path was in the catalogue before."""
+
+    file: FoundFile
+    content: Content
+    known: bool
+
+    def without_data(self) -> Opened:
+        """Return the same without the file's bytes, to be kept for long."""
+        return replace(self, content=replace(self.content, data=b""))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture that is ready for the network."""
+
+    image: NewImage
+    pixels: Pixels
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A content that the index has already, at a path or with times that it did not have before."""
+
+    id: int
+    file: FoundFile
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """An image whose content another one has too, with that one's vector."""
+
+    image: NewImage
+    vector: Vectors
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A file that could not be opened, or (then its content is known) not be decoded."""
+
+    failure: Failure
+    sha256: bytes = b""
+
+
+Outcome = Prepared | Moved | Copied | Failed
+
+
+@dataclass(slots=True)
+class Waits:
+    """Seconds that the run spent waiting for each part."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"decoding": 0.0, "the network": 0.0, "the disk": 0.0})
+
+    @property
+    def longest(self) -> str:
+        return max(self.seconds, key=self.seconds.__getitem__)
+
+
+class Work:
+    """Takes files from a work list to the store; `counts` says what became of them."""
+
+    def __init__(
+        self, writer: Writer, recipe: Recipe, make_embedder: Callable[[], Embedder], workers: int | None
+    ) -> None:
+        self.writer = writer
+        self.recipe = recipe
+        self.counts = dict.fromkeys(("added", "updated", "renamed", "unchanged", "reused", "restored"), 0)
+        self.failures: list[Failure] = []
+        self.waits = Waits()
+        self._make_embedder = make_embedder
+        self._embedder: Embedder | None = None
+        self._workers = worker_count(workers)
+        # Contents on their way to the network, each with the files of the same bytes that wait for its vector.
+        self._twins: dict[bytes, list[Opened]] = {}
+        self._claimed: set[int] = set()
+        self._batch: list[Prepared] = []
+
+    def run(self, files: WorkList) -> Iterator[int]:
+        """Work through the files; yield after each commit how many are done. Stopping there loses nothing."""
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex")
+        try:
+            opened = ahead(pool, self._open, files, depth=2 * self._workers)
+            outcomes = self._timed(ahead(pool, self._decode, self._sort(opened), depth=LOOK_AHEAD, size=_size))
+            for outcome in outcomes:
+                self._settle(outcome)
+                if self._is_full():
+                    self._commit()
+                    yield self._done()
+            self._commit()
+            yield self._done()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _done(self) -> int:
+        return sum(self.counts.values()) + len(self.failures)
+
+    # in the pool's threads
+
+    def _open(self, file: FoundFile) -> tuple[FoundFile, Content | Failed]:
+        try:
+            content = read_content(file.path)
+        except UnreadableImage as error:
+            return file, Failed(_failure(file, error))
+        return replace(file, size=content.size, mtime_ns=content.mtime_ns), content
+
+    def _decode(self, item: Opened | Outcome) -> Outcome:
+        if not isinstance(item, Opened):
+            return item
+        file, content = item.file, item.content
+        try:
+            alpha = "drop" if self.recipe.alpha == "drop" else "white"
+            picture = decode(content.data, alpha=alpha)  # type: ignore[arg-type]
+            pixels = prepare(picture.image, self.recipe)
+        except UnreadableImage as error:
+            return Failed(_failure(file, error), content.sha256)
+        image = NewImage(file, content.sha256, picture.width, picture.height, picture.format)
+        return Prepared(image, pixels, item.known)
+
+    # in the caller's thread
+
+    def _sort(self, opened: Iterator[tuple[FoundFile, Content | Failed]]) -> Iterator[Opened | Outcome]:
+        """Pass on to decoding what has a new content; settle what the index has a vector for."""
+        for file, content in opened:
+            if isinstance(content, Failed):
+                yield content
+                continue
+            before = self.writer.catalogue.known([file.path]).get(file.path)
+            job = Opened(file, content, before is not None)
+            settled = self._recognise(job, before)
+            if settled is not None:
+                yield settled
+            elif content.sha256 in self._twins:
+                self._twins[content.sha256].append(job.without_data())
+            else:
+                self._twins[content.sha256] = []
+                yield job
+
+    def _recognise(self, job: Opened, before: Known | None) -> Moved | Copied | None:
+        sha256 = job.content.sha256
+        if before is not None and before.sha256 == sha256:
+            return Moved(before.id, job.file, "unchanged" if before.present else "restored")
+        twins = self.writer.catalogue.twins(sha256)
+        if before is None:
+            for twin in twins:
+                if twin.place.id not in self._claimed and is_gone(twin.path):
+                    self._claimed.add(twin.place.id)
+                    return Moved(twin.place.id, job.file, "renamed")
+        for twin in twins:
+            try:
+                vector = self.writer.read(twin.place)
+            except IndexDamaged:
+                continue  # `verify` tells of it; here the picture itself is at hand
+            image = NewImage(job.file, sha256, twin.width, twin.height, twin.format)
+            return Copied(image, vector, job.known)
+        return None
+
+    def _settle(self, outcome: Outcome) -> None:
+        match outcome:
+            case Prepared():
+                self._batch.append(outcome)
+            case Moved(id, file, kind):
+                self.writer.move(id, file)
+                self.counts[kind] += 1
+            case Copied(image, vector, known):
+                self.writer.put(image, vector)
+                self.counts["updated" if known else "reused"] += 1
+            case Failed(failure, sha256):
+                self._fail(failure)
+                for twin in self._twins.pop(sha256, ()):
+                    self._fail(replace(failure, path=twin.file.path, mtime_ns=twin.file.mtime_ns))
+
+    def _record(self, item: Prepared, vector: Vectors) -> None:
+        """Record a picture's vector for its file, and for those of the same bytes that came meanwhile."""
+        twins = self._twins.pop(item.image.sha256, [])
+        if not np.isfinite(vector.astype(self.writer.segments.dtype)).all():
+            reason = "the network gave no finite vector"
+            for file in (item.image.file, *(twin.file for twin in twins)):
+                self._fail(Failure(file.path, "embed", reason, file.size, file.mtime_ns))
+            return
+        self.writer.put(item.image, vector)
+        self.counts["updated" if item.known else "added"] += 1
+        for twin in twins:
+            self.writer.put(replace(item.image, file=twin.file), vector)
+            self.counts["updated" if twin.known else "reused"] += 1
+
+    def _fail(self, failure: Failure) -> None:
+        self.writer.fail(failure)
+        self.failures.append(failure)
+
+    def _is_full(self) -> bool:
+        return len(self._batch) >= self._batch_size() or len(self.writer) >= SETTLED
+
+    def _batch_size(self) -> int:
+        if not self._batch:
+            return 1
+        if self._embedder is None:
+            # Not before the first picture that needs it: a run without new pictures never imports torch.
+            self._embedder = self._make_embedder()
+        return self._embedder.batch_size
+
+    def _commit(self) -> None:
+        if self._batch and self._embedder is not None:
+            started = time.perf_counter()
+            vectors = self._embedder.embed(np.stack([item.pixels for item in self._batch]))
+            self.waits.seconds["the network"] += time.perf_counter() - started
+            for item, vector in zip(self._batch, vectors, strict=True):
+                self._record(item, vector)
+            self._batch = []
+        started = time.perf_counter()
+        self.writer.commit()
+        self.waits.seconds["the disk"] += time.perf_counter() - started
+
+    def _timed(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        while True:
+            started = time.perf_counter()
+            outcome = next(outcomes, None)
+            self.waits.seconds["decoding"] += time.perf_counter() - started
+            if outcome is None:
+                return
+            yield outcome
+
+
+def _failure(file: FoundFile, error: UnreadableImage) -> Failure:
+    return Failure(file.path, error.stage, error.reason, file.size, file.mtime_ns)
+
+
+def _size(item: Opened | Outcome) -> int:
+    return len(item.content.data) if isinstance(item, Opened) else 0

@@ -1,0 +1,128 @@
+"""The command `imgindex`: the only place that catches errors, prints them and chooses the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import sys
+import traceback
+import warnings
+from typing import Annotated, NoReturn
+
+import typer
+
+from imgindex._version import VERSION
+from imgindex.cli import add, cluster, export, failures, list_, remove, similar, status, verify
+from imgindex.cli.output import OutputClosed
+from imgindex.errors import ImgindexError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="imgindex",
+    help="Turn folders of images into an index that can be searched and clustered.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module, name in (
+    (add, "add"),
+    (similar, "similar"),
+    (cluster, "cluster"),
+    (status, "status"),
+    (list_, "list"),
+    (failures, "failures"),
+    (remove, "remove"),
+    (export, "export"),
+    (verify, "verify"),
+):
+    app.command(name)(module.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"imgindex {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+) -> None:
+    del version
+    logging.getLogger("imgindex").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 error, 2 usage, 3 some images failed, 130 interrupted."""
+    # Wherever it stands: whoever sees an error adds it at the end of the line.
+    arguments = sys.argv[1:]
+    words = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = "--debug" in words
+    if debug:
+        arguments = ["--debug", *(word for word in words if word != "--debug"), *arguments[len(words) :]]
+    else:
+        warnings.simplefilter("ignore")
+    logging.basicConfig(format="imgindex: %(message)s", level=logging.WARNING)
+    try:
+        code = app(args=arguments, prog_name="imgindex", standalone_mode=False)
+        _flush()
+    except BaseException as error:  # noqa: BLE001  the last door
+        if debug and not isinstance(error, SystemExit):
+            traceback.print_exc()
+        code = _report(error)
+    # The interpreter's own flush at exit would complain of a pipe that is closed.
+    _silence()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: BaseException) -> int:
+    """Say in one line what went wrong and the way out; return the exit code."""
+    match error:
+        case OutputClosed():
+            return 0  # whoever read has seen enough
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else 1
+        case KeyboardInterrupt() | typer.Abort():
+            _say("interrupted")
+            return INTERRUPTED
+        case ImgindexError():
+            _say(f"{error}" + (f"; {error.hint}" if error.hint else ""))
+            return error.exit_code
+        case OSError():
+            where = f": {error.filename}" if error.filename is not None else ""
+            _say(f"{error.strerror or error}{where}")
+        case sqlite3.Error():
+            _say(f"the catalogue cannot be used: {error}; check the disk, then `imgindex verify`")
+        case MemoryError():
+            _say("out of memory; try a smaller --batch-size or fewer --workers")
+        case _ if hasattr(error, "show"):  # what the command line's parser says of a wrong call
+            error.show()
+            return int(getattr(error, "exit_code", 2))
+        case _:
+            _say(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where")
+    return 1
+
+
+def _say(text: str) -> None:
+    line = " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()
+    with contextlib.suppress(OSError):  # where stderr is closed nobody is left to tell
+        print(f"imgindex: error: {line}", file=sys.stderr, flush=True)
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _silence() -> None:
+    try:
+        _flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

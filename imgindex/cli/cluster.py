@@ -1,0 +1,89 @@
+"""imgindex cluster: k-means over all vectors."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgindex.cli import options
+from imgindex.cli.output import choose_format, emit, remark
+from imgindex.errors import UsageError
+from imgindex.reports.formats import ENDINGS, Document
+
+if TYPE_CHECKING:
+    from imgindex.types import Clustering
+
+RECEIPT = ("k", "seed", "objective", "iterations", "restarts", "trained_on", "sizes", "seconds")
+
+
+def command(
+    k: Annotated[int, typer.Option("-k", min=1, help="How many clusters.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write ImageID,label to a file, say submission.csv.")
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option(metavar="CSV", help="Copy columns, ids and order of this sample submission.")
+    ] = None,
+    id: Annotated[str, typer.Option("--id", help="What ImageID is: stem, name or path.")] = "stem",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same labels.")] = 42,
+    restarts: Annotated[
+        int | None, typer.Option(min=1, help="Starts, of which the best is kept.", show_default="by the size")
+    ] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="At most, of each start.", show_default="300")] = None,
+    index: options.Index = None,
+    format: options.Formats = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Cluster all images by FAISS k-means with Euclidean distance; label 0 is the largest cluster.
+
+    Without --out the sizes are printed; --format csv prints the labels.
+    """
+    from imgindex.index import ImageIndex
+    from imgindex.reports import submission
+
+    if like is not None and not os.path.isfile(like):
+        raise UsageError(f"there is no sample {like}", hint="check the path given to --like")
+    written = None if out is None else choose_format(None if _names_format(out) else format, False, out)
+    shown = choose_format(None if out is not None and not json else format, json)
+    with ImageIndex.open(options.find_index(index)) as opened:
+        # Before the work: whatever is wrong with the ids is said at once.
+        ids = submission.image_ids(opened.paths(), id)
+        failed = {failure.path: failure.reason for failure in opened.failures()}
+        form = submission.plain(ids) if like is None else submission.like(like, ids, failed=failed)
+        clustering = opened.cluster(k, seed=seed, restarts=restarts, iterations=iterations)
+    rows = form.fill(dict(zip(clustering.paths, clustering.labels.tolist(), strict=True)))
+    labelled = [{**dict(zip(form.header, row, strict=True)), "path": ids[row[0]]} for row in rows]
+    if out is not None and written is not None:
+        emit(Document(labelled, labelled, form.header), written, out)
+    _show(clustering, labelled, form.header, shown, with_images=out is None)
+    if shown != "json":
+        remark(_receipt(clustering, out), quiet=quiet)
+    return 0
+
+
+def _names_format(out: str) -> bool:
+    return os.path.splitext(out)[1].lower() in ENDINGS
+
+
+def _show(
+    clustering: Clustering, labelled: list[dict[str, Any]], header: list[str], format: str, *, with_images: bool
+) -> None:
+    if format == "table":
+        sizes = [{"label": label, "images": size} for label, size in enumerate(clustering.sizes)]
+        emit(Document(sizes, sizes, ["label", "images"]), format)
+        return
+    receipt = {name: getattr(clustering, name) for name in RECEIPT}
+    data = {**receipt, "images": labelled} if with_images else receipt
+    emit(Document(data if format == "json" else labelled, labelled, header), format)
+
+
+def _receipt(clustering: Clustering, out: str | None) -> str:
+    said = (
+        f"{clustering.trained_on} images, all of them trained on, into {clustering.k} clusters: "
+        f"objective {clustering.objective:.6g} after {clustering.iterations} iterations, "
+        f"best of {clustering.restarts} starts, seed {clustering.seed}, {clustering.seconds:.1f} s"
+    )
+    return f"{said}; labels in {out}" if out is not None else said

@@ -1,0 +1,83 @@
+"""Options that several commands share, and where the index is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from enum import Enum
+from typing import Annotated, Optional
+
+import typer
+
+from imgindex.errors import IndexNotFound
+
+HOME = ".imgindex"
+VARIABLE = "IMGINDEX_DIR"
+
+
+class Format(str, Enum):
+    """The formats of every answer."""
+
+    table = "table"
+    tsv = "tsv"
+    csv = "csv"
+    json = "json"
+    jsonl = "jsonl"
+    paths = "paths"
+
+
+# typer reads these at run time, on Python 3.10 too: Optional and not `| None`.
+Index = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--index", metavar="DIR", help=f"The index; else ${VARIABLE}, else the nearest {HOME}."),
+]
+Formats = Annotated[Optional[Format], typer.Option("--format", help="How the answer is printed.")]  # noqa: UP045
+Json = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
+Out = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--out", metavar="FILE", help="Write the answer to a file, in the format of its ending."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
+DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+BatchSize = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--batch-size", min=1, help="Pictures a batch.", show_default="by the machine"),
+]
+Workers = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--workers", min=1, help="Threads that read and decode.", show_default="by the machine"),
+]
+Weights = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--weights", metavar="FILE", help="A VGG-16 state dict (.pth .safetensors .npz), or random:SEED."),
+]
+
+
+def find_index(wanted: str | None) -> str:
+    """Return where the index is that a command reads. Raises IndexNotFound."""
+    named = wanted or os.environ.get(VARIABLE)
+    if named:
+        return named
+    for folder in _upwards():
+        if os.path.isdir(os.path.join(folder, HOME)):
+            return os.path.join(folder, HOME)
+    raise IndexNotFound(f"there is no {HOME} in this folder or above it")
+
+
+def place_index(wanted: str | None) -> str:
+    """Return where `add` finds or makes the index: as `find_index`, else .imgindex in this folder."""
+    try:
+        return find_index(wanted)
+    except IndexNotFound:
+        return os.path.join(os.getcwd(), HOME)
+
+
+def _upwards() -> Iterator[str]:
+    folder = os.getcwd()
+    while True:
+        yield folder
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return
+        folder = parent

@@ -1,0 +1,37 @@
+"""imgindex verify: is the index sound?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from imgindex.cli import options
+from imgindex.cli.output import choose_format, emit, remark
+from imgindex.reports.formats import Document
+
+DAMAGED = 1
+
+
+def command(
+    full: Annotated[bool, typer.Option("--full", help="Check every vector against its CRC32 too.")] = False,
+    index: options.Index = None,
+    format: options.Formats = None,
+    json: options.Json = False,
+    out: options.Out = None,
+    quiet: options.Quiet = False,
+) -> int:
+    """Check the index against its catalogue; changes nothing, and ends with 1 when something is damaged."""
+    from imgindex.index import ImageIndex
+
+    chosen = choose_format(format, json, out)
+    with ImageIndex.open(options.find_index(index)) as opened:
+        report = opened.verify(full=full)
+    rows = [{**asdict(problem), "path": problem.subject} for problem in report.problems]
+    if rows or chosen != "table":
+        emit(Document({"ok": report.ok, **asdict(report)}, rows, ["kind", "subject", "detail"]), chosen, out)
+    read = f", {report.vectors_read} vectors read" if full else ""
+    checked = f"{report.images} images in {report.segments} segments{read}"
+    remark(f"{checked}: {'sound' if report.ok else f'{len(rows)} problems'}", quiet=quiet)
+    return 0 if report.ok else DAMAGED

@@ -1,0 +1,76 @@
+"""Which recipe a new index takes, and with which weights; what `auto` means."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from imgindex.embedding.recipe import Recipe, named
+from imgindex.embedding.weights import SHIPPED, TORCHVISION, WeightsFile, available, holds_fc1, locate
+from imgindex.errors import RecipeMismatch, WeightsUnavailable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A recipe pinned to the digest of its weights, and where these are."""
+
+    recipe: Recipe
+    weights: WeightsFile
+
+
+def choose(name: str = "auto", *, size: int | None = None, weights: str | None = None) -> Choice:
+    """Return the recipe of that name with its weights; auto takes vgg16-fc1 where its weights can be had.
+
+    A recipe that was named is never swapped for another.
+
+    Raises UsageError, WeightsUnavailable or WeightsMismatch.
+    """
+    if name != "auto":
+        return _pinned(named(name, size=size), weights)
+    if weights is not None:
+        found = "vgg16-fc1" if holds_fc1(weights) and size is None else "vgg16-pool5"
+        log.info("recipe %s: what the weights %s hold", found, weights)
+        return _pinned(named(found, size=size), weights)
+    if size is not None:
+        log.info("recipe vgg16-pool5: the one that --size speaks of")
+        return _pinned(named("vgg16-pool5", size=size), None)
+    if available():
+        try:
+            choice = _pinned(named("vgg16-fc1"), None)
+            log.info("recipe vgg16-fc1: its weights (%s) are on this disk", TORCHVISION)
+            return choice
+        except WeightsUnavailable as error:
+            log.info("%s", error)
+    log.info(
+        "recipe vgg16-pool5: the weights of vgg16-fc1 (%s, 528 MB) are not on this disk and cannot be downloaded",
+        TORCHVISION,
+    )
+    return _pinned(named("vgg16-pool5"), SHIPPED)
+
+
+def recall(recipe: Recipe, *, source: str, weights: str | None = None) -> WeightsFile:
+    """Find the weights of an index's recipe again: where they were, or in the file that is named now.
+
+    Raises WeightsUnavailable when they are gone, RecipeMismatch when they are other weights.
+    """
+    try:
+        found = locate(weights or source)
+    except WeightsUnavailable as error:
+        if weights is None and source not in (SHIPPED, TORCHVISION):
+            raise WeightsUnavailable(
+                f"the weights of this index, {source}, are gone", hint="say where they are now with --weights FILE"
+            ) from error
+        raise
+    if found.sha256 != recipe.weights_sha256:
+        raise RecipeMismatch(
+            f"{found.source} is not the weights file that this index was made with (sha256 {recipe.weights_sha256})",
+            hint="say where that file is with --weights FILE, or make another index with --index DIR",
+        )
+    return found
+
+
+def _pinned(recipe: Recipe, weights: str | None) -> Choice:
+    found = locate(weights or recipe.weights)
+    return Choice(replace(recipe, weights=found.name, weights_sha256=found.sha256), found)

@@ -1,0 +1,263 @@
+"""Turns the bytes of an image file into an upright RGB picture, or says in one line why it cannot.
+
+Colours come out as they are stored: ICC profiles and gamma are not applied, as in OpenCV and torchvision.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+
+from imgindex.errors import UnreadableImage
+from imgindex.images import integrity
+
+MAX_PIXELS = 256 * 1024**2
+
+# EPS would start Ghostscript on whatever a file contains; the others can be told apart, but not decoded.
+_REFUSED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Plugin:
+    """A package that teaches Pillow a format: its module, Pillow's name of the format, and what to install."""
+
+    module: str
+    format: str
+    package: str
+
+
+_PLUGINS = {
+    "HEIC": _Plugin("pillow_heif", "HEIF", "imgindex[heif]"),
+    "JPEG XL": _Plugin("pillow_jxl", "JXL", "pillow-jxl-plugin"),
+    "AVIF": _Plugin("PIL.AvifImagePlugin", "AVIF", "--upgrade pillow"),
+}
+
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+
+_WIDE_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Otherwise the first picture to be identified pays for it, in several threads at once.
+Image.preinit()
+Image.init()
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An upright picture in mode RGB, fully in memory; `format` is Pillow's name of the file's format, as JPEG."""
+
+    image: Image.Image
+    width: int
+    height: int
+    format: str
+
+
+def decode(data: bytes, *, alpha: Literal["white", "drop"] = "white", max_pixels: int = MAX_PIXELS) -> Picture:
+    """Return the first picture of an image file, or raise UnreadableImage whatever its bytes may be.
+
+    alpha: "white" composes transparency on white; "drop" takes the colours as stored, as OpenCV's IMREAD_COLOR does.
+    With "drop", PNG and JPEG (CMYK too) are equal to OpenCV's pixel for pixel; a CMYK TIFF is converted by Pillow.
+    16-bit grey is cut to its high byte; floats in [0, 1] are multiplied by 255, others stretched from min to max.
+
+    A truncated file is refused wherever its format lets one tell, which is not so of a JPEG that breaks off and yet
+    ends with an end marker, nor of a WebP or BMP of full length whose last part is zeros.
+
+    Pillow's warnings go where the host program sends them; if it makes them errors, they become reasons.
+    """
+    try:
+        with _our_settings(max_pixels):
+            return _decode(data, alpha, max_pixels)
+    except UnreadableImage:
+        raise
+    except Exception as error:
+        # Whatever a decoder's bugs make of broken bytes: IndexError, struct.error, RecursionError, zlib.error, ...
+        raise UnreadableImage(_reason(error, data)) from error
+
+
+def _decode(data: bytes, alpha: Literal["white", "drop"], max_pixels: int) -> Picture:
+    kind = _kind(data)
+    if kind in _PLUGINS:
+        _load_plugin(_PLUGINS[kind].module)
+    image = Image.open(io.BytesIO(data), formats=[name for name in Image.ID if name not in _REFUSED])
+    _check_size(image, max_pixels)
+    format = image.format or ""
+    integrity.check(data, format=format)
+    image.load()
+    # An icon's header may have said less than the picture within.
+    _check_size(image, max_pixels)
+    turn = _TURNS.get(_orientation(image))
+    upright = _to_rgb(image, alpha)
+    if turn is not None:
+        upright = upright.transpose(turn)
+    # EXIF and profiles may be megabytes, and pictures wait in queues.
+    upright.info = {}
+    return Picture(upright, upright.width, upright.height, format)
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise UnreadableImage(f"{image.width} × {image.height} pixels, more than the limit of {max_pixels:,}")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001 - broken EXIF says nothing, and any exception may say so
+        return 1
+
+
+def _to_rgb(image: ImageFile.ImageFile, alpha: Literal["white", "drop"]) -> Image.Image:
+    if image.mode in _WIDE_MODES:
+        return _wide_to_rgb(image, alpha)
+    if alpha == "drop" and image.mode == "CMYK" and image.format in {"JPEG", "MPO"}:
+        return _cmyk_as_opencv(image)
+    plain: Image.Image = image
+    if image.mode in {"La", "RGBa"}:
+        plain = image.convert(image.mode[:-1] + "A")
+    if alpha == "white" and plain.has_transparency_data:
+        return _on_white(plain)
+    plain.info.pop("transparency", None)
+    if plain.mode == "RGB":
+        # The same pixels without the file: a copy would take longer than to decode a JPEG.
+        return plain._new(plain.im)
+    return plain.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    key = image.info.get("transparency")
+    if isinstance(key, tuple) and max(key) > 255:
+        # The key colour of a 16-bit PNG, of which Pillow keeps the high bytes.
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    layer = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(layer, mask=layer)
+    return white
+
+
+def _wide_to_rgb(image: Image.Image, alpha: Literal["white", "drop"]) -> Image.Image:
+    values = np.asarray(image)
+    grey = _high_byte_or_stretched(values)
+    key = image.info.get("transparency")
+    if alpha == "white" and isinstance(key, int):
+        grey[values == key] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _high_byte_or_stretched(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    if values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 65535:
+        return (values >> 8).astype(np.uint8)
+    numbers = values.astype(np.float64)
+    finite = numbers[np.isfinite(numbers)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    scale = 255 / (high - low) if high > low else 0.0
+    with np.errstate(all="ignore"):
+        return np.rint(np.nan_to_num(np.clip((numbers - low) * scale, 0, 255))).astype(np.uint8)
+
+
+def _cmyk_as_opencv(image: Image.Image) -> Image.Image:
+    # icvCvtCMYK2BGR_8u_C4C3R of OpenCV's imgcodecs, which reads the inks inverted, as Adobe writes them.
+    ink = np.asarray(image).astype(np.uint16)
+    paper = 255 - ink[..., 3:]
+    return Image.fromarray((paper - (ink[..., :3] * paper >> 8)).astype(np.uint8))
+
+
+class _Settings:
+    """What the host program had set in Pillow, kept while pictures are being decoded here."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.max_pixels: int | None = None
+        self.truncated = False
+
+
+_host = _Settings()
+
+
+@contextmanager
+def _our_settings(max_pixels: int) -> Iterator[None]:
+    """Hold Pillow's two process-wide settings at values that fit us while any thread is in here, then give them back.
+
+    MAX_IMAGE_PIXELS: Pillow warns from 89 megapixels on and refuses 179, which a good camera reaches. To mute the
+    warning (catch_warnings) is not safe in threads, and to lift the limit (None) would let a small icon or GIF contain
+    a frame of any size. So the limit is ours for a moment, and a host program's other threads are never less guarded.
+    LOAD_TRUNCATED_IMAGES: would turn half a picture into a picture.
+    """
+    with _host.lock:
+        if not _host.users:
+            _host.max_pixels, _host.truncated = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+            Image.MAX_IMAGE_PIXELS = max_pixels
+        _host.users += 1
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        with _host.lock:
+            _host.users -= 1
+            if not _host.users:
+                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = _host.max_pixels, _host.truncated
+
+
+def _kind(data: bytes) -> str:
+    """Name the formats that Pillow may need help with, by their first bytes."""
+    if data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")):
+        return "JPEG XL"
+    if data[4:8] != b"ftyp":
+        return ""
+    box = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
+    brands = {box[at : at + 4] for at in range(0, len(box), 4)}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    return "HEIC" if brands & _HEIF_BRANDS else ""
+
+
+@functools.cache
+def _load_plugin(module: str) -> None:
+    try:
+        plugin = importlib.import_module(module)
+    except ImportError:
+        return
+    # pillow_jxl registers on import, pillow_heif when told.
+    getattr(plugin, "register_heif_opener", lambda: None)()
+
+
+def _reason(error: Exception, data: bytes) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return _unidentified(_kind(data))
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return "more pixels than the limit"
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it"
+    text = re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "", str(error)).strip().partition("\n")[0][:200]
+    if isinstance(error, (OSError, SyntaxError)) and text and not text.startswith("decoder error"):
+        return text
+    return f"broken image data ({text or type(error).__name__})"
+
+
+def _unidentified(kind: str) -> str:
+    if kind in _PLUGINS and _PLUGINS[kind].format not in Image.OPEN:
+        return f"{kind} needs `pip install {_PLUGINS[kind].package}`"
+    return "not an image that Pillow can read"

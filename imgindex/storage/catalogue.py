@@ -1,0 +1,305 @@
+"""The catalogue: SQLite holds what is known of images, and is the only commit point."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+from urllib.request import pathname2url
+
+from imgindex.errors import FormatTooNew, IndexDamaged
+from imgindex.storage.paths import PathMap, StoredPath
+from imgindex.types import Failure, FoundFile, Image
+
+FORMAT_VERSION = 1
+CHUNK = 500  # names in one query: below every SQLite's limit on variables
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the catalogue knows of a path: whether it is shown, and the content that its vector was made of."""
+
+    id: int
+    size: int
+    mtime_ns: int
+    sha256: bytes
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the vector of an image lies, and the CRC32 of its bytes."""
+
+    id: int
+    segment: int
+    row: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """An image of a given content: where its vector and its file are, and the size of the picture."""
+
+    place: Location
+    path: str
+    width: int
+    height: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image to be recorded together with its vector; `sha256` are the 32 raw bytes."""
+
+    file: FoundFile
+    sha256: bytes
+    width: int
+    height: int
+    format: str
+
+
+class Catalogue:
+    """One connection to catalogue.db; a reader's can never write."""
+
+    def __init__(self, path: str, paths: PathMap, *, write: bool = False) -> None:
+        self.path, self.paths = path, paths
+        self.connection = _connect(path, write=write)
+        try:
+            self._check_version(write)
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _check_version(self, write: bool) -> None:
+        try:
+            version = self.connection.execute("pragma user_version").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            raise IndexDamaged(f"{self.path} is not a catalogue: {error}") from error
+        if version > FORMAT_VERSION:
+            raise FormatTooNew(f"{self.path} has format {version}; this imgindex knows up to {FORMAT_VERSION}")
+        if version < FORMAT_VERSION:
+            if not write:
+                raise IndexDamaged(f"{self.path} is no finished catalogue (format {version})")
+            # sqlite-utils imports pandas when it is installed, half a second: only for a new or an old catalogue.
+            from imgindex.storage.migrations import migrate
+
+            migrate(self.connection)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read one and the same state of the catalogue within the block, whatever is committed meanwhile."""
+        if self.connection.in_transaction:
+            yield
+            return
+        self.connection.execute("begin")
+        try:
+            yield
+        finally:
+            self.connection.execute("rollback")
+
+    @contextlib.contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Commit all that the block writes, or nothing of it."""
+        self.connection.execute("begin immediate")
+        try:
+            yield
+            self.connection.execute("commit")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("rollback")
+            raise
+
+    # settings
+
+    def setting(self, key: str) -> str | None:
+        row = self.connection.execute("select value from settings where key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_setting(self, key: str, value: str) -> None:
+        self.connection.execute("insert or replace into settings values (?, ?)", (key, value))
+
+    # images
+
+    def known(self, paths: Sequence[str]) -> dict[str, Known]:
+        """Return what is known of these absolute paths, those that are not shown included."""
+        found = {}
+        for start in range(0, len(paths), CHUNK):
+            chunk = {self.paths.stored(path): path for path in paths[start : start + CHUNK]}
+            marks = ",".join("?" * len(chunk))
+            query = f"select path, id, size, mtime_ns, sha256, present from images where path in ({marks})"
+            for stored, id, size, mtime_ns, sha256, present in self.connection.execute(query, list(chunk)):
+                found[chunk[stored]] = Known(id, size, mtime_ns, sha256, bool(present))
+        return found
+
+    def twins(self, sha256: bytes) -> list[Twin]:
+        """Return the images whose file has, or had, this content, in id order."""
+        query = """select id, path, segment, row, crc32, width, height, format from images
+                   where sha256 = ? order by id"""
+        return [
+            Twin(Location(id, segment, row, crc32), self.paths.absolute(path), width, height, format_)
+            for id, path, segment, row, crc32, width, height, format_ in self.connection.execute(query, (sha256,))
+        ]
+
+    def images(self) -> Iterator[Image]:
+        """Yield the images that are shown, in id order."""
+        query = "select id, path, size, mtime_ns, sha256, width, height, format from images where present order by id"
+        for id, path, size, mtime_ns, sha256, width, height, format_ in self.connection.execute(query):
+            yield Image(id, self.paths.absolute(path), size, mtime_ns, sha256.hex(), width, height, format_)
+
+    def image_paths(self, ids: Iterable[int] | None = None) -> dict[int, str]:
+        """Return id → absolute path of the images that are shown, in id order: all, or those of `ids`."""
+        if ids is None:
+            query = "select id, path from images where present order by id"
+            return {id: self.paths.absolute(path) for id, path in self.connection.execute(query)}
+        query = "select path from images where present and id = ?"
+        rows = ((id, self.connection.execute(query, (id,)).fetchone()) for id in ids)
+        return {id: self.paths.absolute(row[0]) for id, row in rows if row is not None}
+
+    def locations(self, ids: Iterable[int] | None = None, *, hidden: bool = False) -> Iterator[Location]:
+        """Yield where vectors lie, in the order of segments and rows, or of `ids`; of hidden images if so wished."""
+        columns, where = "id, segment, row, crc32", "true" if hidden else "present"
+        if ids is None:
+            query = f"select {columns} from images where {where} order by segment, row"
+            yield from (Location(*row) for row in self.connection.execute(query))
+            return
+        query = f"select {columns} from images where {where} and id = ?"
+        for id in ids:
+            yield from (Location(*row) for row in self.connection.execute(query, (id,)))
+
+    def put(self, image: NewImage, segment: int, row: int, crc32: int) -> None:
+        """Record an image and its vector: a new id for a new path, the same id for a known one."""
+        file, now = image.file, timestamp()
+        stored = self.paths.stored(file.path)
+        content = (file.size, file.mtime_ns, image.sha256, image.width, image.height, image.format)
+        columns = "size, mtime_ns, sha256, width, height, format, segment, row, crc32"
+        updated = self.connection.execute(
+            f"update images set ({columns}) = (?,?,?,?,?,?,?,?,?), present = 1 where path = ?",
+            (*content, segment, row, crc32, stored),
+        )
+        if updated.rowcount == 0:
+            self.connection.execute(
+                f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?)",
+                (stored, *content, segment, row, crc32, now),
+            )
+        self._forget_failure(stored)
+
+    def move(self, id: int, file: FoundFile) -> None:
+        """Record that an image with the same content now lies at `file`, or has new times there, and show it."""
+        stored = self.paths.stored(file.path)
+        self.connection.execute(
+            "update images set path = ?, size = ?, mtime_ns = ?, present = 1 where id = ?",
+            (stored, file.size, file.mtime_ns, id),
+        )
+        self._forget_failure(stored)
+
+    def show(self, ids: Iterable[int], present: bool) -> None:
+        """Show or hide images; a hidden one keeps its id and vector for the day that its file comes back."""
+        self.connection.executemany("update images set present = ? where id = ?", ((present, id) for id in ids))
+
+    def forget(self, ids: Iterable[int]) -> None:
+        """Take images out for good."""
+        self.connection.executemany("delete from images where id = ?", ((id,) for id in ids))
+
+    # segments
+
+    def segments(self) -> dict[int, int]:
+        """Return segment number → committed rows."""
+        return dict(self.connection.execute("select number, rows from segments order by number"))
+
+    def set_rows(self, segment: int, rows: int) -> None:
+        self.connection.execute(
+            "insert into segments values (?, ?) on conflict (number) do update set rows = excluded.rows",
+            (segment, rows),
+        )
+
+    # the ledger
+
+    def failures(self) -> Iterator[Failure]:
+        """Yield the ledger in the order of paths."""
+        query = "select path, stage, reason, size, mtime_ns, tried_at from failures order by path"
+        for path, *rest in self.connection.execute(query):
+            yield Failure(self.paths.absolute(path), *rest)
+
+    def fail(self, failure: Failure) -> None:
+        """Enter a failure into the ledger, and hide the image if its path is a known one: its content has changed."""
+        stored = self.paths.stored(failure.path)
+        values = (stored, failure.size, failure.mtime_ns, failure.stage, failure.reason, timestamp())
+        self.connection.execute("insert or replace into failures values (?,?,?,?,?,?)", values)
+        self.connection.execute("update images set present = 0 where path = ?", (stored,))
+
+    def forget_failures(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self._forget_failure(self.paths.stored(path))
+
+    def _forget_failure(self, stored: StoredPath) -> None:
+        self.connection.execute("delete from failures where path = ?", (stored,))
+
+    # roots and runs
+
+    def roots(self) -> list[str]:
+        return [self.paths.absolute(row[0]) for row in self.connection.execute("select path from roots order by path")]
+
+    def add_roots(self, paths: Iterable[str]) -> None:
+        rows = ((self.paths.stored(path), timestamp()) for path in paths)
+        self.connection.executemany("insert or ignore into roots values (?, ?)", rows)
+
+    def record_run(self, command: str, started_at: str, seconds: float, report: dict[str, Any]) -> None:
+        values = (command, started_at, seconds, json.dumps(report))
+        self.connection.execute("insert into runs (command, started_at, seconds, report) values (?,?,?,?)", values)
+
+    def runs(self, n: int) -> list[dict[str, Any]]:
+        """Return the last n runs, the newest first."""
+        query = "select command, started_at, seconds, report from runs order by id desc limit ?"
+        rows = self.connection.execute(query, (n,))
+        return [{"command": c, "started_at": at, "seconds": s, **json.loads(report)} for c, at, s, report in rows]
+
+    def count(self) -> dict[str, int]:
+        """Return how many images are shown and hidden, and how many failures there are."""
+        shown, hidden = self.connection.execute(
+            "select count(*) filter (where present), count(*) filter (where not present) from images"
+        ).fetchone()
+        failures = self.connection.execute("select count(*) from failures").fetchone()[0]
+        return {"images": shown, "absent": hidden, "failures": failures}
+
+    def integrity(self) -> list[str]:
+        """Return what SQLite's own check finds wrong; empty when nothing is."""
+        rows = [row[0] for row in self.connection.execute("pragma integrity_check")]
+        return [] if rows == ["ok"] else rows
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database; a reader may hold a part of it back until the next time."""
+        self.connection.execute("pragma wal_checkpoint(truncate)")
+
+
+def timestamp() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _connect(path: str, *, write: bool) -> sqlite3.Connection:
+    address = "file:" + pathname2url(os.path.abspath(path))
+    if write:
+        connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=5)
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = full")
+        # Checkpoints are ours, under the lock: SQLite before 3.51.3 has a rare race between those of two connections.
+        connection.execute("pragma wal_autocheckpoint = 0")
+        connection.execute("pragma foreign_keys = on")
+        return connection
+    connection = sqlite3.connect(address + "?mode=ro", uri=True, isolation_level=None, timeout=5)
+    try:
+        connection.execute("select 1 from sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        # A read-only disk has no room for the shared memory of the log, and needs none: nobody writes there.
+        connection.close()
+        if os.path.exists(path + "-wal") and os.path.getsize(path + "-wal"):
+            raise
+        connection = sqlite3.connect(address + "?immutable=1", uri=True, isolation_level=None)
+    return connection

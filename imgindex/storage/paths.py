@@ -1,0 +1,46 @@
+"""How paths are kept: relative to the folder that holds the index where they lie under it, so that both move together.
+
+A path is text in the catalogue, or a blob of its bytes where the name is not UTF-8.
+"""
+
+from __future__ import annotations
+
+import os
+
+StoredPath = str | bytes
+
+
+class PathMap:
+    """Translates absolute paths to the catalogue's and back, for one index folder."""
+
+    def __init__(self, index: str) -> None:
+        self.base = os.path.dirname(os.path.abspath(index))
+        self._real_base = os.path.realpath(self.base)
+
+    def stored(self, path: str) -> StoredPath:
+        """Return the catalogue's form of a path, which is made absolute first."""
+        path = os.path.abspath(path)
+        for base in (self.base, self._real_base):
+            if path == base or path.startswith(base.rstrip("/") + "/"):
+                path = path[len(base.rstrip("/")) + 1 :] or "."
+                break
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            return os.fsencode(path)
+        return path
+
+    def absolute(self, stored: StoredPath) -> str:
+        """Return the absolute path of the catalogue's form."""
+        return os.path.normpath(os.path.join(self.base, os.fsdecode(stored)))
+
+
+def is_under(path: str, folder: str) -> bool:
+    """Whether an absolute path is that folder (or file) or lies below it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def shown(path: str, *, here: str) -> str:
+    """Return a form of an absolute path that opens from the folder `here`: relative below it, else as it is."""
+    prefix = here.rstrip("/") + "/"
+    return path[len(prefix) :] if path.startswith(prefix) and len(path) > len(prefix) else path

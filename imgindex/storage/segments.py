@@ -1,0 +1,156 @@
+"""Segments: files of fixed-width vectors behind a one-page header, appended to and never edited.
+
+offset 0     magic b"IMGIVEC\\0"
+       8     format version, header size, dimension: uint32 each, little-endian
+      20     dtype: 8 bytes of ASCII, float32 or float16
+      28     recipe digest: 32 bytes
+      60     segment number: uint32
+      64     CRC32 of the 64 bytes before
+    4096     rows, little-endian, dimension × 2 or 4 bytes each
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgindex.errors import FormatTooNew, IndexDamaged
+from imgindex.storage import durable
+from imgindex.storage.catalogue import Location
+from imgindex.types import Vectors
+
+MAGIC = b"IMGIVEC\0"
+VERSION = 1
+HEADER_SIZE = 4096
+FIELDS = struct.Struct("<8sIII8s32sI")
+SEALED_SIZE = 1 << 30
+
+Stored = npt.NDArray[Any]
+
+
+class Segments:
+    """The folder of segments of one index: vectors of one dimension, dtype and recipe."""
+
+    def __init__(self, folder: str, *, dimension: int, dtype: str, digest: str) -> None:
+        self.folder = folder
+        self.dimension = dimension
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self.digest = digest
+        self.row_size = dimension * self.dtype.itemsize
+        self.capacity = max(1, (SEALED_SIZE - HEADER_SIZE) // self.row_size)
+
+    def path(self, number: int) -> str:
+        return os.path.join(self.folder, f"{number:06d}.vec")
+
+    def append(self, number: int, rows: int, vectors: Stored) -> list[int]:
+        """Write vectors behind the `rows` committed ones of a segment, durably; return the CRC32 of each.
+
+        A torn tail, left by a run that died before its commit, is overwritten.
+        """
+        data = np.ascontiguousarray(vectors, dtype=self.dtype).tobytes()
+        if rows == 0:
+            durable.append(self.path(number), 0, self._header(number) + data)
+        else:
+            durable.append(self.path(number), HEADER_SIZE + rows * self.row_size, data)
+        return [crc(data[start : start + self.row_size]) for start in range(0, len(data), self.row_size)]
+
+    def map(self, number: int, rows: int) -> Stored:
+        """Return the committed rows of a segment (rows, dimension), mapped read-only and in the stored dtype.
+
+        Raises IndexDamaged when the file is missing, shorter than that, or not a segment of this index.
+        """
+        path = self.path(number)
+        try:
+            self.check_header(number)
+            if os.path.getsize(path) < HEADER_SIZE + rows * self.row_size:
+                raise IndexDamaged(f"{path} is shorter than the {rows} rows that the catalogue counts")
+            return np.memmap(path, dtype=self.dtype, mode="r", offset=HEADER_SIZE, shape=(rows, self.dimension))
+        except OSError as error:
+            raise IndexDamaged(f"cannot read {path}: {error.strerror}") from error
+
+    def read(self, locations: Sequence[Location], rows: dict[int, int]) -> Vectors:
+        """Return the vectors (n, dimension) at these places as float32, each checked against its CRC32.
+
+        rows: committed rows of each segment. Raises IndexDamaged when a CRC differs.
+        """
+        vectors = np.empty((len(locations), self.dimension), dtype=np.float32)
+        maps: dict[int, Stored] = {}
+        for position, place in enumerate(locations):
+            if place.segment not in maps:
+                maps[place.segment] = self.map(place.segment, rows.get(place.segment, 0))
+            stored = maps[place.segment]
+            if place.row >= len(stored) or crc(stored[place.row]) != place.crc32:
+                raise IndexDamaged(f"the vector of image {place.id} is damaged in {self.path(place.segment)}")
+            vectors[position] = stored[place.row]
+        return vectors
+
+    def damaged(self, locations: Iterable[Location], rows: dict[int, int]) -> Iterator[Location]:
+        """Yield the places whose bytes do not have their CRC32, or which lie outside their segment."""
+        number, stored = -1, np.empty((0, self.dimension), self.dtype)
+        for place in locations:
+            if place.segment != number:
+                number = place.segment
+                try:
+                    stored = self.map(number, rows.get(number, 0))
+                except IndexDamaged:
+                    stored = np.empty((0, self.dimension), self.dtype)
+            if place.row >= len(stored) or crc(stored[place.row]) != place.crc32:
+                yield place
+
+    def check_header(self, number: int) -> None:
+        """Raise IndexDamaged unless the file begins with the header that this index wrote for that number."""
+        with open(self.path(number), "rb") as file:
+            header = file.read(FIELDS.size + 4)
+        if header == self._header(number)[: FIELDS.size + 4]:
+            return
+        if header[:8] == MAGIC and len(header) > 12 and int.from_bytes(header[8:12], "little") > VERSION:
+            raise FormatTooNew(f"{self.path(number)} was written by a newer imgindex")
+        raise IndexDamaged(f"{self.path(number)} does not begin with the header of segment {number} of this index")
+
+    def recover(self, rows: dict[int, int]) -> None:
+        """Bring the folder to what the catalogue committed: cut torn tails, remove files that nothing speaks of.
+
+        Raises IndexDamaged when a segment is missing or shorter than its committed rows.
+        """
+        for number, count in rows.items():
+            path = self.path(number)
+            wanted = HEADER_SIZE + count * self.row_size
+            try:
+                size = os.path.getsize(path)
+            except OSError as error:
+                raise IndexDamaged(f"{path} is missing: {error.strerror}") from error
+            if size < wanted:
+                raise IndexDamaged(f"{path} is shorter than the {count} rows that the catalogue counts")
+            if size > wanted:
+                durable.cut(path, wanted)
+        for path in self.unknown(rows):
+            durable.remove(path)
+
+    def unknown(self, rows: dict[int, int]) -> list[str]:
+        """Return the paths of files in the folder that no committed row lies in."""
+        names = {os.path.basename(self.path(number)) for number in rows}
+        with os.scandir(self.folder) as entries:
+            return sorted(entry.path for entry in entries if entry.name not in names and not entry.is_dir())
+
+    def _header(self, number: int) -> bytes:
+        fields = FIELDS.pack(
+            MAGIC,
+            VERSION,
+            HEADER_SIZE,
+            self.dimension,
+            self.dtype.name.encode(),
+            bytes.fromhex(self.digest),
+            number,
+        )
+        return (fields + struct.pack("<I", zlib.crc32(fields))).ljust(HEADER_SIZE, b"\0")
+
+
+def crc(row: Stored | bytes) -> int:
+    """CRC32 of one stored vector's bytes."""
+    return zlib.crc32(row)  # type: ignore[arg-type]

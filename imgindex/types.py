@@ -1,0 +1,182 @@
+"""The words that every part shares, as frozen dataclasses and protocols; nothing here imports anything heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+# Strings, so that a command can speak of vectors without importing numpy.
+Vectors: TypeAlias = "npt.NDArray[np.float32]"
+Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file that may be an image, as the file system told of it: absolute path, size in bytes, mtime in ns."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that could not be read or embedded: at which stage (find, read, decode, embed) and why."""
+
+    path: str
+    stage: str
+    reason: str
+    size: int = -1
+    mtime_ns: int = -1
+    tried_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A file that the index knows: `sha256` is hex, `width` and `height` are pixels of the upright picture."""
+
+    id: int
+    path: str
+    size: int
+    mtime_ns: int
+    sha256: str
+    width: int
+    height: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One answer of a search: `distance` is Euclidean, not squared, so small is near; `rank` begins at 1."""
+
+    rank: int
+    path: str
+    distance: float
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a search says of one query: its matches, nearest first, or the failure that kept it from being read."""
+
+    query: str
+    matches: list[Match]
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What one `add` did; every file found is counted in exactly one of the columns from `added` to `failed`.
+
+    `removed` counts known images that are gone from disk, which are not among the files found.
+    `failed` counts the files that stand in the ledger, those known from earlier runs included.
+    """
+
+    found: int = 0
+    added: int = 0
+    updated: int = 0
+    renamed: int = 0
+    unchanged: int = 0
+    reused: int = 0
+    removed: int = 0
+    restored: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    failures: tuple[Failure, ...] = ()
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long task has come; `total` is 0 while it is not known, `limit` names what the task waits for most."""
+
+    stage: str
+    done: int
+    total: int
+    limit: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How to compute vectors on this machine; no choice here may change an answer beyond rounding.
+
+    device: auto, cpu, cuda, cuda:N or mps. precision: auto, fp32, bf16 or fp16.
+    batch_size and workers (decoding threads): None lets the machine decide.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+
+
+class Embedder(Protocol):
+    """Turns prepared pictures into vectors; one picture is a batch of one."""
+
+    batch_size: int
+
+    def embed(self, batch: Pixels) -> Vectors:
+        """Return float32 vectors (n, dimension) for uint8 pictures (n, height, width, 3)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A block of stored vectors, in id order within a segment: `ids` int64 (n,), `vectors` float32 (n, dimension)."""
+
+    ids: npt.NDArray[np.int64]
+    vectors: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Nearest rows of each query, nearest first, ties by id: both arrays (queries, n); id -1 where there are fewer."""
+
+    ids: npt.NDArray[np.int64]
+    distances: Vectors
+
+
+class VectorSearch(Protocol):
+    """Finds the rows nearest to each query by Euclidean distance."""
+
+    def search(self, queries: Vectors, n: int) -> Neighbours:
+        """Return the n nearest rows of float32 queries (q, dimension)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """One k-means run with its receipt.
+
+    `labels` (n,) says the cluster of `paths[i]`, in the order of ids; 0 is the largest cluster.
+    `objective` is the sum of squared Euclidean distances to the nearest centroid, over all n rows.
+    """
+
+    k: int
+    seed: int
+    ids: npt.NDArray[np.int64]
+    paths: list[str]
+    labels: npt.NDArray[np.int64]
+    centroids: Vectors
+    sizes: tuple[int, ...]
+    objective: float
+    iterations: int
+    restarts: int
+    trained_on: int
+    seconds: float
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a pandas DataFrame with the columns id, path, label."""
+        import pandas as pd
+
+        return pd.DataFrame({"id": self.ids, "path": self.paths, "label": self.labels})

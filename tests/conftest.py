@@ -1,0 +1,100 @@
+"""What the tests share: an embedder that one can compute in the head, and images drawn in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgindex import ImageIndex, Recipe
+
+# The recipe of GridMean: pictures of 32 pixels, vectors of 12 numbers that nothing normalises.
+GRID_RECIPE = Recipe(
+    name="grid", cut="pool5", weights="random:0", weights_sha256="", side=32, dimension=12, norm="none"
+)
+
+
+class GridMean:
+    """Embeds a picture as the mean colour (0…1) of each quarter: 2 × 2 × 3 numbers. Counts what it is given."""
+
+    def __init__(self, batch_size: int = 4) -> None:
+        self.batch_size = batch_size
+        self.embedded = 0
+
+    def embed(self, batch: np.ndarray) -> np.ndarray:
+        self.embedded += len(batch)
+        n, side, _, _ = batch.shape
+        quarters = batch.reshape(n, 2, side // 2, 2, side // 2, 3)
+        return quarters.mean(axis=(2, 4)).reshape(n, 12).astype(np.float32) / 255
+
+
+def draw(path: Path, colour: int | tuple[int, int, int], size: tuple[int, int] = (32, 32)) -> Path:
+    """Draw one plain picture; a number stands for a colour of its own. Losslessly, if it is a PNG."""
+    if isinstance(colour, int):
+        colour = (colour * 37 % 256, colour * 101 % 256, colour * 211 % 256)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with twelve pictures in two sub-folders: `a/0.png` … `b/11.png`."""
+    for number in range(12):
+        draw(tmp_path / "pictures" / ("a" if number < 6 else "b") / f"{number}.png", number)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def embedder() -> GridMean:
+    return GridMean()
+
+
+@pytest.fixture
+def index(tmp_path: Path, embedder: GridMean) -> Iterator[ImageIndex]:
+    """An empty index beside the pictures, with the embedder of the tests."""
+    with ImageIndex.create(tmp_path / "pictures.imgindex", recipe=GRID_RECIPE) as opened:
+        opened.embedder = embedder
+        yield opened
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run the command line in a process of its own, in the temporary folder, without a way to the web."""
+
+    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "TORCH_HOME": str(tmp_path / "torch"), "https_proxy": "http://127.0.0.1:9"}
+        environment.pop("IMGINDEX_DIR", None)
+        return subprocess.run(
+            [sys.executable, "-m", "imgindex", *map(os.fspath, arguments)],
+            **{
+                "cwd": tmp_path,
+                "env": environment | options.pop("env", {}),
+                "capture_output": True,
+                "text": True,
+                "errors": "surrogateescape",
+                "stdin": subprocess.DEVNULL,
+                "timeout": 120,
+                **options,
+            },
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """The folder of real labelled photos, CLASS/FILE, that IMGINDEX_TEST_DATA names."""
+    data = os.environ.get("IMGINDEX_TEST_DATA")
+    if not data or not Path(data, "photos-dev.tar").is_file():
+        pytest.skip("IMGINDEX_TEST_DATA names no folder with photos-dev.tar")
+    return Path(data)
