@@ -228,7 +228,7 @@ class ImageIndex:
             sizes=result.sizes,
             objective=result.objective,
             iterations=result.iterations,
-            restarts=len(result.objectives),
+            restarts=len(result.restart_objectives),
             trained_on=len(paths),
             seconds=round(time.perf_counter() - started, 3),
         )

@@ -15,6 +15,7 @@ from imgindex.storage.store import Store
 from imgindex.types import Answer, Embedder, Failure, Match, Pixels, Vectors, VectorSearch
 
 SPARE = 1  # the query itself may be among its own neighbours
+NOT_FINITE = "the network gave no finite vector"
 EMPTY = np.empty(0, dtype=np.float32)
 
 
@@ -101,8 +102,13 @@ def resolve(
             part = waiting[start : start + embedder.batch_size]
             vectors = embedder.embed(np.stack([pixels for _, pixels in part]))
             for (position, _), vector in zip(part, vectors, strict=True):
-                queries[position] = Query(images[position], vector)
+                queries[position] = _embedded(images[position], vector)
     return [query for query in queries if query is not None]
+
+
+def _embedded(image: str, vector: Vectors) -> Query:
+    failure = None if np.isfinite(vector).all() else Failure(os.path.abspath(image), "embed", NOT_FINITE)
+    return Query(image, vector, failure=failure)
 
 
 def _stored(store: Store, image: str) -> Query | None:
@@ -122,12 +128,21 @@ def _stored(store: Store, image: str) -> Query | None:
 
 def _of_same_content(store: Store, image: str, content: Content) -> Query | None:
     """The vector of an image with the same bytes; that is the same image only if it is the same file."""
-    for twin in store.catalogue.twins(content.sha256):
-        for place in store.catalogue.locations([twin.place.id]):
-            vector = store.segments.read([place], store.catalogue.segments())[0]
-            same = os.path.exists(twin.path) and os.path.samefile(twin.path, image)
-            return Query(image, vector, place.id if same else None)
-    return None
+    twins = store.catalogue.twins(content.sha256)
+    places = list(store.catalogue.locations([twin.place.id for twin in twins]))
+    if not places:
+        return None
+    same = {twin.place.id for twin in twins if _is_same_file(twin.path, image)}
+    place = next((place for place in places if place.id in same), places[0])
+    vector = store.segments.read([place], store.catalogue.segments())[0]
+    return Query(image, vector, place.id if place.id in same else None)
+
+
+def _is_same_file(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 def _pixels(content: Content, recipe: Recipe) -> Pixels:

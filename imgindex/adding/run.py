@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from imgindex.adding.survey import Scope, Survey, Watch, gone, survey
 from imgindex.adding.work import Work
@@ -21,9 +22,11 @@ def preview(store: Store, scope: Scope, watch: Watch) -> AddReport:
     Without opening files a renamed or copied one cannot be told from a new one: `added` counts them all.
     """
     started = time.perf_counter()
+    scope = _canonical(store, scope)
     with store.catalogue.snapshot():
         scan = survey(store.catalogue, scope, skip=[store.path], watch=watch)
-        ids, _ = gone(store.catalogue, scope.roots)
+        ids, _ = gone(store.catalogue, scope.roots, scan)
+    scan.close()
     counts = {"added": scan.new, "updated": scan.changed, "restored": len(scan.restored), "unchanged": scan.unchanged}
     return _report(scan, counts | {"removed": len(ids), "failed": _failed(scan)}, started)
 
@@ -36,9 +39,11 @@ def add(
     Raises IndexLocked or IndexDamaged; what befalls one image is a failure in the report and the ledger.
     """
     started, at = time.perf_counter(), timestamp()
-    with store.writing() as writer:
-        catalogue = writer.catalogue
-        scan = survey(catalogue, scope, skip=[store.path], watch=watch)
+    scope = _canonical(store, scope)
+    with (
+        store.writing() as writer,
+        contextlib.closing(survey(writer.catalogue, scope, skip=[store.path], watch=watch)) as scan,
+    ):
         work = Work(writer, recipe, make_embedder, engine.workers)
         for failure in scan.failures:
             writer.fail(failure)
@@ -58,8 +63,13 @@ def add(
     return report
 
 
+def _canonical(store: Store, scope: Scope) -> Scope:
+    """The same roots as the catalogue names them, where a link leads to the index's folder."""
+    return replace(scope, roots=tuple(map(store.paths.canonical, scope.roots)))
+
+
 def _finish(writer: Writer, scan: Survey, roots: list[str]) -> int:
-    ids, ledger = gone(writer.catalogue, roots)
+    ids, ledger = gone(writer.catalogue, roots, scan)
     with writer.catalogue.atomic():
         writer.catalogue.show(scan.restored, True)
         writer.catalogue.show(ids, False)

@@ -34,6 +34,9 @@ class Survey:
     def found(self) -> int:
         return len(self.work) + len(self.restored) + len(self.failures) + self.unchanged + self.failed_before
 
+    def close(self) -> None:
+        self.work.close()
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -105,14 +108,23 @@ def _to_open(
             result.restored.append(image.id)
 
 
-def gone(catalogue: Catalogue, roots: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Return the ids of shown images, and the paths of failures, that lie under the roots but no longer on disk.
+def gone(catalogue: Catalogue, roots: Sequence[str], scan: Survey) -> tuple[list[int], list[str]]:
+    """Return the ids of shown images that are no longer on disk, and the paths of failures that are no longer true.
 
-    What is merely left out of this scan, or lies in a folder that cannot be looked into, is not gone.
+    Speaks of what lies under the roots alone. An image that is merely left out of this scan, or lies in a folder that
+    cannot be looked into, is not gone.
     """
     ids = [image.id for image in catalogue.images() if _under_any(image.path, roots) and is_gone(image.path)]
-    failures = [failure.path for failure in catalogue.failures() if _under_any(failure.path, roots)]
-    return ids, [path for path in failures if not os.path.lexists(path)]
+    # Nobody opens what the scan itself stumbled over, so the scan alone can tell that it is in order again.
+    stumbled = {catalogue.paths.stored(failure.path) for failure in scan.failures}
+    ledger = [failure for failure in catalogue.failures() if _under_any(failure.path, roots)]
+    mended = [
+        failure.path
+        for failure in ledger
+        if not os.path.lexists(failure.path)
+        or (failure.stage == "find" and catalogue.paths.stored(failure.path) not in stumbled)
+    ]
+    return ids, mended
 
 
 def is_gone(path: str) -> bool:

@@ -205,7 +205,9 @@ class Work:
     def _record(self, item: Prepared, vector: Vectors) -> None:
         """Record a picture's vector for its file, and for those of the same bytes that came meanwhile."""
         twins = self._twins.pop(item.image.sha256, [])
-        if not np.isfinite(vector.astype(self.writer.segments.dtype)).all():
+        with np.errstate(over="ignore"):
+            stored = vector.astype(self.writer.segments.dtype)  # too large a number for float16 becomes infinite
+        if not np.isfinite(stored).all():
             reason = "the network gave no finite vector"
             for file in (item.image.file, *(twin.file for twin in twins)):
                 self._fail(Failure(file.path, "embed", reason, file.size, file.mtime_ns))

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from imgindex.embedding.recipe import Recipe, named
-from imgindex.embedding.weights import SHIPPED, TORCHVISION, WeightsFile, available, holds_fc1, locate
+from imgindex.embedding.weights import SHIPPED, TORCHVISION, WeightsFile, available, holds_fc1, load, locate
 from imgindex.errors import RecipeMismatch, WeightsUnavailable
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def choose(name: str = "auto", *, size: int | None = None, weights: str | None =
         "recipe vgg16-pool5: the weights of vgg16-fc1 (%s, 528 MB) are not on this disk and cannot be downloaded",
         TORCHVISION,
     )
-    return _pinned(named("vgg16-pool5"), SHIPPED)
+    return _pinned(named("vgg16-pool5"), None)
 
 
 def recall(recipe: Recipe, *, source: str, weights: str | None = None) -> WeightsFile:
@@ -73,4 +73,9 @@ def recall(recipe: Recipe, *, source: str, weights: str | None = None) -> Weight
 
 def _pinned(recipe: Recipe, weights: str | None) -> Choice:
     found = locate(weights or recipe.weights)
+    if weights is not None and not weights.startswith("random:"):
+        # Before an index is made that could never embed anything, and would take no other weights.
+        from imgindex.embedding.vgg import FeatureExtractor
+
+        load(found, FeatureExtractor(recipe.cut).shapes())
     return Choice(replace(recipe, weights=found.name, weights_sha256=found.sha256), found)

@@ -17,6 +17,8 @@ from imgindex.types import Engine, Pixels, Vectors
 log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# "DefaultCPUAllocator: can't allocate memory" on Linux and macOS, "… not enough memory" on Windows.
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "std::bad_alloc", "out of memory")
 
 
 class VggEmbedder:
@@ -129,5 +131,5 @@ def default_batch_size(device: torch.device, side: int) -> int:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch failed for want of memory; on a CPU it says so in words only."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    """Whether torch failed for want of memory; elsewhere than on CUDA it says so in words only."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)

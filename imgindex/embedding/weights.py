@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import pickle
 import threading
 import urllib.request
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import resources
 
 from imgindex.errors import UsageError, WeightsMismatch, WeightsUnavailable
@@ -91,15 +93,21 @@ def load(weights: WeightsFile, shapes: dict[str, tuple[int, ...]]) -> dict[str, 
     path = cached_path() if weights.source == TORCHVISION else path
     try:
         tensors = _read(path, shapes)
-    except WeightsMismatch:
+    except (WeightsMismatch, MemoryError):
         raise
     except Exception as error:  # a hostile or damaged file may raise anything
-        raise WeightsMismatch(f"cannot read weights from {path}: {str(error).splitlines()[0][:200]}") from error
+        raise WeightsMismatch(f"cannot read weights from {path}, which may be damaged: {_reason(error)}") from error
     for key, shape in shapes.items():
         tensor = tensors[key]
-        if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape or not tensor.is_floating_point():
-            found = tuple(getattr(tensor, "shape", ()))
-            raise WeightsMismatch(f"{path}: {key} has the shape {found} instead of {shape}")
+        if not isinstance(tensor, torch.Tensor):
+            raise WeightsMismatch(f"{path}: {key} is no tensor")
+        if tuple(tensor.shape) != shape:
+            raise WeightsMismatch(f"{path}: {key} has the shape {tuple(tensor.shape)} instead of {shape}")
+        if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise WeightsMismatch(f"{path}: {key} holds {tensor.dtype} instead of floating-point numbers")
+        # Smallest and largest: NaN would be both, and nothing of the tensor's size is allocated.
+        if not all(bound.isfinite() for bound in tensor.detach().aminmax()):
+            raise WeightsMismatch(f"{path}: {key} holds numbers that are not finite")
     return tensors
 
 
@@ -124,7 +132,7 @@ def reachable() -> bool:
         try:
             with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
                 answered.set()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             log.debug("no weights from the web: %s", error)
 
     # Looking up a name knows no time-out, so it happens in a thread that may be left behind.
@@ -179,7 +187,8 @@ def _read(path: str, keys: Iterable[str]) -> dict[str, object]:
         import numpy as np
         import torch
 
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since np.load leaves a damaged file open.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {key: torch.from_numpy(file[key]) for key in _all_there(path, keys, file.files)}
     import torch
 
@@ -188,6 +197,14 @@ def _read(path: str, keys: Iterable[str]) -> dict[str, object]:
     if not isinstance(state, dict):
         raise WeightsMismatch(f"{path} holds no state dict")
     return {key: state[key] for key in _all_there(path, keys, state)}
+
+
+def _reason(error: Exception) -> str:
+    """One line; torch's and numpy's own on a pickle that they refuse would say how to run what is in it."""
+    text = str(error).strip()
+    if not text or "pickle" in text or isinstance(error, (pickle.UnpicklingError, LookupError)):
+        return "it is no state dict of tensors alone"
+    return text.splitlines()[0][:200]
 
 
 def _all_there(path: str, wanted: Iterable[str], found: Iterable[str]) -> list[str]:

@@ -12,9 +12,12 @@ from imgindex.types import Neighbours, Rows, Vectors
 
 # Rows taken into memory at once where they must be converted to float32.
 CONVERTED_BYTES = 64 << 20
-# FAISS finds neighbours of many queries by ‖q‖² + ‖x‖² − 2q·x, whose rounding may swap rows that are almost equally
-# near; so a few more are taken, and put into order by their true distances.
+# Rows taken beyond the n that are wanted: what rounding has put into the wrong order among them is put right by their
+# true distances.
 SPARE = 8
+# FAISS finds the neighbours of many queries by ‖q‖² + ‖x‖² − 2q·x, which is fast and, where rows are much nearer
+# to the query than to the origin, all rounding. A few queries are compared with each row directly.
+DIRECT = 16
 
 
 class ExactSearch:
@@ -27,22 +30,22 @@ class ExactSearch:
         self.blocks = blocks
 
     def search(self, queries: Vectors, n: int) -> Neighbours:
-        """Return the n nearest rows of float32 queries (q, dimension), ties by id, exact distances."""
+        """Return the n nearest rows of float32 queries (q, dimension), ties by id; id -1 where there are fewer."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        ids = np.full((len(queries), 0), -1, dtype=np.int64)
-        distances = np.full((len(queries), 0), np.inf)
+        ids = np.full((len(queries), n), -1, dtype=np.int64)
+        distances = np.full((len(queries), n), np.inf, dtype=np.float32)
         for block in self.blocks:
             rows = _candidates(block, queries, n + SPARE)
             found = np.where(rows >= 0, block.ids[rows], -1)
             ids = np.hstack([ids, found])
             distances = np.hstack([distances, _distances(block, queries, rows)])
             ids, distances = _nearest(ids, distances, n)
-        return Neighbours(ids, distances.astype(np.float32))
+        return Neighbours(ids, distances)
 
 
 def _candidates(block: Rows, queries: Vectors, n: int) -> npt.NDArray[np.int64]:
     """Row numbers (q, n) of a block nearest to each query; -1 where there are fewer."""
-    step = len(block.ids)
+    step = max(1, len(block.ids))
     if block.vectors.dtype != np.float32:
         step = max(1, CONVERTED_BYTES // (4 * block.vectors.shape[1]))
     best = np.full((len(queries), 0), -1, dtype=np.int64)
@@ -63,6 +66,10 @@ def _knn(
     n = min(n, len(vectors))
     if shown.all():
         squares, rows = faiss.knn(queries, vectors, n)
+        if len(queries) > DIRECT and n < len(vectors):
+            again = np.flatnonzero(_in_doubt(queries, squares))
+            for part in np.split(again, range(DIRECT, len(again), DIRECT)):
+                squares[part], rows[part] = faiss.knn(queries[part], vectors, n)
         return squares, rows
     # faiss.knn knows no selector, the function behind it does; so hidden rows cost no copy of the others.
     squares = np.empty((len(queries), n), dtype=np.float32)
@@ -74,9 +81,22 @@ def _knn(
     return squares, rows
 
 
-def _distances(block: Rows, queries: Vectors, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Euclidean distances (q, n) of rows to their query, in float64; infinite where the row is -1."""
-    distances = np.full(rows.shape, np.inf)
+def _in_doubt(queries: Vectors, squares: Vectors) -> npt.NDArray[np.bool_]:
+    """Whether (q,) rounding may have kept a row out that is nearer than the SPARE last ones of those found.
+
+    Such a row is no longer than the query and the distance together, and the rounding errors of the dot product add up
+    like a random walk: by the root of the dimension.
+    """
+    length = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
+    near, far = squares[:, -1 - SPARE].astype(np.float64), squares[:, -1].astype(np.float64)
+    error = np.finfo(np.float32).eps * queries.shape[1] ** 0.5 * (2 * length + np.sqrt(near.clip(0))) ** 2
+    doubt: npt.NDArray[np.bool_] = ~(far - near > 2 * error)
+    return doubt
+
+
+def _distances(block: Rows, queries: Vectors, rows: npt.NDArray[np.int64]) -> Vectors:
+    """Euclidean distances (q, n) of rows to their query, computed in float64; infinite where the row is -1."""
+    distances = np.full(rows.shape, np.inf, dtype=np.float32)
     for query, of_query, out in zip(queries, rows, distances, strict=True):
         there = of_query >= 0
         difference = block.vectors[of_query[there]].astype(np.float64) - query
@@ -84,9 +104,7 @@ def _distances(block: Rows, queries: Vectors, rows: npt.NDArray[np.int64]) -> np
     return distances
 
 
-def _nearest(
-    ids: npt.NDArray[np.int64], distances: npt.NDArray[np.floating], n: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.floating]]:
+def _nearest(ids: npt.NDArray[np.int64], distances: Vectors, n: int) -> tuple[npt.NDArray[np.int64], Vectors]:
     """The n nearest of each row of candidates, ties by id, those without an id last."""
     order = np.lexsort((ids, distances))[:, :n]
     return np.take_along_axis(ids, order, 1), np.take_along_axis(distances, order, 1)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
-from urllib.request import pathname2url
 
 from imgindex.errors import FormatTooNew, IndexDamaged
+from imgindex.storage.connection import connect, naming_damage
 from imgindex.storage.paths import PathMap, StoredPath
 from imgindex.types import Failure, FoundFile, Image
 
 FORMAT_VERSION = 1
+LOG_LIMIT = 64 << 20
 CHUNK = 500  # names in one query: below every SQLite's limit on variables
 
 
@@ -68,18 +68,16 @@ class Catalogue:
 
     def __init__(self, path: str, paths: PathMap, *, write: bool = False) -> None:
         self.path, self.paths = path, paths
-        self.connection = _connect(path, write=write)
-        try:
-            self._check_version(write)
-        except BaseException:
-            self.connection.close()
-            raise
+        with naming_damage(path):
+            self.connection = connect(path, write=write)
+            try:
+                self._check_version(write)
+            except BaseException:
+                self.connection.close()
+                raise
 
     def _check_version(self, write: bool) -> None:
-        try:
-            version = self.connection.execute("pragma user_version").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            raise IndexDamaged(f"{self.path} is not a catalogue: {error}") from error
+        version = self.connection.execute("pragma user_version").fetchone()[0]
         if version > FORMAT_VERSION:
             raise FormatTooNew(f"{self.path} has format {version}; this imgindex knows up to {FORMAT_VERSION}")
         if version < FORMAT_VERSION:
@@ -103,7 +101,8 @@ class Catalogue:
         try:
             yield
         finally:
-            self.connection.execute("rollback")
+            if self.connection.in_transaction:
+                self.connection.execute("rollback")
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
@@ -202,7 +201,13 @@ class Catalogue:
 
     def show(self, ids: Iterable[int], present: bool) -> None:
         """Show or hide images; a hidden one keeps its id and vector for the day that its file comes back."""
-        self.connection.executemany("update images set present = ? where id = ?", ((present, id) for id in ids))
+        for id in ids:
+            self.connection.execute("update images set present = ? where id = ?", (present, id))
+            if present:
+                # The file is again what the vector was made of, whatever may have failed at its path meanwhile.
+                self.connection.execute(
+                    "delete from failures where path = (select path from images where id = ?)", (id,)
+                )
 
     def forget(self, ids: Iterable[int]) -> None:
         """Take images out for good."""
@@ -274,32 +279,19 @@ class Catalogue:
         rows = [row[0] for row in self.connection.execute("pragma integrity_check")]
         return [] if rows == ["ok"] else rows
 
-    def checkpoint(self) -> None:
-        """Move the write-ahead log into the database; a reader may hold a part of it back until the next time."""
+    def checkpoint(self, *, limit: int = 0) -> None:
+        """Move the write-ahead log, if it has more bytes than `limit`, into the database.
+
+        A reader may hold a part of it back until the next time; nobody waits for it.
+        """
+        log = self.path + "-wal"
+        if not os.path.exists(log) or os.path.getsize(log) <= limit:
+            return
+        patience = self.connection.execute("pragma busy_timeout").fetchone()[0]
+        self.connection.execute("pragma busy_timeout = 0")
         self.connection.execute("pragma wal_checkpoint(truncate)")
+        self.connection.execute(f"pragma busy_timeout = {patience}")
 
 
 def timestamp() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _connect(path: str, *, write: bool) -> sqlite3.Connection:
-    address = "file:" + pathname2url(os.path.abspath(path))
-    if write:
-        connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=5)
-        connection.execute("pragma journal_mode = wal")
-        connection.execute("pragma synchronous = full")
-        # Checkpoints are ours, under the lock: SQLite before 3.51.3 has a rare race between those of two connections.
-        connection.execute("pragma wal_autocheckpoint = 0")
-        connection.execute("pragma foreign_keys = on")
-        return connection
-    connection = sqlite3.connect(address + "?mode=ro", uri=True, isolation_level=None, timeout=5)
-    try:
-        connection.execute("select 1 from sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        # A read-only disk has no room for the shared memory of the log, and needs none: nobody writes there.
-        connection.close()
-        if os.path.exists(path + "-wal") and os.path.getsize(path + "-wal"):
-            raise
-        connection = sqlite3.connect(address + "?immutable=1", uri=True, isolation_level=None)
-    return connection

@@ -6,12 +6,13 @@ import os
 from dataclasses import dataclass
 
 from imgindex.errors import FormatTooNew, IndexDamaged
+from imgindex.storage.connection import naming_damage
 from imgindex.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that contradicts the catalogue: `kind` catalogue, segment, row, vector or stray; what and where."""
+    """Something that contradicts the catalogue: `kind` catalogue, segment, row or vector; what and where."""
 
     kind: str
     subject: str
@@ -35,11 +36,15 @@ class CheckReport:
 def check(store: Store, *, full: bool = False) -> CheckReport:
     """Check catalogue, segment headers, sizes and rows; with `full`, every vector against its CRC32."""
     catalogue = store.catalogue
-    with catalogue.snapshot():
-        problems = [Problem("catalogue", "catalogue.db", line) for line in catalogue.integrity()]
-        rows = catalogue.segments()
-        places = list(catalogue.locations(hidden=True))
-        images = catalogue.count()["images"]
+    problems: list[Problem] = []
+    try:
+        with naming_damage(catalogue.path), catalogue.snapshot():
+            problems += [Problem("catalogue", "catalogue.db", line) for line in catalogue.integrity()]
+            rows = catalogue.segments()
+            places = list(catalogue.locations(hidden=True))
+            images = catalogue.count()["images"]
+    except IndexDamaged as error:
+        return CheckReport(0, 0, 0, (*problems, Problem("catalogue", "catalogue.db", str(error))))
     for number, count in rows.items():
         try:
             store.segments.map(number, count)

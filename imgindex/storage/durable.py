@@ -37,6 +37,17 @@ def remove(path: str) -> None:
     sync_folder(os.path.dirname(path))
 
 
+def replace(path: str, target: str) -> None:
+    """Give a file another name, in the place of what has it, and return once the disk has its bytes and its name."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(path, target)
+    sync_folder(os.path.dirname(target))
+
+
 def make_folder(path: str) -> None:
     """Make a folder (its parent exists) and return once the disk has its name."""
     os.makedirs(path, exist_ok=True)

@@ -34,6 +34,10 @@ class PathMap:
         """Return the absolute path of the catalogue's form."""
         return os.path.normpath(os.path.join(self.base, os.fsdecode(stored)))
 
+    def canonical(self, path: str) -> str:
+        """Return the one form that a path has here, when a link to the index's folder gives it several."""
+        return self.absolute(self.stored(path))
+
 
 def is_under(path: str, folder: str) -> bool:
     """Whether an absolute path is that folder (or file) or lies below it."""

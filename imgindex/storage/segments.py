@@ -65,14 +65,13 @@ class Segments:
 
         Raises IndexDamaged when the file is missing, shorter than that, or not a segment of this index.
         """
-        path = self.path(number)
+        self._check(number, rows)
         try:
-            self.check_header(number)
-            if os.path.getsize(path) < HEADER_SIZE + rows * self.row_size:
-                raise IndexDamaged(f"{path} is shorter than the {rows} rows that the catalogue counts")
-            return np.memmap(path, dtype=self.dtype, mode="r", offset=HEADER_SIZE, shape=(rows, self.dimension))
+            return np.memmap(
+                self.path(number), dtype=self.dtype, mode="r", offset=HEADER_SIZE, shape=(rows, self.dimension)
+            )
         except OSError as error:
-            raise IndexDamaged(f"cannot read {path}: {error.strerror}") from error
+            raise IndexDamaged(f"cannot read {self.path(number)}: {error.strerror}") from error
 
     def read(self, locations: Sequence[Location], rows: dict[int, int]) -> Vectors:
         """Return the vectors (n, dimension) at these places as float32, each checked against its CRC32.
@@ -116,21 +115,33 @@ class Segments:
     def recover(self, rows: dict[int, int]) -> None:
         """Bring the folder to what the catalogue committed: cut torn tails, remove files that nothing speaks of.
 
-        Raises IndexDamaged when a segment is missing or shorter than its committed rows.
+        Raises IndexDamaged, and changes nothing, when a segment is missing, shorter than its committed rows or not
+        of this index.
         """
+        sizes = {number: self._check(number, count) for number, count in rows.items()}
         for number, count in rows.items():
-            path = self.path(number)
             wanted = HEADER_SIZE + count * self.row_size
-            try:
-                size = os.path.getsize(path)
-            except OSError as error:
-                raise IndexDamaged(f"{path} is missing: {error.strerror}") from error
-            if size < wanted:
-                raise IndexDamaged(f"{path} is shorter than the {count} rows that the catalogue counts")
-            if size > wanted:
-                durable.cut(path, wanted)
+            if sizes[number] > wanted:
+                durable.cut(self.path(number), wanted)
+        if not rows:
+            # Tools that copy and synchronise may leave out an empty folder.
+            durable.make_folder(self.folder)
         for path in self.unknown(rows):
             durable.remove(path)
+
+    def _check(self, number: int, rows: int) -> int:
+        """Return the size in bytes of a segment's file, or raise IndexDamaged where it cannot hold its rows."""
+        path = self.path(number)
+        try:
+            self.check_header(number)
+            size = os.path.getsize(path)
+        except FileNotFoundError as error:
+            raise IndexDamaged(f"{path} is missing") from error
+        except OSError as error:
+            raise IndexDamaged(f"cannot read {path}: {error.strerror}") from error
+        if size < HEADER_SIZE + rows * self.row_size:
+            raise IndexDamaged(f"{path} is shorter than the {rows} rows that the catalogue counts")
+        return size
 
     def unknown(self, rows: dict[int, int]) -> list[str]:
         """Return the paths of files in the folder that no committed row lies in."""

@@ -14,13 +14,16 @@ import numpy as np
 
 from imgindex.errors import IndexDamaged, IndexExists, IndexNotFound, PathNotFound
 from imgindex.storage import durable
-from imgindex.storage.catalogue import Catalogue, Location, NewImage
+from imgindex.storage.catalogue import LOG_LIMIT, Catalogue, Location, NewImage
+from imgindex.storage.connection import naming_damage
 from imgindex.storage.lock import WriteLock
 from imgindex.storage.paths import PathMap, is_under
 from imgindex.storage.segments import Segments
 from imgindex.types import Failure, FoundFile, Image, Rows, Vectors
 
-OURS = {"catalogue.db", "catalogue.db-wal", "catalogue.db-shm", "catalogue.db-journal", "lock"}
+UNFINISHED = "catalogue.db.new"
+LOGS = ("-wal", "-shm", "-journal")
+OURS = {"lock"} | {name + ending for name in ("catalogue.db", UNFINISHED) for ending in ("", *LOGS)}
 FOLDERS = {"segments", "search", "thumbnails"}
 
 
@@ -34,7 +37,8 @@ class Store:
             raise IndexNotFound(f"there is no index at {path}")
         self.paths = PathMap(self.path)
         self.catalogue = Catalogue(self._file("catalogue.db"), self.paths)
-        recipe = self.catalogue.setting("recipe")
+        with naming_damage(self.catalogue.path):
+            recipe = self.catalogue.setting("recipe")
         if recipe is None:
             self.catalogue.close()
             raise IndexNotFound(f"the index at {path} was never finished")
@@ -63,17 +67,9 @@ class Store:
         os.makedirs(path, exist_ok=True)
         durable.make_folder(os.path.join(path, "segments"))
         with WriteLock(os.path.join(path, "lock")):
-            catalogue = Catalogue(os.path.join(path, "catalogue.db"), PathMap(path), write=True)
-            try:
-                with catalogue.atomic():
-                    if catalogue.setting("recipe") is not None:
-                        raise IndexExists(f"there is an index at {path} already")
-                    for key, value in settings.items():
-                        catalogue.set_setting(key, value)
-                catalogue.checkpoint()
-            finally:
-                catalogue.close()
-        durable.sync_folder(path)
+            if exists(path):
+                raise IndexExists(f"there is an index at {path} already")
+            _make_catalogue(path, settings)
         durable.sync_folder(os.path.dirname(path))
         return cls(path)
 
@@ -183,6 +179,8 @@ class Writer:
                 self.catalogue.move(id, file)
             for failure in self._failures:
                 self.catalogue.fail(failure)
+        # The log grows by some ten kilobytes an image, which a first run over a million images must not pile up.
+        self.catalogue.checkpoint(limit=LOG_LIMIT)
         self._images, self._vectors, self._moves, self._failures = [], [], [], []
 
     def remove(self, paths: Sequence[str]) -> list[Image]:
@@ -193,8 +191,9 @@ class Writer:
         images, failures = list(self.catalogue.images()), list(self.catalogue.failures())
         ids, forgotten = {}, set()
         for path in paths:
-            here = [image for image in images if is_under(image.path, path)]
-            failed = [failure.path for failure in failures if is_under(failure.path, path)]
+            place = self.catalogue.paths.canonical(path)
+            here = [image for image in images if is_under(image.path, place)]
+            failed = [failure.path for failure in failures if is_under(failure.path, place)]
             if not here and not failed:
                 raise PathNotFound(f"the index has nothing at {path}", hint="`imgindex list` tells what it has")
             ids.update({image.id: image for image in here})
@@ -221,5 +220,21 @@ class Writer:
 
 
 def exists(path: str) -> bool:
-    """Whether a folder holds an index, finished or not."""
+    """Whether a folder holds an index."""
     return os.path.isfile(os.path.join(path, "catalogue.db"))
+
+
+def _make_catalogue(path: str, settings: dict[str, str]) -> None:
+    """Make catalogue.db under another name first: who dies here leaves no index, and the next one begins anew."""
+    unfinished = os.path.join(path, UNFINISHED)
+    for ending in ("", *LOGS):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished + ending)
+    catalogue = Catalogue(unfinished, PathMap(path), write=True)
+    try:
+        with catalogue.atomic():
+            for key, value in settings.items():
+                catalogue.set_setting(key, value)
+    finally:
+        catalogue.close()
+    durable.replace(unfinished, os.path.join(path, "catalogue.db"))

@@ -1,0 +1,1 @@
+"""Pure analysis: vectors in, answers out."""

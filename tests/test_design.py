@@ -1,0 +1,95 @@
+"""The design, tested: light start, small files, the exported names, help for every command."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import imgindex
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "torchvision", "faiss", "numpy", "pandas", "sqlite_utils", "pyarrow", "PIL", "safetensors")
+COMMANDS = ("add", "similar", "cluster", "status", "list", "failures", "remove", "export", "verify")
+
+
+def imported(*command: str) -> set[str]:
+    """Top-level packages that a fresh interpreter imports while it runs the command."""
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    lines = [line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines() if line.startswith("import time:")]
+    return {line.split(".")[0] for line in lines}
+
+
+@pytest.mark.parametrize(
+    "command", [("-m", "imgindex", "--help"), ("-c", "import imgindex"), ("-m", "imgindex", "add", "--help")]
+)
+def test_help_and_import_load_nothing_heavy(command: tuple[str, ...]) -> None:
+    found = imported(*command)
+    assert "imgindex" in found
+    assert found.isdisjoint(HEAVY)
+
+
+def test_the_library_does_not_load_torch_before_it_embeds() -> None:
+    found = imported("-c", "from imgindex import ImageIndex, Engine, Recipe, Match")
+    assert found.isdisjoint({"torch", "torchvision", "pandas", "faiss"})
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("imgindex/**/*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_is_short_and_says_first_what_it_does(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    assert ast.get_docstring(ast.parse(text))
+
+
+def test_all_names_of_the_public_api_can_be_imported_and_no_others_show() -> None:
+    for name in imgindex.__all__:
+        assert getattr(imgindex, name) is not None
+    assert dir(imgindex) == sorted(imgindex.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = imgindex.no_such_name
+
+
+def test_every_public_function_of_the_index_says_what_it_does() -> None:
+    from imgindex import ImageIndex
+
+    for name, member in vars(ImageIndex).items():
+        if not name.startswith("_"):
+            assert getattr(member, "__doc__", None) or getattr(getattr(member, "__func__", None), "__doc__", None), name
+
+
+def test_every_command_of_the_contract_has_its_twin_in_python() -> None:
+    from imgindex import ImageIndex
+
+    twins = {"list": "images"}
+    for command in COMMANDS:
+        assert hasattr(ImageIndex, twins.get(command, command)), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_for_all_its_options_and_stands_in_the_readme(command: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "imgindex", command, "--help"], capture_output=True, text=True, check=True
+    )
+    assert "--index DIR" in result.stdout
+    described = result.stdout.split("Options:")[1]
+    # An option without help is alone on its line, and so is none of the lines that follow it.
+    bare = re.findall(r"^  (-\S+(?: [A-Z]+)?)\n  -", described, flags=re.MULTILINE)
+    assert bare == []
+    assert f"imgindex {command}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_error_explains_itself_and_has_an_exit_code_of_the_contract() -> None:
+    from imgindex import errors
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert len(kinds) > 10
+    for kind in kinds:
+        assert kind.__doc__
+        assert kind.exit_code in (1, 2)
+        assert kind.__name__ in (errors.__doc__ or "")
