@@ -44,12 +44,18 @@ class VggEmbedder:
         self.std = torch.tensor(recipe.std[order], device=self.device).mul(255).view(1, 3, 1, 1)
 
     def embed(self, batch: Pixels) -> Vectors:
-        """Return float32 vectors (n, dimension) for uint8 pictures (n, side, side, 3)."""
+        """Return float32 vectors (n, dimension) for uint8 pictures (n, side, side, 3).
+
+        Raises DeviceUnavailable when even a single picture does not fit into the device's memory.
+        """
         try:
             return self._forward(batch)
         except RuntimeError as error:
-            if not out_of_memory(error) or len(batch) == 1:
+            if not out_of_memory(error):
                 raise
+            if len(batch) == 1:
+                hint = "free memory there, or compute elsewhere with --device cpu"
+                raise DeviceUnavailable(f"{self.device} has no memory for a single picture", hint=hint) from error
         # Outside the except block: there the traceback would keep the failed batch's tensors alive.
         half = (len(batch) + 1) // 2
         self.batch_size = min(self.batch_size, half)

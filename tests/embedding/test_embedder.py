@@ -170,7 +170,7 @@ def test_a_last_batch_that_was_small_anyway_does_not_raise_the_batch_size(small:
 @pytest.mark.parametrize("fail", [on_a_gpu, on_the_processor])
 def test_one_picture_that_does_not_fit_is_an_error(small: VggEmbedder, fail: Callable[[], None]) -> None:
     small.network = Cramped(0, fail)
-    with pytest.raises(RuntimeError, match="memory"):
+    with pytest.raises(DeviceUnavailable, match="no memory for a single picture"):
         small.embed(pictures(3))
 
 
