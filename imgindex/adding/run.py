@@ -48,6 +48,8 @@ def add(
         for failure in scan.failures:
             writer.fail(failure)
         total, interrupted = len(scan.work), watch.stop()
+        if total:
+            watch.on_progress(Progress("embed", 0, total))
         for done in () if interrupted else work.run(scan.work):
             watch.on_progress(Progress("embed", done, total, work.waits.longest))
             if done < total and watch.stop():

@@ -112,6 +112,8 @@ def progress(*, quiet: bool) -> Iterator[OnProgress]:
 
         def on_progress(event: Progress) -> None:
             if event.stage not in tasks:
+                for earlier in tasks.values():
+                    bar.update(earlier, visible=False)
                 tasks[event.stage] = bar.add_task(event.stage, total=event.total or None, rate="", limit="")
             task = bar.tasks[bar.task_ids.index(tasks[event.stage])]
             elapsed = task.elapsed or 0.0

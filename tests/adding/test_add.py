@@ -626,7 +626,7 @@ def test_the_pictures_in_flight_are_few_however_many_there_are(
     index.embedder = embedder
     index.add([tmp_path / "many"])
     assert len(opened) == 300
-    workers = imgindex.adding.work.worker_count(2)
+    workers = imgindex.adding.work.worker_count(None)
     assert max(in_flight) <= imgindex.adding.work.LOOK_AHEAD + 2 * workers + 2 * embedder.batch_size < 150
 
 
