@@ -41,12 +41,15 @@ def quality() -> str:
     """The recipes and their sizes among the photos, for README."""
     result = load("recipes")
     wanted = [
-        ("`vgg16-pool5 --size 96`", {"geometry": "letterbox", "side": 96, "vector": "gem", "pixels": "rgb"}),
-        ("`vgg16-pool5 --size 160`", {"geometry": "letterbox", "side": 160, "vector": "gem", "pixels": "rgb"}),
-        ("**`vgg16-pool5`**", {"geometry": "letterbox", "side": 224, "vector": "gem", "pixels": "rgb"}),
-        ("`vgg16-pool5 --size 320`", {"geometry": "letterbox", "side": 320, "vector": "gem", "pixels": "rgb"}),
-        ("`vgg16-fc1`, with a random fc1", {"geometry": "letterbox", "side": 448, "vector": "fc1", "pixels": "rgb"}),
-        ("`article`, with a random fc1", {"geometry": "article", "side": 448, "vector": "fc1 as is"}),
+        ("`vgg16-pool5 --size 96`", {"geometry": "letterbox", "side": 96, "vector": "gem", "pixels": "mean/std"}),
+        ("`vgg16-pool5 --size 160`", {"geometry": "letterbox", "side": 160, "vector": "gem", "pixels": "mean/std"}),
+        ("**`vgg16-pool5`**", {"geometry": "letterbox", "side": 224, "vector": "gem", "pixels": "mean/std"}),
+        ("`vgg16-pool5 --size 320`", {"geometry": "letterbox", "side": 320, "vector": "gem", "pixels": "mean/std"}),
+        (
+            "`vgg16-fc1`, with a random fc1",
+            {"geometry": "letterbox", "side": 448, "vector": "fc1 random × 3", "pixels": "mean/std"},
+        ),
+        ("`article`, with a random fc1", {"geometry": "article", "side": 448, "vector": "fc1 random × 3 as is"}),
     ]
     rows = []
     for name, fields in wanted:

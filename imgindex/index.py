@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from types import TracebackType
@@ -86,7 +85,12 @@ class ImageIndex:
 
         Raises IndexNotFound, IndexDamaged or FormatTooNew.
         """
-        return cls(Store(os.fspath(path)), engine=engine or Engine(), weights=weights)
+        store = Store(os.fspath(path))
+        try:
+            return cls(store, engine=engine or Engine(), weights=weights)
+        except BaseException:
+            store.close()
+            raise
 
     def close(self) -> None:
         """Let go of the files."""
@@ -122,7 +126,7 @@ class ImageIndex:
             from imgindex.embedding.choice import recall
             from imgindex.embedding.embedder import VggEmbedder
 
-            source = self._store.catalogue.setting("weights") or self.recipe.weights
+            source = self._store.catalogue.settings().get("weights", self.recipe.weights)
             weights = recall(self.recipe, source=source, weights=self._weights)
             self._embedder = VggEmbedder(self.recipe, weights, self.engine)
         return self._embedder
@@ -207,31 +211,11 @@ class ImageIndex:
 
         init: initial centroids (k, dimension) instead of seeding. Raises TooFewDistinctVectors, UsageError.
         """
-        from imgindex.analysis.kmeans import kmeans
+        from imgindex.clustering import cluster
 
-        started = time.perf_counter()
-        with self._store.catalogue.snapshot():
-            paths = self._store.catalogue.image_paths()
-            vectors = self._store.vectors(list(paths))
-        options = {"restarts": restarts, "iterations": iterations}
-        result = kmeans(vectors, k, seed=seed, init=init, **{o: v for o, v in options.items() if v is not None})
-        import numpy as np
-
+        found = cluster(self._store, k, seed=seed, restarts=restarts, iterations=iterations, init=init)
         here = os.getcwd()
-        return Clustering(
-            k=k,
-            seed=seed,
-            ids=np.fromiter(paths, dtype=np.int64),
-            paths=[shown(path, here=here) for path in paths.values()],
-            labels=result.labels,
-            centroids=result.centroids,
-            sizes=result.sizes,
-            objective=result.objective,
-            iterations=result.iterations,
-            restarts=len(result.restart_objectives),
-            trained_on=len(paths),
-            seconds=round(time.perf_counter() - started, 3),
-        )
+        return replace(found, paths=[shown(path, here=here) for path in found.paths])
 
     def images(self) -> Iterator[Image]:
         """Yield what is known of the images, in the order of ids."""

@@ -112,7 +112,7 @@ class Work:
         """Work through the files; yield after each commit how many are done. Stopping there loses nothing."""
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex")
         try:
-            opened = ahead(pool, self._open, files, depth=2 * self._workers)
+            opened = ahead(pool, self._open, files, depth=2 * self._workers, size=lambda file: file.size)
             outcomes = self._timed(ahead(pool, self._decode, self._sort(opened), depth=LOOK_AHEAD, size=_size))
             for outcome in outcomes:
                 self._settle(outcome)

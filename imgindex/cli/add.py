@@ -27,15 +27,18 @@ INTERRUPTED = 130
 
 
 def command(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Files and folders; - reads paths from stdin.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files and folders; - reads paths from stdin.")],
     index: options.Index = None,
-    recipe: Annotated[str, typer.Option(help="auto, vgg16-fc1, vgg16-pool5 or article; for a new index.")] = "auto",
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, vgg16-fc1, vgg16-pool5 or article; for a new index.")
+    ] = "auto",
     size: Annotated[
         int | None, typer.Option(metavar="N", help="Side in pixels of vgg16-pool5, a multiple of 32; for a new index.")
     ] = None,
     weights: options.Weights = None,
     store: Annotated[
-        str | None, typer.Option(help="fp32, or fp16 for half the space; for a new index.", show_default="fp32")
+        str | None,
+        typer.Option(metavar="TYPE", help="fp32, or fp16 for half the space; for a new index.", show_default="fp32"),
     ] = None,
     device: options.DeviceName = "auto",
     precision: options.Precision = "auto",

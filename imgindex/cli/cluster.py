@@ -26,7 +26,7 @@ def command(
     like: Annotated[
         str | None, typer.Option(metavar="CSV", help="Copy columns, ids and order of this sample submission.")
     ] = None,
-    id: Annotated[str, typer.Option("--id", help="What ImageID is: stem, name or path.")] = "stem",
+    id: Annotated[str, typer.Option("--id", metavar="KIND", help="What ImageID is: stem, name or path.")] = "stem",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same labels.")] = 42,
     restarts: Annotated[
         int | None, typer.Option(min=1, help="Starts, of which the best is kept.", show_default="by the size")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from enum import Enum
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -26,30 +26,29 @@ class Format(str, Enum):
     paths = "paths"
 
 
-# typer reads these at run time, on Python 3.10 too: Optional and not `| None`.
 Index = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--index", metavar="DIR", help=f"The index; else ${VARIABLE}, else the nearest {HOME}."),
 ]
-Formats = Annotated[Optional[Format], typer.Option("--format", help="How the answer is printed.")]  # noqa: UP045
+Formats = Annotated[Format | None, typer.Option("--format", help="How the answer is printed.")]
 Json = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 Out = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--out", metavar="FILE", help="Write the answer to a file, in the format of its ending."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
-DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+DeviceName = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+Precision = Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.")]
 BatchSize = Annotated[
-    Optional[int],  # noqa: UP045
+    int | None,
     typer.Option("--batch-size", min=1, help="Pictures a batch.", show_default="by the machine"),
 ]
 Workers = Annotated[
-    Optional[int],  # noqa: UP045
+    int | None,
     typer.Option("--workers", min=1, help="Threads that read and decode.", show_default="by the machine"),
 ]
 Weights = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--weights", metavar="FILE", help="A VGG-16 state dict (.pth .safetensors .npz), or random:SEED."),
 ]
 

@@ -13,7 +13,7 @@ from imgindex.reports.formats import Document
 
 
 def command(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Images and folders that the index has.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Images and folders that the index has.")],
     index: options.Index = None,
     format: options.Formats = None,
     json: options.Json = False,

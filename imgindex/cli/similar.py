@@ -18,7 +18,7 @@ SOME_FAILED = 3
 
 
 def command(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Images to compare with, indexed or not.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images to compare with, indexed or not.")],
     n: Annotated[int, typer.Option("-n", min=1, help="Matches of each image.")] = 10,
     max_distance: Annotated[
         float | None, typer.Option(metavar="D", min=0, help="No match farther than this (Euclidean).")

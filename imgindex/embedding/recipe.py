@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from imgindex.errors import UsageError
+from imgindex.errors import IndexDamaged, UsageError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The transform of torchvision's VGG16_Weights.IMAGENET1K_FEATURES: Oxford's convolutions expect pixels of 0…255
@@ -47,9 +47,12 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Return the recipe that `to_json` wrote."""
-        fields: dict[str, Any] = json.loads(text)
-        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        """Return the recipe that `to_json` wrote. Raises IndexDamaged for anything else."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise IndexDamaged(f"the catalogue holds no recipe that this imgindex can read: {error!r}") from error
 
     @property
     def digest(self) -> str:

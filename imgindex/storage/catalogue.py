@@ -118,9 +118,8 @@ class Catalogue:
 
     # settings
 
-    def setting(self, key: str) -> str | None:
-        row = self.connection.execute("select value from settings where key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+    def settings(self) -> dict[str, str]:
+        return dict(self.connection.execute("select key, value from settings"))
 
     def set_setting(self, key: str, value: str) -> None:
         self.connection.execute("insert or replace into settings values (?, ?)", (key, value))

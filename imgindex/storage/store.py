@@ -37,18 +37,22 @@ class Store:
             raise IndexNotFound(f"there is no index at {path}")
         self.paths = PathMap(self.path)
         self.catalogue = Catalogue(self._file("catalogue.db"), self.paths)
-        with naming_damage(self.catalogue.path):
-            recipe = self.catalogue.setting("recipe")
-        if recipe is None:
+        try:
+            with naming_damage(self.catalogue.path):
+                settings = self.catalogue.settings()
+            self.recipe_json = settings["recipe"]
+            self.segments = Segments(
+                self._file("segments"),
+                dimension=int(settings["dimension"]),
+                dtype=settings["store"],
+                digest=settings["recipe_digest"],
+            )
+        except (KeyError, ValueError, TypeError) as error:
             self.catalogue.close()
-            raise IndexNotFound(f"the index at {path} was never finished")
-        self.recipe_json = recipe
-        self.segments = Segments(
-            self._file("segments"),
-            dimension=int(self.catalogue.setting("dimension") or 0),
-            dtype=self.catalogue.setting("store") or "float32",
-            digest=self.catalogue.setting("recipe_digest") or "",
-        )
+            raise IndexDamaged(f"{self.catalogue.path} lacks what an index must say of itself: {error!r}") from error
+        except BaseException:
+            self.catalogue.close()
+            raise
 
     @classmethod
     def create(cls, path: str, settings: dict[str, str]) -> Store:

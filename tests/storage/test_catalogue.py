@@ -174,4 +174,4 @@ def test_a_folder_s_name_may_hold_what_addresses_give_a_meaning(tmp_path: Path) 
     with contextlib.closing(Catalogue(path, PathMap(path), write=True)) as made:
         made.set_setting("recipe", "{}")
     with contextlib.closing(Catalogue(path, PathMap(path))) as reader:
-        assert reader.setting("recipe") == "{}"
+        assert reader.settings()["recipe"] == "{}"
