@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from imgindex.analysis.kmeans import kmeans
+from imgindex.errors import TooFewDistinctVectors
 from imgindex.storage.store import Store
 from imgindex.types import Clustering, Vectors
 
@@ -22,6 +23,8 @@ def cluster(
     with store.catalogue.snapshot():
         paths = store.catalogue.image_paths()
         vectors = store.vectors(list(paths))
+    if not paths:
+        raise TooFewDistinctVectors("the index holds no images", hint="add some with `imgindex add FOLDER`")
     limits = {} if iterations is None else {"iterations": iterations}
     result = kmeans(vectors, k, seed=seed, restarts=restarts, init=init, **limits)
     return Clustering(

@@ -97,7 +97,7 @@ class DeviceUnavailable(ImgindexError):
 class PathNotFound(ImgindexError):
     """A path that was named does not exist or cannot be read."""
 
-    hint = "nothing was changed; check the path, or that the disk is mounted"
+    hint = "check the path, or that the disk is mounted (nothing was changed)"
 
 
 class UnreadableImage(ImgindexError):

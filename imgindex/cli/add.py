@@ -82,6 +82,8 @@ def command(
             stop=lambda: bool(stop),
         )
     _show(report, chosen, out, quiet=quiet)
+    if not report.found and not report.interrupted:
+        remark("no images there: folders are searched for files with the ending of an image", quiet=quiet)
     if report.interrupted:
         remark("imgindex: interrupted; what is done is kept, the same command goes on", quiet=quiet)
         return INTERRUPTED

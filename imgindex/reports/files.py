@@ -20,7 +20,11 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
             yield file
         return
     target = os.path.realpath(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=".imgindex-", dir=os.path.dirname(target))
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=".imgindex-", dir=os.path.dirname(target))
+    except OSError as error:
+        # By the name that the caller knows, not by that of a file that was never made.
+        raise OSError(error.errno, error.strerror, path) from error
     try:
         with open(descriptor, "wb") as file:
             yield file

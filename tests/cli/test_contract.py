@@ -205,6 +205,23 @@ def test_two_images_with_one_id_are_refused_by_naming_both(run: Run, tmp_path: P
     assert "p/a/1.png," in run("cluster", "-k", "2", "--id", "path", "--format", "csv").stdout
 
 
+def test_a_folder_without_images_is_said_to_have_none_and_cannot_be_clustered(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run("add", "empty", *SMALL, "--json")
+    assert (result.returncode, json.loads(result.stdout)["found"]) == (0, 0)
+    assert "no images" in result.stderr
+    result = run("cluster", "-k", "2")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "no images" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["list"], ["export"]])
+def test_a_file_that_cannot_be_written_is_named_in_one_line(run: Run, added: Path, command: list[str]) -> None:
+    result = run(*command, "--out", "nowhere/x.csv")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "imgindex: error: No such file or directory: nowhere/x.csv\n"
+
+
 def test_more_clusters_than_distinct_pictures_is_a_clear_error(run: Run, tmp_path: Path) -> None:
     for number in range(5):
         draw(tmp_path / "p" / f"{number}.png", 1)
