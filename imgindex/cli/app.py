@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sqlite3
@@ -15,7 +14,7 @@ import typer
 
 from imgindex._version import VERSION
 from imgindex.cli import add, cluster, export, failures, list_, remove, similar, status, verify
-from imgindex.cli.output import OutputClosed
+from imgindex.cli.output import OutputClosed, remark
 from imgindex.errors import ImgindexError
 
 INTERRUPTED = 130
@@ -111,9 +110,7 @@ def _report(error: BaseException) -> int:
 
 
 def _say(text: str) -> None:
-    line = " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()
-    with contextlib.suppress(OSError):  # where stderr is closed nobody is left to tell
-        print(f"imgindex: error: {line}", file=sys.stderr, flush=True)
+    remark(f"imgindex: error: {' '.join(text.splitlines())}")
 
 
 def _flush() -> None:
