@@ -13,12 +13,13 @@ from pathlib import Path
 
 from imgindex.types import Failure, FoundFile
 
-# What Pillow 13 decodes by itself, and .heic .heif .hif .jxl, for which a plug-in is loaded when there is one.
+# What Pillow 13 decodes by itself, and HEIF (.heic .heif .hif …) and .jxl, which a plug-in decodes where there is one.
 # Left out: stubs that need another program (.bufr .eps .grib .h5 .hdf .ps .emf .wmf), films (.mpg .mpeg), what Pillow
 # only writes (.palm .pdf) and .im, which it is about to drop.
 IMAGE_SUFFIXES = frozenset({
     ".apng", ".avif", ".avifs", ".blp", ".bmp", ".bw", ".cur", ".dcx", ".dds", ".dib", ".fit", ".fits", ".flc",
-    ".fli", ".ftc", ".ftu", ".gbr", ".gif", ".heic", ".heif", ".hif", ".icb", ".icns", ".ico", ".iim", ".j2c",
+    ".fli", ".ftc", ".ftu", ".gbr", ".gif", ".heic", ".heics", ".heif", ".heifs", ".hif",
+    ".icb", ".icns", ".ico", ".iim", ".j2c",
     ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".msp", ".pbm",
     ".pcd", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".pxr", ".qoi", ".ras", ".rgb", ".rgba", ".sgi",
     ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm",

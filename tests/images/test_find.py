@@ -55,7 +55,7 @@ def test_the_suffixes_are_what_pillow_can_decode() -> None:
     decodable = {
         suffix for suffix, name in known.items() if name not in cannot and (name in Image.OPEN or name == "MPO")
     }
-    assert decodable | {".heic", ".heif", ".hif", ".jxl"} == IMAGE_SUFFIXES
+    assert decodable | {".heic", ".heif", ".heics", ".heifs", ".hif", ".jxl"} == IMAGE_SUFFIXES
 
 
 def test_hidden_files_and_folders_of_other_programs_are_passed_over(tmp_path: Path) -> None:
