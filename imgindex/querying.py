@@ -149,4 +149,4 @@ def _pixels(content: Content, recipe: Recipe) -> Pixels:
     from imgindex.embedding.prepare import prepare
     from imgindex.images.decode import decode
 
-    return prepare(decode(content.data, alpha="drop" if recipe.alpha == "drop" else "white").image, recipe)
+    return prepare(decode(content.data, alpha=recipe.alpha).image, recipe)

@@ -141,8 +141,7 @@ class Work:
             return item
         file, content = item.file, item.content
         try:
-            alpha = "drop" if self.recipe.alpha == "drop" else "white"
-            picture = decode(content.data, alpha=alpha)  # type: ignore[arg-type]
+            picture = decode(content.data, alpha=self.recipe.alpha)
             pixels = prepare(picture.image, self.recipe)
         except UnreadableImage as error:
             return Failed(_failure(file, error), content.sha256)

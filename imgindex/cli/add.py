@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from imgindex.types import AddReport, Engine
 
 COLUMNS = ("found", "added", "updated", "renamed", "unchanged", "reused", "removed", "restored", "failed")
-SOME_FAILED = 3
-INTERRUPTED = 130
 
 
 def command(
@@ -86,8 +84,8 @@ def command(
         remark("no images there: folders are searched for files with the ending of an image", quiet=quiet)
     if report.interrupted:
         remark("imgindex: interrupted; what is done is kept, the same command goes on", quiet=quiet)
-        return INTERRUPTED
-    return SOME_FAILED if report.failed else 0
+        return options.INTERRUPTED
+    return options.SOME_FAILED if report.failed else 0
 
 
 def _named(paths: list[str], null: bool) -> list[str]:

@@ -14,10 +14,9 @@ import typer
 
 from imgindex._version import VERSION
 from imgindex.cli import add, cluster, export, failures, list_, remove, similar, status, verify
+from imgindex.cli.options import INTERRUPTED
 from imgindex.cli.output import OutputClosed, remark
 from imgindex.errors import ImgindexError
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="imgindex",

@@ -11,6 +11,10 @@ import typer
 
 from imgindex.errors import IndexNotFound
 
+# Exit codes that are no error of imgindex's: those stand with their errors.
+SOME_FAILED = 3
+INTERRUPTED = 130
+
 HOME = ".imgindex"
 VARIABLE = "IMGINDEX_DIR"
 

@@ -14,8 +14,6 @@ from imgindex.errors import UnreadableImage
 if TYPE_CHECKING:
     from imgindex.types import Answer
 
-SOME_FAILED = 3
-
 
 def command(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images to compare with, indexed or not.")],
@@ -54,7 +52,7 @@ def command(
     for failure in failed:
         remark(f"failed: {failure.path}: {failure.reason}", quiet=quiet)
     _show(answers, chosen, out)
-    return SOME_FAILED if failed else 0
+    return options.SOME_FAILED if failed else 0
 
 
 def _show(answers: list[Answer], format: str, out: str | None) -> None:

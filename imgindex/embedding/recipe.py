@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from imgindex.errors import IndexDamaged, UsageError
 
@@ -32,7 +32,7 @@ class Recipe:
     side: int
     dimension: int
     geometry: str = "letterbox"
-    alpha: str = "white"
+    alpha: Literal["white", "drop"] = "white"
     channels: str = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
