@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from imgindex.types import AddReport as AddReport
     from imgindex.types import Answer as Answer
     from imgindex.types import Clustering as Clustering
+    from imgindex.types import CompactReport as CompactReport
     from imgindex.types import Embedder as Embedder
     from imgindex.types import Engine as Engine
     from imgindex.types import Failure as Failure
     from imgindex.types import Image as Image
     from imgindex.types import Match as Match
     from imgindex.types import Progress as Progress
+    from imgindex.types import RepairReport as RepairReport
 
 _HOMES = {
     "ImageIndex": "imgindex.index",
@@ -32,12 +34,14 @@ _HOMES = {
     "AddReport": "imgindex.types",
     "Answer": "imgindex.types",
     "Clustering": "imgindex.types",
+    "CompactReport": "imgindex.types",
     "Embedder": "imgindex.types",
     "Engine": "imgindex.types",
     "Failure": "imgindex.types",
     "Image": "imgindex.types",
     "Match": "imgindex.types",
     "Progress": "imgindex.types",
+    "RepairReport": "imgindex.types",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  each is a string

@@ -20,7 +20,7 @@ def cluster(
     Raises IndexDamaged, TooFewDistinctVectors or UsageError.
     """
     started = time.perf_counter()
-    with store.catalogue.snapshot():
+    with store.reading():
         paths = store.catalogue.image_paths()
         vectors = store.vectors(list(paths))
     if not paths:

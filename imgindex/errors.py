@@ -55,13 +55,13 @@ class IndexExists(ImgindexError):
 class IndexLocked(ImgindexError):
     """Another process is writing to this index."""
 
-    hint = "wait until it has finished; reading needs no lock"
+    hint = "try again when it has finished, or wait for it with --wait; reading needs no lock"
 
 
 class IndexDamaged(ImgindexError):
     """The files on disk contradict the catalogue."""
 
-    hint = "see what is hurt with `imgindex verify --full`"
+    hint = "see what is hurt with `imgindex verify --full`, mend it with `imgindex repair`"
 
 
 class FormatTooNew(ImgindexError):

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from imgindex.embedding.recipe import Recipe
-from imgindex.errors import RecipeMismatch, UnreadableImage, UsageError
-from imgindex.storage.paths import shown
-from imgindex.storage.store import Store, exists
-from imgindex.types import AddReport, Answer, Clustering, Embedder, Engine, Failure, Image, Match, OnProgress
+from imgindex.errors import UnreadableImage
+from imgindex.storage.paths import shown, shown_records
+from imgindex.storage.store import Store
+from imgindex.types import (
+    AddReport,
+    Answer,
+    Clustering,
+    CompactReport,
+    Embedder,
+    Engine,
+    Failure,
+    Image,
+    Match,
+    OnProgress,
+    RepairReport,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,15 +34,14 @@ if TYPE_CHECKING:
     from imgindex.types import Vectors
 
 Path = str | os.PathLike[str]
-DTYPES = {"fp32": "float32", "fp16": "float16"}
-EXPORTED_AT_ONCE = 4096
 
 
 class ImageIndex:
     """An index of images: vectors of one recipe, and what is known of the files that they were made of.
 
     Paths that it returns open from the current folder: relative below it, absolute elsewhere.
-    Use it in one thread, and in a `with` block or with `close()`.
+    Use it in one thread, and in a `with` block or with `close()`. `wait` may be set: then whoever writes waits for
+    another process that is writing, instead of raising IndexLocked.
     """
 
     def __init__(self, store: Store, *, engine: Engine, weights: str | None = None) -> None:
@@ -38,6 +49,7 @@ class ImageIndex:
         self.recipe = Recipe.from_json(store.recipe_json)
         self.engine = engine
         self._store = store
+        self.wait = False
         self._weights = weights
         self._embedder: Embedder | None = None
 
@@ -59,25 +71,10 @@ class ImageIndex:
 
         Raises IndexExists, UsageError, WeightsUnavailable or WeightsMismatch.
         """
-        from imgindex.embedding.choice import choose
+        from imgindex.creating import create
 
-        if store not in DTYPES:
-            raise UsageError(f"vectors cannot be stored as {store!r}", hint="choose fp32 or fp16")
-        if exists(os.fspath(path)):
-            Store(os.fspath(path)).close()  # says what is wrong with it, if anything is
-        if isinstance(recipe, Recipe):
-            chosen, source = recipe, weights or recipe.weights
-        else:
-            choice = choose(recipe, size=size, weights=weights)
-            chosen, source = choice.recipe, choice.weights.source
-        settings = {
-            "recipe": chosen.to_json(),
-            "recipe_digest": chosen.digest,
-            "dimension": str(chosen.dimension),
-            "weights": source,
-            "store": DTYPES[store],
-        }
-        return cls(Store.create(os.fspath(path), settings), engine=engine or Engine())
+        made = create(os.fspath(path), recipe, size=size, weights=weights, store=store)
+        return cls(made, engine=engine or Engine())
 
     @classmethod
     def open(cls, path: Path, *, weights: str | None = None, engine: Engine | None = None) -> ImageIndex:
@@ -109,26 +106,17 @@ class ImageIndex:
 
     def require(self, *, recipe: str = "auto", size: int | None = None, store: str | None = None) -> None:
         """Raise RecipeMismatch unless this index has that recipe, side in pixels and storage."""
-        has = self.recipe
-        dtype = self._store.segments.dtype.name
-        for asked, there, what in (
-            (recipe, has.name, "recipe"),
-            (size or has.side, has.side, "size"),
-            (DTYPES.get(store or "", dtype), dtype, "store"),
-        ):
-            if asked not in (there, "auto"):
-                raise RecipeMismatch(f"the index at {self.path} has the {what} {there}, not {asked}")
+        from imgindex.creating import require
+
+        require(self._store, self.recipe, recipe=recipe, size=size, store=store)
 
     @property
     def embedder(self) -> Embedder:
         """What turns pictures into vectors here; made on first use, and may be set to another one."""
         if self._embedder is None:
-            from imgindex.embedding.choice import recall
-            from imgindex.embedding.embedder import VggEmbedder
+            from imgindex.embedding.choice import make_embedder
 
-            source = self._store.catalogue.settings().get("weights", self.recipe.weights)
-            weights = recall(self.recipe, source=source, weights=self._weights)
-            self._embedder = VggEmbedder(self.recipe, weights, self.engine)
+            self._embedder = make_embedder(self.recipe, self._store.settings, self._weights, self.engine)
         return self._embedder
 
     @embedder.setter
@@ -158,7 +146,7 @@ class ImageIndex:
         from imgindex.adding.survey import Scope, Watch, check_roots
 
         scope = Scope(check_roots(paths), tuple(exclude), retry_failed)
-        watch = Watch(on_progress or (lambda progress: None), stop or (lambda: False))
+        watch = Watch(on_progress or (lambda progress: None), stop or (lambda: False), self.wait)
         if dry_run:
             report = preview(self._store, scope, watch)
         else:
@@ -170,7 +158,7 @@ class ImageIndex:
                 make_embedder=lambda: self.embedder,
                 watch=watch,
             )
-        return replace(report, failures=tuple(_shown(report.failures)))
+        return replace(report, failures=tuple(shown_records(report.failures)))
 
     def similar(
         self, image: Path, *, n: int = 10, max_distance: float | None = None, include_self: bool = False
@@ -196,7 +184,7 @@ class ImageIndex:
         limits = Limits(n, max_distance, include_self)
         names = [os.fspath(image) for image in images]
         found = answer(self._store, names, limits, recipe=self.recipe, make_embedder=lambda: self.embedder)
-        return [replace(one, matches=list(_shown(one.matches))) for one in found]
+        return [replace(one, matches=list(shown_records(one.matches))) for one in found]
 
     def cluster(
         self,
@@ -219,11 +207,11 @@ class ImageIndex:
 
     def images(self) -> Iterator[Image]:
         """Yield what is known of the images, in the order of ids."""
-        return _shown(self._store.catalogue.images())
+        return shown_records(self._store.catalogue.images())
 
     def failures(self) -> Iterator[Failure]:
         """Yield the ledger: the images that could not be read, and why."""
-        return _shown(self._store.catalogue.failures())
+        return shown_records(self._store.catalogue.journal.failures())
 
     def ids(self) -> npt.NDArray[np.int64]:
         """Return the ids of the images (n,), rising."""
@@ -238,16 +226,17 @@ class ImageIndex:
 
     def vectors(self) -> Vectors:
         """Return the vectors of the images (n, dimension), in the order of ids. Raises IndexDamaged."""
-        with self._store.catalogue.snapshot():
+        with self._store.reading():
             return self._store.vectors(list(self._store.catalogue.image_paths()))
 
     def remove(self, paths: Iterable[Path]) -> list[Image]:
         """Take images out, those below a folder too, and forget their failures; the files stay where they are.
 
-        Returns the images taken out. Raises PathNotFound (and changes nothing) when the index has nothing at a path.
+        Returns the images taken out. Raises IndexLocked, or PathNotFound (and changes nothing) when the index has
+        nothing at a path.
         """
-        with self._store.writing() as writer:
-            return list(_shown(writer.remove([os.path.abspath(os.fspath(path)) for path in paths])))
+        with self._store.writing(wait=lambda: self.wait) as writer:
+            return list(shown_records(writer.remove([os.path.abspath(os.fspath(path)) for path in paths])))
 
     def export(self, out: Path) -> int:
         """Write ids, paths and vectors to a file by its ending, .npz .npy .parquet or .csv; return the count.
@@ -255,43 +244,56 @@ class ImageIndex:
         npz: `ids` int64 (n,), `paths` str (n,), `vectors` float32 (n, dimension). npy: the vectors alone. The file
         appears when it is whole. Raises UsageError for another ending, IndexDamaged.
         """
-        from imgindex.reports.export import Table, export
+        from imgindex.exporting import export_index
 
-        with self._store.catalogue.snapshot():
-            here = os.getcwd()
-            paths = self._store.catalogue.image_paths()
-            ids = list(paths)
-            starts = range(0, len(ids), EXPORTED_AT_ONCE)
-            blocks = (self._store.vectors(ids[start : start + EXPORTED_AT_ONCE]) for start in starts)
-            names = [shown(path, here=here) for path in paths.values()]
-            export(os.fspath(out), Table(ids, names, self.recipe.dimension, blocks))
-        return len(ids)
+        return export_index(self._store, os.fspath(out))
 
     def verify(self, *, full: bool = False) -> CheckReport:
         """Check the index against its catalogue, and with `full` every vector against its CRC32; changes nothing."""
         from imgindex.storage.check import check
 
-        return check(self._store, full=full)
+        return check(self.path, full=full)
 
     def status(self) -> dict[str, Any]:
         """Return counts, recipe, sizes on disk in bytes, roots and the last runs."""
-        store = self._store
-        with store.catalogue.snapshot():
-            return {
-                "index": self.path,
-                **store.catalogue.count(),
-                "recipe": {**asdict(self.recipe), "digest": self.recipe.digest},
-                "store": store.segments.dtype.name,
-                "segments": len(store.catalogue.segments()),
-                "bytes": store.bytes_on_disk(),
-                "roots": store.catalogue.roots(),
-                "runs": store.catalogue.runs(5),
-            }
+        from imgindex.inspecting import status
 
+        return status(self._store, self.recipe)
 
-Record = TypeVar("Record", Image, Failure, Match)
+    def compact(self) -> CompactReport:
+        """Free the room of vectors of no image, while others may read. Raises IndexLocked or IndexDamaged."""
+        from imgindex.storage.compact import compact
 
+        return compact(self._store, wait=lambda: self.wait)
 
-def _shown(records: Iterable[Record]) -> Iterator[Record]:
-    here = os.getcwd()
-    return (replace(record, path=shown(record.path, here=here)) for record in records)
+    @classmethod
+    def repair(
+        cls,
+        path: Path,
+        *,
+        weights: str | None = None,
+        engine: Engine | None = None,
+        embedder: Embedder | None = None,
+        wait: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> RepairReport:
+        """Mend whatever is damaged in the index at `path`, which need not open: make again what can be, drop the rest.
+
+        A lost vector is made again from its image where that has the same bytes still; otherwise the image is dropped,
+        and named in the report. weights: where that file is now; embedder: another one than the recipe's own.
+
+        Raises IndexNotFound, IndexLocked, FormatTooNew; IndexDamaged when nobody can tell what the vectors are;
+        WeightsUnavailable, with nothing dropped, when vectors must be made and cannot be.
+        """
+        from imgindex.adding.repair import repair
+        from imgindex.adding.survey import Watch
+        from imgindex.embedding.choice import make_embedder
+
+        engine, watch = engine or Engine(), Watch(on_progress or (lambda progress: None), wait=wait)
+        report = repair(
+            os.fspath(path),
+            make_embedder=lambda recipe, settings: embedder or make_embedder(recipe, settings, weights, engine),
+            workers=engine.workers,
+            watch=watch,
+        )
+        return replace(report, dropped=tuple(shown_records(report.dropped)))

@@ -51,7 +51,7 @@ def answer(
 
     Raises IndexDamaged when the vector of a query or of a match does not have its CRC32.
     """
-    with store.catalogue.snapshot():
+    with store.reading():
         queries = resolve(store, images, recipe=recipe, make_embedder=make_embedder)
         # Not before: torch must be loaded ahead of FAISS when both are.
         from imgindex.search.exact import ExactSearch
@@ -74,7 +74,6 @@ def _matches(store: Store, query: Query, limits: Limits, near: list[tuple[int, f
         near = [(id, distance) for id, distance in near if distance <= limits.max_distance]
     near = near[: limits.n]
     ids = [id for id, _ in near]
-    store.vectors(ids)  # reads them for their CRC32 alone: a damaged vector must not make a wrong answer
     paths = store.catalogue.image_paths(ids)
     return [Match(rank, paths[id], distance, id) for rank, (id, distance) in enumerate(near, 1)]
 
@@ -134,8 +133,7 @@ def _of_same_content(store: Store, image: str, content: Content) -> Query | None
         return None
     same = {twin.place.id for twin in twins if _is_same_file(twin.path, image)}
     place = next((place for place in places if place.id in same), places[0])
-    vector = store.segments.read([place], store.catalogue.segments())[0]
-    return Query(image, vector, place.id if place.id in same else None)
+    return Query(image, store.read(place), place.id if place.id in same else None)
 
 
 def _is_same_file(path: str, other: str) -> bool:

@@ -94,6 +94,32 @@ class AddReport:
 
 
 @dataclass(frozen=True, slots=True)
+class CompactReport:
+    """What one `compact` freed: `rows_dropped` vectors of no image, and the bytes of catalogue and segments."""
+
+    rows_dropped: int
+    segments_before: int
+    segments_after: int
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What one `repair` did, told in `mended`; nothing when it is empty.
+
+    `embedded` counts images whose vector was lost and made again from the same bytes, `dropped` names those that the
+    index does not show any more, each with the reason; a later `add` takes in what is still there.
+    """
+
+    mended: tuple[str, ...] = ()
+    embedded: int = 0
+    dropped: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a long task has come; `total` is 0 while it is not known, `limit` names what the task waits for most."""
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 from imgindex.adding.survey import Scope, Survey, Watch, gone, survey
 from imgindex.adding.work import Work
 from imgindex.embedding.recipe import Recipe
-from imgindex.storage.catalogue import timestamp
-from imgindex.storage.store import Store, Writer
+from imgindex.storage.journal import timestamp
+from imgindex.storage.store import Store
+from imgindex.storage.writer import Writer
 from imgindex.types import AddReport, Embedder, Engine, Failure, Progress
 
 
@@ -41,7 +43,7 @@ def add(
     started, at = time.perf_counter(), timestamp()
     scope = _canonical(store, scope)
     with (
-        store.writing() as writer,
+        store.writing(wait=watch.go_on_waiting) as writer,
         contextlib.closing(survey(writer.catalogue, scope, skip=[store.path], watch=watch)) as scan,
     ):
         work = Work(writer, recipe, make_embedder, engine.workers)
@@ -61,7 +63,7 @@ def add(
         counts["failed"] = _failed(scan) + len(work.failures)
         counts["removed"] = _finish(writer, scan, [] if interrupted else list(scope.roots))
         report = _report(scan, counts, started, tuple(scan.failures + work.failures), interrupted)
-        _record(writer, report, at, [root for root in scope.roots if os.path.isdir(root)])
+        _record(writer, report, at, _devices(scope.roots))
     return report
 
 
@@ -75,15 +77,26 @@ def _finish(writer: Writer, scan: Survey, roots: list[str]) -> int:
     with writer.catalogue.atomic():
         writer.catalogue.show(scan.restored, True)
         writer.catalogue.show(ids, False)
-        writer.catalogue.forget_failures(ledger)
+        writer.catalogue.journal.forget(ledger)
     return len(ids)
 
 
-def _record(writer: Writer, report: AddReport, at: str, roots: list[str]) -> None:
+def _devices(roots: Sequence[str]) -> dict[str, int]:
+    """The file system that each root lies on, where it is a folder."""
+    devices = {}
+    for root in roots:
+        with contextlib.suppress(OSError):
+            info = os.stat(root)
+            if stat.S_ISDIR(info.st_mode):
+                devices[root] = info.st_dev
+    return devices
+
+
+def _record(writer: Writer, report: AddReport, at: str, devices: dict[str, int]) -> None:
     counts = {name: value for name, value in asdict(report).items() if name not in ("failures", "seconds")}
     with writer.catalogue.atomic():
-        writer.catalogue.add_roots(roots)
-        writer.catalogue.record_run("add", at, report.seconds, counts)
+        writer.catalogue.journal.add_roots(devices)
+        writer.catalogue.journal.record_run("add", at, report.seconds, counts)
 
 
 def _failed(scan: Survey) -> int:

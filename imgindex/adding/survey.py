@@ -49,10 +49,20 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How a caller follows a run and ends it early: told of progress, asked whether to stop after each batch."""
+    """How a caller follows a run and ends it early: told of progress, asked whether to stop after each batch.
+
+    wait: whether to wait for another writer to finish.
+    """
 
     on_progress: OnProgress = lambda progress: None
     stop: Callable[[], bool] = lambda: False
+    wait: bool = False
+
+    def go_on_waiting(self) -> bool:
+        """Whether to wait for another writer. Raises KeyboardInterrupt when told to stop meanwhile."""
+        if self.wait and self.stop():
+            raise KeyboardInterrupt
+        return self.wait
 
 
 def check_roots(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
@@ -77,7 +87,7 @@ def check_roots(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
 def survey(catalogue: Catalogue, scope: Scope, *, skip: Sequence[str], watch: Watch) -> Survey:
     """Compare the files under the roots with the catalogue by size and mtime; opens none of them."""
     result = Survey()
-    ledger = {} if scope.retry_failed else {failure.path: failure for failure in catalogue.failures()}
+    ledger = {} if scope.retry_failed else {failure.path: failure for failure in catalogue.journal.failures()}
     for chunk in _chunks(find(scope.roots, exclude=scope.exclude, skip=skip)):
         files = [item for item in chunk if isinstance(item, FoundFile)]
         result.failures += [item for item in chunk if isinstance(item, Failure)]
@@ -117,7 +127,7 @@ def gone(catalogue: Catalogue, roots: Sequence[str], scan: Survey) -> tuple[list
     ids = [image.id for image in catalogue.images() if _under_any(image.path, roots) and is_gone(image.path)]
     # Nobody opens what the scan itself stumbled over, so the scan alone can tell that it is in order again.
     stumbled = {catalogue.paths.stored(failure.path) for failure in scan.failures}
-    ledger = [failure for failure in catalogue.failures() if _under_any(failure.path, roots)]
+    ledger = [failure for failure in catalogue.journal.failures() if _under_any(failure.path, roots)]
     mended = [
         failure.path
         for failure in ledger

@@ -17,8 +17,8 @@ from imgindex.errors import IndexDamaged, UnreadableImage
 from imgindex.images.decode import decode
 from imgindex.images.fingerprint import Content, read_content
 from imgindex.storage.catalogue import Known, NewImage
-from imgindex.storage.store import Writer
 from imgindex.storage.worklist import WorkList
+from imgindex.storage.writer import Writer
 from imgindex.types import Embedder, Failure, FoundFile, Pixels, Vectors
 
 # Pictures under way between the disk and the network: enough for the next batch to be ready when it is wanted.
@@ -93,13 +93,21 @@ class Work:
     """Takes files from a work list to the store; `counts` says what became of them."""
 
     def __init__(
-        self, writer: Writer, recipe: Recipe, make_embedder: Callable[[], Embedder], workers: int | None
+        self,
+        writer: Writer,
+        recipe: Recipe,
+        make_embedder: Callable[[], Embedder],
+        workers: int | None,
+        *,
+        distrusted: frozenset[int] = frozenset(),
     ) -> None:
         self.writer = writer
         self.recipe = recipe
         self.counts = dict.fromkeys(("added", "updated", "renamed", "unchanged", "reused", "restored"), 0)
         self.failures: list[Failure] = []
         self.waits = Waits()
+        # Images whose stored vector is lost: they are embedded again though their content is known.
+        self._distrusted = distrusted
         self._make_embedder = make_embedder
         self._embedder: Embedder | None = None
         self._workers = worker_count(workers)
@@ -169,7 +177,7 @@ class Work:
 
     def _recognise(self, job: Opened, before: Known | None) -> Moved | Copied | None:
         sha256 = job.content.sha256
-        if before is not None and before.sha256 == sha256:
+        if before is not None and before.sha256 == sha256 and before.id not in self._distrusted:
             return Moved(before.id, job.file, "unchanged" if before.present else "restored")
         twins = self.writer.catalogue.twins(sha256)
         if before is None:

@@ -48,6 +48,7 @@ def command(
     null: Annotated[bool, typer.Option("-0", "--null", help="Paths from stdin end in NUL, not newline.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try known failures again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, by names and times.")] = False,
+    wait: options.Wait = False,
     format: options.Formats = None,
     json: options.Json = False,
     out: options.Out = None,
@@ -69,6 +70,7 @@ def command(
         if dry_run and not os.path.exists(where):
             where = stack.enter_context(tempfile.TemporaryDirectory())
         opened = stack.enter_context(_open(where, recipe, size, weights, store, engine))
+        opened.wait = wait
         on_progress = stack.enter_context(progress(quiet=quiet))
         stop = stack.enter_context(_first_interrupt())
         report = opened.add(

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from imgindex._version import VERSION
-from imgindex.cli import add, cluster, export, failures, list_, remove, similar, status, verify
+from imgindex.cli import add, cluster, compact, export, failures, list_, remove, repair, similar, status, verify
 from imgindex.cli.options import INTERRUPTED
 from imgindex.cli.output import OutputClosed, remark
 from imgindex.errors import ImgindexError
@@ -36,6 +36,8 @@ for module, name in (
     (remove, "remove"),
     (export, "export"),
     (verify, "verify"),
+    (repair, "repair"),
+    (compact, "compact"),
 ):
     app.command(name)(module.command)
 

@@ -51,6 +51,7 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Threads that read and decode.", show_default="by the machine"),
 ]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait while another process writes to the index.")]
 Weights = Annotated[
     str | None,
     typer.Option("--weights", metavar="FILE", help="A VGG-16 state dict (.pth .safetensors .npz), or random:SEED."),

@@ -15,6 +15,7 @@ from imgindex.reports.formats import Document
 def command(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Images and folders that the index has.")],
     index: options.Index = None,
+    wait: options.Wait = False,
     format: options.Formats = None,
     json: options.Json = False,
     out: options.Out = None,
@@ -28,6 +29,7 @@ def command(
 
     chosen = choose_format(format, json, out)
     with ImageIndex.open(options.find_index(index)) as opened:
+        opened.wait = wait
         rows = [{"id": row["id"], "path": row["path"]} for row in map(asdict, opened.remove(paths))]
     emit(Document(rows, rows, ["id", "path"]), chosen, out)
     remark(f"{len(rows)} images taken out; their files were not touched", quiet=quiet)

@@ -23,11 +23,10 @@ def command(
     quiet: options.Quiet = False,
 ) -> int:
     """Check the index against its catalogue; changes nothing, and ends with 1 when something is damaged."""
-    from imgindex.index import ImageIndex
+    from imgindex.storage.check import check
 
     chosen = choose_format(format, json, out)
-    with ImageIndex.open(options.find_index(index)) as opened:
-        report = opened.verify(full=full)
+    report = check(options.find_index(index), full=full)  # which looks into what ImageIndex would not open
     rows = [{**asdict(problem), "path": problem.subject} for problem in report.problems]
     if rows or chosen != "table":
         emit(Document({"ok": report.ok, **asdict(report)}, rows, ["kind", "subject", "detail"]), chosen, out)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from imgindex.embedding.recipe import Recipe, named
 from imgindex.embedding.weights import SHIPPED, TORCHVISION, WeightsFile, available, holds_fc1, load, locate
 from imgindex.errors import RecipeMismatch, WeightsUnavailable
+from imgindex.types import Embedder, Engine
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,17 @@ def recall(recipe: Recipe, *, source: str, weights: str | None = None) -> Weight
             hint="say where that file is with --weights FILE, or make another index with --index DIR",
         )
     return found
+
+
+def make_embedder(recipe: Recipe, settings: dict[str, str], weights: str | None, engine: Engine) -> Embedder:
+    """Return the embedder of an index; `settings` say where its weights were, `weights` where they are now.
+
+    Raises as `recall` and `VggEmbedder` do.
+    """
+    from imgindex.embedding.embedder import VggEmbedder
+
+    found = recall(recipe, source=settings.get("weights", recipe.weights), weights=weights)
+    return VggEmbedder(recipe, found, engine)
 
 
 def _pinned(recipe: Recipe, weights: str | None) -> Choice:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING
 
 from imgindex.errors import FormatTooNew, IndexDamaged
-from imgindex.storage.connection import connect, naming_damage
-from imgindex.storage.paths import PathMap, StoredPath
-from imgindex.types import Failure, FoundFile, Image
+from imgindex.storage import checksum, durable, schema
+from imgindex.storage.connection import connect, impatient
+from imgindex.storage.journal import Journal, timestamp
+from imgindex.storage.paths import PathMap
+from imgindex.types import FoundFile, Image
 
-FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 LOG_LIMIT = 64 << 20
 CHUNK = 500  # names in one query: below every SQLite's limit on variables
 
@@ -68,25 +71,28 @@ class Catalogue:
 
     def __init__(self, path: str, paths: PathMap, *, write: bool = False) -> None:
         self.path, self.paths = path, paths
-        with naming_damage(path):
-            self.connection = connect(path, write=write)
-            try:
-                self._check_version(write)
-            except BaseException:
-                self.connection.close()
-                raise
+        self.connection = connect(path, write=write)
+        self.journal = Journal(self.connection, paths)
+        try:
+            self.version = self._check_version(write)
+        except BaseException:
+            self.connection.close()
+            raise
 
-    def _check_version(self, write: bool) -> None:
-        version = self.connection.execute("pragma user_version").fetchone()[0]
-        if version > FORMAT_VERSION:
-            raise FormatTooNew(f"{self.path} has format {version}; this imgindex knows up to {FORMAT_VERSION}")
-        if version < FORMAT_VERSION:
-            if not write:
-                raise IndexDamaged(f"{self.path} is no finished catalogue (format {version})")
+    def _check_version(self, write: bool) -> int:
+        version: int = self.connection.execute("pragma user_version").fetchone()[0]
+        if version > schema.NEWEST:
+            raise FormatTooNew(f"{self.path} has format {version}; this imgindex knows up to {schema.NEWEST}")
+        if version < 1 and not write:
+            raise IndexDamaged(f"{self.path} is no finished catalogue (format {version})")
+        schema.check_schema(self.connection, version)
+        if version < schema.NEWEST and write:
             # sqlite-utils imports pandas when it is installed, half a second: only for a new or an old catalogue.
             from imgindex.storage.migrations import migrate
 
             migrate(self.connection)
+            version = schema.NEWEST
+        return version
 
     def close(self) -> None:
         self.connection.close()
@@ -110,7 +116,7 @@ class Catalogue:
         self.connection.execute("begin immediate")
         try:
             yield
-            self.connection.execute("commit")
+            durable.disk.execute(self.path, self.connection, "commit")
         except BaseException:
             if self.connection.in_transaction:
                 self.connection.execute("rollback")
@@ -148,8 +154,17 @@ class Catalogue:
 
     def images(self) -> Iterator[Image]:
         """Yield the images that are shown, in id order."""
-        query = "select id, path, size, mtime_ns, sha256, width, height, format from images where present order by id"
-        for id, path, size, mtime_ns, sha256, width, height, format_ in self.connection.execute(query):
+        yield from self._images("where present order by id")
+
+    def records(self, ids: Iterable[int] | None = None) -> list[Image]:
+        """Return what is known of images, hidden ones too: all, or those of `ids`."""
+        if ids is None:
+            return list(self._images("order by id"))
+        return [image for id in ids for image in self._images("where id = ?", (id,))]
+
+    def _images(self, which: str, values: tuple[int, ...] = ()) -> Iterator[Image]:
+        query = f"select id, path, size, mtime_ns, sha256, width, height, format from images {which}"
+        for id, path, size, mtime_ns, sha256, width, height, format_ in self.connection.execute(query, values):
             yield Image(id, self.paths.absolute(path), size, mtime_ns, sha256.hex(), width, height, format_)
 
     def image_paths(self, ids: Iterable[int] | None = None) -> dict[int, str]:
@@ -172,6 +187,16 @@ class Catalogue:
         for id in ids:
             yield from (Location(*row) for row in self.connection.execute(query, (id,)))
 
+    def places(self) -> npt.NDArray[np.int64]:
+        """Return id, segment, row and CRC32 (n, 4) of the vectors of all images that are shown."""
+        import numpy as np
+
+        rows = self.connection.execute("select id, segment, row, crc32 from images where present").fetchall()
+        try:
+            return np.array(rows, dtype=np.int64).reshape(-1, 4)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise IndexDamaged(f"{self.path} holds no numbers where it should: {error}") from error
+
     def put(self, image: NewImage, segment: int, row: int, crc32: int) -> None:
         """Record an image and its vector: a new id for a new path, the same id for a known one."""
         file, now = image.file, timestamp()
@@ -187,7 +212,7 @@ class Catalogue:
                 f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?)",
                 (stored, *content, segment, row, crc32, now),
             )
-        self._forget_failure(stored)
+        self.journal.settle(stored)
 
     def move(self, id: int, file: FoundFile) -> None:
         """Record that an image with the same content now lies at `file`, or has new times there, and show it."""
@@ -196,7 +221,7 @@ class Catalogue:
             "update images set path = ?, size = ?, mtime_ns = ?, present = 1 where id = ?",
             (stored, file.size, file.mtime_ns, id),
         )
-        self._forget_failure(stored)
+        self.journal.settle(stored)
 
     def show(self, ids: Iterable[int], present: bool) -> None:
         """Show or hide images; a hidden one keeps its id and vector for the day that its file comes back."""
@@ -218,52 +243,28 @@ class Catalogue:
         """Return segment number → committed rows."""
         return dict(self.connection.execute("select number, rows from segments order by number"))
 
+    def next_segment(self) -> int:
+        """Return a segment number that was never given, so that no reader takes one segment for another."""
+        last = int(self.settings().get("last_segment", 0))
+        return max([last, *self.segments()]) + 1
+
+    def relocate(self, places: Iterable[Location], rows: dict[int, int]) -> None:
+        """Let images point to their vectors' new places, in new segments of so many rows."""
+        for number, count in rows.items():
+            self.set_rows(number, count)
+        query = "update images set segment = ?, row = ? where id = ?"
+        self.connection.executemany(query, ((place.segment, place.row, place.id) for place in places))
+
+    def drop_segments(self, numbers: Iterable[int]) -> None:
+        """Strike out segments that no image points to any more."""
+        self.set_setting("last_segment", str(self.next_segment() - 1))
+        self.connection.executemany("delete from segments where number = ?", ((number,) for number in numbers))
+
     def set_rows(self, segment: int, rows: int) -> None:
         self.connection.execute(
             "insert into segments values (?, ?) on conflict (number) do update set rows = excluded.rows",
             (segment, rows),
         )
-
-    # the ledger
-
-    def failures(self) -> Iterator[Failure]:
-        """Yield the ledger in the order of paths."""
-        query = "select path, stage, reason, size, mtime_ns, tried_at from failures order by path"
-        for path, *rest in self.connection.execute(query):
-            yield Failure(self.paths.absolute(path), *rest)
-
-    def fail(self, failure: Failure) -> None:
-        """Enter a failure into the ledger, and hide the image if its path is a known one: its content has changed."""
-        stored = self.paths.stored(failure.path)
-        values = (stored, failure.size, failure.mtime_ns, failure.stage, failure.reason, timestamp())
-        self.connection.execute("insert or replace into failures values (?,?,?,?,?,?)", values)
-        self.connection.execute("update images set present = 0 where path = ?", (stored,))
-
-    def forget_failures(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            self._forget_failure(self.paths.stored(path))
-
-    def _forget_failure(self, stored: StoredPath) -> None:
-        self.connection.execute("delete from failures where path = ?", (stored,))
-
-    # roots and runs
-
-    def roots(self) -> list[str]:
-        return [self.paths.absolute(row[0]) for row in self.connection.execute("select path from roots order by path")]
-
-    def add_roots(self, paths: Iterable[str]) -> None:
-        rows = ((self.paths.stored(path), timestamp()) for path in paths)
-        self.connection.executemany("insert or ignore into roots values (?, ?)", rows)
-
-    def record_run(self, command: str, started_at: str, seconds: float, report: dict[str, Any]) -> None:
-        values = (command, started_at, seconds, json.dumps(report))
-        self.connection.execute("insert into runs (command, started_at, seconds, report) values (?,?,?,?)", values)
-
-    def runs(self, n: int) -> list[dict[str, Any]]:
-        """Return the last n runs, the newest first."""
-        query = "select command, started_at, seconds, report from runs order by id desc limit ?"
-        rows = self.connection.execute(query, (n,))
-        return [{"command": c, "started_at": at, "seconds": s, **json.loads(report)} for c, at, s, report in rows]
 
     def count(self) -> dict[str, int]:
         """Return how many images are shown and hidden, and how many failures there are."""
@@ -279,18 +280,20 @@ class Catalogue:
         return [] if rows == ["ok"] else rows
 
     def checkpoint(self, *, limit: int = 0) -> None:
-        """Move the write-ahead log, if it has more bytes than `limit`, into the database.
+        """Move the write-ahead log, if it has more bytes than `limit`, into the database, whose checksum then changes.
 
         A reader may hold a part of it back until the next time; nobody waits for it.
         """
-        log = self.path + "-wal"
-        if not os.path.exists(log) or os.path.getsize(log) <= limit:
+        if self.log_size() <= limit:
             return
-        patience = self.connection.execute("pragma busy_timeout").fetchone()[0]
-        self.connection.execute("pragma busy_timeout = 0")
-        self.connection.execute("pragma wal_checkpoint(truncate)")
-        self.connection.execute(f"pragma busy_timeout = {patience}")
+        checksum.withdraw(self.path)
+        with impatient(self.connection):
+            durable.disk.execute(self.path, self.connection, "pragma wal_checkpoint(truncate)")
+        checksum.write(self.path)
 
-
-def timestamp() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    def log_size(self) -> int:
+        """Size in bytes of the write-ahead log."""
+        try:
+            return os.path.getsize(self.path + "-wal")
+        except FileNotFoundError:
+            return 0

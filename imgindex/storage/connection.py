@@ -6,34 +6,81 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 from urllib.request import pathname2url
 
 from imgindex.errors import IndexDamaged
 
 
-def connect(path: str, *, write: bool) -> sqlite3.Connection:
+class Connection(sqlite3.Connection):
+    """A connection that calls damage by its name, whenever SQLite meets it."""
+
+    path = ""
+
+    def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
+        with NamingDamage(self.path):
+            return self.cursor(Cursor).execute(statement, parameters)
+
+    def executemany(self, statement: str, parameters: Any) -> sqlite3.Cursor:
+        with NamingDamage(self.path):
+            return super().executemany(statement, parameters)
+
+
+class Cursor(sqlite3.Cursor):
+    """A cursor of such a connection: rows are read one by one, and damage is met on the way."""
+
+    connection: Connection
+
+    def __next__(self) -> Any:
+        with NamingDamage(self.connection.path):
+            return super().__next__()
+
+    def fetchone(self) -> Any:
+        with NamingDamage(self.connection.path):
+            return super().fetchone()
+
+    def fetchall(self) -> list[Any]:
+        with NamingDamage(self.connection.path):
+            return super().fetchall()
+
+
+class NamingDamage(contextlib.AbstractContextManager[None]):
+    """Raise IndexDamaged where SQLite finds that the file is damaged, or no database at all."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        # Its subclasses speak of something else, a lock, a full disk, a wrong statement; but for one thing.
+        if type(error) is sqlite3.DatabaseError or (
+            isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
+        ):
+            raise IndexDamaged(f"{self.path} is damaged: {error}") from error
+
+
+def connect(path: str, *, write: bool) -> Connection:
     """Open a database; a reader's connection can never write."""
     address = "file:" + pathname2url(os.path.abspath(path))
-    return _writer(address) if write else _reader(address, path)
+    with NamingDamage(path):
+        return _writer(address, path) if write else _reader(address, path)
 
 
-@contextlib.contextmanager
-def naming_damage(path: str) -> Iterator[None]:
-    """Raise IndexDamaged where SQLite finds that the file is damaged, or no database at all."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        # Its subclasses speak of something else: a lock, a full disk, a wrong statement.
-        if type(error) is not sqlite3.DatabaseError:
-            raise
-        raise IndexDamaged(f"{path} is damaged: {error}") from error
+def _open(address: str, path: str) -> Connection:
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=30, factory=Connection)
+    connection.path = path
+    # Somebody else's catalogue may hold statements that run by themselves, and pages that lie about their cells.
+    connection.execute("pragma trusted_schema = off")
+    connection.execute("pragma cell_size_check = on")
+    return connection
 
 
-def _writer(address: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=5)
+def _writer(address: str, path: str) -> Connection:
+    connection = _open(address, path)
     try:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
+        # On macOS alone, where fsync stops at the drive's cache.
+        connection.execute("pragma fullfsync = on")
         # Checkpoints are ours, under the lock: SQLite before 3.51.3 has a rare race between those of two connections.
         connection.execute("pragma wal_autocheckpoint = 0")
         connection.execute("pragma foreign_keys = on")
@@ -43,17 +90,32 @@ def _writer(address: str) -> sqlite3.Connection:
     return connection
 
 
-def _reader(address: str, path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(address + "?mode=ro", uri=True, isolation_level=None, timeout=5)
+def _reader(address: str, path: str) -> Connection:
+    connection = _open(address + "?mode=ro", path)
     try:
         connection.execute("select 1 from sqlite_master").fetchone()
     except sqlite3.OperationalError:
         # A read-only disk has no room for the shared memory of the log, and needs none: nobody writes there.
         connection.close()
-        if os.path.exists(path + "-wal") and os.path.getsize(path + "-wal"):
+        if os.access(os.path.dirname(path), os.W_OK) or _has_log(path):
             raise
-        connection = sqlite3.connect(address + "?immutable=1", uri=True, isolation_level=None)
+        connection = _open(address + "?immutable=1", path)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _has_log(path: str) -> bool:
+    return os.path.exists(path + "-wal") and os.path.getsize(path + "-wal") > 0
+
+
+@contextlib.contextmanager
+def impatient(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let the block's statements give up at once where they would wait for another connection."""
+    patience = connection.execute("pragma busy_timeout").fetchone()[0]
+    connection.execute("pragma busy_timeout = 0")
+    try:
+        yield
+    finally:
+        connection.execute(f"pragma busy_timeout = {patience}")

@@ -6,7 +6,13 @@ A path is text in the catalogue, or a blob of its bytes where the name is not UT
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TypeVar
 
+from imgindex.types import Failure, Image, Match
+
+Record = TypeVar("Record", Image, Failure, Match)
 StoredPath = str | bytes
 
 
@@ -48,3 +54,9 @@ def shown(path: str, *, here: str) -> str:
     """Return a form of an absolute path that opens from the folder `here`: relative below it, else as it is."""
     prefix = here.rstrip("/") + "/"
     return path[len(prefix) :] if path.startswith(prefix) and len(path) > len(prefix) else path
+
+
+def shown_records(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield records with their paths as they open from the current folder."""
+    here = os.getcwd()
+    return (replace(record, path=shown(record.path, here=here)) for record in records)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ VERSION = 1
 HEADER_SIZE = 4096
 FIELDS = struct.Struct("<8sIII8s32sI")
 SEALED_SIZE = 1 << 30
+# More numbers than any network's layer gives; what a stranger's index claims is not allocated without a look.
+MAX_DIMENSION = 1 << 20
+DTYPES = ("float32", "float16")
 
 Stored = npt.NDArray[Any]
 
@@ -44,6 +47,14 @@ class Segments:
         self.digest = digest
         self.row_size = dimension * self.dtype.itemsize
         self.capacity = max(1, (SEALED_SIZE - HEADER_SIZE) // self.row_size)
+
+    @classmethod
+    def from_settings(cls, folder: str, settings: dict[str, str]) -> Segments:
+        """Return the segments of which a catalogue speaks. Raises KeyError or ValueError where it makes no sense."""
+        dimension, dtype, digest = int(settings["dimension"]), settings["store"], settings["recipe_digest"]
+        if not 1 <= dimension <= MAX_DIMENSION or dtype not in DTYPES or len(bytes.fromhex(digest)) != 32:
+            raise ValueError(f"vectors of {dimension} numbers of type {dtype!r} and recipe {digest[:80]!r}")
+        return cls(folder, dimension=dimension, dtype=dtype, digest=digest)
 
     def path(self, number: int) -> str:
         return os.path.join(self.folder, f"{number:06d}.vec")
@@ -65,7 +76,24 @@ class Segments:
 
         Raises IndexDamaged when the file is missing, shorter than that, or not a segment of this index.
         """
-        self._check(number, rows)
+        self.check(number, rows)
+        return self._map(number, rows)
+
+    def maps(self, rows: Mapping[int, int]) -> dict[int, Stored]:
+        """Return the committed rows of each segment, mapped. Raises as `map` does."""
+        return {number: self.map(number, count) for number, count in rows.items()}
+
+    def salvage(self, number: int) -> Stored:
+        """Return whatever whole rows a segment's file holds, header unread; which are right, their CRC32 must tell."""
+        try:
+            rows = (os.path.getsize(self.path(number)) - HEADER_SIZE) // self.row_size
+        except OSError:
+            rows = 0
+        return self._map(number, max(0, rows))
+
+    def _map(self, number: int, rows: int) -> Stored:
+        if not rows:  # which cannot be mapped
+            return np.empty((0, self.dimension), dtype=self.dtype)
         try:
             return np.memmap(
                 self.path(number), dtype=self.dtype, mode="r", offset=HEADER_SIZE, shape=(rows, self.dimension)
@@ -73,34 +101,22 @@ class Segments:
         except OSError as error:
             raise IndexDamaged(f"cannot read {self.path(number)}: {error.strerror}") from error
 
-    def read(self, locations: Sequence[Location], rows: dict[int, int]) -> Vectors:
+    def read(self, locations: Sequence[Location], maps: Mapping[int, Stored]) -> Vectors:
         """Return the vectors (n, dimension) at these places as float32, each checked against its CRC32.
 
-        rows: committed rows of each segment. Raises IndexDamaged when a CRC differs.
+        maps: the committed rows of each segment. Raises IndexDamaged when a CRC differs.
         """
         vectors = np.empty((len(locations), self.dimension), dtype=np.float32)
-        maps: dict[int, Stored] = {}
         for position, place in enumerate(locations):
-            if place.segment not in maps:
-                maps[place.segment] = self.map(place.segment, rows.get(place.segment, 0))
-            stored = maps[place.segment]
-            if place.row >= len(stored) or crc(stored[place.row]) != place.crc32:
+            stored = maps.get(place.segment, ())
+            if not has_crc(stored, place):
                 raise IndexDamaged(f"the vector of image {place.id} is damaged in {self.path(place.segment)}")
             vectors[position] = stored[place.row]
         return vectors
 
-    def damaged(self, locations: Iterable[Location], rows: dict[int, int]) -> Iterator[Location]:
-        """Yield the places whose bytes do not have their CRC32, or which lie outside their segment."""
-        number, stored = -1, np.empty((0, self.dimension), self.dtype)
-        for place in locations:
-            if place.segment != number:
-                number = place.segment
-                try:
-                    stored = self.map(number, rows.get(number, 0))
-                except IndexDamaged:
-                    stored = np.empty((0, self.dimension), self.dtype)
-            if place.row >= len(stored) or crc(stored[place.row]) != place.crc32:
-                yield place
+    def damaged(self, locations: Iterable[Location], maps: Mapping[int, Stored]) -> Iterator[Location]:
+        """Yield the places whose bytes do not have their CRC32, or which lie outside the mapped rows."""
+        return (place for place in locations if not has_crc(maps.get(place.segment, ()), place))
 
     def check_header(self, number: int) -> None:
         """Raise IndexDamaged unless the file begins with the header that this index wrote for that number."""
@@ -118,7 +134,7 @@ class Segments:
         Raises IndexDamaged, and changes nothing, when a segment is missing, shorter than its committed rows or not
         of this index.
         """
-        sizes = {number: self._check(number, count) for number, count in rows.items()}
+        sizes = {number: self.check(number, count) for number, count in rows.items()}
         for number, count in rows.items():
             wanted = HEADER_SIZE + count * self.row_size
             if sizes[number] > wanted:
@@ -129,7 +145,7 @@ class Segments:
         for path in self.unknown(rows):
             durable.remove(path)
 
-    def _check(self, number: int, rows: int) -> int:
+    def check(self, number: int, rows: int) -> int:
         """Return the size in bytes of a segment's file, or raise IndexDamaged where it cannot hold its rows."""
         path = self.path(number)
         try:
@@ -139,7 +155,7 @@ class Segments:
             raise IndexDamaged(f"{path} is missing") from error
         except OSError as error:
             raise IndexDamaged(f"cannot read {path}: {error.strerror}") from error
-        if size < HEADER_SIZE + rows * self.row_size:
+        if rows < 0 or size < HEADER_SIZE + rows * self.row_size:
             raise IndexDamaged(f"{path} is shorter than the {rows} rows that the catalogue counts")
         return size
 
@@ -162,6 +178,43 @@ class Segments:
         return (fields + struct.pack("<I", zlib.crc32(fields))).ljust(HEADER_SIZE, b"\0")
 
 
+class Tail:
+    """Where the next vectors go: behind the rows of the last segment, then into new ones.
+
+    rows: rows of each segment so far; first: number of the segment to begin with where there is none.
+    """
+
+    def __init__(self, segments: Segments, rows: dict[int, int], *, first: int) -> None:
+        self.segments, self.rows, self.first = segments, rows, first
+
+    def append(self, vectors: Stored) -> list[tuple[int, int, int]]:
+        """Write vectors durably, where no committed row is; return segment, row and CRC32 of each."""
+        places: list[tuple[int, int, int]] = []
+        while len(places) < len(vectors):
+            number = max(self.rows, default=self.first)
+            if self.rows.get(number, 0) >= self.segments.capacity:
+                number += 1
+            rows = self.rows.get(number, 0)
+            part = vectors[len(places) : len(places) + self.segments.capacity - rows]
+            crcs = self.segments.append(number, rows, part)
+            places += [(number, rows + position, crc) for position, crc in enumerate(crcs)]
+            self.rows[number] = rows + len(crcs)
+        return places
+
+
 def crc(row: Stored | bytes) -> int:
     """CRC32 of one stored vector's bytes."""
     return zlib.crc32(row)  # type: ignore[arg-type]
+
+
+def crc_of_rows(stored: Stored, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """CRC32 (n,) of the bytes of these rows of a mapped segment."""
+    size = stored.shape[1] * stored.dtype.itemsize
+    data: Any = stored.reshape(-1).view(np.uint8).data
+    found = (zlib.crc32(data[row * size : (row + 1) * size]) for row in rows.tolist())
+    return np.fromiter(found, dtype=np.int64, count=len(rows))
+
+
+def has_crc(stored: Stored | tuple[()], place: Location) -> bool:
+    """Whether a place lies within these rows, and its bytes have their CRC32."""
+    return 0 <= place.row < len(stored) and crc(stored[place.row]) == place.crc32

@@ -1,30 +1,42 @@
-"""The store of one index: catalogue, segments and lock joined by the commit protocol.
+"""The store of one index: catalogue, segments and lock joined.
 
-A commit appends the batch's vectors to the open segment and syncs it, then one SQLite transaction records the images
-and the new row count. Until that transaction nothing points at the new rows, and after it nothing is missing.
+Whoever reads sees one state of the index, whatever is committed or compacted meanwhile; whoever writes has the lock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from imgindex.errors import IndexDamaged, IndexExists, IndexNotFound, PathNotFound
-from imgindex.storage import durable
-from imgindex.storage.catalogue import LOG_LIMIT, Catalogue, Location, NewImage
-from imgindex.storage.connection import naming_damage
+from imgindex.errors import FormatTooNew, IndexDamaged, IndexExists, IndexNotFound, UsageError
+from imgindex.storage import checksum, durable
+from imgindex.storage.catalogue import Catalogue, Location
 from imgindex.storage.lock import WriteLock
-from imgindex.storage.paths import PathMap, is_under
-from imgindex.storage.segments import Segments
-from imgindex.types import Failure, FoundFile, Image, Rows, Vectors
+from imgindex.storage.paths import PathMap
+from imgindex.storage.segments import Segments, Stored, crc_of_rows
+from imgindex.storage.writer import Writer
+from imgindex.types import Rows, Vectors
 
-UNFINISHED = "catalogue.db.new"
+CATALOGUE = "catalogue.db"
+UNFINISHED = f"{CATALOGUE}.new"
 LOGS = ("-wal", "-shm", "-journal")
-OURS = {"lock"} | {name + ending for name in ("catalogue.db", UNFINISHED) for ending in ("", *LOGS)}
+OURS = {"lock"} | {name + ending for name in (CATALOGUE, UNFINISHED) for ending in ("", *LOGS, ".crc32", ".crc32.new")}
 FOLDERS = {"segments", "search", "thumbnails"}
+# Compactions that may happen between two steps of a reader before it gives up.
+TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One state of the index: the committed rows of each segment, mapped, so that they outlive the segment's name."""
+
+    maps: dict[int, Stored]
 
 
 class Store:
@@ -33,32 +45,30 @@ class Store:
     def __init__(self, path: str) -> None:
         """Open an index. Raises IndexNotFound, IndexDamaged or FormatTooNew."""
         self.path = os.path.abspath(path)
-        if not exists(self.path):
-            raise IndexNotFound(f"there is no index at {path}")
+        self._process = os.getpid()
+        self._view: View | None = None
+        # Rows whose CRC32 was found right since this store was opened: segment → one truth value a row.
+        self._sound: dict[int, npt.NDArray[np.bool_]] = {}
+        check_exists(self.path, path)
         self.paths = PathMap(self.path)
-        self.catalogue = Catalogue(self._file("catalogue.db"), self.paths)
+        self._catalogue = _open_catalogue(self.file(CATALOGUE), self.paths)
         try:
-            with naming_damage(self.catalogue.path):
-                settings = self.catalogue.settings()
-            self.recipe_json = settings["recipe"]
-            self.segments = Segments(
-                self._file("segments"),
-                dimension=int(settings["dimension"]),
-                dtype=settings["store"],
-                digest=settings["recipe_digest"],
-            )
+            self.settings = self._catalogue.settings()
+            self.recipe_json = self.settings["recipe"]
+            self.segments = Segments.from_settings(self.file("segments"), self.settings)
         except (KeyError, ValueError, TypeError) as error:
-            self.catalogue.close()
-            raise IndexDamaged(f"{self.catalogue.path} lacks what an index must say of itself: {error!r}") from error
+            self.close()
+            raise IndexDamaged(f"{self.file(CATALOGUE)} lacks what an index must say of itself: {error!r}") from error
         except BaseException:
-            self.catalogue.close()
+            self.close()
             raise
 
     @classmethod
     def create(cls, path: str, settings: dict[str, str]) -> Store:
         """Make an index and open it; `settings` needs recipe, recipe_digest, dimension and store (the dtype).
 
-        Raises IndexExists where there is an index, or other people's files.
+        Raises IndexExists where there is an index, or other people's files, IndexDamaged where vectors lie that have
+        lost their catalogue.
         """
         path = os.path.abspath(path)
         if os.path.isdir(path):
@@ -73,52 +83,122 @@ class Store:
         with WriteLock(os.path.join(path, "lock")):
             if exists(path):
                 raise IndexExists(f"there is an index at {path} already")
-            _make_catalogue(path, settings)
+            check_no_vectors(path)
+            fill_catalogue(path, settings)
         durable.sync_folder(os.path.dirname(path))
         return cls(path)
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """The reader's catalogue. Raises UsageError in a forked process: SQLite's connections do not survive that."""
+        if os.getpid() != self._process:
+            raise UsageError("this index was opened before a fork", hint="open it again in the new process")
+        return self._catalogue
+
     def close(self) -> None:
-        self.catalogue.close()
+        self._catalogue.close()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[View]:
+        """See one and the same state of the index within the block, whatever is committed or compacted meanwhile.
+
+        Raises IndexDamaged when a segment is missing, too short or of another index.
+        """
+        if self._view is not None:
+            yield self._view
+            return
+        with contextlib.ExitStack() as stack:
+            self._view = self._look(stack)
+            stack.callback(setattr, self, "_view", None)
+            yield self._view
+
+    def _look(self, stack: contextlib.ExitStack) -> View:
+        """Begin a snapshot and map its segments; again where a compaction took one away in between."""
+        for again in reversed(range(TRIES)):
+            snapshot = self.catalogue.snapshot()
+            snapshot.__enter__()
+            try:
+                rows = self.catalogue.segments()
+                view = View(self.segments.maps(rows))
+                stack.push(snapshot)
+                return view
+            except BaseException as error:
+                snapshot.__exit__(None, None, None)
+                if not isinstance(error, IndexDamaged) or not again or self.catalogue.segments() == rows:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def vectors(self, ids: Sequence[int]) -> Vectors:
         """Return the vectors (n, dimension) of images that are shown, in the order of ids and in float32.
 
         Raises IndexDamaged when one does not have its CRC32, or is no longer there.
         """
-        with self.catalogue.snapshot():
+        with self.reading() as view:
             places = list(self.catalogue.locations(ids))
-            rows = self.catalogue.segments()
-        if len(places) != len(ids):
-            raise IndexDamaged(f"{len(ids) - len(places)} of the images asked for are not in the index")
-        return self.segments.read(places, rows)
+            if len(places) != len(ids):
+                raise IndexDamaged(f"{len(ids) - len(places)} of the images asked for are not in the index")
+            return self.segments.read(places, view.maps)
+
+    def read(self, place: Location) -> Vectors:
+        """Return one vector (dimension,), of a hidden image too. Raises IndexDamaged when its CRC32 differs."""
+        with self.reading() as view:
+            vector: Vectors = self.segments.read([place], view.maps)[0]
+            return vector
 
     def blocks(self) -> list[Rows]:
         """Return every segment's vectors, mapped and in the stored dtype, with the id of each row.
 
-        The id is -1 where the row belongs to no image that is shown.
+        The id is -1 where the row belongs to no image that is shown. All others have their CRC32: a damaged vector
+        would not only make a wrong answer, it could also drop out of the right one. That is checked once for each row
+        and opened store.
+
+        Raises IndexDamaged.
         """
-        with self.catalogue.snapshot():
-            rows = self.catalogue.segments()
-            places = list(self.catalogue.locations())
-        ids = {number: np.full(count, -1, dtype=np.int64) for number, count in rows.items()}
-        table = np.array([(p.id, p.segment, p.row) for p in places], dtype=np.int64).reshape(-1, 3)
-        for number, of_rows in ids.items():
-            here = table[table[:, 1] == number]
-            of_rows[here[:, 2]] = here[:, 0]
-        return [Rows(ids[number], self.segments.map(number, count)) for number, count in rows.items()]
+        with self.reading() as view:
+            table = self.catalogue.places()
+            if len(np.unique(table[:, 0])) != len(table) or not np.isin(table[:, 1], list(view.maps)).all():
+                raise IndexDamaged(f"{self.catalogue.path} does not say clearly where vectors lie")
+            return [self._block(number, stored, table[table[:, 1] == number]) for number, stored in view.maps.items()]
+
+    def _block(self, number: int, stored: Stored, table: npt.NDArray[np.int64]) -> Rows:
+        ids, rows, crcs = table[:, 0], table[:, 2], table[:, 3]
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(stored)):
+            raise IndexDamaged(f"an image lies outside the committed rows of {self.segments.path(number)}")
+        sound = np.zeros(len(stored), dtype=np.bool_)
+        before = self._sound.get(number, sound)
+        sound[: len(before)] = before[: len(sound)]
+        doubtful = np.flatnonzero(~sound[rows])
+        wrong = np.flatnonzero(crc_of_rows(stored, rows[doubtful]) != crcs[doubtful])
+        if len(wrong):
+            id = ids[doubtful[wrong[0]]]
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise IndexDamaged(f"the vector of image {id}{more} is damaged in {self.segments.path(number)}")
+        sound[rows] = True
+        self._sound[number] = sound
+        of_row = np.full(len(stored), -1, dtype=np.int64)
+        of_row[rows] = ids
+        return Rows(of_row, stored)
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Writer]:
+    def writing(self, *, wait: Callable[[], bool] = lambda: False) -> Iterator[Writer]:
         """Lend the one Writer, with what a crash may have left behind cleared away.
 
-        Raises IndexLocked while another process writes, IndexDamaged where committed rows are missing.
+        wait: asked between tries whether to go on waiting for another writer.
+        Raises IndexLocked while another process writes, IndexDamaged where the catalogue or committed rows are hurt.
         """
-        with WriteLock(self._file("lock")):
-            catalogue = Catalogue(self._file("catalogue.db"), self.paths, write=True)
+        path = self.catalogue.path
+        with WriteLock(self.file("lock"), wait=wait):
+            checksum.check(path)
+            # The store's own reader stays open, so SQLite never moves the log into the database as it closes.
+            catalogue = Catalogue(path, self.paths, write=True)
             try:
+                if checksum.stored(path) is None:
+                    check_integrity(catalogue)
                 self.segments.recover(catalogue.segments())
                 yield Writer(catalogue, self.segments)
                 catalogue.checkpoint()
+                if checksum.stored(path) is None:
+                    checksum.write(path)
             finally:
                 catalogue.close()
 
@@ -127,118 +207,86 @@ class Store:
         sizes = {"catalogue": 0, "segments": 0, "derived": 0}
         for name in OURS:
             with contextlib.suppress(OSError):
-                sizes["catalogue"] += os.path.getsize(self._file(name))
+                sizes["catalogue"] += os.path.getsize(self.file(name))
         for name in FOLDERS:
-            for folder, _, files in os.walk(self._file(name)):
+            for folder, _, files in os.walk(self.file(name)):
                 kind = "segments" if name == "segments" else "derived"
-                sizes[kind] += sum(os.path.getsize(os.path.join(folder, file)) for file in files)
+                for file in files:
+                    with contextlib.suppress(OSError):  # a writer may be at work
+                        sizes[kind] += os.path.getsize(os.path.join(folder, file))
         return sizes
 
-    def _file(self, name: str) -> str:
+    def file(self, name: str) -> str:
         return os.path.join(self.path, name)
-
-
-class Writer:
-    """Gathers changes and commits them together; nothing that is not committed is ever seen."""
-
-    def __init__(self, catalogue: Catalogue, segments: Segments) -> None:
-        self.catalogue, self.segments = catalogue, segments
-        self._rows = catalogue.segments()
-        self._images: list[NewImage] = []
-        self._vectors: list[Vectors] = []
-        self._moves: list[tuple[int, FoundFile]] = []
-        self._failures: list[Failure] = []
-
-    def __len__(self) -> int:
-        """How many changes wait for their commit."""
-        return len(self._images) + len(self._moves) + len(self._failures)
-
-    def put(self, image: NewImage, vector: Vectors) -> None:
-        """Record an image with its vector (dimension,)."""
-        self._images.append(image)
-        self._vectors.append(vector)
-
-    def move(self, id: int, file: FoundFile) -> None:
-        """Record that a known content lies at `file` now."""
-        self._moves.append((id, file))
-
-    def fail(self, failure: Failure) -> None:
-        """Record a failure."""
-        self._failures.append(failure)
-
-    def read(self, place: Location) -> Vectors:
-        """Return one committed vector (dimension,). Raises IndexDamaged when its CRC32 differs."""
-        vector: Vectors = self.segments.read([place], self._rows)[0]
-        return vector
-
-    def commit(self) -> None:
-        """Make all gathered changes durable at once."""
-        places = self._append()
-        with self.catalogue.atomic():
-            for number in {place[0] for place in places}:
-                self.catalogue.set_rows(number, self._rows[number])
-            for image, place in zip(self._images, places, strict=True):
-                self.catalogue.put(image, *place)
-            for id, file in self._moves:
-                self.catalogue.move(id, file)
-            for failure in self._failures:
-                self.catalogue.fail(failure)
-        # The log grows by some ten kilobytes an image, which a first run over a million images must not pile up.
-        self.catalogue.checkpoint(limit=LOG_LIMIT)
-        self._images, self._vectors, self._moves, self._failures = [], [], [], []
-
-    def remove(self, paths: Sequence[str]) -> list[Image]:
-        """Take out the images and failures at these absolute paths or below them, and commit; return the images.
-
-        Raises PathNotFound, and changes nothing, when there is nothing at one of the paths.
-        """
-        images, failures = list(self.catalogue.images()), list(self.catalogue.failures())
-        ids, forgotten = {}, set()
-        for path in paths:
-            place = self.catalogue.paths.canonical(path)
-            here = [image for image in images if is_under(image.path, place)]
-            failed = [failure.path for failure in failures if is_under(failure.path, place)]
-            if not here and not failed:
-                raise PathNotFound(f"the index has nothing at {path}", hint="`imgindex list` tells what it has")
-            ids.update({image.id: image for image in here})
-            forgotten.update(failed)
-        with self.catalogue.atomic():
-            self.catalogue.forget(ids)
-            self.catalogue.forget_failures(forgotten)
-        return [ids[id] for id in sorted(ids)]
-
-    def _append(self) -> list[tuple[int, int, int]]:
-        """Write the gathered vectors to the open segment, or a new one when it is full: segment, row, crc of each."""
-        places: list[tuple[int, int, int]] = []
-        while len(places) < len(self._vectors):
-            number = max(self._rows, default=1)
-            if self._rows.get(number, 0) >= self.segments.capacity:
-                number += 1
-            rows = self._rows.get(number, 0)
-            room = self.segments.capacity - rows
-            part = np.stack(self._vectors[len(places) : len(places) + room])
-            crcs = self.segments.append(number, rows, part)
-            places += [(number, rows + position, crc) for position, crc in enumerate(crcs)]
-            self._rows[number] = rows + len(crcs)
-        return places
 
 
 def exists(path: str) -> bool:
     """Whether a folder holds an index."""
-    return os.path.isfile(os.path.join(path, "catalogue.db"))
+    return os.path.isfile(os.path.join(path, CATALOGUE))
 
 
-def _make_catalogue(path: str, settings: dict[str, str]) -> None:
-    """Make catalogue.db under another name first: who dies here leaves no index, and the next one begins anew."""
-    unfinished = os.path.join(path, UNFINISHED)
+def check_exists(path: str, named: str) -> None:
+    """Raise IndexNotFound where there is no index, IndexDamaged where only its catalogue is missing."""
+    if not exists(path):
+        check_no_vectors(path)
+        raise IndexNotFound(f"there is no index at {named}")
+
+
+def check_no_vectors(path: str) -> None:
+    """Raise IndexDamaged where vectors lie without a catalogue: it may come back, and they must be there then."""
+    segments = os.path.join(path, "segments")
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if any(name.endswith(".vec") for name in os.listdir(segments)):
+            raise IndexDamaged(
+                f"{os.path.join(path, CATALOGUE)} is missing, and nothing else knows whose vectors lie there",
+                hint=f"put it back from a copy, or remove {path} to begin anew",
+            )
+
+
+def check_integrity(catalogue: Catalogue) -> None:
+    """Raise IndexDamaged when SQLite's own check finds something wrong."""
+    wrong = catalogue.integrity()
+    if wrong:
+        raise IndexDamaged(f"{catalogue.path} is damaged: {wrong[0]}")
+
+
+def fill_catalogue(path: str, settings: dict[str, str], fill: Callable[[Catalogue], None] = lambda new: None) -> None:
+    """Make catalogue.db, under another name first: who dies here leaves what was there before."""
+    database, unfinished = os.path.join(path, CATALOGUE), os.path.join(path, UNFINISHED)
     for ending in ("", *LOGS):
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(unfinished + ending)
+            durable.disk.unlink(unfinished + ending)
     catalogue = Catalogue(unfinished, PathMap(path), write=True)
     try:
         with catalogue.atomic():
             for key, value in settings.items():
                 catalogue.set_setting(key, value)
+            fill(catalogue)
     finally:
         catalogue.close()
-    durable.replace(unfinished, os.path.join(path, "catalogue.db"))
+    checksum.withdraw(database)
+    # The old one's log would be taken for the new one's.
+    for ending in LOGS:
+        with contextlib.suppress(FileNotFoundError):
+            durable.disk.unlink(database + ending)
+    durable.replace(unfinished, database)
+    checksum.write(database)
+
+
+def _open_catalogue(path: str, paths: PathMap) -> Catalogue:
+    """Open a catalogue whose bytes have their checksum; one from a newer version is called that, not damaged."""
+    damage: IndexDamaged | None = None
+    try:
+        checksum.check(path)
+    except IndexDamaged as error:
+        damage = error
+    try:
+        catalogue = Catalogue(path, paths)
+    except (IndexDamaged, sqlite3.Error) as error:
+        raise damage or error from error
+    except FormatTooNew:
+        raise
+    if damage is not None:
+        catalogue.close()
+        raise damage
+    return catalogue

@@ -152,7 +152,7 @@ def test_mapped_segments_are_searched_as_they_lie_on_disk(make: Make, tmp_path: 
     blocks = [Rows(ids, segments.map(number, 40)) for number, ids in enumerate(np.split(numbers(120), 3), 1)]
     blocks[1].ids[5:9] = -1
     check(make(blocks).search(vectors[:queries], 9), blocks, vectors[:queries], 9)
-    assert segments.read([Location(1, 1, 0, crcs[0][0])], {1: 40}).shape == (1, 24)
+    assert segments.read([Location(1, 1, 0, crcs[0][0])], segments.maps({1: 40})).shape == (1, 24)
 
 
 def test_float16_rows_are_converted_piece_by_piece(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

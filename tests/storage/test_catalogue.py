@@ -70,11 +70,11 @@ def test_a_hidden_image_is_in_no_answer_but_still_known(catalogue: Catalogue) ->
 def test_a_moved_image_is_shown_at_its_new_path_under_its_id(catalogue: Catalogue) -> None:
     catalogue.put(image("/a.png"), 1, 0, 0)
     catalogue.show([1], False)
-    catalogue.fail(Failure("/b.png", "decode", "broken"))
+    catalogue.journal.fail(Failure("/b.png", "decode", "broken"))
     catalogue.move(1, FoundFile("/b.png", 5, 6))
     (found,) = catalogue.images()
     assert (found.id, found.path, found.size, found.mtime_ns) == (1, "/b.png", 5, 6)
-    assert list(catalogue.failures()) == []
+    assert list(catalogue.journal.failures()) == []
 
 
 def test_known_answers_for_more_paths_than_one_query_can_name(catalogue: Catalogue) -> None:
@@ -96,9 +96,9 @@ def test_images_of_one_content_are_found_by_it_the_hidden_ones_too(catalogue: Ca
 
 def test_a_failure_hides_the_image_at_its_path_until_it_is_recorded_anew(catalogue: Catalogue) -> None:
     catalogue.put(image("/a.png"), 1, 0, 0)
-    catalogue.fail(Failure("/a.png", "decode", "broken", 5, 6))
+    catalogue.journal.fail(Failure("/a.png", "decode", "broken", 5, 6))
     assert paths(catalogue) == {}
-    (failure,) = catalogue.failures()
+    (failure,) = catalogue.journal.failures()
     assert (failure.path, failure.stage, failure.reason, failure.size, failure.mtime_ns) == (
         "/a.png",
         "decode",
@@ -109,33 +109,40 @@ def test_a_failure_hides_the_image_at_its_path_until_it_is_recorded_anew(catalog
     assert failure.tried_at
     catalogue.put(image("/a.png", 2), 1, 1, 0)
     assert paths(catalogue) == {1: "/a.png"}
-    assert list(catalogue.failures()) == []
+    assert list(catalogue.journal.failures()) == []
 
 
 def test_an_image_that_is_shown_again_has_no_failure_any_more(catalogue: Catalogue) -> None:
     catalogue.put(image("/a.png"), 1, 0, 0)
-    catalogue.fail(Failure("/a.png", "decode", "broken"))
-    catalogue.fail(Failure("/b.png", "decode", "broken"))
+    catalogue.journal.fail(Failure("/a.png", "decode", "broken"))
+    catalogue.journal.fail(Failure("/b.png", "decode", "broken"))
     catalogue.show([1], True)
-    assert [failure.path for failure in catalogue.failures()] == ["/b.png"]
+    assert [failure.path for failure in catalogue.journal.failures()] == ["/b.png"]
 
 
 def test_a_path_fails_once_with_the_latest_reason(catalogue: Catalogue) -> None:
-    catalogue.fail(Failure("/a.png", "read", "first"))
-    catalogue.fail(Failure("/a.png", "decode", "second"))
-    assert [failure.reason for failure in catalogue.failures()] == ["second"]
+    catalogue.journal.fail(Failure("/a.png", "read", "first"))
+    catalogue.journal.fail(Failure("/a.png", "decode", "second"))
+    assert [failure.reason for failure in catalogue.journal.failures()] == ["second"]
 
 
 def test_roots_are_remembered_once(catalogue: Catalogue) -> None:
-    catalogue.add_roots(["/home/ann/photos", "/mnt"])
-    catalogue.add_roots(["/mnt"])
-    assert sorted(catalogue.roots()) == ["/home/ann/photos", "/mnt"]
+    catalogue.journal.add_roots({"/home/ann/photos": 1, "/mnt": 2**64 - 1})
+    catalogue.journal.add_roots({"/mnt": 3})
+    assert sorted(catalogue.journal.roots()) == ["/home/ann/photos", "/mnt"]
+
+
+def test_a_root_is_remembered_with_the_file_system_that_it_was_last_on(catalogue: Catalogue) -> None:
+    catalogue.journal.add_roots({"/home/ann/photos": 1, "/mnt": 2**64 - 1})
+    assert catalogue.journal.devices() == {"/home/ann/photos": 1, "/mnt": 2**64 - 1}
+    catalogue.journal.add_roots({"/mnt": 3})
+    assert catalogue.journal.devices() == {"/home/ann/photos": 1, "/mnt": 3}
 
 
 def test_the_last_runs_are_told_newest_first(catalogue: Catalogue) -> None:
     for number in range(3):
-        catalogue.record_run("add", f"at {number}", 1.5, {"added": number})
-    assert catalogue.runs(2) == [
+        catalogue.journal.record_run("add", f"at {number}", 1.5, {"added": number})
+    assert catalogue.journal.runs(2) == [
         {"command": "add", "started_at": "at 2", "seconds": 1.5, "added": 2},
         {"command": "add", "started_at": "at 1", "seconds": 1.5, "added": 1},
     ]

@@ -28,6 +28,7 @@ from imgindex.errors import PathNotFound
 from imgindex.images.fingerprint import Content, read_content
 from imgindex.storage import durable
 from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.journal import Journal
 from imgindex.types import AddReport
 
 # A disk in memory syncs at once; the machine's deaths are those of a process, not of a computer.
@@ -329,7 +330,8 @@ def _die_at(patch: pytest.MonkeyPatch, embedder: GridMean, point: str, count: in
     elif point == "embed":
         patch.setattr(embedder, "embed", dying(embedder.embed))
     else:
-        patch.setattr(Catalogue, point, dying(getattr(Catalogue, point)))
+        owner = Journal if point == "fail" else Catalogue
+        patch.setattr(owner, point, dying(getattr(owner, point)))
 
 
 Machine.TestCase.settings = settings(

@@ -31,7 +31,7 @@ def locations(crcs: list[int], *, segment: int = 1, start: int = 0) -> list[Loca
 def test_what_is_appended_is_read_back(segments: Segments) -> None:
     first = locations(segments.append(1, 0, rows(2)))
     second = locations(segments.append(1, 2, rows(3, start=2)), start=2)
-    np.testing.assert_array_equal(segments.read(first + second, {1: 5}), rows(5))
+    np.testing.assert_array_equal(segments.read(first + second, segments.maps({1: 5})), rows(5))
     np.testing.assert_array_equal(segments.map(1, 5), rows(5))
 
 
@@ -40,7 +40,7 @@ def test_vectors_are_read_in_the_order_that_is_asked_for_and_across_segments(seg
         *locations(segments.append(1, 0, rows(2))),
         *locations(segments.append(2, 0, rows(2, start=2)), segment=2),
     ]
-    np.testing.assert_array_equal(segments.read(places[::-1], {1: 2, 2: 2}), rows(4)[::-1])
+    np.testing.assert_array_equal(segments.read(places[::-1], segments.maps({1: 2, 2: 2})), rows(4)[::-1])
 
 
 def test_a_file_is_a_page_of_header_and_then_little_endian_rows(segments: Segments) -> None:
@@ -63,7 +63,7 @@ def test_float16_rows_take_half_the_space_and_come_back_as_float32(tmp_path: Pat
     vectors = np.array([[0.1, -2.0, 3000.0]], dtype=np.float32)
     places = locations(segments.append(1, 0, vectors))
     assert Path(segments.path(1)).stat().st_size == HEADER_SIZE + 6
-    read = segments.read(places, {1: 1})
+    read = segments.read(places, segments.maps({1: 1}))
     assert read.dtype == np.float32
     np.testing.assert_allclose(read, vectors, rtol=1e-3)
 
@@ -72,7 +72,7 @@ def test_a_torn_tail_is_overwritten_by_the_next_append(segments: Segments) -> No
     segments.append(1, 0, rows(1))
     segments.append(1, 1, np.full((5, 3), np.nan, dtype=np.float32))
     places = locations(segments.append(1, 1, rows(2, start=1)), start=1)
-    np.testing.assert_array_equal(segments.read(places, {1: 3}), rows(2, start=1))
+    np.testing.assert_array_equal(segments.read(places, segments.maps({1: 3})), rows(2, start=1))
 
 
 def test_recovery_cuts_what_is_longer_than_the_committed_rows(segments: Segments) -> None:
@@ -170,14 +170,14 @@ def test_one_changed_bit_of_a_vector_is_damage_to_that_image_alone(segments: Seg
     data[HEADER_SIZE + 12] ^= 1
     path.write_bytes(data)
     with pytest.raises(IndexDamaged, match="image 2 "):
-        segments.read(places, {1: 3})
-    assert list(segments.damaged(places, {1: 3})) == [places[1]]
-    np.testing.assert_array_equal(segments.read([places[0], places[2]], {1: 3}), rows(3)[[0, 2]])
+        segments.read(places, segments.maps({1: 3}))
+    assert list(segments.damaged(places, segments.maps({1: 3}))) == [places[1]]
+    np.testing.assert_array_equal(segments.read([places[0], places[2]], segments.maps({1: 3})), rows(3)[[0, 2]])
 
 
 def test_a_place_outside_the_committed_rows_is_damage(segments: Segments) -> None:
     places = locations(segments.append(1, 0, rows(3)))
     for committed in ({1: 2}, {}):
         with pytest.raises(IndexDamaged):
-            segments.read(places, committed)
-        assert places[2] in list(segments.damaged(places, committed))
+            segments.read(places, segments.maps(committed))
+        assert places[2] in list(segments.damaged(places, segments.maps(committed)))

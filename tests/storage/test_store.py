@@ -19,8 +19,10 @@ from imgindex.errors import FormatTooNew, IndexDamaged, IndexExists, IndexNotFou
 from imgindex.storage import durable
 from imgindex.storage.catalogue import Catalogue, NewImage
 from imgindex.storage.check import check
+from imgindex.storage.journal import Journal
 from imgindex.storage.segments import HEADER_SIZE, Segments
-from imgindex.storage.store import Store, Writer, exists
+from imgindex.storage.store import Store, exists
+from imgindex.storage.writer import Writer
 from imgindex.types import Failure, FoundFile
 
 SETTINGS = {"recipe": "{}", "recipe_digest": "ab" * 32, "dimension": "3", "store": "float32"}
@@ -66,7 +68,7 @@ def commit_with_a_failure(store: Store, *numbers: int) -> None:
 def shown(store: Store) -> dict[str, list[float]]:
     """File name → vector of the images that a reader sees who opens the index now."""
     with contextlib.closing(Store(store.path)) as reader:
-        assert check(reader, full=True).ok
+        assert check(reader.path, full=True).ok
         images = list(reader.catalogue.images())
         vectors = reader.vectors([image.id for image in images])
         return {os.path.basename(i.path): v.tolist() for i, v in zip(images, vectors, strict=True)}
@@ -119,7 +121,7 @@ def die(patch: pytest.MonkeyPatch, point: str) -> None:
         calls.append(1)
         put(self, *arguments)
 
-    def dying_fail(self: Catalogue, failure: Failure) -> None:
+    def dying_fail(self: Journal, failure: Failure) -> None:
         raise Died
 
     if "append" in point:
@@ -127,7 +129,7 @@ def die(patch: pytest.MonkeyPatch, point: str) -> None:
     elif point == "after one image":
         patch.setattr(Catalogue, "put", dying_put)
     else:
-        patch.setattr(Catalogue, "fail", dying_fail)
+        patch.setattr(Journal, "fail", dying_fail)
 
 
 @pytest.mark.parametrize("point", DEATHS)
@@ -152,7 +154,7 @@ def now(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 name = {"before the transaction": "set_rows", "in the transaction": "fail", "after the transaction": "checkpoint"}
-setattr(Catalogue, name[sys.argv[2]], now)
+setattr(Journal if name[sys.argv[2]] == "fail" else Catalogue, name[sys.argv[2]], now)
 commit_with_a_failure(Store(sys.argv[1]), 3, 4)
 """
 
@@ -241,7 +243,7 @@ def test_float16_halves_the_rows_and_keeps_three_digits(tmp_path: Path) -> None:
         assert read.dtype == np.float32
         np.testing.assert_allclose(read, [vector(1), vector(2)], rtol=1e-3)
         assert store.blocks()[0].vectors.dtype == np.float16
-        assert check(store, full=True).ok
+        assert check(store.path, full=True).ok
 
 
 def test_a_changed_image_s_old_row_belongs_to_nobody(store: Store) -> None:
@@ -282,7 +284,7 @@ def test_a_reader_s_snapshot_stays_the_same_during_a_commit(store: Store) -> Non
 
 
 def test_the_log_does_not_grow_with_the_number_of_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgindex.storage.store.LOG_LIMIT", 100_000)
+    monkeypatch.setattr("imgindex.storage.writer.LOG_LIMIT", 100_000)
     sizes = []
     with store.writing() as writer:
         for number in range(60):
@@ -326,7 +328,9 @@ def test_any_file_name_that_the_system_allows_comes_back_as_it_was(store: Store,
         assert [os.path.basename(image.path) for image in reader.catalogue.images()] == NAMES
         paths = [str(tmp_path / name) for name in NAMES]
         assert set(reader.catalogue.known(paths)) == set(paths)
-        assert {f.path for f in reader.catalogue.failures()} == {str(tmp_path / f"broken {name}") for name in NAMES}
+        assert {f.path for f in reader.catalogue.journal.failures()} == {
+            str(tmp_path / f"broken {name}") for name in NAMES
+        }
 
 
 # creating and opening
@@ -371,14 +375,21 @@ def test_an_index_whose_making_died_is_made_anew(tmp_path: Path, monkeypatch: py
     with contextlib.closing(Store.create(path, SETTINGS)) as store:
         commit(store, 1)
         assert shown(store) == expected(1)
-        assert sorted(os.listdir(path)) == ["catalogue.db", "catalogue.db-shm", "catalogue.db-wal", "lock", "segments"]
+        assert sorted(os.listdir(path)) == [
+            "catalogue.db",
+            "catalogue.db-shm",
+            "catalogue.db-wal",
+            "catalogue.db.crc32",
+            "lock",
+            "segments",
+        ]
 
 
 def test_a_catalogue_of_a_newer_version_is_refused_as_such(store: Store) -> None:
     store.close()
     with contextlib.closing(sqlite3.connect(store.catalogue.path)) as connection:
-        connection.execute("pragma user_version = 2")
-    with pytest.raises(FormatTooNew, match="format 2"):
+        connection.execute("pragma user_version = 3")
+    with pytest.raises(FormatTooNew, match="format 3"):
         Store(store.path)
 
 
@@ -399,7 +410,7 @@ if os.getuid() == 0:  # whom no mode stops
     os.setuid(65534)
 assert not os.access(sys.argv[1], os.W_OK)
 store = Store(sys.argv[1])
-print(store.vectors([1]).tolist(), check(store, full=True).ok)
+print(store.vectors([1]).tolist(), check(store.path, full=True).ok)
 """
 
 
