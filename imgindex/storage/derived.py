@@ -1,0 +1,120 @@
+"""Derived files: they can always be made again, so a damaged one is never trusted and never an error.
+
+A file appears under its name whole or not at all, and is read only where its bytes are those that were written: what
+reads them afterwards (FAISS) does not survive others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import secrets
+import stat
+from collections.abc import Callable, Collection, Iterator
+from typing import BinaryIO, cast
+
+from imgindex.storage import durable
+
+CHUNK = 1 << 20
+# While it is written a file has this ending behind its own and a random one.
+UNFINISHED = ".new"
+
+logger = logging.getLogger(__name__)
+
+
+def write(path: str, writer: Callable[[BinaryIO], None]) -> tuple[str, int]:
+    """Let `writer` fill a file that takes the place of `path` once the disk has all of it; return sha256 and size.
+
+    Whatever it raises (OSError on a full disk) leaves the old file in its place and no other behind.
+    """
+    durable.make_folder(os.path.dirname(path))
+    unfinished = f"{path}.{secrets.token_hex(4)}{UNFINISHED}"
+    file = _HashedFile(unfinished)
+    try:
+        with file:
+            writer(cast(BinaryIO, file))
+            file.sync()
+        durable.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            durable.remove(unfinished)
+        raise
+    return file.sha256.hexdigest(), file.size
+
+
+@contextlib.contextmanager
+def opened(path: str, sha256: str, size: int) -> Iterator[BinaryIO | None]:
+    """Lend a file for reading, from its start; None where it is missing or not byte for byte what was written.
+
+    The bytes are checked through the descriptor that is lent, so that no other file can come into its place.
+    """
+    with contextlib.ExitStack() as stack:
+        file = None
+        try:
+            # Unbuffered, so that nothing that was read before the check is handed out after it.
+            opening = stack.enter_context(open(path, "rb", buffering=0, opener=_open))
+            _check(opening, sha256, size)
+            file = cast(BinaryIO, opening)
+        except OSError as error:
+            logger.info("%s is to be made again: %s", path, error)
+        yield file
+
+
+def sweep(folder: str, keep: Collection[str]) -> None:
+    """Remove the files of a folder but those named, also what a killed `write` left; under the lock of writers."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            if name not in keep and not os.path.isdir(path):
+                durable.remove(path)
+
+
+def _check(file: io.FileIO, sha256: str, size: int) -> None:
+    """Leave the file at its start. Raises OSError unless it is what was written."""
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+        raise OSError(f"it is no file of {size} bytes")
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(CHUNK))
+    while count := file.readinto(buffer):
+        digest.update(buffer[:count])
+    if digest.hexdigest() != sha256:
+        raise OSError("it has another sha256")
+    file.seek(0)
+
+
+def _open(path: str, flags: int) -> int:
+    # Without waiting for somebody to write into it, should it be a pipe.
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+class _HashedFile(io.RawIOBase):
+    """A new file that knows the sha256 and the size of what was written to it; all its calls to the system are here."""
+
+    def __init__(self, path: str) -> None:
+        self.sha256, self.size = hashlib.sha256(), 0
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Write all of the data, as the callers of a BinaryIO expect, or raise OSError."""
+        view = memoryview(data).cast("B")
+        while view:
+            written = os.write(self._descriptor, view)
+            self.sha256.update(view[:written])
+            self.size += written
+            view = view[written:]
+        return len(data)
+
+    def sync(self) -> None:
+        """Return once the disk has all that was written."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
