@@ -38,24 +38,30 @@ class ExactSearch:
             rows = _candidates(block, queries, n + SPARE)
             found = np.where(rows >= 0, block.ids[rows], -1)
             ids = np.hstack([ids, found])
-            distances = np.hstack([distances, _distances(block, queries, rows)])
-            ids, distances = _nearest(ids, distances, n)
+            distances = np.hstack([distances, true_distances(block, queries, rows)])
+            ids, distances = nearest(ids, distances, n)
         return Neighbours(ids, distances)
 
 
 def _candidates(block: Rows, queries: Vectors, n: int) -> npt.NDArray[np.int64]:
     """Row numbers (q, n) of a block nearest to each query; -1 where there are fewer."""
-    step = max(1, len(block.ids))
-    if block.vectors.dtype != np.float32:
-        step = max(1, CONVERTED_BYTES // (4 * block.vectors.shape[1]))
+    # The fast way with many queries cannot skip rows: there the shown ones are copied out, a piece at a time.
+    copied = block.vectors.dtype != np.float32 or (len(queries) > DIRECT and bool((block.ids < 0).any()))
+    step = max(1, CONVERTED_BYTES // (4 * block.vectors.shape[1]) if copied else len(block.ids))
     best = np.full((len(queries), 0), -1, dtype=np.int64)
     near = np.full((len(queries), 0), np.inf, dtype=np.float32)
     for start in range(0, len(block.ids), step):
-        vectors = np.ascontiguousarray(block.vectors[start : start + step], dtype=np.float32)
-        squares, rows = _knn(queries, vectors, block.ids[start : start + step] >= 0, n)
-        best = np.hstack([best, np.where(rows >= 0, rows + start, -1)])
+        vectors, shown = block.vectors[start : start + step], block.ids[start : start + step] >= 0
+        kept = np.flatnonzero(shown)
+        if not len(kept):
+            continue
+        if copied and len(kept) < len(shown):
+            vectors, shown = vectors[kept], shown[kept]
+        squares, rows = _knn(queries, np.ascontiguousarray(vectors, dtype=np.float32), shown, n)
+        places = start + (kept[rows] if len(kept) == len(shown) else rows)
+        best = np.hstack([best, np.where(rows >= 0, places, -1)])
         near = np.hstack([near, np.where(rows >= 0, squares, np.inf)])
-        best, near = _nearest(best, near, n)
+        best, near = nearest(best, near, n)
     return best
 
 
@@ -75,7 +81,7 @@ def _knn(
     squares = np.empty((len(queries), n), dtype=np.float32)
     rows = np.empty((len(queries), n), dtype=np.int64)
     bits = np.packbits(shown, bitorder="little")
-    selector = faiss.IDSelectorBitmap(len(shown), faiss.swig_ptr(bits))
+    selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
     x, y, out_squares, out_rows = (faiss.swig_ptr(array) for array in (queries, vectors, squares, rows))
     faiss.knn_L2sqr(x, y, vectors.shape[1], len(queries), len(vectors), n, out_squares, out_rows, None, selector)
     return squares, rows
@@ -94,7 +100,7 @@ def _in_doubt(queries: Vectors, squares: Vectors) -> npt.NDArray[np.bool_]:
     return doubt
 
 
-def _distances(block: Rows, queries: Vectors, rows: npt.NDArray[np.int64]) -> Vectors:
+def true_distances(block: Rows, queries: Vectors, rows: npt.NDArray[np.int64]) -> Vectors:
     """Euclidean distances (q, n) of rows to their query, computed in float64; infinite where the row is -1."""
     distances = np.full(rows.shape, np.inf, dtype=np.float32)
     for query, of_query, out in zip(queries, rows, distances, strict=True):
@@ -104,7 +110,7 @@ def _distances(block: Rows, queries: Vectors, rows: npt.NDArray[np.int64]) -> Ve
     return distances
 
 
-def _nearest(ids: npt.NDArray[np.int64], distances: Vectors, n: int) -> tuple[npt.NDArray[np.int64], Vectors]:
+def nearest(ids: npt.NDArray[np.int64], distances: Vectors, n: int) -> tuple[npt.NDArray[np.int64], Vectors]:
     """The n nearest of each row of candidates, ties by id, those without an id last."""
     order = np.lexsort((ids, distances))[:, :n]
     return np.take_along_axis(ids, order, 1), np.take_along_axis(distances, order, 1)
