@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -12,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgindex.search.exact import ExactSearch
+from imgindex.search.faiss_build import build
+from imgindex.search.faiss_search import FaissSearch
 from imgindex.storage.catalogue import Location
 from imgindex.storage.segments import Segments
 from imgindex.types import Neighbours, Rows, VectorSearch
@@ -19,7 +22,31 @@ from imgindex.types import Neighbours, Rows, VectorSearch
 Make = Callable[[Sequence[Rows]], VectorSearch]
 Cut = Callable[[np.ndarray, np.ndarray], list[Rows]]
 
-SEARCHES: dict[str, Make] = {"exact": ExactSearch}
+
+def with_faiss(blocks: Sequence[Rows], built_of: Sequence[Rows]) -> VectorSearch:
+    """FAISS told to look into every list, so that its answers are to be exact in small collections."""
+    dimension = blocks[0].vectors.shape[1] if blocks else 24
+    built = build(built_of, dimension=dimension)
+    receipt = replace(built.receipt, nprobe=built.receipt.nlist, refine=64)
+    return FaissSearch(built.index, receipt, blocks, [len(block.ids) for block in built_of])
+
+
+def of_all_rows(blocks: Sequence[Rows]) -> VectorSearch:
+    return with_faiss(blocks, blocks)
+
+
+def of_older_rows(blocks: Sequence[Rows]) -> VectorSearch:
+    """An index from before the last third of the rows, when others were hidden and those hidden now were shown."""
+    before = []
+    for block in blocks:
+        ids = block.ids[: len(block.ids) * 2 // 3].copy()
+        ids[ids < 0] = 100_000 + np.arange((ids < 0).sum())
+        ids[::5] = -1
+        before.append(Rows(ids, block.vectors[: len(ids)]))
+    return with_faiss(blocks, before)
+
+
+SEARCHES: dict[str, Make] = {"exact": ExactSearch, "FAISS": of_all_rows, "FAISS and newer rows": of_older_rows}
 
 
 @pytest.fixture(params=SEARCHES.values(), ids=SEARCHES)
@@ -155,12 +182,17 @@ def test_mapped_segments_are_searched_as_they_lie_on_disk(make: Make, tmp_path: 
     assert segments.read([Location(1, 1, 0, crcs[0][0])], segments.maps({1: 40})).shape == (1, 24)
 
 
-def test_float16_rows_are_converted_piece_by_piece(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("queries", [3, 30])
+def test_rows_that_must_be_copied_are_so_piece_by_piece(
+    make: Make, monkeypatch: pytest.MonkeyPatch, dtype: type, queries: int
+) -> None:
     monkeypatch.setattr("imgindex.search.exact.CONVERTED_BYTES", 4 * 24 * 7)
     ids = numbers(120)
     ids[3:40:2] = -1
-    blocks = [Rows(ids, random(120).astype(np.float16))]
-    check(make(blocks).search(random(30, seed=1), 9), blocks, random(30, seed=1), 9)
+    ids[70:90] = -1
+    blocks = [Rows(ids, random(120).astype(dtype))]
+    check(make(blocks).search(random(queries, seed=1), 9), blocks, random(queries, seed=1), 9)
 
 
 @pytest.mark.parametrize("queries", [1, 50])

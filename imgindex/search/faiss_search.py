@@ -1,0 +1,235 @@
+"""Search in large collections: FAISS proposes, the true distances decide, and rows newer than FAISS's are searched too.
+
+Whatever the FAISS index holds, an answer speaks of the rows as they are now: their ids, their distances in float64.
+Only whether a near row is proposed at all is left to FAISS, and how often it is, the receipt says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, BinaryIO
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from imgindex.search.exact import SPARE, ExactSearch, nearest, true_distances
+from imgindex.types import Neighbours, Rows, Vectors
+
+# How many neighbours of each query the recall of a receipt speaks of; whoever asks for more has more lists looked at.
+NEIGHBOURS = 10
+# What a file begins with that FAISS wrote of an IndexIVFScalarQuantizer.
+MAGIC = b"IwSq"
+
+logger = logging.getLogger(__name__)
+_limit = threading.Lock()
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an index is and how well it answers.
+
+    factory: what FAISS's index_factory made it of. nlist: lists that the rows are divided into; nprobe: of these, how
+    many a search looks into; refine: candidates taken from there for every answer.
+    rows: how many it holds. recall: the share of the 10 true neighbours that were found, for `queries` stored rows.
+    """
+
+    factory: str
+    dimension: int
+    nlist: int
+    nprobe: int
+    refine: int
+    rows: int
+    target: float
+    recall: float
+    queries: int
+    seed: int
+    seconds: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether the index finds what it was meant to; where it does not, an exact search is the better one."""
+        return self.recall >= self.target
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Receipt:
+        """Return the receipt that `to_json` wrote. Raises ValueError where it is none."""
+        data = json.loads(text)
+        kinds = {field.name: field.type for field in fields(cls)}
+        if not isinstance(data, dict) or {name: type(value).__name__ for name, value in data.items()} != kinds:
+            raise ValueError(f"no receipt of a search index: {text[:200]}")
+        receipt = cls(**data)
+        if not (1 <= receipt.nprobe <= receipt.nlist and receipt.refine >= 1 and receipt.rows >= 0):
+            raise ValueError(f"a receipt that cannot be: {text[:200]}")
+        return receipt
+
+
+class FaissSearch:
+    """Searches an index that FAISS holds and, exactly, the rows that it does not hold; implements `VectorSearch`.
+
+    Images that were updated, hidden or shown again since the index was built are found where they are now, or not at
+    all. The answer to one of many queries may differ from its answer alone only where FAISS's recall lets it.
+    """
+
+    def __init__(self, index: Any, receipt: Receipt, blocks: Sequence[Rows], covered: Sequence[int]) -> None:
+        """Join an index (ids as FAISS ids) with the blocks as they are now, where -1 is the id of a hidden row.
+
+        covered: of how many leading rows of each block the index was built. Rows are only ever appended, so that an
+        id among the covered rows belongs to the vector that the index has under it, if it has one.
+        """
+        self.index, self.receipt, self.blocks = index, receipt, blocks
+        starts = np.cumsum([0, *covered])
+        ids = np.concatenate([np.empty(0, np.int64), *(b.ids[:rows] for b, rows in zip(blocks, covered, strict=True))])
+        held = (ids >= 0) & np.isin(ids, stored_ids(index))
+        self._exact = ExactSearch(
+            [
+                part
+                for block, rows, start in zip(blocks, covered, starts[:-1].tolist(), strict=True)
+                for part in _left_to_exact(block, rows, held[start : start + rows])
+            ]
+        )
+        places = np.flatnonzero(held)
+        places = places[np.argsort(ids[places], kind="stable")]
+        self._ids: Ids = ids[places]
+        self._block = np.searchsorted(starts, places, side="right") - 1
+        self._row = places - starts[self._block]
+        self._selector = None
+        if len(places) < index.ntotal:
+            shown = np.zeros(int(self._ids[-1]) + 1 if len(places) else 1, dtype=np.bool_)
+            shown[self._ids] = True
+            # FAISS keeps no reference to the bits.
+            self._bits = np.packbits(shown, bitorder="little")
+            self._selector = faiss.IDSelectorBitmap(len(self._bits), faiss.swig_ptr(self._bits))
+
+    def search(self, queries: Vectors, n: int) -> Neighbours:
+        """Return the n nearest rows of float32 queries (q, dimension), ties by id; id -1 where there are fewer."""
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        exact = self._exact.search(queries, n)
+        if not len(self._ids):
+            return exact
+        ids = self._candidates(queries, n)
+        ids, distances = np.hstack([exact.ids, ids]), np.hstack([exact.distances, self._distances(queries, ids)])
+        return Neighbours(*nearest(ids, distances, n))
+
+    def _candidates(self, queries: Vectors, n: int) -> Ids:
+        """Ids (q, k) of rows that are shown and may be among the n nearest: at least n, if the index has so many."""
+        wanted = min(n, len(self._ids))
+        k = min(self.receipt.refine * n + SPARE, len(self._ids))
+        # As many rows for each neighbour that is wanted as there were when recall was measured, hidden ones left out.
+        scale = max(1.0, n / NEIGHBOURS) * self.index.ntotal / len(self._ids)
+        nprobe = min(math.ceil(self.receipt.nprobe * scale), self.receipt.nlist)
+        found = np.full((len(queries), k), -1, dtype=np.int64)
+        todo = np.arange(len(queries))
+        while len(todo):
+            how = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector)
+            found[todo] = self.index.search(queries[todo], k, params=how)[1]
+            if nprobe == self.receipt.nlist:
+                break
+            todo = todo[(found[todo] >= 0).sum(axis=1) < wanted]
+            nprobe = min(2 * nprobe, self.receipt.nlist)
+        return found
+
+    def _distances(self, queries: Vectors, ids: Ids) -> Vectors:
+        """True distances (q, k) of candidates to their query; infinite where the id is -1."""
+        places = np.searchsorted(self._ids, ids).clip(max=len(self._ids) - 1)
+        distances = np.full(ids.shape, np.inf, dtype=np.float32)
+        for number, block in enumerate(self.blocks):
+            here = (ids >= 0) & (self._block[places] == number)
+            if here.any():
+                rows = np.where(here, self._row[places], -1)
+                distances = np.minimum(distances, true_distances(block, queries, rows))
+        return distances
+
+
+def _left_to_exact(block: Rows, covered: int, held: npt.NDArray[np.bool_]) -> Iterator[Rows]:
+    """Yield the rows of a block that FAISS does not hold: newer ones, and those that were hidden when it was built."""
+    for ids, vectors in (
+        (np.where(held, -1, block.ids[:covered]), block.vectors[:covered]),
+        (block.ids[covered:], block.vectors[covered:]),
+    ):
+        shown = np.flatnonzero(ids >= 0)
+        if len(shown):
+            part = slice(int(shown[0]), int(shown[-1]) + 1)
+            yield Rows(ids[part], vectors[part])
+
+
+def stored_ids(index: Any) -> Ids:
+    """Return the ids that an IVF index holds, list after list."""
+    lists = index.invlists
+    sizes = [(number, lists.list_size(number)) for number in range(lists.nlist)]
+    parts = [faiss.rev_swig_ptr(lists.get_ids(number), size) for number, size in sizes if size]
+    return np.concatenate([np.empty(0, np.int64), *parts])
+
+
+def save(index: Any, file: BinaryIO) -> None:
+    """Write an index through a file's `write`, whose OSError comes through. Never give FAISS a path to write to."""
+    faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+
+
+def load(file: BinaryIO, size: int, receipt: Receipt) -> Any | None:
+    """Read an index of `size` bytes that `save` wrote; None where the file does not hold what the receipt says.
+
+    Give it only files whose sha256 is known: FAISS trusts much of what it reads. It takes no more memory for any one
+    part than the file has bytes.
+    """
+    try:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise ValueError("another type of index")
+        file.seek(0)
+        with _reading_at_most(size):
+            index = faiss.read_index(faiss.PyCallbackIOReader(file.read))
+        if file.read(1):
+            raise ValueError("more than an index")
+        _check(index, receipt)
+    # FAISS raises RuntimeError; the others come from the file, from sizes that cannot be, and from _check.
+    except (RuntimeError, OSError, MemoryError, ValueError) as error:
+        logger.info("the search index is to be made again: %s", error)
+        return None
+    return index
+
+
+@contextlib.contextmanager
+def _reading_at_most(size: int) -> Iterator[None]:
+    """Let FAISS allocate at most `size` bytes for one array that it reads; the limit is the whole process's."""
+    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):
+        yield
+        return
+    with _limit:
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(size)
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
+
+
+def _check(index: Any, receipt: Receipt) -> None:
+    """Raise ValueError unless FAISS read what `build` made."""
+    if not isinstance(index, faiss.IndexIVFScalarQuantizer):
+        raise ValueError(f"a {type(index).__name__}")
+    centroids = faiss.downcast_index(index.quantizer)
+    if not isinstance(centroids, faiss.IndexFlat):
+        raise ValueError(f"centroids in a {type(centroids).__name__}")
+    lists, dimension = index.invlists, receipt.dimension
+    is_so = {
+        "dimension": index.d == centroids.d == index.sq.d == dimension,
+        "metric": index.metric_type == centroids.metric_type == faiss.METRIC_L2,
+        "training": index.is_trained and index.sq.trained.size() == 2 * dimension,
+        "code": index.sq.qtype == faiss.ScalarQuantizer.QT_8bit and lists.code_size == index.code_size == dimension,
+        "lists": index.nlist == lists.nlist == centroids.ntotal == receipt.nlist,
+        "rows": index.ntotal == receipt.rows == sum(map(lists.list_size, range(lists.nlist))),
+    }
+    wrong = [name for name, so in is_so.items() if not so]
+    if wrong:
+        raise ValueError(f"another {', '.join(wrong)} than the receipt says")
