@@ -36,7 +36,6 @@ def write(path: str, writer: Callable[[BinaryIO], None]) -> tuple[str, int]:
     try:
         with file:
             writer(cast(BinaryIO, file))
-            file.sync()
         durable.replace(unfinished, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -109,10 +108,6 @@ class _HashedFile(io.RawIOBase):
             self.size += written
             view = view[written:]
         return len(data)
-
-    def sync(self) -> None:
-        """Return once the disk has all that was written."""
-        os.fsync(self._descriptor)
 
     def close(self) -> None:
         if not self.closed:
