@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from imgindex.embedding.recipe import Recipe
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 
 
-class ImageIndex:
+class ImageIndex(AbstractContextManager["ImageIndex"]):
     """An index of images: vectors of one recipe, and what is known of the files that they were made of.
 
     Paths that it returns open from the current folder: relative below it, absolute elsewhere.
@@ -93,12 +93,7 @@ class ImageIndex:
         """Let go of the files."""
         self._store.close()
 
-    def __enter__(self) -> ImageIndex:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -262,9 +257,12 @@ class ImageIndex:
 
     def compact(self) -> CompactReport:
         """Free the room of vectors of no image, while others may read. Raises IndexLocked or IndexDamaged."""
+        from imgindex.searching import renew_alone
         from imgindex.storage.compact import compact
 
-        return compact(self._store, wait=lambda: self.wait)
+        report = compact(self._store, wait=lambda: self.wait)
+        renew_alone(self._store, wait=lambda: self.wait)
+        return report
 
     @classmethod
     def repair(

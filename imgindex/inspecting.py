@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from imgindex.embedding.recipe import Recipe
+from imgindex.searching import receipt
 from imgindex.storage.store import Store
 
 RUNS = 5
@@ -21,6 +22,7 @@ def status(store: Store, recipe: Recipe) -> dict[str, Any]:
             "store": store.segments.dtype.name,
             "segments": len(store.catalogue.segments()),
             "bytes": store.bytes_on_disk(),
+            "search": receipt(store),
             "roots": store.catalogue.journal.roots(),
             "runs": store.catalogue.journal.runs(RUNS),
         }

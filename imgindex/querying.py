@@ -11,8 +11,9 @@ import numpy as np
 from imgindex.embedding.recipe import Recipe
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.images.fingerprint import Content, read_content
+from imgindex.searching import open_search
 from imgindex.storage.store import Store
-from imgindex.types import Answer, Embedder, Failure, Match, Pixels, Vectors, VectorSearch
+from imgindex.types import Answer, Embedder, Failure, Match, Pixels, Vectors
 
 SPARE = 1  # the query itself may be among its own neighbours
 NOT_FINITE = "the network gave no finite vector"
@@ -53,13 +54,10 @@ def answer(
     """
     with store.reading():
         queries = resolve(store, images, recipe=recipe, make_embedder=make_embedder)
-        # Not before: torch must be loaded ahead of FAISS when both are.
-        from imgindex.search.exact import ExactSearch
-
         able = [query for query in queries if query.failure is None]
         if not able:
             return [Answer(query.image, [], query.failure) for query in queries]
-        search: VectorSearch = ExactSearch(store.blocks())
+        search = open_search(store)
         near = search.search(np.stack([query.vector for query in able]), limits.n + SPARE)
         matches = {
             id(query): _matches(store, query, limits, list(zip(ids.tolist(), distances.tolist(), strict=True)))

@@ -156,12 +156,21 @@ class Embedder(Protocol):
         ...
 
 
+def unchecked(rows: npt.NDArray[np.int64]) -> None:
+    """Rows that come from no disk cannot be damaged there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A block of stored vectors, in id order within a segment: `ids` int64 (n,), `vectors` float32 (n, dimension)."""
+    """A block of stored vectors: `ids` int64 (n,), -1 where no image is shown, `vectors` (n, dimension).
+
+    check: raises IndexDamaged unless the vectors with these row numbers are the ones that were stored. Whoever compares
+    rows checks them first: a damaged vector would make a wrong answer, or drop out of the right one.
+    """
 
     ids: npt.NDArray[np.int64]
     vectors: Vectors
+    check: Callable[[npt.NDArray[np.int64]], None] = unchecked
 
 
 @dataclass(frozen=True, slots=True)

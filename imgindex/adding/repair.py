@@ -11,7 +11,9 @@ from imgindex.adding.work import Work
 from imgindex.embedding.recipe import Recipe
 from imgindex.errors import UnreadableImage
 from imgindex.images.fingerprint import read_content
+from imgindex.searching import renew_alone
 from imgindex.storage.mending import Mending, mending
+from imgindex.storage.store import Store
 from imgindex.storage.worklist import WorkList
 from imgindex.types import Embedder, Failure, FoundFile, Image, Progress, RepairReport
 
@@ -50,6 +52,8 @@ def repair(path: str, *, make_embedder: MakeEmbedder, workers: int | None, watch
             dropped=tuple(failures),
             seconds=round(time.perf_counter() - started, 3),
         )
+    with closing(Store(path)) as store:
+        renew_alone(store, wait=watch.go_on_waiting)
     return report
 
 

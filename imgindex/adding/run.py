@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from imgindex.adding.survey import Scope, Survey, Watch, gone, survey
 from imgindex.adding.work import Work
 from imgindex.embedding.recipe import Recipe
+from imgindex.searching import renew
 from imgindex.storage.journal import timestamp
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
@@ -64,6 +65,8 @@ def add(
         counts["removed"] = _finish(writer, scan, [] if interrupted else list(scope.roots))
         report = _report(scan, counts, started, tuple(scan.failures + work.failures), interrupted)
         _record(writer, report, at, _devices(scope.roots))
+        if not interrupted:
+            renew(store, writer, say=lambda: watch.on_progress(Progress("search index", 0, 0)))
     return report
 
 

@@ -41,10 +41,18 @@ def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("vectors", f"{status['store']} in {status['segments']} segments, {_megabytes(sizes['segments'])}"),
         ("catalogue", _megabytes(sizes["catalogue"])),
         ("derived", _megabytes(sizes["derived"])),
+        ("search", _search(status["search"])),
     ]
     lines += [("root", root) for root in status["roots"]]
     lines += [("run", _run(run)) for run in status["runs"]]
     return lines
+
+
+def _search(receipt: dict[str, Any] | None) -> str:
+    if receipt is None:
+        return "exact"
+    found = f"recall@10 {receipt['recall']:.3f} of {receipt['queries']} queries"
+    return f"{receipt['factory']} over {receipt['rows']:,} rows, nprobe {receipt['nprobe']}: {found}"
 
 
 def _run(run: dict[str, Any]) -> str:

@@ -24,10 +24,14 @@ class ExactSearch:
     """Searches blocks of rows one after another; implements `VectorSearch`.
 
     Blocks may be memory maps of float32 or float16; rows whose id is -1 are never found.
+
+    Raises IndexDamaged when a row is not the one that was stored.
     """
 
     def __init__(self, blocks: Sequence[Rows]) -> None:
         self.blocks = blocks
+        for block in blocks:
+            block.check(np.flatnonzero(block.ids >= 0))
 
     def search(self, queries: Vectors, n: int) -> Neighbours:
         """Return the n nearest rows of float32 queries (q, dimension), ties by id; id -1 where there are fewer."""

@@ -45,8 +45,12 @@ def build(blocks: Sequence[Rows], *, dimension: int, seed: int = 0) -> Built:
 
     Beside the index itself (a byte a number and 16 a row, for a moment up to twice that, as its lists grow) and what
     the system maps, it takes about 600 MiB, however many rows there are.
+
+    Raises IndexDamaged when a row is not the one that was stored.
     """
     started = time.perf_counter()
+    for block in blocks:
+        block.check(np.flatnonzero(block.ids >= 0))
     generator = np.random.default_rng(seed)
     wished = 4 * math.sqrt(sum(int((block.ids >= 0).sum()) for block in blocks))
     size = min(int(POINTS * wished), max(FEWEST_POINTS, SAMPLE_BYTES // (4 * dimension)))

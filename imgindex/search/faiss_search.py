@@ -13,6 +13,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any, BinaryIO
 
 import faiss
@@ -148,20 +149,25 @@ class FaissSearch:
             here = (ids >= 0) & (self._block[places] == number)
             if here.any():
                 rows = np.where(here, self._row[places], -1)
+                block.check(np.unique(rows[here]))
                 distances = np.minimum(distances, true_distances(block, queries, rows))
         return distances
 
 
 def _left_to_exact(block: Rows, covered: int, held: npt.NDArray[np.bool_]) -> Iterator[Rows]:
     """Yield the rows of a block that FAISS does not hold: newer ones, and those that were hidden when it was built."""
-    for ids, vectors in (
-        (np.where(held, -1, block.ids[:covered]), block.vectors[:covered]),
-        (block.ids[covered:], block.vectors[covered:]),
+    for start, ids, vectors in (
+        (0, np.where(held, -1, block.ids[:covered]), block.vectors[:covered]),
+        (covered, block.ids[covered:], block.vectors[covered:]),
     ):
         shown = np.flatnonzero(ids >= 0)
         if len(shown):
             part = slice(int(shown[0]), int(shown[-1]) + 1)
-            yield Rows(ids[part], vectors[part])
+            yield Rows(ids[part], vectors[part], partial(_check_from, block, start + part.start))
+
+
+def _check_from(block: Rows, start: int, rows: Ids) -> None:
+    block.check(start + rows)
 
 
 def stored_ids(index: Any) -> Ids:

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from imgindex.errors import FormatTooNew, IndexDamaged
-from imgindex.storage import checksum
+from imgindex.storage import checksum, derived
 from imgindex.storage.catalogue import Catalogue, Location
 from imgindex.storage.paths import PathMap
 from imgindex.storage.segments import Segments, Stored
@@ -18,7 +18,7 @@ from imgindex.storage.store import CATALOGUE, TRIES, check_exists
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that contradicts the catalogue: `kind` catalogue, segment, row or vector; what and where."""
+    """Something that contradicts the catalogue: `kind` catalogue, segment, row, vector or derived; what and where."""
 
     kind: str
     subject: str
@@ -84,6 +84,7 @@ def _check(path: str, catalogue: Catalogue, *, full: bool, tries: int = TRIES) -
         problems += _outside(places, rows)
         # A longer file is no damage: a run left it that died before its commit, or one writes it right now.
         problems += _damaged(segments, places, maps) if full else []
+        problems += _derived(path, catalogue) if full else []
         images = catalogue.count()["images"]
     if unmapped and tries and catalogue.segments() != rows:
         return _check(path, catalogue, full=full, tries=tries - 1)  # a compaction took a segment away meanwhile
@@ -121,3 +122,15 @@ def _damaged(segments: Segments, places: list[Location], maps: dict[int, Stored]
         )
         for place in segments.damaged(places, maps)
     ]
+
+
+def _derived(path: str, catalogue: Catalogue) -> list[Problem]:
+    """Derived files that are there and are not what was written; one that is missing may be made again at any time."""
+    problems = []
+    for file in derived.all_recorded(catalogue):
+        where = os.path.join(path, derived.FOLDER, file.name)
+        with derived.opened(where, file.sha256, file.size) as opened:
+            if opened is None and os.path.lexists(where):
+                detail = "it is not what was written: nothing reads it, and the next `add` makes it again"
+                problems.append(Problem("derived", file.name, detail))
+    return problems

@@ -9,20 +9,69 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import logging
 import os
 import secrets
 import stat
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from imgindex.storage import durable
+from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.journal import timestamp
 
 CHUNK = 1 << 20
+FOLDER = "search"
+# The format of catalogues that know of derived files.
+SINCE = 2
 # While it is written a file has this ending behind its own and a random one.
 UNFINISHED = ".new"
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedFile:
+    """A derived file as the catalogue knows it: of how many rows of each segment it was made, and what it is (JSON)."""
+
+    name: str
+    size: int
+    sha256: str
+    covered: dict[int, int]
+    receipt: str
+
+
+def recorded(catalogue: Catalogue, name: str) -> DerivedFile | None:
+    """Return what the catalogue knows of a derived file; None where it knows none, or nothing that makes sense."""
+    return next((file for file in all_recorded(catalogue) if file.name == name), None)
+
+
+def all_recorded(catalogue: Catalogue) -> list[DerivedFile]:
+    """Return what the catalogue knows of derived files, as far as it makes sense."""
+    if catalogue.version < SINCE:
+        return []
+    files = []
+    query = "select name, size, sha256, covered, receipt from derived order by name"
+    for name, size, sha256, covered, receipt in catalogue.connection.execute(query):
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            rows = {int(number): int(count) for number, count in json.loads(covered).items()}
+            files.append(DerivedFile(name, int(size), sha256.hex(), rows, str(receipt)))
+    return files
+
+
+def record(catalogue: Catalogue, file: DerivedFile) -> None:
+    """Let the catalogue know of a derived file that was written."""
+    values = (file.name, file.size, bytes.fromhex(file.sha256), json.dumps(file.covered), file.receipt, timestamp())
+    with catalogue.atomic():
+        catalogue.connection.execute("insert or replace into derived values (?, ?, ?, ?, ?, ?)", values)
+
+
+def forget(catalogue: Catalogue, name: str) -> None:
+    """Let the catalogue forget a derived file."""
+    with catalogue.atomic():
+        catalogue.connection.execute("delete from derived where name = ?", (name,))
 
 
 def write(path: str, writer: Callable[[BinaryIO], None]) -> tuple[str, int]:

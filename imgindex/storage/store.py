@@ -148,11 +148,8 @@ class Store:
     def blocks(self) -> list[Rows]:
         """Return every segment's vectors, mapped and in the stored dtype, with the id of each row.
 
-        The id is -1 where the row belongs to no image that is shown. All others have their CRC32: a damaged vector
-        would not only make a wrong answer, it could also drop out of the right one. That is checked once for each row
-        and opened store.
-
-        Raises IndexDamaged.
+        The id is -1 where the row belongs to no image that is shown. Rows are checked when somebody asks for it, once
+        for each row and opened store. Raises IndexDamaged.
         """
         with self.reading() as view:
             table = self.catalogue.places()
@@ -161,23 +158,26 @@ class Store:
             return [self._block(number, stored, table[table[:, 1] == number]) for number, stored in view.maps.items()]
 
     def _block(self, number: int, stored: Stored, table: npt.NDArray[np.int64]) -> Rows:
-        ids, rows, crcs = table[:, 0], table[:, 2], table[:, 3]
+        rows = table[:, 2]
         if len(rows) and (rows.min() < 0 or rows.max() >= len(stored)):
             raise IndexDamaged(f"an image lies outside the committed rows of {self.segments.path(number)}")
-        sound = np.zeros(len(stored), dtype=np.bool_)
-        before = self._sound.get(number, sound)
-        sound[: len(before)] = before[: len(sound)]
-        doubtful = np.flatnonzero(~sound[rows])
-        wrong = np.flatnonzero(crc_of_rows(stored, rows[doubtful]) != crcs[doubtful])
-        if len(wrong):
-            id = ids[doubtful[wrong[0]]]
-            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            raise IndexDamaged(f"the vector of image {id}{more} is damaged in {self.segments.path(number)}")
-        sound[rows] = True
+        ids, crcs = np.full(len(stored), -1, dtype=np.int64), np.zeros(len(stored), dtype=np.int64)
+        ids[rows], crcs[rows] = table[:, 0], table[:, 3]
+        sound = self._sound.get(number, np.zeros(0, dtype=np.bool_))
+        sound = np.concatenate([sound, np.zeros(len(stored) - len(sound), dtype=np.bool_)])
         self._sound[number] = sound
-        of_row = np.full(len(stored), -1, dtype=np.int64)
-        of_row[rows] = ids
-        return Rows(of_row, stored)
+
+        def check(rows: npt.NDArray[np.int64]) -> None:
+            doubtful = rows[~sound[rows]]
+            wrong = doubtful[crc_of_rows(stored, doubtful) != crcs[doubtful]]
+            if len(wrong):
+                more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+                raise IndexDamaged(
+                    f"the vector of image {ids[wrong[0]]}{more} is damaged in {self.segments.path(number)}"
+                )
+            sound[doubtful] = True
+
+        return Rows(ids, stored, check)
 
     @contextlib.contextmanager
     def writing(self, *, wait: Callable[[], bool] = lambda: False) -> Iterator[Writer]:
