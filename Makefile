@@ -4,7 +4,7 @@ BIN := .venv/bin
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix bench clean
+.PHONY: help install demo test check fix bench campaigns clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,7 +23,7 @@ demo: install ## Index, cluster and search sample images, or your own: make demo
 test: install ## Run the tests
 	$(BIN)/python -m pytest
 
-check: install ## Check format, style, types, layers and the README's tables
+check: install ## Check format, style, types, layers and the tables of README and docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -35,10 +35,18 @@ fix: install ## Write what `make check` can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/python benchmarks/tables.py
 
-bench: install ## Measure speed and quality; write benchmarks/results and the README's tables
+bench: install ## Measure speed and quality; write benchmarks/results and the tables of README and docs
 	$(BIN)/python benchmarks/bench_start.py --out benchmarks/results/start.json
 	$(BIN)/python benchmarks/bench_embed.py --out benchmarks/results/embed.json
 	$(BIN)/python benchmarks/bench_cluster.py --size regular --out benchmarks/results/cluster.json
+	$(BIN)/python benchmarks/tables.py
+
+CAMPAIGNS := steps power kills disks flips stress fuzz
+
+campaigns: install ## Try every promise of docs/reliability.md at full size (about two hours), and write its figures
+	for name in $(CAMPAIGNS) corpus; do \
+		$(BIN)/python tests/campaigns/$$name.py --size full --out tests/campaigns/results/$$name.json || exit 1; \
+	done
 	$(BIN)/python benchmarks/tables.py
 
 clean: ## Remove what make made, the demo's index and results too

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/decisions.md from benchmarks/results, or checks that they are up to date.
+"""Writes the tables of README.md and docs/ from the results of benchmarks and campaigns, or checks them.
 
 python benchmarks/tables.py [--check]
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+CAMPAIGNS = ROOT / "tests" / "campaigns" / "results"
 
 Result = dict[str, Any]
 
@@ -142,11 +143,42 @@ def clustering() -> str:
     return "\n\n".join([table(head, rows), f"*{measured_on(result)}.*"])
 
 
+def campaigns() -> str:
+    """What every campaign tried and what was lost, for docs/reliability.md."""
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(CAMPAIGNS.glob("*.json"))]
+    parts = []
+    for result in results:
+        figures = dict(result["figures"])
+        lost = figures.pop("lost")
+        machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items())
+        parts += [
+            f"### {result['campaign']}",
+            f"`python tests/campaigns/{result['campaign']}.py --size {result['size']} --seed {result['seed']}`: "
+            f"{result['seconds']:,.0f} s, **{len(lost)} lost**.",
+            table(["what", "figure"], flat(figures)),
+            f"*{result['date']}, {machine}.*",
+        ]
+    return "\n\n".join(parts)
+
+
+def flat(figures: dict[str, Any], before: str = "") -> Iterable[list[str]]:
+    """Rows of names and figures, those of a nested group behind its name."""
+    for name, value in figures.items():
+        words = f"{before}{name.replace('_', ' ')}"
+        if isinstance(value, dict):
+            yield from flat(value, f"{words}: ")
+        elif isinstance(value, list):
+            yield [words, ", ".join(map(str, value)) or "none"]
+        else:
+            yield [words, f"{value:,}" if isinstance(value, int | float) else str(value)]
+
+
 PLACES: list[tuple[str, str, Callable[[], str]]] = [
     ("README.md", "quality", quality),
     ("README.md", "speed", speed),
     ("docs/decisions.md", "recipes", recipes),
     ("docs/decisions.md", "clustering", clustering),
+    ("docs/reliability.md", "campaigns", campaigns),
 ]
 
 
@@ -162,7 +194,7 @@ def main() -> None:
         text = make()
         new = marks.sub(lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", old)  # type: ignore[misc]
         if new != old and check:
-            sys.exit(f"{file}: the table {name} is not what benchmarks/results says; make fix writes it")
+            sys.exit(f"{file}: the table {name} is not what the results say; make fix writes it")
         if new != old:
             path.write_text(new, encoding="utf-8")
 
