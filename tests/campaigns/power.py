@@ -1,0 +1,233 @@
+"""Every moment of a run at which its process can die or the power can fail, SQLite's own writes included.
+
+A real run is recorded by strace, and its writes are replayed onto a model of the disk: after each one, and in the
+middle of each one, the index is laid out as a crash would leave it, opened, checked and brought up to date. Then the
+system calls of real runs are made to fail, or to kill them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import campaign
+import numpy as np
+from campaign import Figures, main
+from conftest import draw
+from PIL import Image as Picture
+from power_check import Ground, State, read_journal
+from power_disk import POWER, Disk, Image
+from power_script import TOLD
+from power_trace import Event, Recorder, calls, trace
+
+SCRIPT = Path(__file__).with_name("power_script.py")
+COLOURS = range(32)  # every picture that the script draws
+FAULTS = 12  # runs with a fault in the size "ci"; "full" makes every call fail once
+SEEDS = {"ci": 1, "full": 5}
+FAILURES = {
+    "fsync": ("EIO", "ENOSPC"),
+    "fdatasync": ("EIO", "ENOSPC"),
+    "pwrite64": ("EIO", "ENOSPC"),
+    "write": ("EIO", "ENOSPC", "EDQUOT"),
+    "ftruncate": ("EIO", "EFBIG"),
+    "openat": ("EMFILE", "EACCES"),
+    "rename": ("EROFS", "EIO"),
+    "unlink": ("EROFS", "EIO"),
+    "mkdir": ("EROFS", "ENOSPC"),
+}
+KILL = "signal=KILL"
+
+
+def missing() -> str:
+    """Say why runs cannot be recorded here; empty when they can."""
+    if shutil.which("strace") is None:
+        return "there is no strace"
+    with tempfile.TemporaryDirectory() as folder:
+        tried = trace(["true"], Path(folder))
+    return "" if tried.returncode == 0 else f"strace may not trace: {tried.stderr.strip()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a run did, what it noted, and how it ended."""
+
+    folder: Path
+    events: list[Event]
+    states: list[State]
+    code: int
+    said: str
+
+
+def record(folder: Path, inject: str = "") -> Recording:
+    """Run the script in an empty folder under strace."""
+    folder = folder.resolve()
+    folder.mkdir()
+    environment = ["env", f"PYTHONPATH={campaign.TESTS.parent}", "PYTHONDONTWRITEBYTECODE=1"]
+    command = [*environment, sys.executable, str(SCRIPT), str(folder)]
+    done = trace(command, folder / "logs", inject=inject)
+    recorder = Recorder(str(folder / "it.imgindex"), str(folder / "journal"))
+    events = list(recorder.events(calls(folder / "logs")))
+    states = read_journal(folder / "journal")
+    return Recording(folder, events, states, done.returncode, (done.stdout + done.stderr).strip())
+
+
+def vectors_by_hash() -> dict[str, np.ndarray]:
+    """Return sha256 → vector of every picture that the script may have drawn, computed without the index."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for colour in COLOURS:
+            path = draw(Path(folder) / "it.png", colour)
+            with Picture.open(path) as picture:
+                pixel = np.array(picture.getpixel((0, 0)), np.float32) / 255
+            found[hashlib.sha256(path.read_bytes()).hexdigest()] = np.tile(pixel, 4)
+    return found
+
+
+@dataclass(slots=True)
+class Tried:
+    """Lays out images on one ground and counts; the same image under the same promises is tried once."""
+
+    ground: Ground
+    points: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+    _seen: set[bytes] = field(default_factory=set)
+
+    def new(self, image: Image, noted: int) -> bool:
+        key = hashlib.sha256(repr((noted, sorted(image.items()))).encode()).digest()
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        return True
+
+    def image(self, kind: str, where: str, image: Image, noted: int) -> None:
+        self.ground.lay_out(image)
+        self.points[kind] += 1
+        self.lost += [f"{kind}, {where}: {line}" for line in self.ground.check(noted)]
+
+
+def run(size: str, *, seed: int = 0) -> Figures:
+    with tempfile.TemporaryDirectory(prefix="imgindex-power-") as folder:
+        recording = record(Path(folder) / "whole")
+        if recording.code:
+            raise RuntimeError(f"the run that was to be recorded failed: {recording.said}")
+        ground = Ground(recording.folder / "pictures", recording.states, vectors_by_hash())
+        tried = Tried(ground)
+        try:
+            tried.lost += faithful(recording)
+            deaths(recording, tried)
+            power_failures(recording, tried, size, seed)
+            faults = failing_calls(recording, tried, Path(folder), size, seed)
+        finally:
+            ground.close()
+    kinds = Counter(event.kind for event in recording.events)
+    segments = {event.path for event in recording.events if event.path.endswith(".vec")}
+    figures = {"recorded": dict(sorted(kinds.items())), "noted": len(recording.states), "segments": len(segments)}
+    return figures | {"points": dict(sorted(tried.points.items())), "faults": faults, "lost": tried.lost}
+
+
+def faithful(recording: Recording) -> list[str]:
+    """Tell where the replay of a run does not end with the very files that the run left."""
+    root = recording.folder / "it.imgindex"
+    disk = Disk(str(root))
+    for event in recording.events:
+        disk.apply(event)
+    there = {os.path.relpath(path, root): None if path.is_dir() else path.read_bytes() for path in walk(root)}
+    replayed = disk.after_death()
+    names = [name for name in there.keys() | replayed.keys() if there.get(name, 0) != replayed.get(name, 0)]
+    return [f"the replay is not what happened to {name}" for name in names if not name.endswith("-shm")]
+
+
+def walk(root: Path) -> Iterator[Path]:
+    if root.exists():
+        yield root
+        yield from root.rglob("*")
+
+
+def moments(recording: Recording) -> Iterator[tuple[Disk, int, Event, str]]:
+    """Yield the disk before each event, how many states were noted by then, the event, and a name for the place."""
+    disk, noted = Disk(str(recording.folder / "it.imgindex")), 0
+    for number, event in enumerate(recording.events):
+        yield disk, noted, event, f"event {number} ({event.kind} {os.path.basename(event.path)})"
+        noted += event.kind == "mark"
+        disk.apply(event)
+
+
+def deaths(recording: Recording, tried: Tried) -> None:
+    """The process dies before each event, and in the middle of each write."""
+    for disk, noted, event, where in moments(recording):
+        image = disk.after_death()
+        if tried.new(image, noted):
+            tried.image("death", where, image, noted)
+        if event.kind == "write" and len(event.data) > 1:
+            image = disk.after_death(event)
+            if tried.new(image, noted):
+                tried.image("death in a write", where, image, noted)
+
+
+def power_failures(recording: Recording, tried: Tried, size: str, seed: int) -> None:
+    """The power fails before each event, in every way that there is; in the size "full" with several dice."""
+    for one in range(seed, seed + SEEDS[size]):
+        for disk, noted, _, where in moments(recording):
+            for data, names in POWER:
+                chance = random.Random(f"{one} {where} {data} {names}")
+                image = disk.after_power_failure(data, names, chance)
+                if tried.new(image, noted):
+                    tried.image(f"power: data {data}, names {names}", f"{where}, seed {one}", image, noted)
+
+
+def failing_calls(recording: Recording, tried: Tried, folder: Path, size: str, seed: int) -> dict[str, int]:
+    """System calls of real runs fail or kill; the run must tell, and what it noted before must be there."""
+    chance = random.Random(seed)
+    by_name: dict[str, list[Event]] = {}
+    for event in recording.events:
+        by_name.setdefault(event.call, []).append(event)
+    of_interest = [by_name[name] for name in FAILURES if name in by_name]
+    if size == "ci":  # as many of each call as of any other: there are ten times as many writes as syncs
+        chosen = [chance.choice(of_interest[number % len(of_interest)]) for number in range(FAULTS)]
+    else:
+        chosen = [event for events in of_interest for event in events]
+    outcomes: Counter[str] = Counter()
+    for event in chosen:
+        kind = chance.choice([*(f"error={name}" for name in FAILURES[event.call]), KILL])
+        outcomes[one_fault(tried, folder / "faulty", f"{event.call}:{kind}:when={event.nth}")] += 1
+        shutil.rmtree(folder / "faulty")
+    return dict(sorted(outcomes.items()))
+
+
+def one_fault(tried: Tried, folder: Path, inject: str) -> str:
+    """Run with one fault; return what became of the run."""
+    try:
+        recording = record(folder, inject)
+    except subprocess.TimeoutExpired:
+        tried.lost.append(f"{inject}: the run hangs")
+        return "hung"
+    root = recording.folder / "it.imgindex"
+    left = {os.path.relpath(path, root): None if path.is_dir() else path.read_bytes() for path in walk(root)}
+    states, noted = tried.ground.states, len(recording.states)
+    if recording.states != states[:noted]:
+        tried.lost.append(f"{inject}: another run than the one recorded")
+    outcome = {0: "survived", TOLD: "told", -9: "killed", 137: "killed"}.get(recording.code, "crashed")
+    if outcome == "crashed" or (outcome == "survived" and noted < len(states)):
+        tried.lost.append(f"{inject}: the run ended with {recording.code}: {recording.said[-500:]}")
+    tried.image("fault", inject, left, noted)
+    # A sync that failed kept nothing: what was noted nevertheless must not rest upon it.
+    disk = Disk(str(root))
+    for event in recording.events:
+        disk.apply(event)
+    for data, names in (("none", "all"), ("none", "none")) if outcome != "killed" else ():
+        image = disk.after_power_failure(data, names, random.Random(inject))
+        tried.image("fault, then power failure", inject, image, noted)
+    return outcome
+
+
+if __name__ == "__main__":
+    main("power", run)

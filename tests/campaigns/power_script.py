@@ -1,0 +1,98 @@
+"""The run that campaigns/power.py records: all that a program does to an index, told step by step in a journal.
+
+    python power_script.py FOLDER        FOLDER holds nothing; afterwards it holds pictures, it.imgindex and journal
+
+A line of the journal is what the index has acknowledged: the images that it shows, and the ids that are gone for good.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from conftest import GRID_RECIPE, GridMean, draw
+
+from imgindex import ImageIndex
+from imgindex.errors import ImgindexError
+from imgindex.storage import segments
+
+TOLD = 7  # the exit code of a run that ended with an error which a caller can expect
+LINE = 16384
+ROWS = 8  # of a segment, so that the run needs several
+
+
+class Journal:
+    """Writes what the index says that it has, in one `write` for each line."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._removed: set[int] = set()
+
+    def note(self, index: ImageIndex, step: str, *, removed: list[int] | None = None) -> None:
+        self._removed.update(removed or ())
+        shown = {os.path.basename(image.path): [image.id, image.sha256] for image in index.images()}
+        line = json.dumps({"step": step, "shown": shown, "removed": sorted(self._removed)})
+        os.write(self._file, line.ljust(LINE).encode() + b"\n")
+
+
+def mtime(path: Path, second: int) -> None:
+    """Times of their own, the same in every run: what is told apart by them does not depend on the machine."""
+    os.utime(path, ns=(second * 10**9, second * 10**9))
+
+
+def paint(pictures: Path, names: dict[str, int], *, at: int) -> None:
+    for name, colour in names.items():
+        mtime(draw(pictures / name, colour), at + colour)
+
+
+def run(folder: Path) -> None:
+    """Do all of it. Raises what the index raises."""
+    pictures, journal = folder / "pictures", Journal(folder / "journal")
+    paint(pictures, {f"{number}.png": number for number in range(6)}, at=1_600_000_000)
+    with ImageIndex.create(folder / "it.imgindex", recipe=GRID_RECIPE) as index:
+        index.embedder = GridMean(batch_size=3)
+        journal.note(index, "created")
+
+        def add(step: str) -> None:
+            index.add([pictures], on_progress=lambda progress: journal.note(index, step))
+            journal.note(index, step)
+
+        add("first")
+        paint(pictures, {"1.png": 20, "2.png": 21, "6.png": 22}, at=1_700_000_000)
+        shutil.copy2(pictures / "0.png", pictures / "twin.png")
+        os.rename(pictures / "3.png", pictures / "renamed.png")
+        (pictures / "broken.png").write_bytes(b"this is no picture")
+        mtime(pictures / "broken.png", 1_700_000_001)
+        add("changed")
+        (pictures / "4.png").unlink()
+        (pictures / "1.png").write_bytes(b"this was one")
+        mtime(pictures / "1.png", 1_700_000_002)
+        add("gone")
+        taken = index.remove([pictures / "5.png", pictures / "twin.png"])
+        journal.note(index, "removed", removed=[image.id for image in taken])
+        paint(pictures, {"4.png": 4, "7.png": 23}, at=1_600_000_000)
+        add("restored")
+        for name in ("compact", "repair"):
+            command: Callable[[], Any] | None = getattr(index, name, None)
+            if command is not None:
+                command()
+                journal.note(index, name)
+        paint(pictures, {"8.png": 24, "2.png": 25}, at=1_800_000_000)
+        add("last")
+
+
+if __name__ == "__main__":
+    segments.SEALED_SIZE = segments.HEADER_SIZE + ROWS * 4 * GRID_RECIPE.dimension
+    try:
+        run(Path(sys.argv[1]))
+    except (OSError, ImgindexError, sqlite3.Error) as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        sys.exit(TOLD)

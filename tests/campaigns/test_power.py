@@ -1,0 +1,22 @@
+"""Neither death nor a power failure, at any moment of a run, takes what the index has acknowledged."""
+
+from __future__ import annotations
+
+import pytest
+from power import FAULTS, missing, run
+
+
+def test_an_index_outlives_every_moment_of_a_run() -> None:
+    if reason := missing():
+        pytest.skip(f"{reason}: runs cannot be recorded")
+    figures = run("ci")
+    assert figures["lost"] == []
+    assert figures["segments"] >= 2
+    recorded, points = figures["recorded"], figures["points"]
+    assert recorded["write"] > 100
+    assert recorded["sync"] > 20
+    assert points["death"] > 150
+    assert points["death in a write"] > 100
+    assert sum(count for kind, count in points.items() if kind.startswith("power")) > 500
+    assert points["fault"] == sum(figures["faults"].values()) == FAULTS
+    assert figures["faults"].get("told", 0) > 0
