@@ -1,0 +1,13 @@
+"""`kill -9` at any moment of `imgindex add` loses at most the batch in flight."""
+
+from __future__ import annotations
+
+from kills import KILLS, run
+
+
+def test_an_index_outlives_kills_at_random_moments() -> None:
+    figures = run("ci")
+    assert figures["lost"] == []
+    assert figures["kills"] == KILLS["ci"] == figures["killed"] + figures.get("ended before", 0)
+    assert figures["killed"] >= KILLS["ci"] // 2
+    assert figures["different numbers of images found"] >= 3
