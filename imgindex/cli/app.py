@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -98,6 +99,8 @@ def _report(error: BaseException) -> int:
         case OSError():
             where = f": {error.filename}" if error.filename is not None else ""
             _say(f"{error.strerror or error}{where}")
+        case sqlite3.Error() if "disk is full" in str(error):  # a code for it comes with Python 3.11
+            _say(f"{os.strerror(errno.ENOSPC)}; free some, then run the same command again: nothing is lost")
         case sqlite3.Error():
             _say(f"the catalogue cannot be used: {error}; check the disk, then `imgindex verify`")
         case MemoryError():

@@ -150,7 +150,7 @@ class Campaign:
                 wait_for_time(process, length * (number + self.chance.random()) / kills)
             else:
                 wait_for_changes(process, self.index, self.chance.randint(1, max(1, int(self.changes * share))))
-                wait_for_time(process, self.chance.random() * 0.005)
+                wait_for_time(process, self.chance.choice((0, 0.005)) * self.chance.random())
             outcome = kill(process)
             self.count(outcome)
             if outcome not in ("killed", "ended before"):

@@ -1,0 +1,17 @@
+"""The command `imgindex` with the embedder of the tests, which needs no network: python disks_cli.py ARGUMENTS."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from conftest import GridMean
+
+from imgindex import ImageIndex
+from imgindex.cli.app import main
+
+if __name__ == "__main__":
+    ImageIndex.embedder = property(lambda self: GridMean(batch_size=2))  # type: ignore[assignment,method-assign]
+    main()

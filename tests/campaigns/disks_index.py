@@ -1,0 +1,187 @@
+"""An index on a disk that something is the matter with: commands run on it, and what must be true afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import campaign
+import numpy as np
+from conftest import GRID_RECIPE, GridMean, draw
+
+from imgindex import ImageIndex
+from imgindex.errors import ImgindexError
+
+CLI = Path(__file__).with_name("disks_cli.py")
+EARLIER, LATER = range(6), range(6, 14)
+TAKEN = "0.png"
+
+Shown = dict[str, tuple[int, np.ndarray]]
+Limit = Callable[[], None] | None
+
+
+def imgindex(
+    *arguments: str | Path, real: bool = False, by: Sequence[str] = (), **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line; real: with the real network in it; by: the program that runs it."""
+    program = ["-m", "imgindex"] if real else [str(CLI)]
+    environment = {name: value for name, value in os.environ.items() if name != "IMGINDEX_DIR"}
+    environment |= {"PYTHONPATH": str(campaign.TESTS.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [*by, sys.executable, *program, *map(os.fspath, arguments)],
+        check=False,
+        **{
+            "env": environment,
+            "capture_output": True,
+            "text": True,
+            "stdin": subprocess.DEVNULL,
+            "timeout": 120,
+            **options,
+        },
+    )
+
+
+def commands() -> list[str]:
+    """Return the names of the commands that there are."""
+    text = imgindex("--help").stdout
+    return [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
+
+
+def told(done: subprocess.CompletedProcess[str], *reasons: str) -> Iterator[str]:
+    """Tell what is wrong with the way in which a command failed: one line, exit code 1, the reason named."""
+    if done.returncode != 1:
+        yield f"exit code {done.returncode}"
+    lines = done.stderr.splitlines()
+    if len(lines) != 1 or not lines[0].startswith("imgindex: error: "):
+        yield f"it said {done.stderr!r}"
+    elif reasons and not any(reason in lines[0] for reason in reasons):
+        yield f"it does not say {' or '.join(reasons)!r}: {lines[0]!r}"
+
+
+@dataclass(slots=True)
+class Bench:
+    """Pictures, an index of the earlier ones to begin each trial with, and the place where it is tried."""
+
+    folder: Path
+    place: Path  # the disk; the index lies in it as it.imgindex
+    tried: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+    base: Shown = field(default_factory=dict)
+
+    @property
+    def index(self) -> Path:
+        return self.place / "it.imgindex"
+
+    @property
+    def pictures(self) -> Path:
+        return self.folder / "pictures"
+
+    def prepare(self) -> None:
+        """Draw the pictures and make the index that each trial begins with; folders keep the same depth."""
+        for number in EARLIER:
+            draw(self.pictures / f"{number}.png", number)
+        home = self.folder / "kept"
+        home.mkdir()
+        with ImageIndex.create(home / "it.imgindex", recipe=GRID_RECIPE) as index:
+            index.embedder = GridMean(batch_size=2)
+            index.add([self.pictures])
+        self.lay_out()
+        # Its paths are relative to the folder that it lies in: here they are absolute, as it lies elsewhere.
+        self.base = self.read()
+        for number in LATER:
+            draw(self.pictures / f"{number}.png", number)
+
+    def lay_out(self) -> None:
+        """Put a fresh copy of the index into the place, and nothing else."""
+        for path in self.place.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(self.folder / "kept" / "it.imgindex", self.index)
+
+    def read(self) -> Shown:
+        """Return what the index shows. Raises AssertionError where `verify` finds something."""
+        with ImageIndex.open(self.index) as index:
+            report = index.verify(full=True)
+            assert report.ok, report.problems
+            images = zip(index.images(), index.vectors(), strict=True)
+            return {os.path.basename(image.path): (image.id, vector) for image, vector in images}
+
+    def command(self, name: str) -> list[str]:
+        """Return the arguments of a command that writes."""
+        arguments = {
+            "add": [self.pictures],
+            "remove": [self.pictures / TAKEN],
+            "export": ["--out", self.place / "vectors.npz"],
+            "cluster": ["-k", "2", "--out", self.place / "labels.csv"],
+        }
+        return [name, *map(str, arguments.get(name, [])), "--index", str(self.index)]
+
+    def trial(self, kind: str, name: str, narrow: Callable[[], None], widen: Callable[[], None], **options: Any) -> int:
+        """Run a command where something is too narrow, then again where it is not; return the first exit code.
+
+        options: reasons, of which a failure must name one; limit, for the first process alone.
+        """
+        reasons, limit = options.get("reasons", ()), options.get("limit")
+        self.lay_out()
+        narrow()
+        done = imgindex(*self.command(name), preexec_fn=limit)
+        self.tried[f"{kind}: {name} {'failed' if done.returncode else 'fitted'}"] += 1
+        wrong = list(told(done, *reasons)) if done.returncode else []
+        wrong += self.readable(f"{kind}: {name}")
+        widen()
+        wrong += self.sound(name)
+        again = imgindex(*self.command(name))
+        # What has been done already cannot be done again: the image is no longer there to be taken out.
+        if again.returncode and not (name == "remove" and done.returncode == 0):
+            wrong.append(f"afterwards: {again.stderr.strip()}")
+        wrong += self.finished(name)
+        self.lost += [f"{kind}, {name}: {line}" for line in wrong]
+        return done.returncode
+
+    def readable(self, kind: str) -> Iterator[str]:
+        """Tell when the index cannot be read while things are too narrow; that it cannot be read must be said."""
+        try:
+            self.read()
+        except (OSError, ImgindexError, sqlite3.Error) as error:
+            self.tried[f"{kind}, then not readable: {error}"] += 1
+        except Exception as error:  # noqa: BLE001  whatever it raises is what this looks for
+            yield f"{type(error).__name__} in reading: {error}"
+
+    def sound(self, name: str) -> Iterator[str]:
+        """Tell what is wrong with the index after a command failed."""
+        try:
+            shown = self.read()
+        except Exception as error:  # noqa: BLE001  whatever it raises is what this looks for
+            yield f"{type(error).__name__}: {error}"
+            return
+        for picture, (id, vector) in self.base.items():
+            now = shown.get(picture)
+            if now is None and (name, picture) == ("remove", TAKEN):
+                continue
+            if now is None or now[0] != id or not np.array_equal(now[1], vector):
+                yield f"{picture} is not what it was"
+        if left := [path.name for path in self.place.iterdir() if path.name.startswith(".imgindex-")]:
+            yield f"it left {left}"
+
+    def finished(self, name: str) -> Iterator[str]:
+        """Tell whether the command, run again, did its work."""
+        shown = self.read()
+        names = set(self.base) - ({TAKEN} if name == "remove" else set())
+        if name == "add":
+            names = {path.name for path in self.pictures.iterdir()}
+        if set(shown) != names:
+            yield f"it shows {sorted(shown)}"
+        for out in ("vectors.npz", "labels.csv"):
+            if out in " ".join(self.command(name)) and not (self.place / out).stat().st_size:
+                yield f"{out} is empty"
+
+
+def nothing() -> None:
+    """Leave all as it is."""

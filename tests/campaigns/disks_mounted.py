@@ -1,0 +1,138 @@
+"""Disks that fill or become read-only, in a namespace of their own: python disks_mounted.py FOLDER SIZE SEED."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import campaign  # noqa: F401  it finds conftest
+from disks_index import Bench, commands, imgindex, told
+from disks_reading import look_only
+
+PAGE = 4096
+ROOM = 64 << 20
+FULL = ("No space left on device",)
+NO_FILE = (*FULL, "unable to open database file")
+WRITERS = ("add", "remove", "export", "cluster", "compact", "repair")
+# In "ci": so many points, below so many pages.
+SAMPLE = {"add": 6, "remove": 2, "export": 2, "cluster": 1, "compact": 2, "repair": 2}
+UP_TO = {"add": 40, "remove": 10, "export": 2, "cluster": 1, "compact": 30, "repair": 30}
+MOST = 400
+
+
+def mount(place: Path, options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", os.fspath(place)], check=True)
+
+
+def remount(place: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", os.fspath(place)], check=True)
+
+
+def used_pages(place: Path) -> int:
+    status = os.statvfs(place)
+    return status.f_blocks - status.f_bfree
+
+
+def used_inodes(place: Path) -> int:
+    status = os.statvfs(place)
+    return status.f_files - status.f_ffree
+
+
+def full_disks(bench: Bench, size: str, chance: random.Random) -> None:
+    """Each command that writes, with ever more pages left until it does its work; in "ci" at a few of these points."""
+
+    def widen() -> None:
+        remount(bench.place, f"size={ROOM}")
+
+    for name in [name for name in WRITERS if name in commands()]:
+        points = range(MOST)
+        fitted = 0
+        for left in sorted(chance.sample(range(UP_TO[name]), SAMPLE[name])) if size == "ci" else points:
+
+            def narrow(left: int = left) -> None:
+                remount(bench.place, f"size={(used_pages(bench.place) + left) * PAGE}")
+
+            fitted += bench.trial("full disk", name, narrow, widen, reasons=FULL) == 0
+            if fitted == 2:
+                break
+
+
+def no_more_files(bench: Bench) -> None:
+    """A disk that has space, but takes only so many more files."""
+    for left in range(4):
+
+        def narrow(left: int = left) -> None:
+            for log in ("-wal", "-shm"):  # empty ones: to be made again
+                (bench.index / f"catalogue.db{log}").unlink(missing_ok=True)
+            remount(bench.place, f"nr_inodes={used_inodes(bench.place) + left}")
+
+        bench.trial("no more files", "add", narrow, lambda: remount(bench.place, "nr_inodes=100000"), reasons=NO_FILE)
+
+
+def new_index(bench: Bench, size: str) -> None:
+    """The first `add` of all on a disk with hardly any room, with the real network."""
+    add = ["add", bench.pictures, "--index", bench.index, "--recipe", "vgg16-pool5", "--size", "32", "--quiet"]
+    for pages in (1, 14, 45) if size == "ci" else (0, 1, 2, 3, 5, 8, 12, 14, 16, 20, 24, 28, 32, 40, 50, 60):
+        bench.lay_out()
+        subprocess.run(["rm", "-r", os.fspath(bench.index)], check=True)
+        remount(bench.place, f"size={max(1, used_pages(bench.place) + pages) * PAGE}")
+        done = imgindex(*add, real=True)
+        bench.tried[f"new index on a full disk: {'failed' if done.returncode else 'fitted'}"] += 1
+        wrong = list(told(done, *FULL)) if done.returncode else []
+        remount(bench.place, f"size={ROOM}")
+        again = imgindex(*add, real=True)
+        if again.returncode:
+            wrong.append(f"afterwards: {again.stderr.strip()}")
+        elif len(bench.read()) != len(list(bench.pictures.iterdir())):
+            wrong.append("afterwards: images are missing")
+        bench.lost += [f"new index, {pages} pages: {line}" for line in wrong]
+
+
+def read_only(bench: Bench) -> None:
+    """A disk that is mounted read-only: whoever reads gets his answer, and whoever writes is told."""
+    for log in ("no log", "a log"):
+        bench.lay_out()
+        if log == "a log":
+            leave_log(bench)
+        remount(bench.place, "ro")
+        bench.lost += [f"read-only disk with {log}: {line}" for line in look_only(bench, "read-only disk", log=log)]
+        remount(bench.place, "rw")
+
+
+def leave_log(bench: Bench) -> None:
+    """Let a process take an image out and die: its commit is in SQLite's log alone."""
+    code = """
+import os, sys
+from imgindex.storage.store import Store
+with Store(sys.argv[1]).writing() as writer:
+    writer.remove([sys.argv[2]])
+    os._exit(9)
+"""
+    subprocess.run([sys.executable, "-c", code, bench.index, bench.pictures / "1.png"], check=False)
+    assert (bench.index / "catalogue.db-wal").stat().st_size, "the log is empty"
+    (bench.index / "catalogue.db-shm").unlink()  # as after a power failure, or in a copy
+
+
+if __name__ == "__main__":
+    folder, size, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    place = folder / "disk"
+    place.mkdir()
+    mount(place, f"size={ROOM}")
+    bench = Bench(folder, place)
+    bench.prepare()
+    parts: list[Callable[[], None]] = [
+        lambda: full_disks(bench, size, random.Random(seed)),
+        lambda: no_more_files(bench),
+        lambda: new_index(bench, size),
+        lambda: read_only(bench),
+    ]
+    for part in parts:
+        part()
+    print(json.dumps({"tried": bench.tried, "lost": bench.lost}))
