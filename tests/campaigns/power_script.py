@@ -12,9 +12,7 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -55,38 +53,41 @@ def paint(pictures: Path, names: dict[str, int], *, at: int) -> None:
 
 def run(folder: Path) -> None:
     """Do all of it. Raises what the index raises."""
-    pictures, journal = folder / "pictures", Journal(folder / "journal")
+    pictures, home, journal = folder / "pictures", folder / "it.imgindex", Journal(folder / "journal")
     paint(pictures, {f"{number}.png": number for number in range(6)}, at=1_600_000_000)
-    with ImageIndex.create(folder / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.embedder = GridMean(batch_size=3)
+    with ImageIndex.create(home, recipe=GRID_RECIPE) as index:
         journal.note(index, "created")
-
-        def add(step: str) -> None:
-            index.add([pictures], on_progress=lambda progress: journal.note(index, step))
-            journal.note(index, step)
-
-        add("first")
+        add(index, pictures, journal, "first")
         paint(pictures, {"1.png": 20, "2.png": 21, "6.png": 22}, at=1_700_000_000)
         shutil.copy2(pictures / "0.png", pictures / "twin.png")
         os.rename(pictures / "3.png", pictures / "renamed.png")
         (pictures / "broken.png").write_bytes(b"this is no picture")
         mtime(pictures / "broken.png", 1_700_000_001)
-        add("changed")
+        add(index, pictures, journal, "changed")
         (pictures / "4.png").unlink()
         (pictures / "1.png").write_bytes(b"this was one")
         mtime(pictures / "1.png", 1_700_000_002)
-        add("gone")
+        add(index, pictures, journal, "gone")
         taken = index.remove([pictures / "5.png", pictures / "twin.png"])
         journal.note(index, "removed", removed=[image.id for image in taken])
         paint(pictures, {"4.png": 4, "7.png": 23}, at=1_600_000_000)
-        add("restored")
-        for name in ("compact", "repair"):
-            command: Callable[[], Any] | None = getattr(index, name, None)
-            if command is not None:
-                command()
-                journal.note(index, name)
+        add(index, pictures, journal, "restored")
+        if hasattr(index, "compact"):
+            index.compact()
+            journal.note(index, "compact")
+    if hasattr(ImageIndex, "repair"):
+        ImageIndex.repair(home, embedder=GridMean(batch_size=3))
+    with ImageIndex.open(home) as index:
+        journal.note(index, "opened again")
         paint(pictures, {"8.png": 24, "2.png": 25}, at=1_800_000_000)
-        add("last")
+        add(index, pictures, journal, "last")
+
+
+def add(index: ImageIndex, pictures: Path, journal: Journal, step: str) -> None:
+    """Bring the index up to date, and note after each batch what it has."""
+    index.embedder = GridMean(batch_size=3)
+    index.add([pictures], on_progress=lambda progress: journal.note(index, step))
+    journal.note(index, step)
 
 
 if __name__ == "__main__":
