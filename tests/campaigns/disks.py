@@ -24,7 +24,7 @@ from disks_reading import look_only
 MOUNTED = Path(__file__).with_name("disks_mounted.py")
 NOBODY = 65534
 TRY = "mount -t tmpfs -o size=1m tmpfs {0} && mount -o remount,size=2m {0} && mount -o remount,ro {0}"
-LIMITS = {"ci": 5, "full": 80}
+LIMITS = {"ci": 5, "full": 24}
 TOO_LARGE = ("File too large", "disk I/O error", "No space left on device")
 
 

@@ -7,6 +7,7 @@ system calls of real runs are made to fail, or to kill them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -24,7 +25,7 @@ import numpy as np
 from campaign import Figures, main
 from conftest import draw
 from PIL import Image as Picture
-from power_check import MEMORY, Ground, State, read_journal
+from power_check import MEMORY, Ground, State, lay_out, read_journal
 from power_disk import POWER, Disk, Image
 from power_script import TOLD
 from power_trace import Event, Recorder, calls, trace
@@ -33,6 +34,7 @@ SCRIPT = Path(__file__).with_name("power_script.py")
 COLOURS = range(32)  # every picture that the script draws
 FAULTS = 12  # runs with a fault in the size "ci"; "full" makes every call fail once
 SEEDS = {"ci": 1, "full": 5}
+AGAIN = {"ci": 2, "full": 25}  # crashes after which there is another
 MOMENTS = 2000  # in the size "ci", of moments × kinds of power failures: a sample beyond that
 FAILURES = {
     "fsync": ("EIO", "ENOSPC"),
@@ -59,26 +61,56 @@ def missing() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What a run did, what it noted, and how it ended."""
+    """What a run did, what had been noted when it ended, and how it ended.
+
+    image: what it began with; noted: how many of the states are from before it.
+    """
 
     folder: Path
     events: list[Event]
     states: list[State]
     code: int
     said: str
+    image: Image = field(default_factory=dict)
+    noted: int = 0
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "it.imgindex"
+
+    def disk(self) -> Disk:
+        """Return the disk before the run."""
+        return Disk(str(self.root), self.image)
 
 
-def record(folder: Path, inject: str = "") -> Recording:
+def record(folder: Path, *, inject: str = "") -> Recording:
     """Run the script in an empty folder under strace."""
-    folder = folder.resolve()
     folder.mkdir()
+    return _record(folder, [], {}, inject, [])
+
+
+def record_again(folder: Path, pictures: Path, image: Image, states: list[State]) -> Recording:
+    """Run what brings the index up to date that a crash left, when these states were noted."""
+    folder.mkdir()
+    shutil.copytree(pictures, folder / "pictures")
+    lay_out(folder / "it.imgindex", image)
+    return _record(folder, ["again"], image, "", states)
+
+
+def _record(folder: Path, arguments: list[str], image: Image, inject: str, states: list[State]) -> Recording:
     environment = ["env", f"PYTHONPATH={campaign.TESTS.parent}", "PYTHONDONTWRITEBYTECODE=1"]
-    command = [*environment, sys.executable, str(SCRIPT), str(folder)]
+    command = [*environment, sys.executable, str(SCRIPT), str(folder), *arguments]
     done = trace(command, folder / "logs", inject=inject)
-    recorder = Recorder(str(folder / "it.imgindex"), str(folder / "journal"))
+    root, journal = folder / "it.imgindex", folder / "journal"
+    recorder = Recorder(str(root), str(journal), Disk(str(root), image).files())
     events = list(recorder.events(calls(folder / "logs")))
-    states = read_journal(folder / "journal")
-    return Recording(folder, events, states, done.returncode, (done.stdout + done.stderr).strip())
+    states = states + read_journal(journal, *states[-1:])
+    said = (done.stdout + done.stderr).strip()
+    return Recording(folder, events, states, done.returncode, said, image, len(states) - _marks(events))
+
+
+def _marks(events: list[Event]) -> int:
+    return sum(event.kind == "mark" for event in events)
 
 
 def vectors_by_hash() -> dict[str, np.ndarray]:
@@ -100,6 +132,7 @@ class Tried:
     ground: Ground
     points: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
+    after: str = ""  # an earlier crash
     _seen: set[bytes] = field(default_factory=set)
 
     def new(self, image: Image, noted: int) -> bool:
@@ -111,51 +144,72 @@ class Tried:
 
     def image(self, kind: str, where: str, image: Image, noted: int) -> None:
         self.ground.lay_out(image)
-        self.points[kind] += 1
-        self.lost += [f"{kind}, {where}: {line}" for line in self.ground.check(noted)]
+        self.points["again: " + kind.split(":", maxsplit=1)[0] if self.after else kind] += 1
+        self.lost += [f"{kind}, {self.after}{where}: {line}" for line in self.ground.check(noted)]
 
 
 def run(size: str, *, seed: int = 0) -> Figures:
-    with tempfile.TemporaryDirectory(prefix="imgindex-power-", dir=MEMORY) as folder:
-        recording = record(Path(folder) / "whole")
+    vectors = vectors_by_hash()
+    with tempfile.TemporaryDirectory(prefix="imgindex-power-", dir=MEMORY) as place:
+        folder = Path(place).resolve()
+        recording = record(folder / "whole")
         if recording.code:
             raise RuntimeError(f"the run that was to be recorded failed: {recording.said}")
-        ground = Ground(recording.folder / "pictures", recording.states, vectors_by_hash())
-        tried = Tried(ground)
-        try:
-            tried.lost += faithful(recording)
-            deaths(recording, tried)
-            power_failures(recording, tried, size, seed)
-            faults = failing_calls(recording, tried, Path(folder), size, seed)
-        finally:
-            ground.close()
+        with contextlib.closing(Ground(recording.folder / "pictures", recording.states, vectors)) as ground:
+            tried = Tried(ground)
+            crashes(recording, tried, size, seed)
+            failing = failing_calls(recording, tried, folder, size, seed)
+        crashes_again(recording, tried, folder, size, seed)
     kinds = Counter(event.kind for event in recording.events)
     segments = {event.path for event in recording.events if event.path.endswith(".vec")}
     figures = {"recorded": dict(sorted(kinds.items())), "noted": len(recording.states), "segments": len(segments)}
-    return figures | {"points": dict(sorted(tried.points.items())), "faults": faults, "lost": tried.lost}
+    return figures | {"points": dict(sorted(tried.points.items())), "faults": failing, "lost": tried.lost}
+
+
+def crashes(recording: Recording, tried: Tried, size: str, seed: int) -> None:
+    tried.lost += faithful(recording)
+    deaths(recording, tried)
+    power_failures(recording, tried, size, seed)
+
+
+def crashes_again(recording: Recording, tried: Tried, folder: Path, size: str, seed: int) -> None:
+    """The power fails, and whoever brings the index up to date meets all of it again."""
+    chance = random.Random(seed)
+    unsynced = [number for number, event in enumerate(recording.events) if event.kind in ("sync", "syncdir")]
+    chosen = set(chance.sample(unsynced, min(AGAIN[size], len(unsynced))))
+    for number, (disk, noted, _, where) in enumerate(moments(recording)):
+        if number not in chosen:
+            continue
+        image = disk.after_power_failure("random", "prefix", chance)
+        second = record_again(
+            folder / f"again {number}", recording.folder / "pictures", image, recording.states[:noted]
+        )
+        if second.code:
+            tried.lost.append(f"after {where}: {second.said[-500:]}")
+            continue
+        with contextlib.closing(Ground(second.folder / "pictures", second.states, tried.ground.vectors)) as ground:
+            crashes(second, Tried(ground, tried.points, tried.lost, after=f"after {where}, "), size, seed)
 
 
 def faithful(recording: Recording) -> list[str]:
     """Tell where the replay of a run does not end with the very files that the run left."""
-    root = recording.folder / "it.imgindex"
-    disk = Disk(str(root))
+    disk = recording.disk()
     for event in recording.events:
         disk.apply(event)
-    there = {os.path.relpath(path, root): None if path.is_dir() else path.read_bytes() for path in walk(root)}
-    replayed = disk.after_death()
+    there, replayed = left(recording.root), disk.after_death()
     names = [name for name in there.keys() | replayed.keys() if there.get(name, 0) != replayed.get(name, 0)]
     return [f"the replay is not what happened to {name}" for name in names if not name.endswith("-shm")]
 
 
-def walk(root: Path) -> Iterator[Path]:
-    if root.exists():
-        yield root
-        yield from root.rglob("*")
+def left(root: Path) -> Image:
+    """Return what lies below a folder, and the folder itself."""
+    paths = [root, *sorted(root.rglob("*"))] if root.exists() else []
+    return {os.path.relpath(path, root): None if path.is_dir() else path.read_bytes() for path in paths}
 
 
 def moments(recording: Recording) -> Iterator[tuple[Disk, int, Event, str]]:
     """Yield the disk before each event, how many states were noted by then, the event, and a name for the place."""
-    disk, noted = Disk(str(recording.folder / "it.imgindex")), 0
+    disk, noted = recording.disk(), recording.noted
     for number, event in enumerate(recording.events):
         yield disk, noted, event, f"event {number} ({event.kind} {os.path.basename(event.path)})"
         noted += event.kind == "mark"
@@ -211,21 +265,19 @@ def failing_calls(recording: Recording, tried: Tried, folder: Path, size: str, s
 def one_fault(tried: Tried, folder: Path, inject: str) -> str:
     """Run with one fault; return what became of the run."""
     try:
-        recording = record(folder, inject)
+        recording = record(folder, inject=inject)
     except subprocess.TimeoutExpired:
         tried.lost.append(f"{inject}: the run hangs")
         return "hung"
-    root = recording.folder / "it.imgindex"
-    left = {os.path.relpath(path, root): None if path.is_dir() else path.read_bytes() for path in walk(root)}
     states, noted = tried.ground.states, len(recording.states)
     if recording.states != states[:noted]:
         tried.lost.append(f"{inject}: another run than the one recorded")
     outcome = {0: "survived", TOLD: "told", -9: "killed", 137: "killed"}.get(recording.code, "crashed")
     if outcome == "crashed" or (outcome == "survived" and noted < len(states)):
         tried.lost.append(f"{inject}: the run ended with {recording.code}: {recording.said[-500:]}")
-    tried.image("fault", inject, left, noted)
+    tried.image("fault", inject, left(recording.root), noted)
     # A sync that failed kept nothing: what was noted nevertheless must not rest upon it.
-    disk = Disk(str(root))
+    disk = recording.disk()
     for event in recording.events:
         disk.apply(event)
     for data, names in (("none", "all"), ("none", "none")) if outcome != "killed" else ():

@@ -35,13 +35,14 @@ class State:
 NOTHING = State("", {}, frozenset())
 
 
-def read_journal(path: Path) -> list[State]:
-    """Return the states that a run noted, in their order; a line that is not whole was not noted."""
+def read_journal(path: Path, before: State = NOTHING) -> list[State]:
+    """Return the states that a run noted after `before`, in their order; a line that is not whole was not noted."""
     lines = path.read_text(encoding="ascii").split("\n")[:-1] if path.exists() else []
-    return [
-        State(line["step"], {name: (id, sha) for name, (id, sha) in line["shown"].items()}, frozenset(line["removed"]))
-        for line in map(json.loads, lines)
-    ]
+    states = []
+    for line in map(json.loads, lines):
+        shown = {name: (id, sha) for name, (id, sha) in line["shown"].items()}
+        states.append(State(line["step"], shown, before.removed | set(line["removed"])))
+    return states
 
 
 class Ground:
@@ -62,12 +63,7 @@ class Ground:
     def lay_out(self, image: Image) -> None:
         """Make the index folder what the image says."""
         shutil.rmtree(self.index, ignore_errors=True)
-        for name, content in image.items():
-            path = self.index / name
-            if content is None:
-                path.mkdir()
-            else:
-                path.write_bytes(content)
+        lay_out(self.index, image)
 
     def check(self, noted: int) -> list[str]:
         """Tell what is wrong with the index that lies here, when the first `noted` states were acknowledged."""
@@ -134,6 +130,14 @@ class Ground:
         import hashlib
 
         return {name: hashlib.sha256((self.pictures / name).read_bytes()).hexdigest() for name in self.truth}
+
+
+def lay_out(folder: Path, image: Image) -> None:
+    for name, content in image.items():
+        if content is None:
+            (folder / name).mkdir()
+        else:
+            (folder / name).write_bytes(content)
 
 
 def is_picture(path: Path) -> bool:

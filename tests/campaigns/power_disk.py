@@ -42,22 +42,31 @@ class File:
 class Disk:
     """The folder `root` and all that is below it, as events change it."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, image: Image | None = None) -> None:
+        """image: what was there from the beginning, safely."""
         self.root = root
         self._files: dict[int, File] = {}
         self._names: dict[str, int] = {}
-        self._safe_names: dict[str, int] = {}
+        for name, content in (image or {}).items():
+            path = os.path.normpath(os.path.join(root, name))
+            self._names[path] = -1 if content is None else len(self._files)
+            if content is not None:
+                self._files[len(self._files)] = File(bytearray(content), content)
+        self._safe_names = dict(self._names)
         self._pending: list[Event] = []
 
-    def apply(self, event: Event, *, share: float = 1.0) -> None:
-        """Do what the event did; share: only the first part of the bytes that it wrote."""
+    def files(self) -> list[str]:
+        """Return the paths of the files that are there, each at the place of its number."""
+        return sorted((path for path, file in self._names.items() if file >= 0), key=self._names.__getitem__)
+
+    def apply(self, event: Event) -> None:
+        """Do what the event did."""
         if event.failed:
             return
         match event.kind:
             case "write" | "truncate":
                 file = self._files[event.file]
-                part = event.data[: int(len(event.data) * share)]
-                _change(file.now, event, part)
+                _change(file.now, event, event.data)
                 file.pending.append(event)
             case "sync":
                 file = self._files[event.file]

@@ -1,6 +1,7 @@
 """The run that campaigns/power.py records: all that a program does to an index, told step by step in a journal.
 
     python power_script.py FOLDER        FOLDER holds nothing; afterwards it holds pictures, it.imgindex and journal
+    python power_script.py FOLDER again  FOLDER holds pictures, and it.imgindex as a crash left it: brought up to date
 
 A line of the journal is what the index has acknowledged: the images that it shows, and the ids that are gone for good.
 """
@@ -83,6 +84,15 @@ def run(folder: Path) -> None:
         add(index, pictures, journal, "last")
 
 
+def run_again(folder: Path) -> None:
+    """Bring an index up to date that a crash has left, or make it. Raises what the index raises."""
+    home, journal = folder / "it.imgindex", Journal(folder / "journal")
+    made = (home / "catalogue.db").exists()
+    with ImageIndex.open(home) if made else ImageIndex.create(home, recipe=GRID_RECIPE) as index:
+        journal.note(index, "opened after a crash")
+        add(index, folder / "pictures", journal, "after a crash")
+
+
 def add(index: ImageIndex, pictures: Path, journal: Journal, step: str) -> None:
     """Bring the index up to date, and note after each batch what it has."""
     index.embedder = GridMean(batch_size=3)
@@ -93,7 +103,7 @@ def add(index: ImageIndex, pictures: Path, journal: Journal, step: str) -> None:
 if __name__ == "__main__":
     segments.SEALED_SIZE = segments.HEADER_SIZE + ROWS * 4 * GRID_RECIPE.dimension
     try:
-        run(Path(sys.argv[1]))
+        (run_again if sys.argv[2:] else run)(Path(sys.argv[1]))
     except (OSError, ImgindexError, sqlite3.Error) as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         sys.exit(TOLD)

@@ -121,12 +121,13 @@ def _split(arguments: str) -> list[str]:
 class Recorder:
     """Turns calls into events: follows descriptors and names below `root`, and the lines of `journal`."""
 
-    def __init__(self, root: str, journal: str) -> None:
+    def __init__(self, root: str, journal: str, files: Sequence[str] = ()) -> None:
+        """files: those that were there before, whose numbers are their places."""
         self.root, self.journal = root, journal
         self.parent = os.path.dirname(root)
         self._descriptors: dict[int, Open] = {}
-        self._names: dict[str, int] = {}
-        self._files = 0
+        self._names: dict[str, int] = {path: number for number, path in enumerate(files)}
+        self._files = len(files)
 
     def events(self, calls: Iterator[Call]) -> Iterator[Event]:
         for call in calls:
