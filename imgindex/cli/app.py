@@ -99,10 +99,11 @@ def _report(error: BaseException) -> int:
         case OSError():
             where = f": {error.filename}" if error.filename is not None else ""
             _say(f"{error.strerror or error}{where}")
-        case sqlite3.Error() if "disk is full" in str(error):  # a code for it comes with Python 3.11
+        case sqlite3.Error() if _is_full(error):
             _say(f"{os.strerror(errno.ENOSPC)}; free some, then run the same command again: nothing is lost")
         case sqlite3.Error():
-            _say(f"the catalogue cannot be used: {error}; check the disk, then `imgindex verify`")
+            hint = "check that the disk is sound and has room, then `imgindex verify`"
+            _say(f"the catalogue cannot be used: {error}; {hint}")
         case MemoryError():
             _say("out of memory; try a smaller --batch-size or fewer --workers")
         case _ if hasattr(error, "show"):  # what the command line's parser says of a wrong call
@@ -111,6 +112,12 @@ def _report(error: BaseException) -> int:
         case _:
             _say(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where")
     return 1
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    """Whether SQLite found no space, for its files or for the memory that it shares through one of them."""
+    # The name of an error comes with Python 3.11.
+    return "disk is full" in str(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
 
 
 def _say(text: str) -> None:

@@ -34,7 +34,7 @@ SCRIPT = Path(__file__).with_name("power_script.py")
 COLOURS = range(32)  # every picture that the script draws
 FAULTS = 12  # runs with a fault in the size "ci"; "full" makes every call fail once
 SEEDS = {"ci": 1, "full": 5}
-AGAIN = {"ci": 2, "full": 25}  # crashes after which there is another
+AGAIN = {"ci": 2, "full": 8}  # crashes after which there is another
 MOMENTS = 2000  # in the size "ci", of moments × kinds of power failures: a sample beyond that
 FAILURES = {
     "fsync": ("EIO", "ENOSPC"),
