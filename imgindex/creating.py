@@ -36,8 +36,8 @@ def require(index: Store, has: Recipe, *, recipe: str, size: int | None, store: 
     dtype = index.segments.dtype.name
     for asked, there, what in (
         (recipe, has.name, "recipe"),
-        (size or has.side, has.side, "size"),
-        (DTYPES.get(store or "", dtype), dtype, "store"),
+        (has.side if size is None else size, has.side, "size"),
+        (dtype if store is None else DTYPES.get(store, store), dtype, "store"),
     ):
         if asked not in (there, "auto"):
             raise RecipeMismatch(f"the index at {index.path} has the {what} {there}, not {asked}")

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from imgindex.adding.survey import Scope, Watch, absolute, check_roots
 from imgindex.embedding.recipe import Recipe
 from imgindex.errors import UnreadableImage
 from imgindex.storage.paths import shown, shown_records
@@ -138,7 +139,6 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         and what the making of the embedder raises.
         """
         from imgindex.adding.run import add, preview
-        from imgindex.adding.survey import Scope, Watch, check_roots
 
         scope = Scope(check_roots(paths), tuple(exclude), retry_failed)
         watch = Watch(on_progress or (lambda progress: None), stop or (lambda: False), self.wait)
@@ -231,7 +231,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         nothing at a path.
         """
         with self._store.writing(wait=lambda: self.wait) as writer:
-            return list(shown_records(writer.remove([os.path.abspath(os.fspath(path)) for path in paths])))
+            return list(shown_records(writer.remove([absolute(path) for path in paths])))
 
     def export(self, out: Path) -> int:
         """Write ids, paths and vectors to a file by its ending, .npz .npy .parquet or .csv; return the count.

@@ -58,7 +58,9 @@ def answer(
         if not able:
             return [Answer(query.image, [], query.failure) for query in queries]
         search = open_search(store)
-        near = search.search(np.stack([query.vector for query in able]), limits.n + SPARE)
+        # Not more than there are: the answer is as wide as what was asked for, be it a billion.
+        n = min(limits.n, store.catalogue.count()["images"])
+        near = search.search(np.stack([query.vector for query in able]), n + SPARE)
         matches = {
             id(query): _matches(store, query, limits, list(zip(ids.tolist(), distances.tolist(), strict=True)))
             for query, ids, distances in zip(able, near.ids, near.distances, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forking import ForkServer
 from PIL import Image
 
 from imgindex import ImageIndex, Recipe
@@ -41,6 +43,13 @@ def draw(path: Path, colour: int | tuple[int, int, int], size: tuple[int, int] =
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
     return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All bytes below a folder, but for what SQLite's readers and the lock leave in an index."""
+    passing = {"catalogue.db-shm", "catalogue.db-wal", "lock"}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in passing)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.fixture
@@ -99,3 +108,32 @@ def photos() -> Path:
     if not data or not Path(data, "photos-dev.tar").is_file():
         pytest.skip("IMGINDEX_TEST_DATA names no folder with photos-dev.tar")
     return Path(data)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Runs the command line in processes that need not start first."""
+    running = ForkServer(tmp_path_factory.mktemp("server"))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def templates(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Folders with 0, 1 and 3 pictures, `pictures/0.png` …, each beside its index."""
+    made = {}
+    for number in (0, 1, 3):
+        folder = made[number] = tmp_path_factory.mktemp("template")
+        (folder / "pictures").mkdir()
+        for colour in range(number):
+            draw(folder / "pictures" / f"{colour}.png", colour)
+        done = server.run("add", "pictures", "--recipe", "vgg16-pool5", "--size", "32", folder=folder)
+        assert done.code == 0, done.stderr
+    return made
+
+
+@pytest.fixture
+def three(templates: dict[int, Path], tmp_path: Path) -> Path:
+    """A folder of its own with three pictures and their index."""
+    shutil.copytree(templates[3], tmp_path, dirs_exist_ok=True)
+    return tmp_path

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from imgindex.errors import PathNotFound
+from imgindex.errors import PathNotFound, UsageError
 from imgindex.images.find import find
 from imgindex.storage.catalogue import Catalogue, Known
 from imgindex.storage.paths import is_under
@@ -65,6 +65,14 @@ class Watch:
         return self.wait
 
 
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return a path made absolute. Raises UsageError for "", which would become the current folder."""
+    name = os.fspath(path)
+    if not name:
+        raise UsageError("'' names no file or folder", hint="is a variable empty? The current folder is .")
+    return os.path.abspath(name)
+
+
 def check_roots(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
     """Return the paths made absolute.
 
@@ -72,7 +80,7 @@ def check_roots(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
     """
     roots = []
     for path in paths:
-        root = os.path.abspath(os.fspath(path))
+        root = absolute(path)
         try:
             if os.path.isdir(root):
                 os.scandir(root).close()
@@ -80,6 +88,8 @@ def check_roots(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
                 os.stat(root)
         except OSError as error:
             raise PathNotFound(f"cannot read {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise PathNotFound(f"cannot read {path!r}: {error}") from error
         roots.append(root)
     return tuple(roots)
 

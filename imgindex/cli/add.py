@@ -98,8 +98,9 @@ def _named(paths: list[str], null: bool) -> list[str]:
             named.append(path)
             continue
         if sys.stdin is None or sys.stdin.isatty():
+            what = "closed" if sys.stdin is None else "a terminal"
             raise UsageError(
-                "- reads paths from stdin, and stdin is a terminal", hint="pipe them in: find … | imgindex add -"
+                f"- reads paths from stdin, and stdin is {what}", hint="pipe them in: find … | imgindex add -"
             )
         lines = sys.stdin.buffer.read().split(b"\0" if null else b"\n")
         named += [os.fsdecode(line) for line in lines if line]
@@ -115,6 +116,8 @@ def _open(
     from imgindex.storage.store import exists
 
     if not exists(where):
+        if os.path.lexists(where):
+            os.scandir(where).close()  # before weights are looked for: it may be a file, or closed to us
         return ImageIndex.create(where, recipe=recipe, size=size, weights=weights, store=store or "fp32", engine=engine)
     opened = ImageIndex.open(where, weights=weights, engine=engine)
     opened.require(recipe=recipe, size=size, store=store)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+import signal
 import sqlite3
 import sys
 import traceback
@@ -16,7 +18,7 @@ import typer
 from imgindex._version import VERSION
 from imgindex.cli import add, cluster, compact, export, failures, list_, remove, repair, similar, status, verify
 from imgindex.cli.options import INTERRUPTED
-from imgindex.cli.output import OutputClosed, remark
+from imgindex.cli.output import OutputClosed, hold_standard_streams, remark
 from imgindex.errors import ImgindexError
 
 app = typer.Typer(
@@ -62,6 +64,7 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 error, 2 usage, 3 some images failed, 130 interrupted."""
+    hold_standard_streams()
     # Wherever it stands: whoever sees an error adds it at the end of the line.
     arguments = sys.argv[1:]
     words = arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -71,12 +74,18 @@ def main() -> NoReturn:
     else:
         warnings.simplefilter("ignore")
     logging.basicConfig(format="imgindex: %(message)s", level=logging.WARNING)
+    interruptible = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     try:
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = app(args=arguments, prog_name="imgindex", standalone_mode=False)
         _flush()
+        _be_deaf()
     except BaseException as error:  # noqa: BLE001  the last door
+        _be_deaf()
         if debug and not isinstance(error, SystemExit):
-            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
         code = _report(error)
     # The interpreter's own flush at exit would complain of a pipe that is closed.
     _silence()
@@ -96,6 +105,8 @@ def _report(error: BaseException) -> int:
         case ImgindexError():
             _say(f"{error}" + (f"; {error.hint}" if error.hint else ""))
             return error.exit_code
+        case FileNotFoundError() if not _stands_somewhere():
+            _say("the current folder is no longer there; change to another one")
         case OSError():
             where = f": {error.filename}" if error.filename is not None else ""
             _say(f"{error.strerror or error}{where}")
@@ -107,7 +118,8 @@ def _report(error: BaseException) -> int:
         case MemoryError():
             _say("out of memory; try a smaller --batch-size or fewer --workers")
         case _ if hasattr(error, "show"):  # what the command line's parser says of a wrong call
-            error.show()
+            with contextlib.suppress(OSError):
+                error.show()
             return int(getattr(error, "exit_code", 2))
         case _:
             _say(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where")
@@ -122,6 +134,19 @@ def _is_full(error: sqlite3.Error) -> bool:
 
 def _say(text: str) -> None:
     remark(f"imgindex: error: {' '.join(text.splitlines())}")
+
+
+def _be_deaf() -> None:
+    """What is done is done: from here on Ctrl-C could only make the end noisy."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _stands_somewhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _flush() -> None:

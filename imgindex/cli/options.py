@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from enum import Enum
 from typing import Annotated
 
 import typer
 
-from imgindex.errors import IndexNotFound
+from imgindex.errors import IndexNotFound, UsageError
 
 # Exit codes that are no error of imgindex's: those stand with their errors.
 SOME_FAILED = 3
@@ -30,6 +31,19 @@ class Format(str, Enum):
     paths = "paths"
 
 
+# Said at once, and not first by torch when the first new picture comes, in an index that was made meanwhile.
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
+        raise UsageError(f"there is no device {name!r}", hint="choose auto, cpu, cuda, cuda:N or mps")
+    return name
+
+
+def _precision(name: str) -> str:
+    if name not in ("auto", "fp32", "bf16", "fp16"):
+        raise UsageError(f"there is no precision {name!r}", hint="choose auto, fp32, bf16 or fp16")
+    return name
+
+
 Index = Annotated[
     str | None,
     typer.Option("--index", metavar="DIR", help=f"The index; else ${VARIABLE}, else the nearest {HOME}."),
@@ -41,15 +55,19 @@ Out = Annotated[
     typer.Option("--out", metavar="FILE", help="Write the answer to a file, in the format of its ending."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
-DeviceName = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
-Precision = Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.")]
+DeviceName = Annotated[
+    str, typer.Option("--device", metavar="NAME", callback=_device, help="auto, cpu, cuda, cuda:N or mps.")
+]
+Precision = Annotated[
+    str, typer.Option("--precision", metavar="NAME", callback=_precision, help="auto, fp32, bf16 or fp16.")
+]
 BatchSize = Annotated[
     int | None,
     typer.Option("--batch-size", min=1, help="Pictures a batch.", show_default="by the machine"),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Threads that read and decode.", show_default="by the machine"),
+    typer.Option("--workers", min=1, max=256, help="Threads that read and decode.", show_default="by the machine"),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait while another process writes to the index.")]
 Weights = Annotated[
@@ -59,7 +77,9 @@ Weights = Annotated[
 
 
 def find_index(wanted: str | None) -> str:
-    """Return where the index is that a command reads. Raises IndexNotFound."""
+    """Return where the index is that a command reads. Raises IndexNotFound, UsageError."""
+    if wanted == "":
+        raise UsageError("--index '' names no folder")
     named = wanted or os.environ.get(VARIABLE)
     if named:
         return named

@@ -22,8 +22,22 @@ class OutputClosed(Exception):
     """Whoever read our output has closed it, as `head` does."""
 
 
+def hold_standard_streams() -> None:
+    """Keep the numbers of closed standard streams from going to files of ours, into which a library might then warn.
+
+    What is meant for a closed stderr is lost; an answer for a closed stdout is still an error.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
 def choose_format(wanted: Format | None, json: bool, out: str | None = None) -> str:
     """Return the format of an answer: as asked, else by the file's ending, else a table. Raises UsageError."""
+    if out == "":
+        raise UsageError("--out '' names no file")
     if json:
         return "json"
     if wanted is not None:

@@ -35,8 +35,9 @@ def choose(name: str = "auto", *, size: int | None = None, weights: str | None =
         log.info("recipe %s: what the weights %s hold", found, weights)
         return _pinned(named(found, size=size), weights)
     if size is not None:
+        choice = _pinned(named("vgg16-pool5", size=size), None)
         log.info("recipe vgg16-pool5: the one that --size speaks of")
-        return _pinned(named("vgg16-pool5", size=size), None)
+        return choice
     if available():
         try:
             choice = _pinned(named("vgg16-fc1"), None)

@@ -13,18 +13,26 @@ from typing import IO
 def replacing(path: str) -> Iterator[IO[bytes]]:
     """Open a file for writing that takes the place of `path` when the block ends well.
 
-    What is no regular file (a pipe, /dev/stdout) is written to directly. Raises OSError as `open` does.
+    What is no regular file (a pipe, /dev/stdout) is written to directly. Raises OSError as `open` does, naming `path`.
     """
+    try:
+        with _replacing(path) as file:
+            yield file
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # By the name that the caller knows, not by that of a file of ours.
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[IO[bytes]]:
     if os.path.exists(path) and not os.path.isfile(path):
         with open(path, "wb") as file:
             yield file
         return
     target = os.path.realpath(path)
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".imgindex-", dir=os.path.dirname(target))
-    except OSError as error:
-        # By the name that the caller knows, not by that of a file that was never made.
-        raise OSError(error.errno, error.strerror, path) from error
+    descriptor, temporary = tempfile.mkstemp(prefix=".imgindex-", dir=os.path.dirname(target))
     try:
         with open(descriptor, "wb") as file:
             yield file

@@ -1,0 +1,215 @@
+"""Every command against every state that an index may be in: the exit code, one line, and nothing changed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from conftest import contents, draw
+from forking import Done, ForkServer
+
+from imgindex.cli.app import app
+
+COMMANDS = [command.name or "" for command in app.registered_commands]
+# One call of each command that an index of one picture can answer; a new command needs an entry.
+ARGUMENTS: dict[str, list[str]] = {
+    "add": ["pictures"],
+    "similar": ["pictures/0.png"],
+    "cluster": ["-k", "1"],
+    "status": [],
+    "list": [],
+    "failures": [],
+    "remove": ["pictures/0.png"],
+    "export": ["--out", "vectors.npz"],
+    "verify": ["--full"],
+    "repair": [],
+    "compact": [],
+}
+WRITERS = {"add", "remove", "repair", "compact"}
+READERS = set(COMMANDS) - WRITERS
+NEWER = "pip install --upgrade"
+
+
+def garbage(index: Path) -> None:
+    (index / "catalogue.db").write_bytes(b"this is no database" * 500)
+
+
+def truncated(index: Path) -> None:
+    os.truncate(index / "catalogue.db", (index / "catalogue.db").stat().st_size // 2)
+
+
+def without_segment(index: Path) -> None:
+    (index / "segments/000001.vec").unlink()
+
+
+def shorter(index: Path) -> None:
+    os.truncate(index / "segments/000001.vec", 4096 + 100)
+
+
+def flipped(index: Path) -> None:
+    data = bytearray((index / "segments/000001.vec").read_bytes())
+    data[4096 + 5] ^= 1
+    (index / "segments/000001.vec").write_bytes(data)
+
+
+def newer(index: Path) -> None:
+    with closing(sqlite3.connect(index / "catalogue.db")) as connection:
+        connection.execute("pragma user_version = 99")
+
+
+def a_file(index: Path) -> None:
+    shutil.rmtree(index)
+    index.write_text("a file")
+
+
+def as_it_is(index: Path) -> None:
+    pass
+
+
+def sealed(index: Path) -> None:
+    for path in index.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    index.chmod(0o555)
+
+
+@dataclass(frozen=True)
+class State:
+    """What an index is like: how it is made of a sound one, and the exit code of each command (else `code`)."""
+
+    make: Callable[[Path], object]
+    code: int = 1
+    codes: dict[str, int] = field(default_factory=dict)
+    said: str = ""
+    images: int = 1
+    unprivileged: bool = False
+
+
+STATES = {
+    "none": State(shutil.rmtree, codes={"add": 0}, said="no "),
+    "empty": State(as_it_is, 0, {"cluster": 1, "remove": 1}, images=0),
+    "one image": State(as_it_is, 0),
+    "garbage for a catalogue": State(garbage, said="catalogue.db"),
+    "half a catalogue": State(truncated, said="catalogue.db"),
+    "no segment": State(without_segment, codes={"status": 0, "list": 0, "failures": 0}, said="000001.vec"),
+    "a short segment": State(shorter, codes={"status": 0, "list": 0, "failures": 0}, said="000001.vec"),
+    "a flipped bit": State(
+        flipped, 0, {"similar": 1, "cluster": 1, "export": 1, "verify": 1}, said="verify --full", images=3
+    ),
+    "a newer format": State(newer, said=NEWER),
+    "a file": State(a_file, said=".imgindex"),
+    "unreadable": State(lambda index: (index / "catalogue.db").chmod(0), unprivileged=True),
+    "a closed folder": State(lambda index: index.chmod(0), unprivileged=True),
+    "read-only": State(sealed, 0, dict.fromkeys(WRITERS, 1), said="Permission denied", unprivileged=True),
+}
+DAMAGED = [name for name, state in STATES.items() if state.make in (garbage, truncated, without_segment, shorter)]
+
+
+def ends_well(done: Done, code: int, *, verify: bool = False) -> None:
+    """Whether a command ended with this code, and said what it had to say as the contract demands."""
+    assert done.code == code, done
+    assert "Traceback" not in done.stderr
+    assert "run again with --debug" not in done.stderr
+    if code == 1 and not verify:
+        assert done.stdout == b"", done
+    if code == 1:
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("imgindex: error: ") or verify, line
+    if code == 0:
+        assert "error" not in done.stderr
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that a user without privileges can reach, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def test_every_command_has_its_arguments_here() -> None:
+    assert set(COMMANDS) <= set(ARGUMENTS)
+    assert {"add", "similar", "cluster", "status", "list", "failures", "remove", "export", "verify"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", STATES)
+def test_whatever_the_index_is_like_a_command_ends_as_the_contract_says(
+    server: ForkServer, templates: dict[int, Path], folder: Path, name: str, command: str
+) -> None:
+    state = STATES[name]
+    shutil.copytree(templates[state.images], folder, dirs_exist_ok=True)
+    folder.chmod(0o777)
+    draw(folder / "pictures/0.png", 0)
+    index = folder / ".imgindex"
+    state.make(index)
+    before = contents(index)
+    code = state.codes.get(command, state.code)
+    done = server.run(command, *ARGUMENTS[command], "--index", index, folder=folder, unprivileged=state.unprivileged)
+    if command in ("repair", "compact") and name in DAMAGED:
+        code = done.code  # whether these help here is for their own tests to say
+        assert code in (0, 1, 3)
+    ends_well(done, code, verify=command == "verify")
+    if code == 1 and command not in ("verify", "repair", "compact"):
+        assert state.said in done.stderr
+    if code != 0 or command in READERS:
+        if state.unprivileged:
+            index.chmod(0o755)
+        assert contents(index) == before
+        assert not (folder / "vectors.npz").exists() or code == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_while_another_process_writes_readers_answer_and_writers_name_it(
+    server: ForkServer, three: Path, command: str
+) -> None:
+    before = contents(three / ".imgindex")
+    with open(three / ".imgindex/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(json.dumps({"pid": 12345, "host": "elsewhere"}))
+        lock.flush()
+        done = server.run(command, *ARGUMENTS[command], folder=three)
+    ends_well(done, 1 if command in WRITERS else 0)
+    if command in WRITERS:
+        assert "12345" in done.stderr
+        assert "elsewhere" in done.stderr
+    assert contents(three / ".imgindex") == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_empty_name_for_the_index_is_refused_and_not_taken_for_another(
+    server: ForkServer, three: Path, command: str
+) -> None:
+    before = contents(three)
+    done = server.run(command, *ARGUMENTS[command], "--index", "", folder=three)
+    assert done.code == 2, done
+    assert done.stderr == "imgindex: error: --index '' names no folder\n"
+    assert contents(three) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_in_a_folder_that_was_deleted_a_command_says_so(server: ForkServer, three: Path, command: str) -> None:
+    (three / "gone").mkdir()
+    before = contents(three / ".imgindex")
+    arguments = [str(three / word) if word.startswith("pictures") else word for word in ARGUMENTS[command]]
+    done = server.run(command, *arguments, folder=three / "gone", folder_goes=True)
+    ends_well(done, 1)
+    assert "current folder" in done.stderr
+    assert contents(three / ".imgindex") == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("lacking", ["HOME", "TMPDIR"])
+def test_neither_a_home_nor_a_folder_for_temporary_files_is_needed(
+    server: ForkServer, three: Path, command: str, lacking: str
+) -> None:
+    environment = {"HOME": None} if lacking == "HOME" else {"TMPDIR": "/proc"}
+    done = server.run(command, *ARGUMENTS[command], folder=three, environment=environment)
+    ends_well(done, 0)
