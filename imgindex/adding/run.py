@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 
+from imgindex.adding import mounts
 from imgindex.adding.survey import Scope, Survey, Watch, gone, survey
 from imgindex.adding.work import Work
 from imgindex.embedding.recipe import Recipe
@@ -27,8 +27,10 @@ def preview(store: Store, scope: Scope, watch: Watch) -> AddReport:
     started = time.perf_counter()
     scope = _canonical(store, scope)
     with store.catalogue.snapshot():
+        away = mounts.away(store.catalogue)
+        mounts.refuse(scope.roots, away)
         scan = survey(store.catalogue, scope, skip=[store.path], watch=watch)
-        ids, _ = gone(store.catalogue, scope.roots, scan)
+        ids, _ = gone(store.catalogue, scope.roots, scan, away=away)
     scan.close()
     counts = {"added": scan.new, "updated": scan.changed, "restored": len(scan.restored), "unchanged": scan.unchanged}
     return _report(scan, counts | {"removed": len(ids), "failed": _failed(scan)}, started)
@@ -39,14 +41,17 @@ def add(
 ) -> AddReport:
     """Bring the index up to date with the files under the roots; every batch is committed as it is done.
 
-    Raises IndexLocked or IndexDamaged; what befalls one image is a failure in the report and the ledger.
+    Raises IndexLocked, IndexDamaged, or PathNotFound where a root looks unmounted; what befalls one image is a failure
+    in the report and the ledger.
     """
     started, at = time.perf_counter(), timestamp()
     scope = _canonical(store, scope)
-    with (
-        store.writing(wait=watch.go_on_waiting) as writer,
-        contextlib.closing(survey(writer.catalogue, scope, skip=[store.path], watch=watch)) as scan,
-    ):
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(store.writing(wait=watch.go_on_waiting))
+        away = mounts.away(writer.catalogue)
+        mounts.refuse(scope.roots, away)
+        scan = survey(writer.catalogue, scope, skip=[store.path], watch=watch)
+        stack.callback(scan.close)
         work = Work(writer, recipe, make_embedder, engine.workers)
         for failure in scan.failures:
             writer.fail(failure)
@@ -62,9 +67,10 @@ def add(
         counts["unchanged"] += scan.unchanged
         counts["restored"] += len(scan.restored)
         counts["failed"] = _failed(scan) + len(work.failures)
-        counts["removed"] = _finish(writer, scan, [] if interrupted else list(scope.roots))
+        ids, mended = ([], []) if interrupted else gone(writer.catalogue, scope.roots, scan, away=away)
+        counts["removed"] = _finish(writer, scan, ids, mended)
         report = _report(scan, counts, started, tuple(scan.failures + work.failures), interrupted)
-        _record(writer, report, at, _devices(scope.roots))
+        _record(writer, report, at, [root for root in scope.roots if os.path.isdir(root)])
         if not interrupted:
             renew(store, writer, say=lambda: watch.on_progress(Progress("search index", 0, 0)))
     return report
@@ -75,30 +81,18 @@ def _canonical(store: Store, scope: Scope) -> Scope:
     return replace(scope, roots=tuple(map(store.paths.canonical, scope.roots)))
 
 
-def _finish(writer: Writer, scan: Survey, roots: list[str]) -> int:
-    ids, ledger = gone(writer.catalogue, roots, scan)
+def _finish(writer: Writer, scan: Survey, gone: list[int], mended: list[str]) -> int:
     with writer.catalogue.atomic():
         writer.catalogue.show(scan.restored, True)
-        writer.catalogue.show(ids, False)
-        writer.catalogue.journal.forget(ledger)
-    return len(ids)
+        writer.catalogue.show(gone, False)
+        writer.catalogue.journal.forget(mended)
+    return len(gone)
 
 
-def _devices(roots: Sequence[str]) -> dict[str, int]:
-    """The file system that each root lies on, where it is a folder."""
-    devices = {}
-    for root in roots:
-        with contextlib.suppress(OSError):
-            info = os.stat(root)
-            if stat.S_ISDIR(info.st_mode):
-                devices[root] = info.st_dev
-    return devices
-
-
-def _record(writer: Writer, report: AddReport, at: str, devices: dict[str, int]) -> None:
+def _record(writer: Writer, report: AddReport, at: str, roots: list[str]) -> None:
     counts = {name: value for name, value in asdict(report).items() if name not in ("failures", "seconds")}
     with writer.catalogue.atomic():
-        writer.catalogue.journal.add_roots(devices)
+        writer.catalogue.journal.add_roots(mounts.of(writer.catalogue, roots))
         writer.catalogue.journal.record_run("add", at, report.seconds, counts)
 
 

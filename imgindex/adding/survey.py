@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -128,21 +128,30 @@ def _to_open(
             result.restored.append(image.id)
 
 
-def gone(catalogue: Catalogue, roots: Sequence[str], scan: Survey) -> tuple[list[int], list[str]]:
+def gone(
+    catalogue: Catalogue, roots: Sequence[str], scan: Survey, *, away: Collection[str] = ()
+) -> tuple[list[int], list[str]]:
     """Return the ids of shown images that are no longer on disk, and the paths of failures that are no longer true.
 
     Speaks of what lies under the roots alone. An image that is merely left out of this scan, or lies in a folder that
-    cannot be looked into, is not gone.
+    cannot be looked into, is not gone; nor is one below a folder whose disk is away.
     """
-    ids = [image.id for image in catalogue.images() if _under_any(image.path, roots) and is_gone(image.path)]
+    ids = [
+        image.id
+        for image in catalogue.images()
+        if _under_any(image.path, roots) and not _under_any(image.path, away) and is_gone(image.path)
+    ]
     # Nobody opens what the scan itself stumbled over, so the scan alone can tell that it is in order again.
     stumbled = {catalogue.paths.stored(failure.path) for failure in scan.failures}
-    ledger = [failure for failure in catalogue.journal.failures() if _under_any(failure.path, roots)]
+    ledger = [
+        failure
+        for failure in catalogue.journal.failures()
+        if _under_any(failure.path, roots) and not _under_any(failure.path, away)
+    ]
     mended = [
         failure.path
         for failure in ledger
-        if not os.path.lexists(failure.path)
-        or (failure.stage == "find" and catalogue.paths.stored(failure.path) not in stumbled)
+        if (catalogue.paths.stored(failure.path) not in stumbled if failure.stage == "find" else is_gone(failure.path))
     ]
     return ids, mended
 
@@ -157,7 +166,7 @@ def is_gone(path: str) -> bool:
         return False
 
 
-def _under_any(path: str, roots: Sequence[str]) -> bool:
+def _under_any(path: str, roots: Iterable[str]) -> bool:
     return any(is_under(path, root) for root in roots)
 
 

@@ -43,17 +43,25 @@ class Journal:
     def roots(self) -> list[str]:
         return [self.paths.absolute(row[0]) for row in self.connection.execute("select path from roots order by path")]
 
-    def add_roots(self, devices: dict[str, int]) -> None:
-        """Record roots by absolute path, each with the number of the file system that it is on."""
-        query = """insert into roots (path, added_at, device) values (?, ?, ?)
-                   on conflict (path) do update set device = excluded.device"""
-        rows = ((self.paths.stored(path), timestamp(), _signed(device)) for path, device in devices.items())
+    def add_roots(self, mounts: dict[str, str | None]) -> None:
+        """Record roots by absolute path, each with the mount point of its disk if that is not the index's own."""
+        query = """insert into roots (path, added_at, mount) values (?, ?, ?)
+                   on conflict (path) do update set mount = excluded.mount"""
+        stored = self.paths.stored
+        rows = ((stored(path), timestamp(), mount and stored(mount)) for path, mount in mounts.items())
         self.connection.executemany(query, rows)
 
-    def devices(self) -> dict[str, int]:
-        """Return root → number of the file system that it was on when it was last added, where that is known."""
-        query = "select path, device from roots where device is not null"
-        return {self.paths.absolute(path): device % 2**64 for path, device in self.connection.execute(query)}
+    def mounts(self) -> dict[str, str]:
+        """Return root → where its disk was mounted when it was last added, for roots on other disks than the index."""
+        if not self._knows_mounts():
+            return {}
+        query = "select path, mount from roots where mount is not null"
+        absolute = self.paths.absolute
+        return {absolute(path): absolute(mount) for path, mount in self.connection.execute(query)}
+
+    def _knows_mounts(self) -> bool:
+        version: int = self.connection.execute("pragma user_version").fetchone()[0]
+        return version >= 2
 
     def record_run(self, command: str, started_at: str, seconds: float, report: dict[str, Any]) -> None:
         values = (command, started_at, seconds, json.dumps(report))
@@ -68,9 +76,3 @@ class Journal:
 
 def timestamp() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _signed(number: int) -> int:
-    """A device number as SQLite can hold it: 64 bits with a sign."""
-    number %= 2**64
-    return number - 2**64 if number >= 2**63 else number

@@ -20,7 +20,7 @@ def m001_initial(db: Any) -> None:
 
 @migrations()  # type: ignore[untyped-decorator]
 def m002_derived(db: Any) -> None:
-    """Files that can be made again; the device of a root."""
+    """Files that can be made again; the mount point of a root."""
     _run(db, 2)
 
 

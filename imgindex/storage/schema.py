@@ -57,7 +57,7 @@ pragma user_version = 1
 """
 
 # derived: files that can be made again from the segments; covered (JSON): segment number → rows that it was made of;
-# receipt (JSON): what it is and how good. roots.device: the file system that a root was on when it was last added.
+# receipt (JSON): what it is and how good. roots.mount: where its disk was mounted when it was last added.
 DERIVED = """
 create table derived (
     name text primary key,
@@ -67,7 +67,7 @@ create table derived (
     receipt text not null,
     made_at text not null
 ) without rowid;
-alter table roots add column device integer;
+alter table roots add column mount;
 pragma user_version = 2
 """
 

@@ -127,16 +127,16 @@ def test_a_path_fails_once_with_the_latest_reason(catalogue: Catalogue) -> None:
 
 
 def test_roots_are_remembered_once(catalogue: Catalogue) -> None:
-    catalogue.journal.add_roots({"/home/ann/photos": 1, "/mnt": 2**64 - 1})
-    catalogue.journal.add_roots({"/mnt": 3})
+    catalogue.journal.add_roots({"/home/ann/photos": None, "/mnt": None})
+    catalogue.journal.add_roots({"/mnt": None})
     assert sorted(catalogue.journal.roots()) == ["/home/ann/photos", "/mnt"]
 
 
-def test_a_root_is_remembered_with_the_file_system_that_it_was_last_on(catalogue: Catalogue) -> None:
-    catalogue.journal.add_roots({"/home/ann/photos": 1, "/mnt": 2**64 - 1})
-    assert catalogue.journal.devices() == {"/home/ann/photos": 1, "/mnt": 2**64 - 1}
-    catalogue.journal.add_roots({"/mnt": 3})
-    assert catalogue.journal.devices() == {"/home/ann/photos": 1, "/mnt": 3}
+def test_a_root_on_another_disk_is_remembered_with_where_that_was_last_mounted(catalogue: Catalogue) -> None:
+    catalogue.journal.add_roots({"/home/ann/photos": None, "/mnt/a/photos": "/mnt/a", "/m/\udcff": "/m"})
+    assert catalogue.journal.mounts() == {"/mnt/a/photos": "/mnt/a", "/m/\udcff": "/m"}
+    catalogue.journal.add_roots({"/mnt/a/photos": None, "/m/\udcff": "/m/\udcff"})
+    assert catalogue.journal.mounts() == {"/m/\udcff": "/m/\udcff"}
 
 
 def test_the_last_runs_are_told_newest_first(catalogue: Catalogue) -> None:
