@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -235,3 +236,17 @@ def test_an_export_that_meets_a_damaged_vector_leaves_the_file_that_is_there(ser
         before = contents(three)
         assert "damaged" in one_line(server.run("export", "--out", f"vectors.{ending}", folder=three), 1)
         assert contents(three) == before
+
+
+@pytest.mark.parametrize("command", WRITING, ids=lambda words: words[0])
+def test_a_folder_that_may_not_be_written_into_is_one_line(server: ForkServer, three: Path, command: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(shutil.copytree(three, name, dirs_exist_ok=True))
+        (folder / "closed").mkdir()
+        (folder / "closed/answer.csv").write_text("what I had")
+        folder.chmod(0o755)
+        (folder / "closed").chmod(0o555)
+        before = contents(folder)
+        done = server.run(*command, "--out", "closed/answer.csv", folder=folder, unprivileged=True)
+        assert one_line(done, 1) == "imgindex: error: Permission denied: closed/answer.csv"
+        assert contents(folder) == before
