@@ -35,11 +35,17 @@ def refuse(roots: Iterable[str], unmounted: Mapping[str, str]) -> None:
             )
 
 
-def of(catalogue: Catalogue, roots: Iterable[str]) -> dict[str, str | None]:
-    """Return root → where its disk is mounted; None for the index's own disk, which is there while it is read."""
-    index = os.path.realpath(catalogue.path)
+def record(catalogue: Catalogue, roots: Iterable[str]) -> None:
+    """Remember roots, and where their disks are mounted."""
+    journal, index = catalogue.journal, os.path.realpath(catalogue.path)
+    known, before = set(journal.roots()), journal.mounts()
     found = {root: mount_point(root) for root in roots}
-    return {root: None if is_under(index, mount) else mount for root, mount in found.items()}
+    # While the index is read the disk that it lies on is there.
+    now = {root: None if is_under(index, mount) else mount for root, mount in found.items()}
+    changed = {root: mount for root, mount in now.items() if root not in known or before.get(root) != mount}
+    if changed:
+        with catalogue.atomic():
+            journal.add_roots(changed)
 
 
 def mount_point(path: str) -> str:

@@ -48,8 +48,8 @@ def add(
     scope = _canonical(store, scope)
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(store.writing(wait=watch.go_on_waiting))
-        away = mounts.away(writer.catalogue)
-        mounts.refuse(scope.roots, away)
+        mounts.refuse(scope.roots, mounts.away(writer.catalogue))
+        mounts.record(writer.catalogue, [root for root in scope.roots if os.path.isdir(root)])
         scan = survey(writer.catalogue, scope, skip=[store.path], watch=watch)
         stack.callback(scan.close)
         work = Work(writer, recipe, make_embedder, engine.workers)
@@ -67,10 +67,12 @@ def add(
         counts["unchanged"] += scan.unchanged
         counts["restored"] += len(scan.restored)
         counts["failed"] = _failed(scan) + len(work.failures)
+        # Asked anew: a disk may have gone in the middle of the run.
+        away = mounts.away(writer.catalogue)
         ids, mended = ([], []) if interrupted else gone(writer.catalogue, scope.roots, scan, away=away)
         counts["removed"] = _finish(writer, scan, ids, mended)
         report = _report(scan, counts, started, tuple(scan.failures + work.failures), interrupted)
-        _record(writer, report, at, [root for root in scope.roots if os.path.isdir(root)])
+        _record(writer, report, at)
         if not interrupted:
             renew(store, writer, say=lambda: watch.on_progress(Progress("search index", 0, 0)))
     return report
@@ -89,10 +91,9 @@ def _finish(writer: Writer, scan: Survey, gone: list[int], mended: list[str]) ->
     return len(gone)
 
 
-def _record(writer: Writer, report: AddReport, at: str, roots: list[str]) -> None:
+def _record(writer: Writer, report: AddReport, at: str) -> None:
     counts = {name: value for name, value in asdict(report).items() if name not in ("failures", "seconds")}
     with writer.catalogue.atomic():
-        writer.catalogue.journal.add_roots(mounts.of(writer.catalogue, roots))
         writer.catalogue.journal.record_run("add", at, report.seconds, counts)
 
 

@@ -143,10 +143,11 @@ def gone(
     ]
     # Nobody opens what the scan itself stumbled over, so the scan alone can tell that it is in order again.
     stumbled = {catalogue.paths.stored(failure.path) for failure in scan.failures}
+    # What could not be read may have failed because its disk went, and is to be tried again.
     ledger = [
         failure
         for failure in catalogue.journal.failures()
-        if _under_any(failure.path, roots) and not _under_any(failure.path, away)
+        if _under_any(failure.path, roots) and (failure.stage == "read" or not _under_any(failure.path, away))
     ]
     mended = [
         failure.path

@@ -65,6 +65,20 @@ def test_a_root_whose_disk_is_away_is_an_error_that_changes_nothing(
     assert (report.unchanged, report.found) == (3, 3)
 
 
+def test_a_disk_that_goes_in_the_middle_of_a_run_takes_no_image_along(index: ImageIndex, disk: Disk) -> None:
+    draw(disk.mount / "photos/3.png", 60)
+    index.add([disk.mount], stop=lambda: len(index) > 0)
+    draw(disk.mount / "photos/4.png", 61)
+    waiting = [disk.unmount]
+    report = index.add([disk.mount], on_progress=lambda progress: waiting.pop()() if waiting else None)
+    assert (report.unchanged, report.failed, report.removed) == (4, 1, 0)
+    assert len(index) == 4
+    with pytest.raises(PathNotFound, match="no disk is mounted"):
+        index.add([disk.mount])
+    disk.remount()
+    assert index.add([disk.mount]).added == 1
+
+
 def test_a_marker_in_the_mount_point_makes_no_difference(index: ImageIndex, disk: Disk) -> None:
     index.add([disk.mount])
     disk.unmount()
