@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import pickle
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http.client import HTTPException
 from importlib import resources
+from typing import Any
 
 from imgindex.errors import UsageError, WeightsMismatch, WeightsUnavailable
 
@@ -22,6 +24,7 @@ SHIPPED = "oxford"
 TORCHVISION = "IMAGENET1K_V1"
 URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 PROBE_SECONDS = 8.0
+NPY_HEADER = 1 << 16
 
 WAYS_OUT = (
     f"put vgg16-397923af.pth into {{folder}}, or name a file with --weights FILE, "
@@ -93,8 +96,10 @@ def load(weights: WeightsFile, shapes: dict[str, tuple[int, ...]]) -> dict[str, 
     path = cached_path() if weights.source == TORCHVISION else path
     try:
         tensors = _read(path, shapes)
-    except (WeightsMismatch, MemoryError):
+    except WeightsMismatch:
         raise
+    except MemoryError as error:
+        raise WeightsMismatch(f"{path}, which may be damaged, asks for more memory than there is") from error
     except Exception as error:  # a hostile or damaged file may raise anything
         raise WeightsMismatch(f"cannot read weights from {path}, which may be damaged: {_reason(error)}") from error
     for key, shape in shapes.items():
@@ -176,27 +181,64 @@ def _sha256(path: str) -> str:
         raise WeightsUnavailable(f"cannot read weights from {path}: {error.strerror}") from error
 
 
-def _read(path: str, keys: Iterable[str]) -> dict[str, object]:
+def _read(path: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, object]:
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".safetensors":
         from safetensors import safe_open
 
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in _all_there(path, keys, file.keys())}
+            return {key: file.get_tensor(key) for key in _all_there(path, shapes, file.keys())}
     if suffix == ".npz":
-        import numpy as np
-        import torch
-
-        # Opened here, since np.load leaves a damaged file open.
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {key: torch.from_numpy(file[key]) for key in _all_there(path, keys, file.files)}
+        return _read_npz(path, shapes)
     import torch
 
     # Only the zip form can be mapped; torchvision's file of 2017 is of the older one.
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+    zipped = zipfile.is_zipfile(path)
+    if zipped:
+        _refuse_compressed(path)
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     if not isinstance(state, dict):
         raise WeightsMismatch(f"{path} holds no state dict")
-    return {key: state[key] for key in _all_there(path, keys, state)}
+    return {key: state[key] for key in _all_there(path, shapes, state)}
+
+
+def _read_npz(path: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, object]:
+    import numpy as np
+    import torch
+
+    # Not by np.load: it makes room for whatever an array's header says, and a megabyte may unpack to gigabytes.
+    arrays: dict[str, object] = {}
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        for key in _all_there(path, shapes, names):
+            member = archive.getinfo(f"{key}.npy")
+            shape, dtype = _npy_header(archive, member)
+            if shape != shapes[key]:
+                raise WeightsMismatch(f"{path}: {key} has the shape {shape} instead of {shapes[key]}")
+            if dtype.itemsize > 8:
+                raise WeightsMismatch(f"{path}: {key} holds {dtype} instead of floating-point numbers")
+            with archive.open(member) as file:
+                arrays[key] = torch.from_numpy(np.lib.format.read_array(file, allow_pickle=False))
+    return arrays
+
+
+def _npy_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], Any]:
+    """Return the shape and dtype of an array in an npz, having read no more than a header."""
+    import numpy as np
+
+    with archive.open(member) as file:
+        start = io.BytesIO(file.read(NPY_HEADER))
+    version = np.lib.format.read_magic(start)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(start)
+    return shape, dtype
+
+
+def _refuse_compressed(path: str) -> None:
+    """Raise WeightsMismatch for a zip with compressed members: torch writes none, and would unpack one of any size."""
+    with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise WeightsMismatch(f"{path} is compressed, which torch.save never does")
 
 
 def _reason(error: Exception) -> str:

@@ -69,7 +69,7 @@ def like(sample: str, ids: dict[str, str], *, failed: dict[str, str]) -> Submiss
 
 def natural(id: str) -> list[tuple[int, int, str]]:
     """Sort key by which 2 comes before 10, and 007 beside 7."""
-    parts = re.findall(r"\d+|\D+", id)
+    parts = re.findall(r"\d{1,4000}|\D+", id)  # Python refuses to make a number of more than 4,300 digits
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
 

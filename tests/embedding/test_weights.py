@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import re
 import sys
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +168,55 @@ def test_a_truncated_file_is_refused(tmp_path: Path, form: str, kept: float) -> 
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
     assert "FILE, which may be damaged" in refusal(path)
+
+
+@pytest.mark.parametrize("shape", [(10**15,), (64, 3, 3, 10**9)])
+def test_no_room_is_made_for_an_array_that_is_not_wanted(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path, header = tmp_path / "weights.npz", io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in SHAPES:
+            archive.writestr(f"{name}.npy", header.getvalue())
+    assert refusal(path) == f"FILE: features.0.weight has the shape {shape} instead of (64, 3, 3, 3)"
+
+
+def test_numbers_that_are_longer_than_any_weights_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.npz"
+    np.savez(path, **{name: np.zeros(shape, "S1000") for name, shape in SHAPES.items()})
+    assert refusal(path) == "FILE: features.0.weight holds |S1000 instead of floating-point numbers"
+
+
+def test_a_header_without_end_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "weights.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in SHAPES:
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\2\0\xff\xff\xff\x0f" + b" " * (64 << 20))
+    tracemalloc.start()
+    try:
+        assert "FILE, which may be damaged" in refusal(path)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_compressed_pth_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights/data.pkl", bytes(1 << 20))
+    assert refusal(path) == "FILE is compressed, which torch.save never does"
+
+
+def test_a_pickle_that_asks_for_more_memory_than_there_is_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights.pth"
+    save_zip(state_dict(), path)
+
+    def greedy(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", greedy)
+    assert refusal(path) == "FILE, which may be damaged, asks for more memory than there is"
 
 
 @forms

@@ -17,6 +17,10 @@ def test_natural_order_is_that_of_numbers_within_names() -> None:
     assert sorted(names, key=natural) == ["007", "7", "9", "10", "b", "img1", "img2", "img10"]
 
 
+def test_a_name_of_more_digits_than_python_makes_a_number_of_has_its_place_too() -> None:
+    assert sorted(["x", "9" * 5000, "10"], key=natural) == ["10", "9" * 5000, "x"]
+
+
 @given(st.permutations(["", "a", "a1", "a01", "1a", "٣", "²", "1", "01", "10", "\n", "a b"]))
 def test_natural_order_is_one_order_whatever_order_the_names_come_in(names: list[str]) -> None:
     assert sorted(names, key=natural) == ["", "01", "1", "1a", "٣", "10", "\n", "a", "a01", "a1", "a b", "²"]
