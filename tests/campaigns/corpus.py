@@ -31,7 +31,8 @@ from imgindex import ImageIndex
 
 WORKERS = 2
 SECONDS = {"ci": 900, "full": 3600}
-PEAK_MIB = 3072  # two pictures at once, of which one has 200 megapixels
+# Two pictures at once: one of the corpora has 200 megapixels, and an altered header may claim up to the limit.
+PEAK_MIB = {"ci": 3072, "full": 4096}
 STAGES = {"find", "read", "decode", "embed"}
 MUTATED_BYTES = 1 << 20
 CUTS = (0.1, 0.5, 0.9)
@@ -79,10 +80,11 @@ def run(size: str, *, seed: int = 0, folders: dict[str, Path] | None = None) -> 
         everything = [path for paths in files.values() for path in paths]
         if not everything:
             return {**figures, "lost": ["there is no corpus here: nothing was tried"]}
-        return {**figures, **_add_all(everything, place, SECONDS[size])}
+        return {**figures, **_add_all(everything, place, size)}
 
 
-def _add_all(files: Sequence[Path], place: Path, seconds: int) -> Figures:
+def _add_all(files: Sequence[Path], place: Path, size: str) -> Figures:
+    seconds = SECONDS[size]
     index, options = place / "corpora.imgindex", ["--recipe", "vgg16-pool5", "--size", "32", "--workers", str(WORKERS)]
     command = ["add", "-0", "-", *options, "--index", str(index), "--json"]
     named = b"\0".join(os.fsencode(path) for path in files)
@@ -91,6 +93,8 @@ def _add_all(files: Sequence[Path], place: Path, seconds: int) -> Figures:
     if lost:
         return {"lost": lost}
     figures, said = _what_became_of(files, index)
+    if first.peak_mib > PEAK_MIB[size]:
+        said.append(f"the first add took {first.peak_mib} MiB")
     again, opened = place / "again.json", {str(path) for path in files}
     second = watch([sys.executable, "-c", WATCHED, str(again), *command], named, seconds)
     said += _how_it_ended("the second add", second) or _did_nothing(second, json.loads(again.read_text()), opened)
@@ -112,7 +116,7 @@ def _how_it_ended(what: str, ended: Ended) -> list[str]:
         return [f"{what} ended with {ended.code}: {ended.stderr[-800:]}"]
     if "Traceback" in ended.stderr:
         return [f"{what} showed a traceback: {ended.stderr[-800:]}"]
-    return [f"{what} took {ended.peak_mib} MiB"] if ended.peak_mib > PEAK_MIB else []
+    return []
 
 
 def _what_became_of(files: Sequence[Path], index: Path) -> tuple[Figures, list[str]]:
