@@ -1,0 +1,166 @@
+"""Fuzzes the files that a user hands over beside pictures: weights, which may be pickles, and sample submissions."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import random
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fuzz_bytes import Outcome, altered, tried
+from safetensors.torch import save
+
+from imgindex.embedding.weights import WeightsFile, load
+from imgindex.reports.submission import image_ids, like
+
+SHAPES: dict[str, tuple[int, ...]] = {"features.0.weight": (4, 3, 3, 3), "features.0.bias": (4,)}
+HUGE = 10**12
+ALPHABET = tuple("0123456789,,,\"'\n\r\t;é\0 abcIDlabel")
+
+
+class RunsCode:
+    """Pickles to a call that writes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, (f"open({str(self.marker)!r}, 'w').close()",)
+
+
+class Weights:
+    """Cases of weights files, altered or made to do harm."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.marker = place, place / "code-was-run"
+        dice = np.random.default_rng(0)
+        arrays = {name: dice.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+        state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        self.sound = {
+            ".npz": [_npz(arrays), _npz(arrays, zipfile.ZIP_DEFLATED)],
+            ".safetensors": [save(state)],
+            ".pth": [_pth(state), _pth(state, _use_new_zipfile_serialization=False)],
+        }
+        self.harmful = harmful(arrays, state, self.marker)
+        self.all = [data for kind in self.sound.values() for data in kind]
+        for suffix, kind in self.sound.items():
+            for data in kind:
+                assert self._load(suffix, data)[0] == "load: works"
+
+    def case(self, dice: random.Random) -> list[Outcome]:
+        """Load one altered or harmful file."""
+        if dice.random() < 0.05:
+            suffix, data = dice.choice(self.harmful)
+        else:
+            suffix = dice.choice(tuple(self.sound))
+            data = altered(dice.choice(self.sound[suffix]), dice, self.all)
+            suffix = dice.choice((suffix,) * 9 + tuple(self.sound))
+        return [self._load(suffix, data)]
+
+    def _load(self, suffix: str, data: bytes) -> Outcome:
+        path = self.place / f"weights{suffix}"
+        path.write_bytes(data)
+        said = tried("load", lambda: load(WeightsFile("weights", str(path), "0" * 64), SHAPES) and None)
+        if self.marker.exists():
+            self.marker.unlink()
+            return "code was run", AssertionError(f"a {suffix} file ran code")
+        return said
+
+
+def harmful(arrays: dict[str, np.ndarray], state: dict[str, Any], marker: Path) -> list[tuple[str, bytes]]:
+    """Return files that would run code, or take memory without end, where a reader let them."""
+    name, other = SHAPES
+    code = RunsCode(marker)
+    objects = {name: np.array([code], dtype=object), other: arrays[other]}
+    long_header = json.dumps({name: {"dtype": "F32", "shape": [HUGE], "data_offsets": [0, 4 * HUGE]}}).encode()
+    overlapping = json.dumps(
+        {key: {"dtype": "F32", "shape": list(shape), "data_offsets": [0, 432]} for key, shape in SHAPES.items()}
+    ).encode()
+    sound = _pth(state)
+    return [
+        *((suffix, pickle.dumps(code)) for suffix in (".pth", ".npz", ".safetensors")),
+        (".pth", pickle.dumps({name: code})),
+        (".pth", _pth({name: code, other: state[other]})),
+        (".pth", _pth({name: code, other: state[other]}, _use_new_zipfile_serialization=False)),
+        (".pth", _with_member(sound, "data.pkl", pickle.dumps({name: code}))),
+        (".pth", _with_member(sound, "data.pkl", b"(" * 100_000)),
+        (".pth", _with_member(sound, "data/0", bytes(200 << 20), zipfile.ZIP_DEFLATED)),
+        (".pth", _with_member(sound, "data.pkl", bytes(1200 << 20), zipfile.ZIP_DEFLATED)),
+        (".npz", _npz(objects)),
+        (".npz", _npz_of({f"{name}.npy": _npy((HUGE,)), f"{other}.npy": _npy((4,))})),
+        (".npz", _npz_of({f"{name}.npy": _npy((HUGE, HUGE, HUGE)), f"{other}.npy": _npy((4,))})),
+        # A file of a megabyte that wants a gigabyte: of zeros, which pack well.
+        (".npz", _npz_of({f"{name}.npy": _npy((300 << 20,), 1 << 20), f"{other}.npy": _npy((4,))})),
+        (".npz", _npz_of({f"{name}.npy": b"\x93NUMPY\2\0" + struct.pack("<I", 2**31), f"{other}.npy": _npy((4,))})),
+        (".npz", _npz_of({f"{name}.npy": b"\x93NUMPY\1\0\x10\0" + b"(" * 16, f"{other}.npy": _npy((4,))})),
+        (".safetensors", struct.pack("<Q", 2**63) + b"{}"),
+        (".safetensors", struct.pack("<Q", len(long_header)) + long_header),
+        (".safetensors", struct.pack("<Q", len(overlapping)) + overlapping + bytes(448)),
+        (".safetensors", struct.pack("<Q", 100_000) + b"[" * 100_000),
+    ]
+
+
+def _pth(state: object, **options: Any) -> bytes:
+    out = io.BytesIO()
+    torch.save(state, out, **options)
+    return out.getvalue()
+
+
+def _npz(arrays: dict[str, np.ndarray], compression: int = zipfile.ZIP_STORED) -> bytes:
+    out = io.BytesIO()
+    (np.savez_compressed if compression else np.savez)(out, **arrays)
+    return out.getvalue()
+
+
+def _npz_of(members: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return out.getvalue()
+
+
+def _npy(shape: tuple[int, ...], size: int | None = None) -> bytes:
+    """An array of float32 in npy's form, of that shape; with `size`, only so many bytes of its zeros are there."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return header.getvalue() + bytes(4 * shape[0] if size is None and shape[0] < 1 << 20 else size or 0)
+
+
+def _with_member(archive: bytes, name: str, data: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """Return a zip in which the member of that name holds other data."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as new:
+        for member in old.namelist():
+            if member.endswith("/" + name):
+                new.writestr(member, data, compression)
+            else:
+                new.writestr(member, old.read(member))
+    return out.getvalue()
+
+
+class Samples:
+    """Cases of sample submissions."""
+
+    def __init__(self, place: Path) -> None:
+        self.path = place / "sample.csv"
+        self.ids = image_ids([f"/p/{number}.jpg" for number in range(20)], "stem")
+        rows = "".join(f"{number},0\n" for number in range(20))
+        self.sound = [("ImageID,label\n" + rows).encode(), ("\ufeffImageID,x,label\r\n0,,1\r\n").encode()]
+
+    def case(self, dice: random.Random) -> list[Outcome]:
+        """Read one altered sample, and fill it in."""
+        if dice.random() < 0.3:
+            data = "".join(dice.choices(ALPHABET, k=dice.choice((0, 1, 10, 100)))).encode()
+        else:
+            data = altered(dice.choice(self.sound), dice, [*self.sound, b'"', b"," * 200_000, b'"' + b"9" * 200_000])
+        self.path.write_bytes(data)
+        labels = dict.fromkeys(self.ids.values(), 1)
+        failed = {"/p/cut.jpg": "cut"}
+        return [tried("like", lambda: like(str(self.path), self.ids, failed=failed).fill(labels))]

@@ -1,0 +1,120 @@
+"""Single changes by which a catalogue contradicts itself: the smallest ways to break its uses."""
+
+from __future__ import annotations
+
+ENDLESS = "with recursive n(i) as (select 1 union all select i + 1 from n)"
+DIGITS = "replace(hex(zeroblob(2500)), '0', '9')"
+DEEP = "replace(hex(zeroblob(100000)), '0', '[')"
+
+# Fields of the recipe, as JSON.
+RECIPE = (
+    ("dimension", "1000000000000"),
+    ("dimension", "-1"),
+    ("dimension", "0"),
+    ("dimension", '"x"'),
+    ("dimension", "13"),
+    ("side", "0"),
+    ("side", "1000000000000"),
+    ("side", "-5"),
+    ("side", '"x"'),
+    ("side", "1.5"),
+    ("mean", "[1]"),
+    ("mean", '["a","b","c"]'),
+    ("alpha", '"x"'),
+    ("alpha", "5"),
+    ("geometry", '"x"'),
+    ("channels", "[]"),
+    ("cut", "5"),
+    ("norm", "{}"),
+    ("name", "null"),
+    ("weights", "5"),
+    ("weights_sha256", "5"),
+    ("upright", '"x"'),
+)
+# Settings, as SQL.
+SETTINGS = (
+    ("dimension", "'1000000000000'"),
+    ("dimension", "'0'"),
+    ("dimension", "'-1'"),
+    ("dimension", "'13'"),
+    ("dimension", "5.5"),
+    ("dimension", "'١٢'"),
+    ("dimension", DIGITS),
+    ("store", "'object'"),
+    ("store", "'float64'"),
+    ("store", "'S4'"),
+    ("store", "'|O'"),
+    ("store", "'float32,float32'"),
+    ("store", "5"),
+    ("recipe_digest", "'xyz'"),
+    ("recipe_digest", "'ff'"),
+    ("recipe_digest", "5"),
+    ("weights", "5"),
+    ("weights", "char(0)"),
+)
+
+STATEMENTS = (
+    *(
+        f"update settings set value = json_set(value, '$.{field}', json('{value}')) where key = 'recipe'"
+        for field, value in RECIPE
+    ),
+    *(f"update settings set value = {value} where key = '{key}'" for key, value in SETTINGS),
+    "drop table runs",
+    "alter table images rename column size to other",
+    f"alter table segments rename to s2; create view segments as {ENDLESS} select i as number, 1 as rows from n",
+    "alter table images rename to i2; "
+    f"create view images as {ENDLESS} select i as id,'p'||i as path,1 as size,1 as mtime_ns,"
+    "x'00' as sha256,1 as width,1 as height,'PNG' as format,1 as segment,0 as row,0 as crc32,1 as present,"
+    "'' as added_at from n",
+    "alter table roots rename to r2; create view roots as select zeroblob(900000000) as path, '' as added_at",
+    "alter table runs rename to r2; create view runs as select * from r2",
+    "create trigger t after insert on runs begin select raise(abort,'no'); end",
+    "create trigger t after insert on runs begin delete from images; end",
+    "update segments set rows = 0.5",
+    "update segments set rows = 'x'",
+    "update segments set rows = 4611686018427387904",
+    "update segments set rows = -1",
+    "update segments set rows = -4611686018427387904",
+    "pragma foreign_keys=off; insert into segments values(-1,0)",
+    "insert into segments values(1000000000,0)",
+    "insert into segments values(4611686018427387904,1)",
+    "update images set row = -1 where id = 1",
+    "update images set row = 'x' where id = 1",
+    "update images set row = 0.5 where id = 1",
+    "update images set row = 4611686018427387904 where id = 1",
+    "update images set segment = 'x' where id = 1",
+    "update images set segment = 7 where id = 1",
+    "update images set crc32 = 'x'",
+    "update images set path = 5 where id = 1",
+    "update images set path = 'a'||char(0)||'b' where id = 4",
+    "update images set path = '' where id = 4",
+    f"update images set path = {DIGITS} where id = 4",
+    "update images set sha256 = 'x'",
+    "update images set sha256 = 5",
+    "update images set size = 'x'",
+    "update images set present = 'x'",
+    "update images set id = -1 where id = 1",
+    "update images set width = 1.5",
+    "update failures set path = 5",
+    "update failures set size = 'x'",
+    "update failures set reason = x'ff'",
+    "update failures set path = 'a'||char(0)",
+    "update failures set reason = cast(x'ff41' as text)",
+    "update settings set value = cast(x'7bff' as text) where key = 'recipe'",
+    "update images set format = cast(x'ff' as text)",
+    "update roots set path = 5",
+    "update runs set report = '[]'",
+    "update runs set report = '1'",
+    "update runs set report = 'x'",
+    f"update runs set report = {DEEP}",
+    "update runs set report = 5",
+    f"update runs set report = {DIGITS}",
+    "update runs set seconds = 'x'",
+    f"update settings set value = {DEEP} where key = 'recipe'",
+    "update settings set value = '[]' where key = 'recipe'",
+    "update settings set value = 'null' where key = 'recipe'",
+    "update settings set value = x'ff' where key = 'recipe'",
+    "update settings set value = 5 where key = 'recipe'",
+    "pragma user_version=-1",
+    "pragma user_version=0",
+)
