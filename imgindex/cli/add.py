@@ -131,8 +131,9 @@ def _first_interrupt() -> Iterator[list[int]]:
 
     def note(number: int, frame: object) -> None:
         seen.append(number)
-        remark("imgindex: finishing this batch (Ctrl-C again to stop at once) …")
+        # Before it is said: whoever reads it may press the keys at once.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        remark("imgindex: finishing this batch (Ctrl-C again to stop at once) …")
 
     before = signal.signal(signal.SIGINT, note)
     try:
