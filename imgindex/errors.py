@@ -11,6 +11,7 @@
     ├── WeightsUnavailable              the network's weights cannot be had
     ├── WeightsMismatch                 a weights file that does not fit the recipe
     ├── DeviceUnavailable               a device or precision that this machine lacks
+    ├── DecoderUnavailable              no process can be started that decodes images
     ├── PathNotFound                    a path that was named does not exist or cannot be read
     ├── UnreadableImage                 one image that was asked for by name cannot be read
     ├── TooFewDistinctVectors           k-means is asked for more clusters than there are points
@@ -92,6 +93,12 @@ class DeviceUnavailable(ImgindexError):
     """This machine lacks the device or the precision that was asked for."""
 
     hint = "leave --device and --precision at auto"
+
+
+class DecoderUnavailable(ImgindexError):
+    """No process can be started that decodes images."""
+
+    hint = "check that this Python starts by itself, and that memory and processes are left"
 
 
 class PathNotFound(ImgindexError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgindex.adding.survey import Scope, Watch, absolute, check_roots
 from imgindex.embedding.recipe import Recipe
+from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import UnreadableImage
 from imgindex.storage.paths import shown, shown_records
 from imgindex.storage.store import Store
@@ -53,6 +54,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         self.wait = False
         self._weights = weights
         self._embedder: Embedder | None = None
+        self._decoders = Decoders(self.recipe)
 
     @classmethod
     def create(
@@ -91,7 +93,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             raise
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Let go of the files, and of the processes that decode."""
+        self._decoders.close()
         self._store.close()
 
     def __exit__(self, *raised: object) -> None:
@@ -148,7 +151,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             report = add(
                 self._store,
                 scope,
-                recipe=self.recipe,
+                decoders=self._decoders,
                 engine=self.engine,
                 make_embedder=lambda: self.embedder,
                 watch=watch,
@@ -178,7 +181,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         limits = Limits(n, max_distance, include_self)
         names = [os.fspath(image) for image in images]
-        found = answer(self._store, names, limits, recipe=self.recipe, make_embedder=lambda: self.embedder)
+        found = answer(self._store, names, limits, decoders=self._decoders, make_embedder=lambda: self.embedder)
         return [replace(one, matches=list(shown_records(one.matches))) for one in found]
 
     def cluster(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 
-from imgindex.embedding.recipe import Recipe
+from imgindex.embedding.pipeline import ahead, worker_count
+from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.images.fingerprint import Content, read_content
 from imgindex.searching import open_search
@@ -46,14 +49,14 @@ class Query:
 
 
 def answer(
-    store: Store, images: Sequence[str], limits: Limits, *, recipe: Recipe, make_embedder: Callable[[], Embedder]
+    store: Store, images: Sequence[str], limits: Limits, *, decoders: Decoders, make_embedder: Callable[[], Embedder]
 ) -> list[Answer]:
     """Return the matches of each image, or why it could not be read, from one state of the index.
 
     Raises IndexDamaged when the vector of a query or of a match does not have its CRC32.
     """
     with store.reading():
-        queries = resolve(store, images, recipe=recipe, make_embedder=make_embedder)
+        queries = resolve(store, images, decoders=decoders, make_embedder=make_embedder)
         able = [query for query in queries if query.failure is None]
         if not able:
             return [Answer(query.image, [], query.failure) for query in queries]
@@ -79,11 +82,25 @@ def _matches(store: Store, query: Query, limits: Limits, near: list[tuple[int, f
 
 
 def resolve(
-    store: Store, images: Sequence[str], *, recipe: Recipe, make_embedder: Callable[[], Embedder]
+    store: Store, images: Sequence[str], *, decoders: Decoders, make_embedder: Callable[[], Embedder]
 ) -> list[Query]:
     """Return the vectors of images, in their order; only an image that the index does not know needs the network."""
-    queries: list[Query | None] = []
-    waiting: list[tuple[int, Pixels]] = []
+    found: dict[int, Query] = {}
+    unknown = _unknown(store, images, found)
+    first = next(unknown, None)
+    if first is not None:
+        decoders.start()  # while torch is imported
+        embedder = make_embedder()
+        pictures = _decoded(chain([first], unknown), images, decoders, found)
+        while part := list(islice(pictures, embedder.batch_size)):
+            vectors = embedder.embed(np.stack([pixels for _, pixels in part]))
+            for (position, _), vector in zip(part, vectors, strict=True):
+                found[position] = _embedded(images[position], vector)
+    return [found[position] for position in range(len(images))]
+
+
+def _unknown(store: Store, images: Sequence[str], found: dict[int, Query]) -> Iterator[tuple[int, Content]]:
+    """Yield the positions and contents of the images that the index has no vector for; the others are found."""
     for position, image in enumerate(images):
         try:
             query = _stored(store, image)
@@ -91,18 +108,35 @@ def resolve(
                 content = read_content(os.path.abspath(image))
                 query = _of_same_content(store, image, content)
                 if query is None:
-                    waiting.append((position, _pixels(content, recipe)))
+                    yield position, content
+                    continue
         except UnreadableImage as error:
-            query = Query(image, EMPTY, failure=Failure(os.path.abspath(image), error.stage, error.reason))
-        queries.append(query)
-    if waiting:
-        embedder = make_embedder()
-        for start in range(0, len(waiting), embedder.batch_size):
-            part = waiting[start : start + embedder.batch_size]
-            vectors = embedder.embed(np.stack([pixels for _, pixels in part]))
-            for (position, _), vector in zip(part, vectors, strict=True):
-                queries[position] = _embedded(images[position], vector)
-    return [query for query in queries if query is not None]
+            query = _failed(image, error)
+        found[position] = query
+
+
+def _decoded(
+    unknown: Iterator[tuple[int, Content]], images: Sequence[str], decoders: Decoders, found: dict[int, Query]
+) -> Iterator[tuple[int, Pixels]]:
+    """Yield the positions and pixels of the images that can be decoded; the others are found to be failures."""
+
+    def decode(item: tuple[int, Content]) -> tuple[int, Pixels | UnreadableImage]:
+        try:
+            return item[0], decoders.decode(item[1].data).pixels
+        except UnreadableImage as error:
+            return item[0], error
+
+    workers = worker_count(None)
+    with ThreadPoolExecutor(workers, thread_name_prefix="imgindex") as pool:
+        for position, pixels in ahead(pool, decode, unknown, depth=2 * workers, size=lambda item: item[1].size):
+            if isinstance(pixels, UnreadableImage):
+                found[position] = _failed(images[position], pixels)
+            else:
+                yield position, pixels
+
+
+def _failed(image: str, error: UnreadableImage) -> Query:
+    return Query(image, EMPTY, failure=Failure(os.path.abspath(image), error.stage, error.reason))
 
 
 def _embedded(image: str, vector: Vectors) -> Query:
@@ -141,10 +175,3 @@ def _is_same_file(path: str, other: str) -> bool:
         return os.path.samefile(path, other)
     except OSError:
         return False
-
-
-def _pixels(content: Content, recipe: Recipe) -> Pixels:
-    from imgindex.embedding.prepare import prepare
-    from imgindex.images.decode import decode
-
-    return prepare(decode(content.data, alpha=recipe.alpha).image, recipe)

@@ -137,7 +137,7 @@ class Engine:
     """How to compute vectors on this machine; no choice here may change an answer beyond rounding.
 
     device: auto, cpu, cuda, cuda:N or mps. precision: auto, fp32, bf16 or fp16.
-    batch_size and workers (decoding threads): None lets the machine decide.
+    batch_size and workers (images decoded at once, each in a process): None lets the machine decide.
     """
 
     device: str = "auto"

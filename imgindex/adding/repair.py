@@ -9,6 +9,7 @@ from contextlib import closing
 from imgindex.adding.survey import Watch
 from imgindex.adding.work import Work
 from imgindex.embedding.recipe import Recipe
+from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import UnreadableImage
 from imgindex.images.fingerprint import read_content
 from imgindex.searching import renew_alone
@@ -39,8 +40,9 @@ def repair(path: str, *, make_embedder: MakeEmbedder, workers: int | None, watch
             recipe = Recipe.from_json(mend.settings["recipe"])
             embedder = make_embedder(recipe, mend.settings)
             ids = frozenset(image.id for image in lost)
-            work = Work(mend.writer, recipe, lambda: embedder, workers, distrusted=ids)
-            _embed(work, files, watch)
+            with closing(Decoders(recipe)) as decoders:
+                work = Work(mend.writer, decoders, lambda: embedder, workers, distrusted=ids)
+                _embed(work, files, watch)
             reasons |= {failure.path: failure.reason for failure in work.failures}
         unseen = _confirm(mend)
         dropped = mend.finish()

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from imgindex.adding import mounts
 from imgindex.adding.survey import Scope, Survey, Watch, gone, survey
 from imgindex.adding.work import Work
-from imgindex.embedding.recipe import Recipe
+from imgindex.embedding.sandbox import Decoders
 from imgindex.searching import renew
 from imgindex.storage.journal import timestamp
 from imgindex.storage.store import Store
@@ -37,7 +37,13 @@ def preview(store: Store, scope: Scope, watch: Watch) -> AddReport:
 
 
 def add(
-    store: Store, scope: Scope, *, recipe: Recipe, engine: Engine, make_embedder: Callable[[], Embedder], watch: Watch
+    store: Store,
+    scope: Scope,
+    *,
+    decoders: Decoders,
+    engine: Engine,
+    make_embedder: Callable[[], Embedder],
+    watch: Watch,
 ) -> AddReport:
     """Bring the index up to date with the files under the roots; every batch is committed as it is done.
 
@@ -52,17 +58,18 @@ def add(
         mounts.record(writer.catalogue, [root for root in scope.roots if os.path.isdir(root)])
         scan = survey(writer.catalogue, scope, skip=[store.path], watch=watch)
         stack.callback(scan.close)
-        work = Work(writer, recipe, make_embedder, engine.workers)
+        work = Work(writer, decoders, make_embedder, engine.workers)
         for failure in scan.failures:
             writer.fail(failure)
         total, interrupted = len(scan.work), watch.stop()
         if total:
             watch.on_progress(Progress("embed", 0, total))
-        for done in () if interrupted else work.run(scan.work):
-            watch.on_progress(Progress("embed", done, total, work.waits.longest))
-            if done < total and watch.stop():
-                interrupted = True
-                break
+        with contextlib.closing(work.run(scan.work)) as steps:
+            for done in () if interrupted else steps:
+                watch.on_progress(Progress("embed", done, total, work.waits.longest))
+                if done < total and watch.stop():
+                    interrupted = True
+                    break
         counts = dict(work.counts)
         counts["unchanged"] += scan.unchanged
         counts["restored"] += len(scan.restored)

@@ -1,9 +1,9 @@
-"""Opens what is new: reads and decodes ahead in threads, embeds in batches, commits batch by batch."""
+"""Opens what is new: reads and has it decoded ahead, embeds in batches, commits batch by batch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -11,10 +11,8 @@ import numpy as np
 
 from imgindex.adding.survey import is_gone
 from imgindex.embedding.pipeline import ahead, worker_count
-from imgindex.embedding.prepare import prepare
-from imgindex.embedding.recipe import Recipe
+from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import IndexDamaged, UnreadableImage
-from imgindex.images.decode import decode
 from imgindex.images.fingerprint import Content, read_content
 from imgindex.storage.catalogue import Known, NewImage
 from imgindex.storage.worklist import WorkList
@@ -95,14 +93,13 @@ class Work:
     def __init__(
         self,
         writer: Writer,
-        recipe: Recipe,
+        decoders: Decoders,
         make_embedder: Callable[[], Embedder],
         workers: int | None,
         *,
         distrusted: frozenset[int] = frozenset(),
     ) -> None:
         self.writer = writer
-        self.recipe = recipe
         self.counts = dict.fromkeys(("added", "updated", "renamed", "unchanged", "reused", "restored"), 0)
         self.failures: list[Failure] = []
         self.waits = Waits()
@@ -111,12 +108,13 @@ class Work:
         self._make_embedder = make_embedder
         self._embedder: Embedder | None = None
         self._workers = worker_count(workers)
+        self._decoders = decoders
         # Contents on their way to the network, each with the files of the same bytes that wait for its vector.
         self._twins: dict[bytes, list[Opened]] = {}
         self._claimed: set[int] = set()
         self._batch: list[Prepared] = []
 
-    def run(self, files: WorkList) -> Iterator[int]:
+    def run(self, files: WorkList) -> Generator[int, None, None]:
         """Work through the files; yield after each commit how many are done. Stopping there loses nothing."""
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex")
         try:
@@ -129,6 +127,10 @@ class Work:
                     yield self._done()
             self._commit()
             yield self._done()
+        except BaseException:
+            # So that no thread waits for a picture that nobody wants any more.
+            self._decoders.close()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -149,12 +151,11 @@ class Work:
             return item
         file, content = item.file, item.content
         try:
-            picture = decode(content.data, alpha=self.recipe.alpha)
-            pixels = prepare(picture.image, self.recipe)
+            picture = self._decoders.decode(content.data)
         except UnreadableImage as error:
             return Failed(_failure(file, error), content.sha256)
         image = NewImage(file, content.sha256, picture.width, picture.height, picture.format)
-        return Prepared(image, pixels, item.known)
+        return Prepared(image, picture.pixels, item.known)
 
     # in the caller's thread
 

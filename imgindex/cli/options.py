@@ -67,7 +67,7 @@ BatchSize = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=256, help="Threads that read and decode.", show_default="by the machine"),
+    typer.Option("--workers", min=1, max=256, help="Images decoded at once.", show_default="by the machine"),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait while another process writes to the index.")]
 Weights = Annotated[

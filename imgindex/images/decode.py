@@ -10,7 +10,7 @@ import importlib
 import io
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -72,12 +72,19 @@ class Picture:
     format: str
 
 
-def decode(data: bytes, *, alpha: Literal["white", "drop"] = "white", max_pixels: int = MAX_PIXELS) -> Picture:
+def decode(
+    data: bytes,
+    *,
+    alpha: Literal["white", "drop"] = "white",
+    max_pixels: int = MAX_PIXELS,
+    before_load: Callable[[int], None] = lambda pixels: None,
+) -> Picture:
     """Return the first picture of an image file, or raise UnreadableImage whatever its bytes may be.
 
     alpha: "white" composes transparency on white; "drop" takes the colours as stored, as OpenCV's IMREAD_COLOR does.
     With "drop", PNG and JPEG (CMYK too) are equal to OpenCV's pixel for pixel; a CMYK TIFF is converted by Pillow.
     16-bit grey is cut to its high byte; floats in [0, 1] are multiplied by 255, others stretched from min to max.
+    before_load: told how many pixels the file says it has, before they take memory and time.
 
     A truncated file is refused wherever its format lets one tell, which is not so of a JPEG that breaks off and yet
     ends with an end marker, nor of a WebP or BMP of full length whose last part is zeros.
@@ -86,7 +93,7 @@ def decode(data: bytes, *, alpha: Literal["white", "drop"] = "white", max_pixels
     """
     try:
         with _our_settings(max_pixels):
-            return _decode(data, alpha, max_pixels)
+            return _decode(data, alpha, max_pixels, before_load)
     except UnreadableImage:
         raise
     except Exception as error:
@@ -94,7 +101,9 @@ def decode(data: bytes, *, alpha: Literal["white", "drop"] = "white", max_pixels
         raise UnreadableImage(_reason(error, data)) from error
 
 
-def _decode(data: bytes, alpha: Literal["white", "drop"], max_pixels: int) -> Picture:
+def _decode(
+    data: bytes, alpha: Literal["white", "drop"], max_pixels: int, before_load: Callable[[int], None]
+) -> Picture:
     kind = _kind(data)
     if kind in _PLUGINS:
         _load_plugin(_PLUGINS[kind].module)
@@ -102,6 +111,7 @@ def _decode(data: bytes, alpha: Literal["white", "drop"], max_pixels: int) -> Pi
     _check_size(image, max_pixels)
     format = image.format or ""
     integrity.check(data, format=format)
+    before_load(image.width * image.height)
     image.load()
     # An icon's header may have said less than the picture within.
     _check_size(image, max_pixels)
