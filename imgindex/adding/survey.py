@@ -10,8 +10,9 @@ from itertools import islice
 
 from imgindex.errors import PathNotFound, UsageError
 from imgindex.images.find import find
-from imgindex.storage.catalogue import Catalogue, Known
+from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import is_under
+from imgindex.storage.records import Known
 from imgindex.storage.worklist import WorkList
 from imgindex.types import Failure, FoundFile, OnProgress, Progress
 

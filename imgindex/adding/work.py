@@ -14,7 +14,7 @@ from imgindex.embedding.pipeline import ahead, worker_count
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import IndexDamaged, UnreadableImage
 from imgindex.images.fingerprint import Content, read_content
-from imgindex.storage.catalogue import Known, NewImage
+from imgindex.storage.records import Known, NewImage
 from imgindex.storage.worklist import WorkList
 from imgindex.storage.writer import Writer
 from imgindex.types import Embedder, Failure, FoundFile, Pixels, Vectors

@@ -51,7 +51,7 @@ class Recipe:
         try:
             fields: dict[str, Any] = json.loads(text)
             return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise IndexDamaged(f"the catalogue holds no recipe that this imgindex can read: {error!r}") from error
 
     @property

@@ -3,67 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from imgindex.errors import FormatTooNew, IndexDamaged
 from imgindex.storage import checksum, durable, schema
-from imgindex.storage.connection import connect, impatient
+from imgindex.storage.connection import PATH, connect, impatient
 from imgindex.storage.journal import Journal, timestamp
 from imgindex.storage.paths import PathMap
+from imgindex.storage.records import Known, Location, NewImage, Twin
 from imgindex.types import FoundFile, Image
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+log = logging.getLogger(__name__)
+
 LOG_LIMIT = 64 << 20
+LOCATION = (int, int, int, int)
 CHUNK = 500  # names in one query: below every SQLite's limit on variables
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the catalogue knows of a path: whether it is shown, and the content that its vector was made of."""
-
-    id: int
-    size: int
-    mtime_ns: int
-    sha256: bytes
-    present: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where the vector of an image lies, and the CRC32 of its bytes."""
-
-    id: int
-    segment: int
-    row: int
-    crc32: int
-
-
-@dataclass(frozen=True, slots=True)
-class Twin:
-    """An image of a given content: where its vector and its file are, and the size of the picture."""
-
-    place: Location
-    path: str
-    width: int
-    height: int
-    format: str
-
-
-@dataclass(frozen=True, slots=True)
-class NewImage:
-    """An image to be recorded together with its vector; `sha256` are the 32 raw bytes."""
-
-    file: FoundFile
-    sha256: bytes
-    width: int
-    height: int
-    format: str
 
 
 class Catalogue:
@@ -125,7 +88,7 @@ class Catalogue:
     # settings
 
     def settings(self) -> dict[str, str]:
-        return dict(self.connection.execute("select key, value from settings"))
+        return dict(self.connection.rows((str, str), "select key, value from settings"))
 
     def set_setting(self, key: str, value: str) -> None:
         self.connection.execute("insert or replace into settings values (?, ?)", (key, value))
@@ -139,17 +102,18 @@ class Catalogue:
             chunk = {self.paths.stored(path): path for path in paths[start : start + CHUNK]}
             marks = ",".join("?" * len(chunk))
             query = f"select path, id, size, mtime_ns, sha256, present from images where path in ({marks})"
-            for stored, id, size, mtime_ns, sha256, present in self.connection.execute(query, list(chunk)):
-                found[chunk[stored]] = Known(id, size, mtime_ns, sha256, bool(present))
+            for stored, *rest in self.connection.rows((PATH, int, int, int, bytes, int), query, list(chunk)):
+                found[chunk[stored]] = Known(*rest)
         return found
 
     def twins(self, sha256: bytes) -> list[Twin]:
         """Return the images whose file has, or had, this content, in id order."""
         query = """select id, path, segment, row, crc32, width, height, format from images
                    where sha256 = ? order by id"""
+        kinds = (int, PATH, int, int, int, int, int, str)
         return [
             Twin(Location(id, segment, row, crc32), self.paths.absolute(path), width, height, format_)
-            for id, path, segment, row, crc32, width, height, format_ in self.connection.execute(query, (sha256,))
+            for id, path, segment, row, crc32, width, height, format_ in self.connection.rows(kinds, query, (sha256,))
         ]
 
     def images(self) -> Iterator[Image]:
@@ -164,38 +128,38 @@ class Catalogue:
 
     def _images(self, which: str, values: tuple[int, ...] = ()) -> Iterator[Image]:
         query = f"select id, path, size, mtime_ns, sha256, width, height, format from images {which}"
-        for id, path, size, mtime_ns, sha256, width, height, format_ in self.connection.execute(query, values):
+        kinds = (int, PATH, int, int, bytes, int, int, str)
+        for id, path, size, mtime_ns, sha256, width, height, format_ in self.connection.rows(kinds, query, values):
             yield Image(id, self.paths.absolute(path), size, mtime_ns, sha256.hex(), width, height, format_)
 
     def image_paths(self, ids: Iterable[int] | None = None) -> dict[int, str]:
         """Return id → absolute path of the images that are shown, in id order: all, or those of `ids`."""
         if ids is None:
             query = "select id, path from images where present order by id"
-            return {id: self.paths.absolute(path) for id, path in self.connection.execute(query)}
-        query = "select path from images where present and id = ?"
-        rows = ((id, self.connection.execute(query, (id,)).fetchone()) for id in ids)
-        return {id: self.paths.absolute(row[0]) for id, row in rows if row is not None}
+            rows = self.connection.rows((int, PATH), query)
+        else:
+            query = "select id, path from images where present and id = ?"
+            rows = chain.from_iterable(self.connection.rows((int, PATH), query, (id,)) for id in ids)
+        return {id: self.paths.absolute(path) for id, path in rows}
 
     def locations(self, ids: Iterable[int] | None = None, *, hidden: bool = False) -> Iterator[Location]:
         """Yield where vectors lie, in the order of segments and rows, or of `ids`; of hidden images if so wished."""
-        columns, where = "id, segment, row, crc32", "true" if hidden else "present"
+        query = f"select id, segment, row, crc32 from images where {'true' if hidden else 'present'}"
         if ids is None:
-            query = f"select {columns} from images where {where} order by segment, row"
-            yield from (Location(*row) for row in self.connection.execute(query))
-            return
-        query = f"select {columns} from images where {where} and id = ?"
-        for id in ids:
-            yield from (Location(*row) for row in self.connection.execute(query, (id,)))
+            rows = self.connection.rows(LOCATION, f"{query} order by segment, row")
+        else:
+            rows = chain.from_iterable(self.connection.rows(LOCATION, f"{query} and id = ?", (id,)) for id in ids)
+        return (Location(*row) for row in rows)
 
     def places(self) -> npt.NDArray[np.int64]:
         """Return id, segment, row and CRC32 (n, 4) of the vectors of all images that are shown."""
         import numpy as np
 
         rows = self.connection.execute("select id, segment, row, crc32 from images where present").fetchall()
-        try:
-            return np.array(rows, dtype=np.int64).reshape(-1, 4)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise IndexDamaged(f"{self.path} holds no numbers where it should: {error}") from error
+        table = np.array(rows or np.empty((0, 4), dtype=np.int64))
+        if table.dtype != np.int64:
+            raise IndexDamaged(f"{self.path} is damaged: it does not say in numbers where vectors lie")
+        return table
 
     def put(self, image: NewImage, segment: int, row: int, crc32: int) -> None:
         """Record an image and its vector: a new id for a new path, the same id for a known one."""
@@ -241,7 +205,7 @@ class Catalogue:
 
     def segments(self) -> dict[int, int]:
         """Return segment number → committed rows."""
-        return dict(self.connection.execute("select number, rows from segments order by number"))
+        return dict(self.connection.rows((int, int), "select number, rows from segments order by number"))
 
     def next_segment(self) -> int:
         """Return a segment number that was never given, so that no reader takes one segment for another."""
@@ -282,14 +246,19 @@ class Catalogue:
     def checkpoint(self, *, limit: int = 0) -> None:
         """Move the write-ahead log, if it has more bytes than `limit`, into the database, whose checksum then changes.
 
-        A reader may hold a part of it back until the next time; nobody waits for it.
+        A reader may hold a part of it back until the next time; nobody waits for it. Nor is it an error that there is
+        no room.
         """
         if self.log_size() <= limit:
             return
-        checksum.withdraw(self.path)
-        with impatient(self.connection):
-            durable.disk.execute(self.path, self.connection, "pragma wal_checkpoint(truncate)")
-        checksum.write(self.path)
+        try:
+            checksum.withdraw(self.path)
+            with impatient(self.connection):
+                durable.disk.execute(self.path, self.connection, "pragma wal_checkpoint(truncate)")
+            checksum.write(self.path)
+        except (OSError, sqlite3.Error) as error:
+            # What was committed is safe in the log, and the next writer tries again.
+            log.warning("%s: its log stays as it is for now: %s", self.path, error)
 
     def log_size(self) -> int:
         """Size in bytes of the write-ahead log."""

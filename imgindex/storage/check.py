@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from imgindex.errors import FormatTooNew, IndexDamaged
 from imgindex.storage import checksum, derived
-from imgindex.storage.catalogue import Catalogue, Location
+from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import PathMap
+from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments, Stored
 from imgindex.storage.store import CATALOGUE, TRIES, check_exists
 

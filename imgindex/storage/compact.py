@@ -13,7 +13,8 @@ import numpy as np
 
 from imgindex.errors import IndexDamaged
 from imgindex.storage import durable
-from imgindex.storage.catalogue import Catalogue, Location
+from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments, Stored, Tail, has_crc
 from imgindex.storage.store import Store
 from imgindex.types import CompactReport

@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.request import pathname2url
 
 from imgindex.errors import IndexDamaged
+
+Kinds = Sequence[type | tuple[type, ...]]
+PATH = (str, bytes)
+# How SQLite's OperationalErrors begin that speak of the file: texts that are not UTF-8, and a header that is none.
+DAMAGE = ("Could not decode", "unsupported file format", "no such table", "no such column")
 
 
 class Connection(sqlite3.Connection):
@@ -20,6 +25,13 @@ class Connection(sqlite3.Connection):
     def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
         with NamingDamage(self.path):
             return self.cursor(Cursor).execute(statement, parameters)
+
+    def rows(self, kinds: Kinds, statement: str, parameters: Any = ()) -> Iterator[Any]:
+        """Yield the rows of a query. Raises IndexDamaged for a value of another kind: to SQLite kinds mean little."""
+        for row in self.execute(statement, parameters):
+            if not all(map(isinstance, row, kinds)):
+                raise IndexDamaged(f"{self.path} is damaged: it holds what cannot be: {ascii(row)[:200]}")
+            yield row
 
     def executemany(self, statement: str, parameters: Any) -> sqlite3.Cursor:
         with NamingDamage(self.path):
@@ -51,10 +63,9 @@ class NamingDamage(contextlib.AbstractContextManager[None]):
         self.path = path
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # Its subclasses speak of something else, a lock, a full disk, a wrong statement; but for one thing.
-        if type(error) is sqlite3.DatabaseError or (
-            isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
-        ):
+        # Its subclasses speak of something else: a lock, a full disk, a wrong statement. But for these words.
+        worded = isinstance(error, sqlite3.OperationalError) and str(error).startswith(DAMAGE)
+        if worded or type(error) is sqlite3.DatabaseError or isinstance(error, UnicodeDecodeError):
             raise IndexDamaged(f"{self.path} is damaged: {error}") from error
 
 

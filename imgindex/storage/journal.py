@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
+from imgindex.errors import IndexDamaged
+from imgindex.storage.connection import PATH, Connection
 from imgindex.storage.paths import PathMap, StoredPath
 from imgindex.types import Failure
 
@@ -15,13 +16,13 @@ from imgindex.types import Failure
 class Journal:
     """What one catalogue knows of failures, roots and runs; writes within the caller's transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, paths: PathMap) -> None:
+    def __init__(self, connection: Connection, paths: PathMap) -> None:
         self.connection, self.paths = connection, paths
 
     def failures(self) -> Iterator[Failure]:
         """Yield the failures in the order of paths."""
         query = "select path, stage, reason, size, mtime_ns, tried_at from failures order by path"
-        for path, *rest in self.connection.execute(query):
+        for path, *rest in self.connection.rows((PATH, str, str, int, int, str), query):
             yield Failure(self.paths.absolute(path), *rest)
 
     def fail(self, failure: Failure) -> None:
@@ -41,7 +42,8 @@ class Journal:
         self.connection.execute("delete from failures where path = ?", (stored,))
 
     def roots(self) -> list[str]:
-        return [self.paths.absolute(row[0]) for row in self.connection.execute("select path from roots order by path")]
+        rows = self.connection.rows((PATH,), "select path from roots order by path")
+        return [self.paths.absolute(path) for (path,) in rows]
 
     def add_roots(self, mounts: dict[str, str | None]) -> None:
         """Record roots by absolute path, each with the mount point of its disk if that is not the index's own."""
@@ -57,7 +59,7 @@ class Journal:
             return {}
         query = "select path, mount from roots where mount is not null"
         absolute = self.paths.absolute
-        return {absolute(path): absolute(mount) for path, mount in self.connection.execute(query)}
+        return {absolute(path): absolute(mount) for path, mount in self.connection.rows((PATH, PATH), query)}
 
     def _knows_mounts(self) -> bool:
         version: int = self.connection.execute("pragma user_version").fetchone()[0]
@@ -70,8 +72,13 @@ class Journal:
     def runs(self, n: int) -> list[dict[str, Any]]:
         """Return the last n runs, the newest first."""
         query = "select command, started_at, seconds, report from runs order by id desc limit ?"
-        rows = self.connection.execute(query, (n,))
-        return [{"command": c, "started_at": at, "seconds": s, **json.loads(report)} for c, at, s, report in rows]
+        runs = []
+        for command, at, seconds, report in self.connection.rows((str, str, (int, float), str), query, (n,)):
+            try:
+                runs.append({"command": command, "started_at": at, "seconds": seconds, **json.loads(report)})
+            except (ValueError, TypeError, RecursionError) as error:
+                raise IndexDamaged(f"{self.connection.path} is damaged: a run's report is {report[:80]!r}") from error
+        return runs
 
 
 def timestamp() -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
+from imgindex.errors import IndexDamaged
 from imgindex.types import Failure, Image, Match
 
 Record = TypeVar("Record", Image, Failure, Match)
@@ -37,7 +38,9 @@ class PathMap:
         return path
 
     def absolute(self, stored: StoredPath) -> str:
-        """Return the absolute path of the catalogue's form."""
+        """Return the absolute path of the catalogue's form. Raises IndexDamaged for one that no system can have."""
+        if "\0" in os.fsdecode(stored):
+            raise IndexDamaged(f"the catalogue holds a path with a NUL: {stored!r}")
         return os.path.normpath(os.path.join(self.base, os.fsdecode(stored)))
 
     def canonical(self, path: str) -> str:

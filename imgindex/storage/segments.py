@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from imgindex.errors import FormatTooNew, IndexDamaged
 from imgindex.storage import durable
-from imgindex.storage.catalogue import Location
+from imgindex.storage.records import Location
 from imgindex.types import Vectors
 
 MAGIC = b"IMGIVEC\0"

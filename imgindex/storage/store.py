@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,9 +17,10 @@ import numpy.typing as npt
 
 from imgindex.errors import FormatTooNew, IndexDamaged, IndexExists, IndexNotFound, UsageError
 from imgindex.storage import checksum, durable
-from imgindex.storage.catalogue import Catalogue, Location
+from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.lock import WriteLock
 from imgindex.storage.paths import PathMap
+from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments, Stored, crc_of_rows
 from imgindex.storage.writer import Writer
 from imgindex.types import Rows, Vectors
@@ -221,8 +223,11 @@ class Store:
 
 
 def exists(path: str) -> bool:
-    """Whether a folder holds an index."""
-    return os.path.isfile(os.path.join(path, CATALOGUE))
+    """Whether a folder holds an index. Raises OSError where nobody may look."""
+    try:
+        return stat.S_ISREG(os.stat(os.path.join(path, CATALOGUE)).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def check_exists(path: str, named: str) -> None:

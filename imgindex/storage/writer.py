@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from imgindex.errors import PathNotFound
-from imgindex.storage.catalogue import LOG_LIMIT, Catalogue, Location, NewImage
+from imgindex.storage.catalogue import LOG_LIMIT, Catalogue
 from imgindex.storage.paths import is_under
+from imgindex.storage.records import Location, NewImage
 from imgindex.storage.segments import Segments, Tail
 from imgindex.types import Failure, FoundFile, Image, Vectors
 

@@ -271,7 +271,7 @@ def one_fault(tried: Tried, folder: Path, inject: str) -> str:
         return "hung"
     states, noted = tried.ground.states, len(recording.states)
     if recording.states != states[:noted]:
-        tried.lost.append(f"{inject}: another run than the one recorded")
+        tried.lost.append(f"{inject}: it says that it shows other images than an undisturbed run does")
     outcome = {0: "survived", TOLD: "told", -9: "killed", 137: "killed"}.get(recording.code, "crashed")
     if outcome == "crashed" or (outcome == "survived" and noted < len(states)):
         tried.lost.append(f"{inject}: the run ended with {recording.code}: {recording.said[-500:]}")

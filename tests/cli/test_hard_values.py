@@ -217,7 +217,14 @@ def test_an_answer_that_cannot_be_written_is_one_line_that_names_the_file(
     assert contents(kept) == before
 
 
-@pytest.mark.parametrize("command", WRITING, ids=lambda words: words[0])
+def test_a_file_for_what_verify_finds_is_filled_where_there_is_damage(server: ForkServer, three: Path) -> None:
+    (three / ".imgindex/catalogue.db").write_bytes(b"garbage" * 1000)
+    done = server.run("verify", "--out", "answer.csv", folder=three)
+    assert (done.code, done.stdout) == (1, b"")
+    assert "catalogue.db" in (three / "answer.csv").read_text()
+
+
+@pytest.mark.parametrize("command", [words for words in WRITING if words[0] != "verify"], ids=lambda words: words[0])
 def test_a_file_that_a_damaged_index_cannot_fill_stays_as_it_was(
     server: ForkServer, three: Path, command: list[str]
 ) -> None:

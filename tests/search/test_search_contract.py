@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from imgindex.search.exact import ExactSearch
 from imgindex.search.faiss_build import build
 from imgindex.search.faiss_search import FaissSearch
-from imgindex.storage.catalogue import Location
+from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments
 from imgindex.types import Neighbours, Rows, VectorSearch
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from imgindex.storage.catalogue import CHUNK, Catalogue, NewImage
+from imgindex.storage.catalogue import CHUNK, Catalogue
 from imgindex.storage.paths import PathMap
+from imgindex.storage.records import NewImage
 from imgindex.types import Failure, FoundFile
 
 

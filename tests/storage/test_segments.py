@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from imgindex.errors import FormatTooNew, IndexDamaged
-from imgindex.storage.catalogue import Location
+from imgindex.storage.records import Location
 from imgindex.storage.segments import HEADER_SIZE, Segments
 
 DIGEST = "ab" * 32

@@ -17,9 +17,10 @@ import pytest
 
 from imgindex.errors import FormatTooNew, IndexDamaged, IndexExists, IndexNotFound, PathNotFound
 from imgindex.storage import durable
-from imgindex.storage.catalogue import Catalogue, NewImage
+from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.check import check
 from imgindex.storage.journal import Journal
+from imgindex.storage.records import NewImage
 from imgindex.storage.segments import HEADER_SIZE, Segments
 from imgindex.storage.store import Store, exists
 from imgindex.storage.writer import Writer
