@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imgindex.storage import derived
+from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
 from imgindex.types import Rows, VectorSearch
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 EXACT_ROWS = 100_000
 # A search index is made again when more than this share of the rows is newer than it.
 STALE = 0.2
-NAME = "vectors.faiss"
+# A new one is written beside the old one, which answers until the new one is committed.
+NAMES = ("vectors.faiss", "vectors-2.faiss")
 
 
 def open_search(store: Store) -> VectorSearch:
@@ -45,11 +47,11 @@ def renew(store: Store, writer: Writer, *, say: Callable[[], None] = lambda: Non
         blocks = store.blocks()
         covered = {number: len(stored) for number, stored in view.maps.items()}
         if _shown(blocks) <= EXACT_ROWS:
-            if derived.recorded(writer.catalogue, NAME):
-                derived.forget(writer.catalogue, NAME)
+            derived.forget(writer.catalogue, NAMES)
             derived.sweep(folder, ())
             return
-        derived.sweep(folder, (NAME,))
+        old = _recorded(writer.catalogue)
+        derived.sweep(folder, {old.name} if old else ())
         found = _load(store)
         if found is not None and _newer(blocks, found.covered) <= STALE * _shown(blocks):
             return
@@ -58,8 +60,11 @@ def renew(store: Store, writer: Writer, *, say: Callable[[], None] = lambda: Non
         from imgindex.search.faiss_search import save
 
         built = build(blocks, dimension=store.segments.dimension)
-    sha256, size = derived.write(os.path.join(folder, NAME), lambda file: save(built.index, file))
-    derived.record(writer.catalogue, derived.DerivedFile(NAME, size, sha256, covered, built.receipt.to_json()))
+    name = next(name for name in NAMES if old is None or name != old.name)
+    sha256, size = derived.write(os.path.join(folder, name), lambda file: save(built.index, file))
+    new = derived.DerivedFile(name, size, sha256, covered, built.receipt.to_json())
+    derived.record(writer.catalogue, new, instead=NAMES)
+    derived.sweep(folder, {name})
 
 
 def renew_alone(store: Store, *, wait: Callable[[], bool]) -> None:
@@ -70,7 +75,7 @@ def renew_alone(store: Store, *, wait: Callable[[], bool]) -> None:
 
 def receipt(store: Store) -> dict[str, Any] | None:
     """Return how the search index was made and how well it answers, as `build` measured it; None without one."""
-    file = derived.recorded(store.catalogue, NAME)
+    file = _recorded(store.catalogue)
     try:
         return None if file is None else {"bytes": file.size, **json.loads(file.receipt)}
     except (ValueError, TypeError):
@@ -88,7 +93,7 @@ class _Loaded:
 
 def _load(store: Store) -> _Loaded | None:
     """Read the search index; None where there is none, or it is not sound, or its segments are gone."""
-    file, rows = derived.recorded(store.catalogue, NAME), store.catalogue.segments()
+    file, rows = _recorded(store.catalogue), store.catalogue.segments()
     if file is None or not all(0 <= count <= rows.get(number, -1) for number, count in file.covered.items()):
         return None
     from imgindex.search.faiss_search import Receipt, load
@@ -97,11 +102,15 @@ def _load(store: Store) -> _Loaded | None:
         receipt = Receipt.from_json(file.receipt)
     except ValueError:
         return None
-    with derived.opened(os.path.join(store.path, derived.FOLDER, NAME), file.sha256, file.size) as opened:
+    with derived.opened(os.path.join(store.path, derived.FOLDER, file.name), file.sha256, file.size) as opened:
         index = load(opened, file.size, receipt) if opened is not None else None
     if index is None:
         return None
     return _Loaded(index, receipt, [file.covered.get(number, 0) for number in rows])
+
+
+def _recorded(catalogue: Catalogue) -> derived.DerivedFile | None:
+    return next((file for file in derived.all_recorded(catalogue) if file.name in NAMES), None)
 
 
 def _shown(blocks: list[Rows]) -> int:

@@ -42,7 +42,9 @@ def reopened(index: ImageIndex) -> ImageIndex:
 
 
 def file(index: ImageIndex) -> Path:
-    return Path(index.path) / "search" / "vectors.faiss"
+    """The search index, under the one of its two names that it has now."""
+    folder = Path(index.path) / "search"
+    return next(folder.glob("*.faiss"), folder / "vectors.faiss")
 
 
 def kind(index: ImageIndex) -> type:

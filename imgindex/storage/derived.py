@@ -43,11 +43,6 @@ class DerivedFile:
     receipt: str
 
 
-def recorded(catalogue: Catalogue, name: str) -> DerivedFile | None:
-    """Return what the catalogue knows of a derived file; None where it knows none, or nothing that makes sense."""
-    return next((file for file in all_recorded(catalogue) if file.name == name), None)
-
-
 def all_recorded(catalogue: Catalogue) -> list[DerivedFile]:
     """Return what the catalogue knows of derived files, as far as it makes sense."""
     if catalogue.version < SINCE:
@@ -61,17 +56,19 @@ def all_recorded(catalogue: Catalogue) -> list[DerivedFile]:
     return files
 
 
-def record(catalogue: Catalogue, file: DerivedFile) -> None:
-    """Let the catalogue know of a derived file that was written."""
+def record(catalogue: Catalogue, file: DerivedFile, *, instead: Collection[str] = ()) -> None:
+    """Let the catalogue know of a derived file that was written, and of those names no more."""
     values = (file.name, file.size, bytes.fromhex(file.sha256), json.dumps(file.covered), file.receipt, timestamp())
     with catalogue.atomic():
+        catalogue.connection.executemany("delete from derived where name = ?", ((name,) for name in instead))
         catalogue.connection.execute("insert or replace into derived values (?, ?, ?, ?, ?, ?)", values)
 
 
-def forget(catalogue: Catalogue, name: str) -> None:
-    """Let the catalogue forget a derived file."""
-    with catalogue.atomic():
-        catalogue.connection.execute("delete from derived where name = ?", (name,))
+def forget(catalogue: Catalogue, names: Collection[str]) -> None:
+    """Let the catalogue forget derived files, if it knows them."""
+    if any(file.name in names for file in all_recorded(catalogue)):
+        with catalogue.atomic():
+            catalogue.connection.executemany("delete from derived where name = ?", ((name,) for name in names))
 
 
 def write(path: str, writer: Callable[[BinaryIO], None]) -> tuple[str, int]:
@@ -139,11 +136,11 @@ def _open(path: str, flags: int) -> int:
 
 
 class _HashedFile(io.RawIOBase):
-    """A new file that knows the sha256 and the size of what was written to it; all its calls to the system are here."""
+    """A new file that knows the sha256 and the size of what was written to it."""
 
     def __init__(self, path: str) -> None:
         self.sha256, self.size = hashlib.sha256(), 0
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._path, self._descriptor = path, durable.disk.open(path, new=True)
 
     def writable(self) -> bool:
         return True
@@ -151,11 +148,9 @@ class _HashedFile(io.RawIOBase):
     def write(self, data: bytes) -> int:  # type: ignore[override]
         """Write all of the data, as the callers of a BinaryIO expect, or raise OSError."""
         view = memoryview(data).cast("B")
-        while view:
-            written = os.write(self._descriptor, view)
-            self.sha256.update(view[:written])
-            self.size += written
-            view = view[written:]
+        durable.write(self._path, self._descriptor, view, self.size)
+        self.sha256.update(view)
+        self.size += len(view)
         return len(data)
 
     def close(self) -> None:

@@ -14,9 +14,9 @@ import sqlite3
 class Disk:
     """The steps that change a disk; `path` says of which file, for whoever looks on."""
 
-    def open(self, path: str) -> int:
-        """Open a file to write to it, made if it is missing; return its descriptor."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    def open(self, path: str, *, new: bool = False) -> int:
+        """Open a file to write to it, made if it is missing, or if it must be `new`; return its descriptor."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if new else 0), 0o666)
 
     def write(self, path: str, descriptor: int, data: memoryview, offset: int) -> int:
         """Write some of the data at an offset; return how many bytes."""
@@ -59,14 +59,13 @@ disk = Disk()
 
 def append(path: str, offset: int, data: bytes) -> None:
     """Write data at offset into a file (made if missing) and return once the disk has it, its name included."""
-    new = not os.path.exists(path)
     descriptor = disk.open(path)
     try:
         write(path, descriptor, data, offset)
         disk.sync(path, descriptor)
     finally:
         os.close(descriptor)
-    if new:
+    if offset == 0:  # also where the file is there: who died here may have made it, and not synced its name
         sync_folder(os.path.dirname(path))
 
 
@@ -118,9 +117,12 @@ def replace(path: str, target: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Make a folder (its parent exists) and return once the disk has its name."""
+    """Make a folder, and those above it that are missing, and return once the disk has their names."""
+    parent = os.path.dirname(path)
+    if parent and not os.path.isdir(parent):
+        make_folder(parent)
     disk.make_folder(path)
-    sync_folder(os.path.dirname(path))
+    sync_folder(parent)
 
 
 def sync_folder(path: str) -> None:

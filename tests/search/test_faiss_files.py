@@ -66,16 +66,16 @@ def test_a_full_disk_is_told_as_such_and_leaves_nothing(
 ) -> None:
     path = tmp_path / "index"
     before = derived.write(str(path), lambda file: save(built.index, file))
-    real, room = os.write, [30_000]
+    real, room = os.pwrite, [30_000]
 
-    def write(descriptor: int, data: memoryview) -> int:
+    def write(descriptor: int, data: memoryview, offset: int) -> int:
         room[0] -= len(data)
         if room[0] < 0:
             raise OSError(28, "No space left on device")
-        return real(descriptor, data)
+        return real(descriptor, data, offset)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", write)
+        patch.setattr(os, "pwrite", write)
         with pytest.raises(OSError, match="No space left"):
             derived.write(str(path), lambda file: save(built.index, file))
     assert list(tmp_path.iterdir()) == [path]

@@ -64,18 +64,18 @@ def test_everything_is_on_the_disk_before_the_file_has_its_name(path: Path, monk
         real = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *given: (calls.append(name), real(*given))[1])
 
-    noted(os, "write")
+    noted(os, "pwrite")
     noted(os, "fsync")
     noted(os, "replace")
     noted(durable, "sync_folder")
     put(path)
-    first, last = calls.index("write"), calls.index("replace")
+    first, last = calls.index("pwrite"), calls.index("replace")
     assert "fsync" in calls[first:last]
-    assert "write" not in calls[last:]
+    assert "pwrite" not in calls[last:]
     assert "sync_folder" in calls[last:]
 
 
-@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+@pytest.mark.parametrize("step", ["pwrite", "fsync", "replace"])
 def test_a_full_disk_leaves_the_old_file_and_no_other(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     old = put(path)
     calls = 0
@@ -95,8 +95,8 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(path: Path, monkeypatch: p
 
 
 def test_a_disk_that_takes_a_part_at_a_time_gets_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:7]))
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: real(descriptor, data[:7], offset))
     assert read(path, *put(path)) == DATA
 
 
