@@ -64,6 +64,8 @@ class WriteLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _held.discard(self._descriptor)
+        # Not by closing alone: a child that was forked just now may have the lock as well until it has closed its own.
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
 
 
