@@ -53,7 +53,8 @@ class Catalogue:
             # sqlite-utils imports pandas when it is installed, half a second: only for a new or an old catalogue.
             from imgindex.storage.migrations import migrate
 
-            migrate(self.connection)
+            with self.atomic():
+                migrate(self.connection)
             version = schema.NEWEST
         return version
 

@@ -15,7 +15,7 @@ import zlib
 from dataclasses import dataclass
 
 from imgindex.errors import IndexDamaged
-from imgindex.storage import durable
+from imgindex.storage import descriptors, durable
 
 ENDING = ".crc32"
 BLOCK = 1 << 20
@@ -53,8 +53,8 @@ def stored(path: str) -> Checksum | None:
 def computed(path: str) -> Checksum:
     """Return the checksum that a file has now. Raises OSError."""
     size = crc32 = 0
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(BLOCK):
+    with descriptors.lent(path) as descriptor:
+        while block := os.pread(descriptor, BLOCK, size):
             crc32 = zlib.crc32(block, crc32)
             size += len(block)
     return Checksum(size, crc32)

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.request import pathname2url
 
 from imgindex.errors import IndexDamaged
+from imgindex.storage import descriptors
 
 Kinds = Sequence[type | tuple[type, ...]]
 PATH = (str, bytes)
@@ -21,6 +22,17 @@ class Connection(sqlite3.Connection):
     """A connection that calls damage by its name, whenever SQLite meets it."""
 
     path = ""
+    file: descriptors.File | None = None
+    # Whether it never looks at the log, nor whether the file changes.
+    immutable = False
+
+    def sees_changes(self) -> bool:
+        """Whether it reads what is written to its path from now on."""
+        return not self.immutable and self.file == descriptors.file_at(self.path)
+
+    def close(self) -> None:
+        super().close()
+        descriptors.closed(self)
 
     def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
         with NamingDamage(self.path):
@@ -77,8 +89,10 @@ def connect(path: str, *, write: bool) -> Connection:
 
 
 def _open(address: str, path: str) -> Connection:
-    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=30, factory=Connection)
-    connection.path = path
+    connection = descriptors.connected(
+        path, lambda: sqlite3.connect(address, uri=True, isolation_level=None, timeout=30, factory=Connection)
+    )
+    connection.path, connection.file = path, descriptors.file_at(path)
     # Somebody else's catalogue may hold statements that run by themselves, and pages that lie about their cells.
     connection.execute("pragma trusted_schema = off")
     connection.execute("pragma cell_size_check = on")
@@ -111,6 +125,7 @@ def _reader(address: str, path: str) -> Connection:
         if os.access(os.path.dirname(path), os.W_OK) or _has_log(path):
             raise
         connection = _open(address + "?immutable=1", path)
+        connection.immutable = True
     except BaseException:
         connection.close()
         raise

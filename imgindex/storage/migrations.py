@@ -30,5 +30,5 @@ def _run(db: Any, step: int) -> None:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a catalogue to the newest schema, each step in a transaction of its own."""
+    """Bring a catalogue to the newest schema, within the caller's transaction."""
     migrations.apply(Database(connection, recursive_triggers=False, execute_plugins=False))

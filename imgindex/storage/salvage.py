@@ -17,7 +17,7 @@ from typing import Any
 from urllib.request import pathname2url
 
 from imgindex.errors import FormatTooNew, IndexDamaged
-from imgindex.storage import checksum
+from imgindex.storage import checksum, durable
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import PathMap
 from imgindex.storage.segments import DTYPES
@@ -65,7 +65,7 @@ def salvage(path: str) -> int:
     database = os.path.join(path, CATALOGUE)
     # What the log holds goes into the damaged file: the log of one catalogue must never be taken for another's.
     with suppress(sqlite3.Error), closing(sqlite3.connect(database)) as connection:
-        connection.execute("pragma wal_checkpoint(truncate)")
+        durable.disk.execute(database, connection, "pragma wal_checkpoint(truncate)")
     with closing(_open(database)) as old:
         settings = _settings(old, path)
         images = {row[0]: row for row in _images(old, os.path.getsize(database) // ROW_SIZE)}

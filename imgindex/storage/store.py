@@ -9,13 +9,14 @@ import contextlib
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from imgindex.errors import FormatTooNew, IndexDamaged, IndexExists, IndexNotFound, UsageError
+from imgindex.errors import IndexDamaged, IndexExists, IndexNotFound, UsageError
 from imgindex.storage import checksum, durable
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.lock import WriteLock
@@ -47,7 +48,7 @@ class Store:
     def __init__(self, path: str) -> None:
         """Open an index. Raises IndexNotFound, IndexDamaged or FormatTooNew."""
         self.path = os.path.abspath(path)
-        self._process = os.getpid()
+        self._home = (os.getpid(), threading.get_ident())
         self._view: View | None = None
         # Rows whose CRC32 was found right since this store was opened: segment → one truth value a row.
         self._sound: dict[int, npt.NDArray[np.bool_]] = {}
@@ -69,18 +70,14 @@ class Store:
     def create(cls, path: str, settings: dict[str, str]) -> Store:
         """Make an index and open it; `settings` needs recipe, recipe_digest, dimension and store (the dtype).
 
-        Raises IndexExists where there is an index, or other people's files, IndexDamaged where vectors lie that have
-        lost their catalogue.
+        Raises IndexExists where there is an index, or other people's files, IndexDamaged where vectors lie alone.
         """
         path = os.path.abspath(path)
-        if os.path.isdir(path):
-            strangers = set(os.listdir(path)) - OURS - FOLDERS
-            if strangers:
-                raise IndexExists(
-                    f"{path} is no index and holds other files ({min(strangers)!r})",
-                    hint="name a folder of its own with --index, say photos.imgindex",
-                )
-        os.makedirs(path, exist_ok=True)
+        if os.path.isdir(path) and (strangers := set(os.listdir(path)) - OURS - FOLDERS):
+            raise IndexExists(
+                f"{path} is no index and holds other files ({min(strangers)!r})",
+                hint="name a folder of its own with --index, say photos.imgindex",
+            )
         durable.make_folder(os.path.join(path, "segments"))
         with WriteLock(os.path.join(path, "lock")):
             if exists(path):
@@ -92,13 +89,15 @@ class Store:
 
     @property
     def catalogue(self) -> Catalogue:
-        """The reader's catalogue. Raises UsageError in a forked process: SQLite's connections do not survive that."""
-        if os.getpid() != self._process:
+        """The reader's catalogue. Raises UsageError elsewhere than where it was opened: SQLite does not allow it."""
+        if os.getpid() != self._home[0]:
             raise UsageError("this index was opened before a fork", hint="open it again in the new process")
+        if threading.get_ident() != self._home[1]:
+            raise UsageError("this index was opened in another thread", hint="open it once in each thread")
         return self._catalogue
 
     def close(self) -> None:
-        self._catalogue.close()
+        (self.catalogue if os.getpid() == self._home[0] else self._catalogue).close()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[View]:
@@ -191,6 +190,7 @@ class Store:
         path = self.catalogue.path
         with WriteLock(self.file("lock"), wait=wait):
             checksum.check(path)
+            self._look_anew()
             # The store's own reader stays open, so SQLite never moves the log into the database as it closes.
             catalogue = Catalogue(path, self.paths, write=True)
             try:
@@ -203,6 +203,12 @@ class Store:
                     checksum.write(path)
             finally:
                 catalogue.close()
+
+    def _look_anew(self) -> None:
+        """Open the reader again where it would not see what is written: its file was replaced, or was read-only."""
+        if self._view is None and not self._catalogue.connection.sees_changes():
+            self._catalogue.close()
+            self._catalogue = _open_catalogue(self._catalogue.path, self.paths)
 
     def bytes_on_disk(self) -> dict[str, int]:
         """Return the sizes in bytes of the catalogue, the segments and what is derived from them."""
@@ -267,31 +273,28 @@ def fill_catalogue(path: str, settings: dict[str, str], fill: Callable[[Catalogu
             for key, value in settings.items():
                 catalogue.set_setting(key, value)
             fill(catalogue)
+        # SQLite would do it as it closes, and not tell when the disk is full: the log does not get the new name.
+        durable.disk.execute(unfinished, catalogue.connection, "pragma wal_checkpoint(truncate)")
     finally:
         catalogue.close()
-    checksum.withdraw(database)
-    # The old one's log would be taken for the new one's.
+    # The old one's log would be taken for the new one's. Its checksum stays: that alone may know that it is damaged.
     for ending in LOGS:
         with contextlib.suppress(FileNotFoundError):
-            durable.disk.unlink(database + ending)
+            durable.remove(database + ending)
     durable.replace(unfinished, database)
     checksum.write(database)
 
 
 def _open_catalogue(path: str, paths: PathMap) -> Catalogue:
     """Open a catalogue whose bytes have their checksum; one from a newer version is called that, not damaged."""
-    damage: IndexDamaged | None = None
-    try:
-        checksum.check(path)
-    except IndexDamaged as error:
-        damage = error
     try:
         catalogue = Catalogue(path, paths)
-    except (IndexDamaged, sqlite3.Error) as error:
-        raise damage or error from error
-    except FormatTooNew:
+    except (IndexDamaged, sqlite3.Error):
+        checksum.check(path)  # whose word, if it has one, tells more
         raise
-    if damage is not None:
+    try:
+        checksum.check(path)
+    except BaseException:
         catalogue.close()
-        raise damage
+        raise
     return catalogue
