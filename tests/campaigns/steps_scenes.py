@@ -16,7 +16,11 @@ from conftest import GRID_RECIPE, GridMean, draw
 
 import imgindex.searching
 from imgindex import ImageIndex
+from imgindex.embedding.decoder import Decoded
+from imgindex.embedding.prepare import prepare
+from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import IndexExists, PathNotFound
+from imgindex.images.decode import decode
 from imgindex.storage import segments
 from imgindex.types import Progress
 
@@ -91,13 +95,19 @@ class Scene:
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
-        """Make segments of three rows, and search indexes above the scene's number of rows."""
+        """Make segments of three rows, search indexes above the scene's number of rows, and decode in this process."""
         size = segments.HEADER_SIZE + 3 * 12 * 4
         with (
             mock.patch.object(segments, "SEALED_SIZE", size),
             mock.patch.object(imgindex.searching, "EXACT_ROWS", self.rows),
+            mock.patch.object(Decoders, "decode", _decode_here),
         ):
             yield
+
+
+def _decode_here(decoders: Decoders, data: bytes) -> Decoded:
+    picture = decode(data, alpha=GRID_RECIPE.alpha)
+    return Decoded(prepare(picture.image, GRID_RECIPE), picture.width, picture.height, picture.format)
 
 
 def state(index: ImageIndex) -> State:
