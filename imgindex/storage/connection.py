@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.request import pathname2url
 
 from imgindex.errors import IndexDamaged
-from imgindex.storage import descriptors
+from imgindex.storage import checksum, descriptors
 
 Kinds = Sequence[type | tuple[type, ...]]
 PATH = (str, bytes)
@@ -23,7 +24,7 @@ class Connection(sqlite3.Connection):
 
     path = ""
     file: descriptors.File | None = None
-    # Whether it never looks at the log, nor whether the file changes.
+    # Whether it never looks whether the file or its log changes.
     immutable = False
 
     def sees_changes(self) -> bool:
@@ -120,16 +121,45 @@ def _reader(address: str, path: str) -> Connection:
     try:
         connection.execute("select 1 from sqlite_master").fetchone()
     except sqlite3.OperationalError:
-        # A read-only disk has no room for the shared memory of the log, and needs none: nobody writes there.
+        # Where we may not write there is no room for the shared memory of the log.
         connection.close()
-        if os.access(os.path.dirname(path), os.W_OK) or _has_log(path):
+        folder = os.path.dirname(path)
+        if os.access(folder, os.W_OK):
             raise
-        connection = _open(address + "?immutable=1", path)
+        nobody_writes = os.statvfs(folder).f_flag & os.ST_RDONLY and not _has_log(path)
+        connection = _open(address + "?immutable=1", path) if nobody_writes else _copied(path)
         connection.immutable = True
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _copied(path: str) -> Connection:
+    """Open a copy of a database and its log: their owner may write at any time, and we cannot hold him off."""
+    with tempfile.TemporaryDirectory(prefix="imgindex-") as folder:
+        copy = os.path.join(folder, os.path.basename(path))
+        for _ in range(checksum.TRIES):
+            before = checksum.stored(path)
+            _copy(path, copy)
+            with contextlib.suppress(FileNotFoundError):
+                _copy(path + "-wal", copy + "-wal")
+            if checksum.stored(path) == before:  # no part of the log has become part of the file meanwhile
+                break
+        connection = _open("file:" + pathname2url(copy), copy)
+        connection.path = path
+        connection.execute("pragma query_only = on")
+        # Opens the log too; what is open outlives its name.
+        connection.execute("select 1 from sqlite_master").fetchone()
+        return connection
+
+
+def _copy(path: str, copy: str) -> None:
+    # Not by a descriptor that is closed behind it: see descriptors.py.
+    with descriptors.lent(path) as descriptor, open(copy, "wb") as file:
+        offset = 0
+        while block := os.pread(descriptor, checksum.BLOCK, offset):
+            offset += file.write(block)
 
 
 def _has_log(path: str) -> bool:
