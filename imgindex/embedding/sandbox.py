@@ -33,6 +33,7 @@ class Decoders:
         self._all: set[Decoder] = set()
         self._idle: list[Decoder] = []
         self._closed = 0  # how often
+        self._home = os.getpid()
 
     def start(self) -> None:
         """Have a process start, unless one is there, without waiting for it. Raises DecoderUnavailable."""
@@ -64,6 +65,8 @@ class Decoders:
 
     def close(self) -> None:
         """End all processes, those at work too; whoever waits for one is told DecoderUnavailable or UnreadableImage."""
+        if os.getpid() != self._home:
+            return  # a forked child's: they work for its parent
         with self._lock:
             self._closed += 1
             idle, self._idle = self._idle, []

@@ -81,10 +81,27 @@ class Catalogue:
         try:
             yield
             durable.disk.execute(self.path, self.connection, "commit")
-        except BaseException:
+        except BaseException as error:
             if self.connection.in_transaction:
                 self.connection.execute("rollback")
+            if isinstance(error, (OSError, sqlite3.Error)):
+                self._bury()
             raise
+
+    def _bury(self) -> None:
+        """Write over a commit that failed, if that can be done.
+
+        Where only its sync failed, the log holds it whole: after a crash SQLite would take it for done, when its rows
+        have long been given to others.
+        """
+        with contextlib.suppress(OSError, sqlite3.Error):
+            self.connection.execute("begin immediate")
+            try:
+                self.set_setting("last_failed_commit", timestamp())
+                durable.disk.execute(self.path, self.connection, "commit")
+            finally:
+                if self.connection.in_transaction:
+                    self.connection.execute("rollback")
 
     # settings
 

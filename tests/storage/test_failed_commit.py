@@ -1,0 +1,34 @@
+"""A commit that failed must not come back: SQLite's log may hold it whole, and its rows be given to others."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from imgindex import ImageIndex
+from imgindex.storage import durable
+from imgindex.storage.catalogue import Catalogue
+
+
+def test_what_failed_is_written_over(index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    buried: list[str] = []
+    bury = Catalogue._bury
+    monkeypatch.setattr(Catalogue, "_bury", lambda self: (buried.append(self.path), bury(self))[1])
+
+    class Full(durable.Disk):
+        def execute(self, path: str, connection: sqlite3.Connection, statement: str) -> None:
+            if statement == "commit" and not buried:
+                connection.execute("rollback")
+                raise sqlite3.OperationalError("disk I/O error")
+            super().execute(path, connection, statement)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", Full())
+        with pytest.raises(sqlite3.OperationalError):
+            index.add([folder])
+    assert len(buried) == 1
+    assert "last_failed_commit" in index._store.catalogue.settings()
+    assert index.add([folder]).added == 12
+    assert index.verify(full=True).ok
