@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 
 from imgindex.adding.survey import Watch
 from imgindex.adding.work import Work
@@ -20,6 +21,9 @@ from imgindex.types import Embedder, Failure, FoundFile, Image, Progress, Repair
 
 OTHER_BYTES = "its file does not have the same bytes any more"
 GONE = "its file is gone"
+
+# Images shown again in one commit.
+AT_ONCE = 4096
 
 MakeEmbedder = Callable[[Recipe, dict[str, str]], Embedder]
 
@@ -86,18 +90,38 @@ def _embed(work: Work, files: list[FoundFile], watch: Watch) -> None:
 
 def _confirm(mend: Mending) -> list[Image]:
     """Show the images of a damaged catalogue whose files are what it says; return those whose files are others."""
-    others = []
+    others, misspelt = [], []
     for image in mend.doubtful():
         try:
             content = read_content(image.path)
         except UnreadableImage:
             continue  # gone, or out of reach: hidden until it comes back
-        if content.sha256.hex() == image.sha256:
-            mend.writer.move(image.id, FoundFile(image.path, content.size, content.mtime_ns))
-        else:
+        if content.sha256.hex() != image.sha256:
             others.append(image)
+            continue
+        mend.writer.move(image.id, FoundFile(image.path, content.size, content.mtime_ns))
+        if not _looks_like(content.data, image):
+            misspelt.append(image)
+        if len(mend.writer) >= AT_ONCE:
+            mend.writer.commit()
     mend.writer.commit()
+    with closing(Decoders(Recipe.from_json(mend.settings["recipe"]))) as decoders:
+        for image in misspelt:
+            with suppress(UnreadableImage):  # its bytes are the same, so it could be read once
+                picture = decoders.decode(read_content(image.path).data)
+                mend.describe(image.id, picture.width, picture.height, picture.format)
     return others
+
+
+def _looks_like(data: bytes, image: Image) -> bool:
+    """Whether a file's header says of the picture what the catalogue says; upright or not, it cannot tell."""
+    from PIL import Image as Pictures
+
+    try:
+        with Pictures.open(io.BytesIO(data)) as picture:
+            return (sorted(picture.size), picture.format) == (sorted((image.width, image.height)), image.format)
+    except Exception:  # noqa: BLE001  whatever it is, decoding will tell
+        return False
 
 
 def _failure(image: Image, reason: str) -> Failure:

@@ -59,6 +59,9 @@ def check(path: str, *, full: bool = False) -> CheckReport:
         raise
     except (IndexDamaged, sqlite3.Error) as error:
         return CheckReport(0, 0, 0, (*problems, Problem("catalogue", CATALOGUE, str(error))))
+    except (TypeError, ValueError, OverflowError) as error:
+        detail = f"it holds something else where numbers and texts should be: {error}"
+        return CheckReport(0, 0, 0, (*problems, Problem("catalogue", CATALOGUE, detail)))
     return CheckReport(report.images, report.segments, report.vectors_read, (*problems, *report.problems))
 
 

@@ -34,7 +34,7 @@ class Checksum:
 def stored(path: str) -> Checksum | None:
     """Return the checksum that stands beside a catalogue, None where there is none that can be read."""
     try:
-        with open(path + ENDING, "rb") as file:
+        with durable.open_regular(path + ENDING) as file:
             line = file.read(200)
     except OSError:
         return None
@@ -62,6 +62,7 @@ def computed(path: str) -> Checksum:
 
 def check(path: str) -> None:
     """Raise IndexDamaged when a catalogue does not have the checksum that stands beside it."""
+    check_place(path)
     wanted = stored(path)
     for _ in range(TRIES):
         if wanted is None or computed(path) == wanted:
@@ -70,6 +71,12 @@ def check(path: str) -> None:
         if wanted == before:
             raise IndexDamaged(f"{path} is damaged: its bytes do not have their checksum")
     raise IndexDamaged(f"{path} does not keep still while it is read")
+
+
+def check_place(path: str) -> None:
+    """Raise IndexDamaged where a folder is in the place of a catalogue's checksum."""
+    if os.path.isdir(path + ENDING):
+        raise IndexDamaged(f"{path + ENDING} is a folder", hint="move it away: the next `add` or `repair` writes it")
 
 
 def withdraw(path: str) -> None:

@@ -72,17 +72,19 @@ def rewrite(catalogue: Catalogue, segments: Segments, numbers: Collection[int], 
             with catalogue.atomic():
                 catalogue.relocate(moved, tail.rows)
     except BaseException:
-        _clear_away(catalogue, segments, tail.rows)
+        # The one that it failed in is not among those that were written.
+        _clear_away(catalogue, segments, range(tail.first, max(tail.rows, default=tail.first - 1) + 2))
         raise
     return len(moved)
 
 
-def _clear_away(catalogue: Catalogue, segments: Segments, numbers: Collection[int]) -> None:
+def _clear_away(catalogue: Catalogue, segments: Segments, numbers: range) -> None:
     """Give back the room of what was copied for nothing, if it can be done; the next writer does it otherwise."""
     with contextlib.suppress(OSError, IndexDamaged, sqlite3.Error):
         # An interrupt may have come when the commit was through.
         for number in set(numbers) - set(catalogue.segments()):
-            durable.disk.unlink(segments.path(number))
+            with contextlib.suppress(FileNotFoundError):
+                durable.disk.unlink(segments.path(number))
 
 
 def _loose(catalogue: Catalogue, segments: Segments, rows: dict[int, int]) -> list[int]:

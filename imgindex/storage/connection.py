@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.request import pathname2url
 from imgindex.errors import IndexDamaged
 from imgindex.storage import checksum, descriptors
 
+LOGS = ("-wal", "-shm", "-journal")
 Kinds = Sequence[type | tuple[type, ...]]
 PATH = (str, bytes)
 # How SQLite's OperationalErrors begin that speak of the file: texts that are not UTF-8, and a header that is none.
@@ -84,9 +86,23 @@ class NamingDamage(contextlib.AbstractContextManager[None]):
 
 def connect(path: str, *, write: bool) -> Connection:
     """Open a database; a reader's connection can never write."""
+    check_logs(path)
     address = "file:" + pathname2url(os.path.abspath(path))
     with NamingDamage(path):
         return _writer(address, path) if write else _reader(address, path)
+
+
+def check_logs(path: str) -> None:
+    """Raise IndexDamaged where a database and its logs are not plain files side by side.
+
+    SQLite looks for the logs beside the file that a link leads to, and would miss what was committed to ours.
+    """
+    if os.path.islink(path):
+        raise IndexDamaged(f"{path} is a link", hint="put the file itself in its place: its log lies beside it")
+    for name in (path + ending for ending in LOGS):
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(name).st_mode):
+                raise IndexDamaged(f"{name} is no regular file", hint=f"move it away: only {path} and its log count")
 
 
 def _open(address: str, path: str) -> Connection:
@@ -123,6 +139,8 @@ def _reader(address: str, path: str) -> Connection:
     except sqlite3.OperationalError:
         # Where we may not write there is no room for the shared memory of the log.
         connection.close()
+        if os.path.exists(path + "-journal"):
+            raise IndexDamaged(f"{path} cannot be read before what {path}-journal holds is undone") from None
         folder = os.path.dirname(path)
         if os.access(folder, os.W_OK):
             raise

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+from imgindex.errors import IndexDamaged
 from imgindex.storage import durable
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.journal import timestamp
@@ -76,6 +77,8 @@ def write(path: str, writer: Callable[[BinaryIO], None]) -> tuple[str, int]:
 
     Whatever it raises (OSError on a full disk) leaves the old file in its place and no other behind.
     """
+    if os.path.isdir(path):
+        raise IndexDamaged(f"{path} is a folder", hint="move it away: the file in its place is made again")
     durable.make_folder(os.path.dirname(path))
     unfinished = f"{path}.{secrets.token_hex(4)}{UNFINISHED}"
     file = _HashedFile(unfinished)
@@ -110,6 +113,8 @@ def opened(path: str, sha256: str, size: int) -> Iterator[BinaryIO | None]:
 
 def sweep(folder: str, keep: Collection[str]) -> None:
     """Remove the files of a folder but those named, also what a killed `write` left; under the lock of writers."""
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise IndexDamaged(f"{folder} is no folder", hint="move it away: what was in it is made again")
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)

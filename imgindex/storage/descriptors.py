@@ -15,6 +15,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from imgindex.storage import durable
+
 File = tuple[int, int]  # device and inode
 Opened = TypeVar("Opened", bound=sqlite3.Connection)
 
@@ -45,7 +47,7 @@ def lent(path: str) -> Iterator[int]:
     """Lend a descriptor to read a file with; it is closed when that harms nobody. Raises OSError."""
     with _lock:
         waiting = _waiting.get(file_at(path))
-        descriptor = waiting.pop() if waiting else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = waiting.pop() if waiting else durable.regular(path)
         file = _file(os.fstat(descriptor))
     try:
         yield descriptor

@@ -6,9 +6,12 @@ after each step, make any of them fail, and know what was not yet synced.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
+import stat
+from typing import BinaryIO, cast
 
 
 class Disk:
@@ -123,6 +126,23 @@ def make_folder(path: str) -> None:
         make_folder(parent)
     disk.make_folder(path)
     sync_folder(parent)
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a file for reading. Raises OSError as `regular` does."""
+    return cast(BinaryIO, os.fdopen(regular(path), "rb", buffering=0))
+
+
+def regular(path: str) -> int:
+    """Return the descriptor of a file to read, without waiting for a writer should it be a pipe.
+
+    Raises OSError, also for what is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
 
 
 def sync_folder(path: str) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from imgindex.errors import IndexLocked
+from imgindex.errors import IndexDamaged, IndexLocked
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class WriteLock:
     """Holds `path` locked inside a `with` block; readers never look at it.
 
     wait: asked between tries whether to go on waiting for another holder.
-    Raises IndexLocked, naming the holder, when another process has it.
+    Raises IndexLocked, naming the holder, when another process has it, IndexDamaged where no file can be locked.
     """
 
     def __init__(self, path: str, *, wait: Callable[[], bool] = lambda: False) -> None:
@@ -32,6 +32,8 @@ class WriteLock:
         self._descriptor = -1
 
     def __enter__(self) -> WriteLock:
+        if os.path.lexists(self.path) and not os.path.isfile(self.path):
+            raise IndexDamaged(f"{self.path} is no regular file", hint="move it away: it is made anew")
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             self._acquire(descriptor)

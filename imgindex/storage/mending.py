@@ -10,9 +10,10 @@ from imgindex.errors import IndexDamaged
 from imgindex.storage import checksum, durable, salvage
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.compact import rewrite
+from imgindex.storage.connection import check_logs
 from imgindex.storage.lock import WriteLock
 from imgindex.storage.paths import PathMap
-from imgindex.storage.segments import Segments
+from imgindex.storage.segments import Segments, make_folder
 from imgindex.storage.store import CATALOGUE, check_exists
 from imgindex.storage.writer import Writer
 from imgindex.types import Image
@@ -54,15 +55,24 @@ class Mending:
         """Return the images of a catalogue that was damaged, which are hidden until someone has seen their files."""
         return [image for image in self.catalogue.records() if image.mtime_ns == salvage.NEVER]
 
+    def describe(self, id: int, width: int, height: int, format: str) -> None:
+        """Correct what a damaged catalogue said of an image's picture."""
+        query = "update images set (width, height, format) = (?, ?, ?) where id = ?"
+        with self.catalogue.atomic():
+            self.catalogue.connection.execute(query, (width, height, format, id))
+
     def finish(self) -> list[Image]:
         """Drop the images that have no vector still, and the files that nobody needs; return those images."""
         dropped = self.lost()
-        with self.catalogue.atomic():
-            self.catalogue.forget(image.id for image in dropped)
-            self.catalogue.drop_segments(self._broken)
+        if dropped or self._broken:  # a sound catalogue is not written to
+            with self.catalogue.atomic():
+                self.catalogue.forget(image.id for image in dropped)
+                self.catalogue.drop_segments(self._broken)
         for number in self._broken:
-            with contextlib.suppress(FileNotFoundError):
-                durable.remove(self.segments.path(number))
+            # A folder with that name is somebody else's, and in nobody's way: no segment gets that number again.
+            if not os.path.isdir(self.segments.path(number)):
+                with contextlib.suppress(FileNotFoundError):
+                    durable.remove(self.segments.path(number))
         self.segments.recover(self.catalogue.segments())
         return dropped
 
@@ -77,6 +87,9 @@ def mending(path: str, *, wait: Callable[[], bool] = lambda: False) -> Iterator[
     check_exists(path, path)
     database = os.path.join(path, CATALOGUE)
     with WriteLock(os.path.join(path, "lock"), wait=wait):
+        check_logs(database)
+        checksum.check_place(database)
+        make_folder(os.path.join(path, "segments"))
         damage = salvage.damage(path)
         saved = salvage.salvage(path) if damage else 0
         # Until the end, so that who dies here leaves nothing that says of a changed catalogue that it is the old one.

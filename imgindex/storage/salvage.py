@@ -2,6 +2,7 @@
 
 SQLite cannot tell which row of a damaged file is right. So every image is kept hidden, with a time that no file has:
 whoever sees a file of the same content at its path may show it again, and `add` opens it before it believes anything.
+The ledger of failures is not kept: nobody could tell a wrong path or reason in it, and `add` finds them all again.
 """
 
 from __future__ import annotations
@@ -64,12 +65,11 @@ def salvage(path: str) -> int:
     """
     database = os.path.join(path, CATALOGUE)
     # What the log holds goes into the damaged file: the log of one catalogue must never be taken for another's.
-    with suppress(sqlite3.Error), closing(sqlite3.connect(database)) as connection:
+    with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(database)) as connection:
         durable.disk.execute(database, connection, "pragma wal_checkpoint(truncate)")
     with closing(_open(database)) as old:
         settings = _settings(old, path)
         images = {row[0]: row for row in _images(old, os.path.getsize(database) // ROW_SIZE)}
-        failures = _rows(old, "select path, size, mtime_ns, stage, reason, tried_at from failures", FAILURE)
         roots = _rows(old, "select path, added_at from roots", ((str, bytes), str))
         runs = _rows(old, "select command, started_at, seconds, report from runs order by id", RUN)
         if not images and os.listdir(os.path.join(path, "segments")):
@@ -87,7 +87,6 @@ def salvage(path: str) -> int:
         run = new.connection.executemany
         run(f"insert or ignore into images ({COLUMNS}) values ({', '.join('?' * len(IMAGE))})", images.values())
         run("update images set present = 0, mtime_ns = ?", [(NEVER,)])
-        run("insert or ignore into failures values (?, ?, ?, ?, ?, ?)", failures)
         run("insert or ignore into roots (path, added_at) values (?, ?)", roots)
         run("insert into runs (command, started_at, seconds, report) values (?, ?, ?, ?)", filter(_is_run, runs))
         run("delete from sqlite_sequence where name = ?", [("images",)])
@@ -97,7 +96,6 @@ def salvage(path: str) -> int:
     return len(images)
 
 
-FAILURE: Kinds = ((str, bytes), int, int, str, str, str)
 RUN: Kinds = (str, str, (int, float), str)
 
 
@@ -146,12 +144,15 @@ def _rows(old: sqlite3.Connection, query: str, kinds: Kinds) -> list[Any]:
 
 
 def _has_kind(value: Any, kind: type | tuple[type, ...]) -> bool:
-    # A text that is not UTF-8 came out with surrogates, and none of ours has any.
-    return isinstance(value, kind) and not (isinstance(value, str) and re.search("[\ud800-\udfff]", value) is not None)
+    if isinstance(value, str):
+        # A text that is not UTF-8 came out with surrogates, and none of ours has any; and no file's name has a NUL.
+        return isinstance(value, kind) and re.search("[\0\ud800-\udfff]", value) is None
+    return isinstance(value, kind)
 
 
 def _is_image(row: Row) -> bool:
-    return bool(row[0] > 0 and 0 < row[SEGMENT] < SEGMENTS and 0 <= row[ROW] < ROWS)
+    path = os.fsencode(row[1])
+    return bool(row[0] > 0 and path and b"\0" not in path and 0 < row[SEGMENT] < SEGMENTS and 0 <= row[ROW] < ROWS)
 
 
 def _is_run(row: Row) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import cache
 
 from imgindex.errors import IndexDamaged
 
@@ -94,13 +95,14 @@ def check_schema(connection: sqlite3.Connection, version: int) -> None:
         raise IndexDamaged(f"the catalogue's {name!r} is not what imgindex made")
 
 
-def _wanted(version: int) -> set[tuple[str, str, str, str]]:
+@cache
+def _wanted(version: int) -> frozenset[tuple[str, str, str, str]]:
     connection = sqlite3.connect(":memory:")
     try:
         for step in range(1, version + 1):
             for statement in statements(step):
                 connection.execute(statement)
-        return _objects(connection)
+        return frozenset(_objects(connection))
     finally:
         connection.close()
 

@@ -120,7 +120,7 @@ class Segments:
 
     def check_header(self, number: int) -> None:
         """Raise IndexDamaged unless the file begins with the header that this index wrote for that number."""
-        with open(self.path(number), "rb") as file:
+        with durable.open_regular(self.path(number)) as file:
             header = file.read(FIELDS.size + 4)
         if header == self._header(number)[: FIELDS.size + 4]:
             return
@@ -141,7 +141,7 @@ class Segments:
                 durable.cut(self.path(number), wanted)
         if not rows:
             # Tools that copy and synchronise may leave out an empty folder.
-            durable.make_folder(self.folder)
+            make_folder(self.folder)
         for path in self.unknown(rows):
             durable.remove(path)
 
@@ -176,6 +176,13 @@ class Segments:
             number,
         )
         return (fields + struct.pack("<I", zlib.crc32(fields))).ljust(HEADER_SIZE, b"\0")
+
+
+def make_folder(folder: str) -> None:
+    """Make the folder of segments where it is missing. Raises IndexDamaged where something else has its name."""
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise IndexDamaged(f"{folder} is no folder", hint="move it away, put the segments back if there is a copy")
+    durable.make_folder(folder)
 
 
 class Tail:

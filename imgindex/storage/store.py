@@ -6,6 +6,7 @@ Whoever reads sees one state of the index, whatever is committed or compacted me
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
@@ -19,16 +20,16 @@ import numpy.typing as npt
 from imgindex.errors import IndexDamaged, IndexExists, IndexNotFound, UsageError
 from imgindex.storage import checksum, durable
 from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.connection import LOGS
 from imgindex.storage.lock import WriteLock
 from imgindex.storage.paths import PathMap
 from imgindex.storage.records import Location
-from imgindex.storage.segments import Segments, Stored, crc_of_rows
+from imgindex.storage.segments import Segments, Stored, crc_of_rows, make_folder
 from imgindex.storage.writer import Writer
 from imgindex.types import Rows, Vectors
 
 CATALOGUE = "catalogue.db"
 UNFINISHED = f"{CATALOGUE}.new"
-LOGS = ("-wal", "-shm", "-journal")
 OURS = {"lock"} | {name + ending for name in (CATALOGUE, UNFINISHED) for ending in ("", *LOGS, ".crc32", ".crc32.new")}
 FOLDERS = {"segments", "search", "thumbnails"}
 # Compactions that may happen between two steps of a reader before it gives up.
@@ -78,7 +79,7 @@ class Store:
                 f"{path} is no index and holds other files ({min(strangers)!r})",
                 hint="name a folder of its own with --index, say photos.imgindex",
             )
-        durable.make_folder(os.path.join(path, "segments"))
+        make_folder(os.path.join(path, "segments"))
         with WriteLock(os.path.join(path, "lock")):
             if exists(path):
                 raise IndexExists(f"there is an index at {path} already")
@@ -232,8 +233,10 @@ def exists(path: str) -> bool:
     """Whether a folder holds an index. Raises OSError where nobody may look."""
     try:
         return stat.S_ISREG(os.stat(os.path.join(path, CATALOGUE)).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
 
 
 def check_exists(path: str, named: str) -> None:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import pytest
 
+from imgindex.errors import IndexDamaged
 from imgindex.storage import derived, durable
 
 DATA = random.Random(0).randbytes(600)
@@ -177,3 +178,16 @@ def test_sweeping_keeps_the_files_that_are_named_and_folders(path: Path) -> None
     derived.sweep(str(path.parent), ["index"])
     assert sorted(file.name for file in path.parent.iterdir()) == ["folder", "index"]
     derived.sweep(str(path.parent / "nowhere"), [])
+
+
+def test_what_is_in_the_way_of_a_file_or_of_its_folder_is_named_with_the_way_out(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(IndexDamaged, match="is a folder") as caught:
+        derived.write(str(path), lambda file: None)
+    assert "move it away" in caught.value.hint
+    path.rmdir()
+    path.parent.rmdir()
+    path.parent.write_text("no folder")
+    with pytest.raises(IndexDamaged, match="is no folder") as caught:
+        derived.sweep(str(path.parent), ())
+    assert "move it away" in caught.value.hint

@@ -1,0 +1,189 @@
+"""The checksum of the catalogue: every changed byte is noticed, and nobody is troubled by a writer at work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import GridMean, draw
+
+from imgindex import ImageIndex
+from imgindex.errors import IndexDamaged
+from imgindex.storage import checksum
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def home(index: ImageIndex, folder: Path) -> Path:
+    """The folder of an index of twelve pictures that nobody has open."""
+    index.add([folder])
+    index.close()
+    return Path(index.path)
+
+
+def test_every_changed_byte_of_the_catalogue_is_noticed(home: Path) -> None:
+    catalogue = home / "catalogue.db"
+    sound = catalogue.read_bytes()
+    for position in range(0, len(sound), 997):
+        catalogue.write_bytes(sound[:position] + bytes([sound[position] ^ 0x40]) + sound[position + 1 :])
+        with pytest.raises(IndexDamaged, match=r"catalogue\.db"):
+            ImageIndex.open(home)
+    catalogue.write_bytes(sound)
+    ImageIndex.open(home).close()
+
+
+@pytest.mark.parametrize("change", [lambda data: data + b"\0", lambda data: data[:-1], lambda data: data + data])
+def test_a_catalogue_of_another_length_is_noticed(home: Path, change: object) -> None:
+    catalogue = home / "catalogue.db"
+    catalogue.write_bytes(change(catalogue.read_bytes()))  # type: ignore[operator]
+    with pytest.raises(IndexDamaged, match="checksum"):
+        ImageIndex.open(home)
+
+
+def test_a_catalogue_edited_with_another_program_is_refused_until_a_repair_accepts_it(home: Path) -> None:
+    with closing(sqlite3.connect(home / "catalogue.db")) as connection:
+        connection.execute("pragma journal_mode = delete")
+        connection.execute("update images set width = width + 1 where id = 3")
+        connection.commit()
+    with pytest.raises(IndexDamaged, match="checksum") as caught:
+        ImageIndex.open(home)
+    assert "imgindex repair" in caught.value.hint
+    report = ImageIndex.repair(home, embedder=GridMean())
+    assert any("checksum" in line for line in report.mended)
+    with ImageIndex.open(home) as index:
+        assert [image.width for image in index.images()] == [32] * 12
+        assert index.verify(full=True).ok
+
+
+def test_a_checkpoint_between_two_looks_of_a_reader_is_no_damage(
+    index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add([folder])
+    database = os.path.join(index.path, "catalogue.db")
+    stored, looks = checksum.stored, []
+
+    def stored_and_then_a_writer_comes(path: str) -> checksum.Checksum | None:
+        found = stored(path)
+        looks.append(found)
+        if len(looks) == 1:
+            draw(folder / "new.png", 77)
+            index.add([folder])
+        return found
+
+    monkeypatch.setattr(checksum, "stored", stored_and_then_a_writer_comes)
+    checksum.check(database)
+    assert looks[0] != stored(database)
+
+
+def test_without_a_checksum_an_index_opens_and_the_next_writer_records_one(home: Path, folder: Path) -> None:
+    (home / "catalogue.db.crc32").unlink()
+    with ImageIndex.open(home) as index:
+        assert len(index) == 12
+        assert index.verify(full=True).ok
+        index.add([folder])
+    assert checksum.stored(str(home / "catalogue.db")) == checksum.computed(str(home / "catalogue.db"))
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"imgindex catalogue 1 5 0 00000000\n", b"\xff" * 300])
+def test_a_checksum_that_cannot_be_read_is_named_and_keeps_nobody_out(home: Path, folder: Path, content: bytes) -> None:
+    (home / "catalogue.db.crc32").write_bytes(content)
+    with ImageIndex.open(home) as index:
+        index.embedder = GridMean()
+        assert [problem.subject for problem in index.verify().problems] == ["catalogue.db.crc32"]
+        draw(folder / "new.png", 77)
+        index.add([folder])
+        assert index.verify(full=True).ok
+
+
+def test_a_pipe_in_the_place_of_the_checksum_makes_nobody_wait(home: Path) -> None:
+    (home / "catalogue.db.crc32").unlink()
+    os.mkfifo(home / "catalogue.db.crc32")
+    with ImageIndex.open(home) as index:
+        assert len(index.paths()) == 12
+        assert not index.verify().ok
+    ImageIndex.repair(home, embedder=GridMean())
+    with ImageIndex.open(home) as index:
+        assert index.verify(full=True).ok
+
+
+def test_a_folder_in_the_place_of_the_checksum_is_named_with_the_way_out(home: Path) -> None:
+    (home / "catalogue.db.crc32").unlink()
+    (home / "catalogue.db.crc32").mkdir()
+    with pytest.raises(IndexDamaged, match="is a folder") as caught:
+        ImageIndex.open(home)
+    assert "move it away" in caught.value.hint
+    with pytest.raises(IndexDamaged, match="is a folder"):
+        ImageIndex.repair(home)
+
+
+def test_an_index_of_version_1_gets_a_checksum_with_its_first_write(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "v1", tmp_path / "golden")
+    home = tmp_path / "golden/golden.imgindex"
+    with ImageIndex.open(home) as index:
+        assert not checksum.exists(str(home / "catalogue.db"))
+        draw(tmp_path / "golden/pictures/new.png", 5)
+        index.embedder = GridMean()
+        index.add([tmp_path / "golden/pictures"])
+    assert checksum.stored(str(home / "catalogue.db")) == checksum.computed(str(home / "catalogue.db"))
+
+
+def test_a_writer_that_dies_before_its_checkpoint_is_over_leaves_no_checksum_of_what_was_before(
+    index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add([folder])
+
+    def die(path: str) -> None:
+        raise KeyboardInterrupt
+
+    draw(folder / "new.png", 77)
+    with monkeypatch.context() as patch:
+        patch.setattr(checksum, "write", die)
+        with pytest.raises(KeyboardInterrupt):
+            index.add([folder])
+    assert not checksum.exists(os.path.join(index.path, "catalogue.db"))
+    with ImageIndex.open(index.path) as again:
+        assert len(again) == 13
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
+def test_something_else_with_the_name_of_a_log_is_named_with_the_way_out(home: Path, ending: str) -> None:
+    log = home / f"catalogue.db{ending}"
+    log.unlink(missing_ok=True)
+    log.mkdir()
+    with pytest.raises(IndexDamaged, match=f"{ending} is no regular file") as caught:
+        ImageIndex.open(home)
+    assert "move it away" in caught.value.hint
+    with pytest.raises(IndexDamaged, match="is no regular file"):
+        ImageIndex.repair(home)
+
+
+def test_a_catalogue_behind_a_link_is_refused_because_its_log_would_be_missed(home: Path, tmp_path: Path) -> None:
+    (home / "catalogue.db").rename(tmp_path / "behind.db")
+    (home / "catalogue.db").symlink_to(tmp_path / "behind.db")
+    with pytest.raises(IndexDamaged, match="is a link") as caught:
+        ImageIndex.open(home)
+    assert "put the file itself" in caught.value.hint
+
+
+def test_a_journal_that_nobody_may_undo_is_named_and_undone_by_a_repair(home: Path) -> None:
+    (home / "catalogue.db-journal").write_bytes(b"garbage" * 1000)
+    with pytest.raises(IndexDamaged, match="journal") as caught:
+        ImageIndex.open(home)
+    assert "imgindex repair" in caught.value.hint
+    ImageIndex.repair(home, embedder=GridMean())
+    with ImageIndex.open(home) as index:
+        assert len(index) == 12
+        assert index.verify(full=True).ok
+
+
+def test_a_catalogue_that_is_a_link_to_itself_is_missing(home: Path) -> None:
+    (home / "catalogue.db").unlink()
+    (home / "catalogue.db").symlink_to("catalogue.db")
+    with pytest.raises(IndexDamaged, match="is missing") as caught:
+        ImageIndex.open(home)
+    assert "from a copy" in caught.value.hint

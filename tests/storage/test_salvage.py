@@ -1,0 +1,232 @@
+"""What is saved of a damaged catalogue, and what is refused before any query runs on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import GridMean, draw
+
+from imgindex import ImageIndex
+from imgindex.errors import FormatTooNew, IndexDamaged, IndexNotFound
+
+PAGE = 4096
+
+
+@pytest.fixture
+def home(index: ImageIndex, folder: Path) -> Path:
+    """The folder of an index of twelve pictures and a failure, that nobody has open."""
+    (folder / "broken.jpg").write_text("this is no picture")
+    index.add([folder])
+    index.close()
+    return Path(index.path)
+
+
+def edit(home: Path, *statements: str) -> None:
+    """Change the catalogue behind imgindex's back, and leave it without a log."""
+    with closing(sqlite3.connect(home / "catalogue.db")) as connection:
+        connection.execute("pragma journal_mode = delete")
+        connection.execute("pragma writable_schema = on")
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+def change(home: Path, old: bytes, new: bytes) -> None:
+    """Change bytes wherever they are in the catalogue."""
+    path = home / "catalogue.db"
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new))
+
+
+def repair(home: Path) -> None:
+    report = ImageIndex.repair(home, embedder=GridMean())
+    assert report.mended
+    with ImageIndex.open(home) as index:
+        assert index.verify(full=True).ok
+
+
+HOSTILE = {
+    "a trigger": "create trigger t after update on images begin delete from segments; end",
+    "a view": "alter table failures rename to f; create view failures as select * from f",
+    "a generated column": "alter table images add column twice integer generated always as (width * 2) virtual",
+    "another index": "create index mine on images(width)",
+    "a table less": "drop table roots",
+    "another definition": "update sqlite_master set sql = replace(sql, 'width', 'breadth') where name = 'images'",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_catalogue_with_other_things_than_ours_is_refused_before_a_query_runs(home: Path, what: str) -> None:
+    edit(home, *HOSTILE[what].split("; ") if what == "a view" else [HOSTILE[what]])
+    (home / "catalogue.db.crc32").unlink()  # as whoever sends such a thing would
+    with pytest.raises(IndexDamaged, match="is not what imgindex made") as caught:
+        ImageIndex.open(home)
+    assert "imgindex repair" in caught.value.hint
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_repair_of_such_a_catalogue_keeps_the_images_and_nothing_strange(home: Path, what: str) -> None:
+    edit(home, *HOSTILE[what].split("; ") if what == "a view" else [HOSTILE[what]])
+    if what == "another definition":
+        with pytest.raises(IndexDamaged, match="no image can be read"):
+            ImageIndex.repair(home, embedder=GridMean())
+        return
+    repair(home)
+    with ImageIndex.open(home) as index:
+        assert index.ids().tolist() == list(range(1, 13))
+    with closing(sqlite3.connect(home / "catalogue.db")) as connection:
+        kinds = {kind for (kind,) in connection.execute("select type from sqlite_master")}
+    assert kinds == {"table", "index"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"pictures/a/3.png", b"pictures/a/4.png"), (b"pictures/a/3.png", b"pictures/X/3.png")],
+)
+def test_an_image_whose_path_was_changed_is_not_shown_there_and_the_next_add_has_it(
+    home: Path, folder: Path, old: bytes, new: bytes
+) -> None:
+    change(home, old, new)
+    repair(home)
+    with ImageIndex.open(home) as index:
+        index.embedder = GridMean()
+        paths = {Path(path).name for path in index.paths()}
+        assert "3.png" not in paths
+        index.add([folder])
+        assert len(index) == 12
+        vectors = dict(zip([Path(path).name for path in index.paths()], index.vectors(), strict=True))
+    np.testing.assert_array_equal(vectors["3.png"], np.float32(np.array([111, 303 % 256, 633 % 256] * 4) / 255))
+
+
+@pytest.mark.parametrize("column", ["width", "height", "format", "size", "mtime_ns"])
+def test_what_the_catalogue_said_wrongly_of_a_picture_is_corrected_from_its_file(home: Path, column: str) -> None:
+    with ImageIndex.open(home) as index:
+        before = list(index.images())
+    edit(home, f"update images set {column} = {'17' if column != 'format' else repr('PNF')} where id = 4")
+    repair(home)
+    with ImageIndex.open(home) as index:
+        assert list(index.images()) == before
+
+
+def test_an_image_whose_content_is_another_than_the_catalogue_says_is_dropped_by_name(home: Path) -> None:
+    edit(home, f"update images set sha256 = x'{'ab' * 32}' where id = 4")
+    report = ImageIndex.repair(home, embedder=GridMean())
+    assert [Path(failure.path).name for failure in report.dropped] == ["3.png"]
+    with ImageIndex.open(home) as index:
+        assert 4 not in index.ids()
+
+
+def test_the_ledger_is_found_anew_by_the_next_add(home: Path, folder: Path) -> None:
+    change(home, b"pictures/broken.jpg", b"pictures/broXen.jpg")
+    repair(home)
+    with ImageIndex.open(home) as index:
+        assert list(index.failures()) == []
+        index.add([folder])
+        assert [Path(failure.path).name for failure in index.failures()] == ["broken.jpg"]
+
+
+def test_a_wrong_place_of_a_vector_is_found_by_its_crc32_and_it_is_made_again(home: Path) -> None:
+    with ImageIndex.open(home) as index:
+        vectors = index.vectors()
+    edit(home, "update images set row = 40 where id = 2", "update images set crc32 = 7 where id = 3")
+    report = ImageIndex.repair(home, embedder=GridMean())
+    assert (report.embedded, report.dropped) == (2, ())
+    with ImageIndex.open(home) as index:
+        np.testing.assert_array_equal(index.vectors(), vectors)
+        assert index.ids().tolist() == list(range(1, 13))
+
+
+@pytest.mark.parametrize("value", ["'x'", "1e300", "x'00ff'", "-5", "1 << 60"])
+@pytest.mark.parametrize("column", ["id", "path", "size", "segment", "row", "crc32", "width"])
+def test_no_value_in_a_row_keeps_a_repair_from_ending(home: Path, folder: Path, column: str, value: str) -> None:
+    edit(home, f"update images set {column} = {value} where path = 'pictures/b/7.png'") if column != "id" or value in (
+        "-5",
+        "1 << 60",
+    ) else edit(home, f"update images set size = {value}, crc32 = {value} where id = 8")
+    repair(home)
+    with ImageIndex.open(home) as index:
+        index.embedder = GridMean()
+        index.add([folder])
+        assert sorted(Path(path).name for path in index.paths()) == sorted(f"{number}.png" for number in range(12))
+
+
+def test_every_page_but_those_of_the_recipe_can_be_lost(home: Path, folder: Path) -> None:
+    sound = (home / "catalogue.db").read_bytes()
+    away = home.with_name("away.imgindex")
+    outcomes, hints = set(), set()
+    for start in range(0, len(sound), PAGE):
+        shutil.rmtree(away, ignore_errors=True)
+        shutil.copytree(home, away)
+        (away / "catalogue.db").write_bytes(sound[:start] + os.urandom(PAGE) + sound[start + PAGE :])
+        try:
+            repair(away)
+        except IndexDamaged as error:
+            outcomes.add("refused")
+            hints.add(error.hint.split(",")[0])
+            assert (away / "segments/000001.vec").exists()
+            continue
+        outcomes.add("mended")
+        with ImageIndex.open(away) as index:
+            index.embedder = GridMean()
+            index.add([folder])
+            assert len(index) == 12
+    assert outcomes == {"mended", "refused"}
+    assert hints == {"put catalogue.db back from a copy"}
+
+
+@pytest.mark.parametrize("spoil", [b"", b"SQLite format 3\0" + bytes(PAGE - 16), b"garbage" * 1000])
+def test_a_catalogue_that_has_lost_its_recipe_is_refused_with_the_way_out_and_left_alone(
+    home: Path, spoil: bytes
+) -> None:
+    (home / "catalogue.db").write_bytes(spoil)
+    segment = (home / "segments/000001.vec").read_bytes()
+    with pytest.raises(IndexDamaged, match="lost its recipe") as caught:
+        ImageIndex.repair(home, embedder=GridMean())
+    assert "put catalogue.db back from a copy" in caught.value.hint
+    assert (home / "segments/000001.vec").read_bytes() == segment
+    assert (home / "catalogue.db").read_bytes() == spoil
+
+
+def test_a_missing_catalogue_is_refused_with_the_way_out(home: Path, tmp_path: Path) -> None:
+    (home / "catalogue.db").unlink()
+    with pytest.raises(IndexDamaged, match="is missing") as caught:
+        ImageIndex.repair(home, embedder=GridMean())
+    assert "put it back from a copy" in caught.value.hint
+    with pytest.raises(IndexNotFound):
+        ImageIndex.repair(tmp_path / "nowhere", embedder=GridMean())
+
+
+def test_a_catalogue_of_a_newer_version_is_not_repaired(home: Path) -> None:
+    edit(home, "pragma user_version = 99")
+    before = (home / "catalogue.db").read_bytes()
+    with pytest.raises(FormatTooNew):
+        ImageIndex.repair(home, embedder=GridMean())
+    assert (home / "catalogue.db").read_bytes() == before
+
+
+def test_a_definition_that_is_no_text_any_more_is_damage_like_any_other(home: Path) -> None:
+    """What SQLite says of it cannot be decoded, which Python's module says by a UnicodeDecodeError."""
+    change(home, b"CREATE INDEX images_by_content", b"CREATE INDEX images_by_conten\xce")
+    with pytest.raises(IndexDamaged):
+        ImageIndex.open(home)
+    (home / "catalogue.db.crc32").unlink()
+    with pytest.raises(IndexDamaged):
+        ImageIndex.open(home)
+    repair(home)
+
+
+def test_ids_that_were_given_are_not_given_again_after_a_repair(home: Path, folder: Path) -> None:
+    edit(home, "delete from images where id > 10", "update images set width = 5 where id = 1")
+    repair(home)
+    with ImageIndex.open(home) as index:
+        index.embedder = GridMean()
+        draw(folder / "new.png", 90)
+        index.add([folder])
+        assert [id for id in index.ids().tolist() if id > 10] == [13, 14, 15]
