@@ -45,7 +45,7 @@ def renew(store: Store, writer: Writer, *, say: Callable[[], None] = lambda: Non
     folder = os.path.join(store.path, derived.FOLDER)
     with store.reading() as view:
         blocks = store.blocks()
-        covered = {number: len(stored) for number, stored in view.maps.items()}
+        covered = {number: len(stored) for number, stored in view.items()}
         if _shown(blocks) <= EXACT_ROWS:
             derived.forget(writer.catalogue, NAMES)
             derived.sweep(folder, ())

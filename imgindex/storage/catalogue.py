@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -274,13 +273,12 @@ class Catalogue:
             with impatient(self.connection):
                 durable.disk.execute(self.path, self.connection, "pragma wal_checkpoint(truncate)")
             checksum.write(self.path)
+            if limit:  # the writer goes on
+                checksum.announce(self.path)
         except (OSError, sqlite3.Error) as error:
             # What was committed is safe in the log, and the next writer tries again.
             log.warning("%s: its log stays as it is for now: %s", self.path, error)
 
     def log_size(self) -> int:
         """Size in bytes of the write-ahead log."""
-        try:
-            return os.path.getsize(self.path + "-wal")
-        except FileNotFoundError:
-            return 0
+        return checksum.log_size(self.path)

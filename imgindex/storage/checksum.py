@@ -4,15 +4,20 @@ Outside of a write-ahead log the database changes only when the log is moved int
 lock. So the checksum is withdrawn before that and written again after it; where there is none, a writer is at work or
 has died there, and what SQLite checks by itself must do until the next writer has looked at it.
 
-    imgindex catalogue 1 BYTES CRC32 CRC32-OF-THIS-LINE
+    imgindex catalogue 1 BYTES CRC32 open CRC32-OF-THIS-LINE
+
+`closed` instead of `open` says that no writer is at work and that the log is empty: one that is there all the same is
+another catalogue's, or one of another time, and SQLite would read it as ours.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import stat
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imgindex.errors import IndexDamaged
 from imgindex.storage import descriptors, durable
@@ -21,14 +26,16 @@ ENDING = ".crc32"
 BLOCK = 1 << 20
 # A reader that meets a writer's checkpoint looks again; no writer makes so many of them in so short a time.
 TRIES = 20
+LINE = re.compile(rb"imgindex catalogue 1 (\d{1,18}) ([0-9a-f]{8}) (open|closed)")
 
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """Size in bytes and CRC32 of a file."""
+    """Size in bytes and CRC32 of a file, and whether its log must be empty."""
 
     size: int
     crc32: int
+    closed: bool = field(default=False, compare=False)
 
 
 def stored(path: str) -> Checksum | None:
@@ -39,15 +46,10 @@ def stored(path: str) -> Checksum | None:
     except OSError:
         return None
     text, _, own = line.rpartition(b" ")
-    if own != b"%08x\n" % zlib.crc32(text):
+    found = LINE.fullmatch(text)
+    if found is None or own != b"%08x\n" % zlib.crc32(text):
         return None
-    try:
-        name, what, version, size, crc32 = text.split(b" ")
-        return (
-            Checksum(int(size), int(crc32, 16)) if (name, what, version) == (b"imgindex", b"catalogue", b"1") else None
-        )
-    except ValueError:
-        return None
+    return Checksum(int(found[1]), int(found[2], 16), closed=found[3] == b"closed")
 
 
 def computed(path: str) -> Checksum:
@@ -65,11 +67,15 @@ def check(path: str) -> None:
     check_place(path)
     wanted = stored(path)
     for _ in range(TRIES):
-        if wanted is None or computed(path) == wanted:
+        if wanted is None:
+            return
+        same, foreign = computed(path) == wanted, wanted.closed and log_size(path) > 0
+        if same and not foreign:
             return
         before, wanted = wanted, stored(path)
-        if wanted == before:
-            raise IndexDamaged(f"{path} is damaged: its bytes do not have their checksum")
+        if wanted == before and (not same or (wanted.closed and log_size(path) > 0)):
+            what = f"{path}-wal is no log of its" if same else "its bytes do not have their checksum"
+            raise IndexDamaged(f"{path} is damaged: {what}")
     raise IndexDamaged(f"{path} does not keep still while it is read")
 
 
@@ -86,10 +92,36 @@ def withdraw(path: str) -> None:
 
 
 def write(path: str) -> None:
-    """Record the checksum that a catalogue has now; nobody else may be changing it."""
-    now = computed(path)
-    text = b"imgindex catalogue 1 %d %08x" % (now.size, now.crc32)
+    """Record the checksum that a catalogue has now, and whether its log is empty; nobody else may be changing it."""
+    _record(path, computed(path), closed=log_size(path) == 0)
+
+
+def announce(path: str) -> None:
+    """Say that there will be a log from now on, before anything is written to it."""
+    now = stored(path)
+    if now is not None and now.closed:
+        _record(path, now, closed=False)
+
+
+def settle(path: str) -> None:
+    """Record the checksum where there is none yet, or none that says how the log was left."""
+    now = stored(path)
+    if now is None or not now.closed:
+        write(path)
+
+
+def _record(path: str, checksum: Checksum, *, closed: bool) -> None:
+    state = b"closed" if closed else b"open"
+    text = b"imgindex catalogue 1 %d %08x %s" % (checksum.size, checksum.crc32, state)
     durable.write_whole(path + ENDING, b"%s %08x\n" % (text, zlib.crc32(text)))
+
+
+def log_size(path: str) -> int:
+    """Size in bytes of a catalogue's write-ahead log; 0 where there is none, or something that is no file."""
+    with contextlib.suppress(FileNotFoundError):
+        info = os.lstat(path + "-wal")
+        return info.st_size if stat.S_ISREG(info.st_mode) else 0
+    return 0
 
 
 def exists(path: str) -> bool:

@@ -144,7 +144,7 @@ def _reader(address: str, path: str) -> Connection:
         folder = os.path.dirname(path)
         if os.access(folder, os.W_OK):
             raise
-        nobody_writes = os.statvfs(folder).f_flag & os.ST_RDONLY and not _has_log(path)
+        nobody_writes = os.statvfs(folder).f_flag & os.ST_RDONLY and not checksum.log_size(path)
         connection = _open(address + "?immutable=1", path) if nobody_writes else _copied(path)
         connection.immutable = True
     except BaseException:
@@ -178,10 +178,6 @@ def _copy(path: str, copy: str) -> None:
         offset = 0
         while block := os.pread(descriptor, checksum.BLOCK, offset):
             offset += file.write(block)
-
-
-def _has_log(path: str) -> bool:
-    return os.path.exists(path + "-wal") and os.path.getsize(path + "-wal") > 0
 
 
 @contextlib.contextmanager

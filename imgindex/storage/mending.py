@@ -10,7 +10,7 @@ from imgindex.errors import IndexDamaged
 from imgindex.storage import checksum, durable, salvage
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.compact import rewrite
-from imgindex.storage.connection import check_logs
+from imgindex.storage.connection import LOGS, check_logs
 from imgindex.storage.lock import WriteLock
 from imgindex.storage.paths import PathMap
 from imgindex.storage.segments import Segments, make_folder
@@ -90,6 +90,7 @@ def mending(path: str, *, wait: Callable[[], bool] = lambda: False) -> Iterator[
         check_logs(database)
         checksum.check_place(database)
         make_folder(os.path.join(path, "segments"))
+        said = _leave_foreign_log(database)
         damage = salvage.damage(path)
         saved = salvage.salvage(path) if damage else 0
         # Until the end, so that who dies here leaves nothing that says of a changed catalogue that it is the old one.
@@ -97,8 +98,20 @@ def mending(path: str, *, wait: Callable[[], bool] = lambda: False) -> Iterator[
         with contextlib.closing(Catalogue(database, PathMap(path), write=True)) as catalogue:
             segments = Segments.from_settings(os.path.join(path, "segments"), catalogue.settings())
             mend = Mending(catalogue, segments)
+            mend.said[:0] = said
             if damage:
                 mend.said.insert(0, f"{damage}: it was written anew, with the {saved} images that could be read")
             yield mend
             catalogue.checkpoint()
         checksum.write(database)
+
+
+def _leave_foreign_log(database: str) -> list[str]:
+    """Remove a log that is not this catalogue's, for its last writer left none; tell of it."""
+    sealed = checksum.stored(database)
+    if sealed is None or not sealed.closed or not checksum.log_size(database):
+        return []
+    for ending in LOGS:
+        with contextlib.suppress(FileNotFoundError):
+            durable.remove(database + ending)
+    return [f"{database}-wal was no log of this catalogue, and is gone"]

@@ -12,7 +12,6 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +35,8 @@ FOLDERS = {"segments", "search", "thumbnails"}
 TRIES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """One state of the index: the committed rows of each segment, mapped, so that they outlive the segment's name."""
-
-    maps: dict[int, Stored]
+# One state of the index: the committed rows of each segment, mapped, so that they outlive the segment's name.
+View = dict[int, Stored]
 
 
 class Store:
@@ -121,7 +117,7 @@ class Store:
             snapshot.__enter__()
             try:
                 rows = self.catalogue.segments()
-                view = View(self.segments.maps(rows))
+                view = self.segments.maps(rows)
                 stack.push(snapshot)
                 return view
             except BaseException as error:
@@ -139,12 +135,12 @@ class Store:
             places = list(self.catalogue.locations(ids))
             if len(places) != len(ids):
                 raise IndexDamaged(f"{len(ids) - len(places)} of the images asked for are not in the index")
-            return self.segments.read(places, view.maps)
+            return self.segments.read(places, view)
 
     def read(self, place: Location) -> Vectors:
         """Return one vector (dimension,), of a hidden image too. Raises IndexDamaged when its CRC32 differs."""
         with self.reading() as view:
-            vector: Vectors = self.segments.read([place], view.maps)[0]
+            vector: Vectors = self.segments.read([place], view)[0]
             return vector
 
     def blocks(self) -> list[Rows]:
@@ -155,9 +151,9 @@ class Store:
         """
         with self.reading() as view:
             table = self.catalogue.places()
-            if len(np.unique(table[:, 0])) != len(table) or not np.isin(table[:, 1], list(view.maps)).all():
+            if len(np.unique(table[:, 0])) != len(table) or not np.isin(table[:, 1], list(view)).all():
                 raise IndexDamaged(f"{self.catalogue.path} does not say clearly where vectors lie")
-            return [self._block(number, stored, table[table[:, 1] == number]) for number, stored in view.maps.items()]
+            return [self._block(number, stored, table[table[:, 1] == number]) for number, stored in view.items()]
 
     def _block(self, number: int, stored: Stored, table: npt.NDArray[np.int64]) -> Rows:
         rows = table[:, 2]
@@ -185,13 +181,13 @@ class Store:
     def writing(self, *, wait: Callable[[], bool] = lambda: False) -> Iterator[Writer]:
         """Lend the one Writer, with what a crash may have left behind cleared away.
 
-        wait: asked between tries whether to go on waiting for another writer.
-        Raises IndexLocked while another process writes, IndexDamaged where the catalogue or committed rows are hurt.
+        wait: asked between tries whether to go on waiting. Raises IndexLocked or IndexDamaged.
         """
         path = self.catalogue.path
         with WriteLock(self.file("lock"), wait=wait):
             checksum.check(path)
             self._look_anew()
+            checksum.announce(path)
             # The store's own reader stays open, so SQLite never moves the log into the database as it closes.
             catalogue = Catalogue(path, self.paths, write=True)
             try:
@@ -200,8 +196,7 @@ class Store:
                 self.segments.recover(catalogue.segments())
                 yield Writer(catalogue, self.segments)
                 catalogue.checkpoint()
-                if checksum.stored(path) is None:
-                    checksum.write(path)
+                checksum.settle(path)
             finally:
                 catalogue.close()
 

@@ -110,10 +110,11 @@ def test_what_a_run_left_that_died_before_its_commit_is_no_problem(home: Path) -
     assert problems(home, full=True) == []
 
 
-def test_an_image_whose_row_was_never_committed_is_found(home: Path) -> None:
-    with closing(sqlite3.connect(home / "catalogue.db")) as connection, connection:
-        connection.execute("update images set row = 99 where id = 3")
-        connection.execute("update images set segment = 9 where id = 4")
+def test_an_image_whose_row_was_never_committed_is_found(index: ImageIndex, home: Path) -> None:
+    with index._store.writing() as writer:
+        writer.catalogue.connection.execute("pragma foreign_keys = off")
+        writer.catalogue.connection.execute("update images set row = 99 where id = 3")
+        writer.catalogue.connection.execute("update images set segment = 9 where id = 4")
     assert problems(home, full=False) == [("row", "image 3"), ("row", "image 4")]
 
 

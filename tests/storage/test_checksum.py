@@ -9,11 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import GridMean, draw
+from conftest import GRID_RECIPE, GridMean, draw
 
 from imgindex import ImageIndex
 from imgindex.errors import IndexDamaged
 from imgindex.storage import checksum
+from imgindex.storage.check import check
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -187,3 +188,37 @@ def test_a_catalogue_that_is_a_link_to_itself_is_missing(home: Path) -> None:
     with pytest.raises(IndexDamaged, match="is missing") as caught:
         ImageIndex.open(home)
     assert "from a copy" in caught.value.hint
+
+
+def test_a_log_that_its_catalogue_s_last_writer_did_not_leave_is_refused_and_taken_away_by_repair(
+    index: ImageIndex, folder: Path, tmp_path: Path
+) -> None:
+    """SQLite would read it as ours: a whole log of another catalogue makes it that catalogue."""
+    with ImageIndex.create(tmp_path / "other.imgindex", recipe=GRID_RECIPE) as other:
+        other.embedder = GridMean()
+        with other._store.catalogue.snapshot():  # whoever reads keeps the log from being moved
+            assert other._store.catalogue.count()["images"] == 0
+            other.add([folder / "a"])
+            foreign = Path(other.path, "catalogue.db-wal").read_bytes()
+    assert foreign
+    index.add([folder / "b"])
+    home, paths = Path(index.path), index.paths()
+    index.close()
+    (home / "catalogue.db-wal").write_bytes(foreign)
+    with pytest.raises(IndexDamaged, match="no log of its"):
+        ImageIndex.open(home)
+    assert not check(str(home)).ok
+    report = ImageIndex.repair(home, embedder=GridMean())
+    assert "no log of this catalogue" in report.mended[0]
+    with ImageIndex.open(home) as again:
+        assert again.paths() == paths
+        assert again.verify(full=True).ok
+
+
+def test_a_log_that_a_killed_writer_left_is_read(index: ImageIndex, folder: Path) -> None:
+    with index._store.catalogue.snapshot():
+        assert index._store.catalogue.count()["images"] == 0
+        index.add([folder])  # the reader holds the log back, as a death does
+        assert Path(index.path, "catalogue.db-wal").stat().st_size > 0
+        with ImageIndex.open(index.path) as reader:
+            assert len(reader) == 12

@@ -21,8 +21,8 @@ CHANGES = {
 }  # fmt: skip
 STATEMENTS = ("commit", "vacuum", "pragma wal_checkpoint")
 # Opened to be read.
-READS = {("derived.py", "os.open"), ("descriptors.py", "os.open")}
 # The lock's note is for whoever waits; what counts is the lock, which is no change of the disk.
+READS = {("derived.py", "os.open")}
 LOCK = {("lock.py", f"os.{name}") for name in ("open", "ftruncate", "pwrite")}
 # A reader's own copy of a catalogue that it may not touch, in a temporary folder.
 COPY = {("connection.py", "open")}
