@@ -15,6 +15,10 @@ from forking import ForkServer
 from PIL import Image
 
 from imgindex import ImageIndex, Recipe
+from imgindex.embedding.decoder import Decoded
+from imgindex.embedding.prepare import prepare
+from imgindex.embedding.sandbox import Decoders
+from imgindex.images.decode import decode
 
 # The recipe of GridMean: pictures of 32 pixels, vectors of 12 numbers that nothing normalises.
 GRID_RECIPE = Recipe(
@@ -34,6 +38,13 @@ class GridMean:
         n, side, _, _ = batch.shape
         quarters = batch.reshape(n, 2, side // 2, 2, side // 2, 3)
         return quarters.mean(axis=(2, 4)).reshape(n, 12).astype(np.float32) / 255
+
+
+def decode_here(decoders: Decoders, data: bytes) -> Decoded:
+    """What `Decoders.decode` does, without processes of their own: those would take longer than all the rest."""
+    recipe = decoders._recipe
+    picture = decode(data, alpha=recipe.alpha)
+    return Decoded(prepare(picture.image, recipe), picture.width, picture.height, picture.format)
 
 
 def draw(path: Path, colour: int | tuple[int, int, int], size: tuple[int, int] = (32, 32)) -> Path:

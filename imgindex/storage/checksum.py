@@ -93,7 +93,11 @@ def withdraw(path: str) -> None:
 
 def write(path: str) -> None:
     """Record the checksum that a catalogue has now, and whether its log is empty; nobody else may be changing it."""
-    _record(path, computed(path), closed=log_size(path) == 0)
+    closed = log_size(path) == 0
+    if closed and os.path.exists(path + "-wal"):
+        # SQLite cuts its log and does not wait for the disk: after a power failure the old one could be back.
+        durable.sync_file(path + "-wal")
+    _record(path, computed(path), closed=closed)
 
 
 def announce(path: str) -> None:

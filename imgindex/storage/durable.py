@@ -102,6 +102,15 @@ def write_whole(path: str, data: bytes) -> None:
     replace(temporary, path)
 
 
+def sync_file(path: str) -> None:
+    """Return once the disk has what was written to a file that is there, or how it was cut."""
+    descriptor = disk.open(path)
+    try:
+        disk.sync(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def remove(path: str) -> None:
     """Remove a file and return once the disk has forgotten its name."""
     disk.unlink(path)
@@ -110,11 +119,7 @@ def remove(path: str) -> None:
 
 def replace(path: str, target: str) -> None:
     """Give a file another name, in the place of what has it, and return once the disk has its bytes and its name."""
-    descriptor = disk.open(path)
-    try:
-        disk.sync(path, descriptor)
-    finally:
-        os.close(descriptor)
+    sync_file(path)
     disk.rename(path, target)
     sync_folder(os.path.dirname(target))
 

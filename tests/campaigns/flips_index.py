@@ -15,11 +15,11 @@ from unittest.mock import patch
 
 import numpy as np
 from campaign import TESTS  # noqa: F401  puts conftest on the path
-from conftest import GRID_RECIPE, GridMean, draw
+from conftest import GRID_RECIPE, GridMean, decode_here, draw
 from PIL import Image
 
 from imgindex import ImageIndex, Recipe
-from imgindex.embedding.decoder import Decoded
+from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import ImgindexError
 from imgindex.storage import durable
 
@@ -242,31 +242,11 @@ QUESTIONS: dict[str, Callable[[ImageIndex], Any]] = {
 }
 
 
-class InProcess:
-    """Decodes here: a process of its own for each of thousands of repairs would take longer than all the rest."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-
-    def decode(self, data: bytes) -> Decoded:
-        from imgindex.embedding.prepare import prepare
-        from imgindex.images.decode import decode
-
-        picture = decode(data, alpha=self._recipe.alpha)
-        return Decoded(prepare(picture.image, self._recipe), picture.width, picture.height, picture.format)
-
-    def start(self) -> None:
-        """Nothing has to."""
-
-    close = start
-
-
 @contextmanager
 def spare_work() -> Iterator[None]:
     """Let pictures be decoded in this process, and indexes of a few rows have search files."""
     with (
-        patch("imgindex.adding.repair.Decoders", InProcess),
-        patch("imgindex.index.Decoders", InProcess),
+        patch.object(Decoders, "decode", decode_here),
         patch("imgindex.searching.EXACT_ROWS", 8),
     ):
         yield

@@ -17,9 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from conftest import GRID_RECIPE, GridMean, draw
+from conftest import GRID_RECIPE, GridMean, decode_here, draw
 
 from imgindex import ImageIndex
+from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import ImgindexError
 from imgindex.storage import segments
 
@@ -101,6 +102,8 @@ def add(index: ImageIndex, pictures: Path, journal: Journal, step: str) -> None:
 
 
 if __name__ == "__main__":
+    # Decoders have descriptors of their own, which the record would take for the index's.
+    Decoders.decode = decode_here
     segments.SEALED_SIZE = segments.HEADER_SIZE + ROWS * 4 * GRID_RECIPE.dimension
     try:
         (run_again if sys.argv[2:] else run)(Path(sys.argv[1]))

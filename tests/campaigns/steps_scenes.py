@@ -12,15 +12,12 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from conftest import GRID_RECIPE, GridMean, draw
+from conftest import GRID_RECIPE, GridMean, decode_here, draw
 
 import imgindex.searching
 from imgindex import ImageIndex
-from imgindex.embedding.decoder import Decoded
-from imgindex.embedding.prepare import prepare
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import IndexExists, PathNotFound
-from imgindex.images.decode import decode
 from imgindex.storage import segments
 from imgindex.types import Progress
 
@@ -100,14 +97,9 @@ class Scene:
         with (
             mock.patch.object(segments, "SEALED_SIZE", size),
             mock.patch.object(imgindex.searching, "EXACT_ROWS", self.rows),
-            mock.patch.object(Decoders, "decode", _decode_here),
+            mock.patch.object(Decoders, "decode", decode_here),
         ):
             yield
-
-
-def _decode_here(decoders: Decoders, data: bytes) -> Decoded:
-    picture = decode(data, alpha=GRID_RECIPE.alpha)
-    return Decoded(prepare(picture.image, GRID_RECIPE), picture.width, picture.height, picture.format)
 
 
 def state(index: ImageIndex) -> State:
