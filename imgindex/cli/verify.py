@@ -32,5 +32,6 @@ def command(
         emit(Document({"ok": report.ok, **asdict(report)}, rows, ["kind", "subject", "detail"]), chosen, out)
     read = f", {report.vectors_read} vectors read" if full else ""
     checked = f"{report.images} images in {report.segments} segments{read}"
-    remark(f"{checked}: {'sound' if report.ok else f'{len(rows)} problems'}", quiet=quiet)
+    found = "sound" if report.ok else f"{len(rows)} problem{'s' if len(rows) > 1 else ''}; `imgindex repair` mends"
+    remark(f"{checked}: {found}", quiet=quiet)
     return 0 if report.ok else DAMAGED
