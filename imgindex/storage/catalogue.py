@@ -93,7 +93,8 @@ class Catalogue:
         Where only its sync failed, the log holds it whole: after a crash SQLite would take it for done, when its rows
         have long been given to others.
         """
-        with contextlib.suppress(OSError, sqlite3.Error):
+        # IndexDamaged: where it was the making of the tables that failed.
+        with contextlib.suppress(OSError, sqlite3.Error, IndexDamaged):
             self.connection.execute("begin immediate")
             try:
                 self.set_setting("last_failed_commit", timestamp())

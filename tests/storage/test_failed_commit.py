@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from conftest import GRID_RECIPE
 
 from imgindex import ImageIndex
 from imgindex.storage import durable
@@ -32,3 +33,16 @@ def test_what_failed_is_written_over(index: ImageIndex, folder: Path, monkeypatc
     assert "last_failed_commit" in index._store.catalogue.settings()
     assert index.add([folder]).added == 12
     assert index.verify(full=True).ok
+
+
+def test_a_full_disk_while_an_index_is_made_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(durable.Disk):
+        def execute(self, path: str, connection: sqlite3.Connection, statement: str) -> None:
+            connection.execute("rollback")
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", Full())
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            ImageIndex.create(tmp_path / "new.imgindex", recipe=GRID_RECIPE)
+    ImageIndex.create(tmp_path / "new.imgindex", recipe=GRID_RECIPE).close()
