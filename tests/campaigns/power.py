@@ -19,16 +19,19 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 import campaign
 import numpy as np
 from campaign import Figures, main
-from conftest import draw
+from conftest import decode_here, draw
 from PIL import Image as Picture
 from power_check import MEMORY, Ground, State, lay_out, read_journal
 from power_disk import POWER, Disk, Image
 from power_script import TOLD
 from power_trace import Event, Recorder, calls, trace
+
+from imgindex.embedding.sandbox import Decoders
 
 SCRIPT = Path(__file__).with_name("power_script.py")
 COLOURS = range(32)  # every picture that the script draws
@@ -149,8 +152,12 @@ class Tried:
 
 
 def run(size: str, *, seed: int = 0) -> Figures:
+    """Record a run of the store, and try every moment of it; pictures are decoded in this process."""
     vectors = vectors_by_hash()
-    with tempfile.TemporaryDirectory(prefix="imgindex-power-", dir=MEMORY) as place:
+    with (
+        mock.patch.object(Decoders, "decode", decode_here),
+        tempfile.TemporaryDirectory(prefix="imgindex-power-", dir=MEMORY) as place,
+    ):
         folder = Path(place).resolve()
         recording = record(folder / "whole")
         if recording.code:
