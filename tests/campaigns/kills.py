@@ -21,6 +21,7 @@ from PIL import Image as Picture
 
 from imgindex import ImageIndex
 from imgindex.errors import IndexNotFound
+from imgindex.storage import segments
 
 KILLS = {"ci": 10, "full": 60}
 PICTURES = 64
@@ -28,6 +29,7 @@ OPTIONS = ("--recipe", "vgg16-pool5", "--size", "32", "--batch-size", "4", "--pr
 # The same picture in another batch: sums are rounded in another order.
 ROUNDING = 1e-5
 LONG = 300
+VECTOR = 512 * 4  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,16 @@ def kill(process: subprocess.Popen[bytes]) -> str:
     return "left processes behind"
 
 
+def wait_for_vectors(process: subprocess.Popen[bytes], index: Path, most: int) -> None:
+    """Return when so many vectors were seen in the segments, committed or not, or the process has ended."""
+    deadline = time.monotonic() + LONG
+    while process.poll() is None and time.monotonic() < deadline:
+        sizes = (path.stat().st_size - segments.HEADER_SIZE for path in index.glob("segments/*.vec"))
+        if sum(sizes) // VECTOR >= most:
+            return
+        wait_for_time(process, 0.0005)
+
+
 class Campaign:
     """One folder of pictures, killed upon again and again."""
 
@@ -144,7 +156,10 @@ class Campaign:
                 self.count("fresh indexes")
             process = start(self.folder)
             share = 1 - len(before) / PICTURES
-            if number % 2:
+            if number % 3 == 2:
+                # However slow the machine is, these come at as many different moments of the work.
+                wait_for_vectors(process, self.index, self.chance.randint(len(before) + 1, PICTURES))
+            elif number % 3:
                 # From the first byte of the interpreter to the last commit.
                 length = self.first + (self.seconds - self.first) * share
                 wait_for_time(process, length * (number + self.chance.random()) / kills)
