@@ -76,6 +76,7 @@ class Catalogue:
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
         """Commit all that the block writes, or nothing of it."""
+        checksum.announce(self.path)
         self.connection.execute("begin immediate")
         try:
             yield
@@ -274,8 +275,6 @@ class Catalogue:
             with impatient(self.connection):
                 durable.disk.execute(self.path, self.connection, "pragma wal_checkpoint(truncate)")
             checksum.write(self.path)
-            if limit:  # the writer goes on
-                checksum.announce(self.path)
         except (OSError, sqlite3.Error) as error:
             # What was committed is safe in the log, and the next writer tries again.
             log.warning("%s: its log stays as it is for now: %s", self.path, error)

@@ -187,7 +187,6 @@ class Store:
         with WriteLock(self.file("lock"), wait=wait):
             checksum.check(path)
             self._look_anew()
-            checksum.announce(path)
             # The store's own reader stays open, so SQLite never moves the log into the database as it closes.
             catalogue = Catalogue(path, self.paths, write=True)
             try:
