@@ -43,13 +43,13 @@ def open_search(store: Store) -> VectorSearch:
 def renew(store: Store, writer: Writer, *, say: Callable[[], None] = lambda: None) -> None:
     """Make the search index again if it is wanted and missing, damaged or stale; say is called before that work."""
     folder = os.path.join(store.path, derived.FOLDER)
+    if writer.catalogue.count()["images"] <= EXACT_ROWS:
+        derived.forget(writer.catalogue, NAMES)
+        derived.sweep(folder, ())
+        return
     with store.reading() as view:
         blocks = store.blocks()
         covered = {number: len(stored) for number, stored in view.items()}
-        if _shown(blocks) <= EXACT_ROWS:
-            derived.forget(writer.catalogue, NAMES)
-            derived.sweep(folder, ())
-            return
         old = _recorded(writer.catalogue)
         derived.sweep(folder, {old.name} if old else ())
         found = _load(store)

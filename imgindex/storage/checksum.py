@@ -1,4 +1,4 @@
-"""The checksum of catalogue.db, in the file catalogue.crc32 beside it: SQLite itself would not notice a flipped bit.
+"""The checksum of catalogue.db, in catalogue.db.crc32 beside it: SQLite itself would not notice a flipped bit.
 
 Outside of a write-ahead log the database changes only when the log is moved into it, which we do ourselves under the
 lock. So the checksum is withdrawn before that and written again after it; where there is none, a writer is at work or
