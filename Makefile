@@ -46,7 +46,7 @@ bench: install ## Measure speed and quality; write benchmarks/results and the ta
 
 CAMPAIGNS := steps power kills disks flips stress fuzz
 
-campaigns: install ## Try every promise of docs/reliability.md at full size (about two hours), and write its figures
+campaigns: install ## Try every promise of docs/reliability.md at full size (about an hour and a half), and write its figures
 	for name in $(CAMPAIGNS) corpus; do \
 		$(BIN)/python tests/campaigns/$$name.py --size full --out tests/campaigns/results/$$name.json || exit 1; \
 	done

@@ -28,12 +28,12 @@ from campaign import Figures, main
 
 # Cases of each door: a quarter of a minute each for ci, several minutes for full.
 DOORS = {
-    "pictures": ("fuzz_pictures", "Pictures", {"ci": 4_000, "full": 300_000}),
-    "catalogue": ("fuzz_catalogue", "CatalogueBytes", {"ci": 60, "full": 20_000}),
-    "tables": ("fuzz_catalogue", "CatalogueTables", {"ci": 100, "full": 40_000}),
-    "segments": ("fuzz_catalogue", "SegmentBytes", {"ci": 60, "full": 5_000}),
-    "weights": ("fuzz_files", "Weights", {"ci": 1_000, "full": 100_000}),
-    "samples": ("fuzz_files", "Samples", {"ci": 1_000, "full": 100_000}),
+    "pictures": ("fuzz_pictures", "Pictures", {"ci": 4_000, "full": 60_000}),
+    "catalogue": ("fuzz_catalogue", "CatalogueBytes", {"ci": 60, "full": 1_000}),
+    "tables": ("fuzz_catalogue", "CatalogueTables", {"ci": 100, "full": 2_000}),
+    "segments": ("fuzz_catalogue", "SegmentBytes", {"ci": 60, "full": 1_000}),
+    "weights": ("fuzz_files", "Weights", {"ci": 1_000, "full": 15_000}),
+    "samples": ("fuzz_files", "Samples", {"ci": 1_000, "full": 15_000}),
 }
 GIBIBYTE = 1 << 30
 SECONDS = 20  # for one case, on a busy machine
