@@ -92,10 +92,8 @@ def resolve(
         decoders.start()  # while torch is imported
         embedder = make_embedder()
         pictures = _decoded(chain([first], unknown), images, decoders, found)
-        while part := list(islice(pictures, embedder.batch_size)):
-            vectors = embedder.embed(np.stack([pixels for _, pixels in part]))
-            for (position, _), vector in zip(part, vectors, strict=True):
-                found[position] = _embedded(images[position], vector)
+        for position, vector in _vectors(embedder, pictures):
+            found[position] = _embedded(images[position], vector)
     return [found[position] for position in range(len(images))]
 
 
@@ -133,6 +131,18 @@ def _decoded(
                 found[position] = _failed(images[position], pixels)
             else:
                 yield position, pixels
+
+
+def _vectors(embedder: Embedder, pictures: Iterator[tuple[int, Pixels]]) -> Iterator[tuple[int, Vectors]]:
+    """Yield the positions and vectors of pictures, which go through the network batch by batch in all its lanes."""
+
+    def embed(batch: list[tuple[int, Pixels]]) -> list[tuple[int, Vectors]]:
+        vectors = embedder.embed(np.stack([pixels for _, pixels in batch]))
+        return [(position, vector) for (position, _), vector in zip(batch, vectors, strict=True)]
+
+    batches = iter(lambda: list(islice(pictures, embedder.batch_size)), [])
+    with ThreadPoolExecutor(embedder.lanes, thread_name_prefix="imgindex-network") as pool:
+        yield from chain.from_iterable(ahead(pool, embed, batches, depth=embedder.lanes + 1))
 
 
 def _failed(image: str, error: UnreadableImage) -> Query:

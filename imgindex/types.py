@@ -147,9 +147,13 @@ class Engine:
 
 
 class Embedder(Protocol):
-    """Turns prepared pictures into vectors; one picture is a batch of one."""
+    """Turns prepared pictures into vectors; one picture is a batch of one.
+
+    `lanes` says from how many threads `embed` is to be called at once, to keep the device busy.
+    """
 
     batch_size: int
+    lanes: int
 
     def embed(self, batch: Pixels) -> Vectors:
         """Return float32 vectors (n, dimension) for uint8 pictures (n, height, width, 3)."""

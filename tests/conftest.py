@@ -29,6 +29,8 @@ GRID_RECIPE = Recipe(
 class GridMean:
     """Embeds a picture as the mean colour (0…1) of each quarter: 2 × 2 × 3 numbers. Counts what it is given."""
 
+    lanes = 1
+
     def __init__(self, batch_size: int = 4) -> None:
         self.batch_size = batch_size
         self.embedded = 0

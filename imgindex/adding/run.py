@@ -61,15 +61,16 @@ def add(
         work = Work(writer, decoders, make_embedder, engine.workers)
         for failure in scan.failures:
             writer.fail(failure)
-        total, interrupted = len(scan.work), watch.stop()
+        # The scan may have been broken off, so that what it did not find is not gone.
+        total, done, interrupted = len(scan.work), 0, watch.stop()
         if total:
             watch.on_progress(Progress("embed", 0, total))
         with contextlib.closing(work.run(scan.work)) as steps:
             for done in () if interrupted else steps:
                 watch.on_progress(Progress("embed", done, total, work.waits.longest))
                 if done < total and watch.stop():
-                    interrupted = True
-                    break
+                    work.finish()
+        interrupted = interrupted or (work.finishing and done < total)
         counts = dict(work.counts)
         counts["unchanged"] += scan.unchanged
         counts["restored"] += len(scan.restored)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from imgindex.types import Embedder, Failure, FoundFile, Pixels, Vectors
 
 # Pictures under way between the disk and the network: enough for the next batch to be ready when it is wanted.
 LOOK_AHEAD = 64
+# Threads for batches on their way through the network; how many are under way, the embedder says.
+NETWORK_THREADS = 64
 # Changes that need no vector are committed in lots of this many.
 SETTLED = 256
 
@@ -74,6 +77,7 @@ class Failed:
 
 
 Outcome = Prepared | Moved | Copied | Failed
+Item = TypeVar("Item")
 
 
 @dataclass(slots=True)
@@ -112,27 +116,36 @@ class Work:
         # Contents on their way to the network, each with the files of the same bytes that wait for its vector.
         self._twins: dict[bytes, list[Opened]] = {}
         self._claimed: set[int] = set()
-        self._batch: list[Prepared] = []
+        self.finishing = False
 
     def run(self, files: WorkList) -> Generator[int, None, None]:
-        """Work through the files; yield after each commit how many are done. Stopping there loses nothing."""
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex")
+        """Work through the files; yield after each commit how many are done."""
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex-decode")
+        network = ThreadPoolExecutor(NETWORK_THREADS, thread_name_prefix="imgindex-network")
         try:
             opened = ahead(pool, self._open, files, depth=2 * self._workers, size=lambda file: file.size)
-            outcomes = self._timed(ahead(pool, self._decode, self._sort(opened), depth=LOOK_AHEAD, size=_size))
-            for outcome in outcomes:
-                self._settle(outcome)
-                if self._is_full():
-                    self._commit()
-                    yield self._done()
-            self._commit()
-            yield self._done()
+            outcomes = self._timed(
+                "decoding", ahead(pool, self._decode, self._sort(opened), depth=LOOK_AHEAD, size=_size)
+            )
+            batches = self._batches(outcomes)
+            for batch, vectors in self._timed("the network", ahead(network, self._embed, batches, depth=self._depth)):
+                for item, vector in zip(batch, vectors, strict=True):
+                    self._record(item, vector)
+                self._commit()
+                yield self._done()
+            if self.finishing:
+                self._decoders.close()
         except BaseException:
             # So that no thread waits for a picture that nobody wants any more.
             self._decoders.close()
             raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for threads in (pool, network):
+                threads.shutdown(wait=True, cancel_futures=True)
+
+    def finish(self) -> None:
+        """End early: `run` yields once more for each batch that the network has begun, and opens nothing new."""
+        self.finishing = True
 
     def _done(self) -> int:
         return sum(self.counts.values()) + len(self.failures)
@@ -195,10 +208,8 @@ class Work:
             return Copied(image, vector, job.known)
         return None
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, outcome: Moved | Copied | Failed) -> None:
         match outcome:
-            case Prepared():
-                self._batch.append(outcome)
             case Moved(id, file, kind):
                 self.writer.move(id, file)
                 self.counts[kind] += 1
@@ -230,37 +241,51 @@ class Work:
         self.writer.fail(failure)
         self.failures.append(failure)
 
-    def _is_full(self) -> bool:
-        return len(self._batch) >= self._batch_size() or len(self.writer) >= SETTLED
+    def _batches(self, outcomes: Iterator[Outcome]) -> Iterator[list[Prepared]]:
+        """Settle outcomes; yield the pictures among them batch by batch, and an empty one after other commits."""
+        batch: list[Prepared] = []
+        for outcome in outcomes:
+            if self.finishing:
+                return
+            if isinstance(outcome, Prepared):
+                batch.append(outcome)
+                if self._embedder is None:
+                    # Not before the first picture that needs it: a run without new pictures never imports torch.
+                    self._embedder = self._make_embedder()
+                if len(batch) >= self._embedder.batch_size:
+                    yield batch
+                    batch = []
+            else:
+                self._settle(outcome)
+                if len(self.writer) >= SETTLED:
+                    self._commit()
+                    yield []
+        yield batch
 
-    def _batch_size(self) -> int:
-        if not self._batch:
-            return 1
-        if self._embedder is None:
-            # Not before the first picture that needs it: a run without new pictures never imports torch.
-            self._embedder = self._make_embedder()
-        return self._embedder.batch_size
+    def _depth(self) -> int:
+        # One more than are computed at once, so that the network finds the next batch when it wants it.
+        return 1 if self._embedder is None else self._embedder.lanes + 1
+
+    def _embed(self, batch: list[Prepared]) -> tuple[list[Prepared], Sequence[Vectors]]:
+        if not batch or self._embedder is None:
+            return [], []
+        return batch, list(self._embedder.embed(np.stack([item.pixels for item in batch])))
 
     def _commit(self) -> None:
-        if self._batch and self._embedder is not None:
-            started = time.perf_counter()
-            vectors = self._embedder.embed(np.stack([item.pixels for item in self._batch]))
-            self.waits.seconds["the network"] += time.perf_counter() - started
-            for item, vector in zip(self._batch, vectors, strict=True):
-                self._record(item, vector)
-            self._batch = []
         started = time.perf_counter()
         self.writer.commit()
         self.waits.seconds["the disk"] += time.perf_counter() - started
 
-    def _timed(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    def _timed(self, part: str, items: Iterator[Item]) -> Iterator[Item]:
+        """Pass items on; the seconds that they were waited for are that part's, unless another part counts them."""
         while True:
-            started = time.perf_counter()
-            outcome = next(outcomes, None)
-            self.waits.seconds["decoding"] += time.perf_counter() - started
-            if outcome is None:
+            started, others = time.perf_counter(), sum(self.waits.seconds.values())
+            item = next(items, None)
+            waited = time.perf_counter() - started - (sum(self.waits.seconds.values()) - others)
+            self.waits.seconds[part] += waited
+            if item is None:
                 return
-            yield outcome
+            yield item
 
 
 def _failure(file: FoundFile, error: UnreadableImage) -> Failure:

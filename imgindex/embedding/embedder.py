@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import logging
+import queue
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from imgindex.embedding.device import (
+    DTYPES,
+    choose_device,
+    choose_precision,
+    default_batch_size,
+    lane_count,
+    out_of_memory,
+    same_devices,
+)
+from imgindex.embedding.fused import fuse
 from imgindex.embedding.recipe import Recipe
-from imgindex.embedding.vgg import FeatureExtractor
+from imgindex.embedding.vgg import Extractor, FeatureExtractor
 from imgindex.embedding.weights import WeightsFile, load
 from imgindex.errors import DeviceUnavailable
 from imgindex.types import Engine, Pixels, Vectors
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# "DefaultCPUAllocator: can't allocate memory" on Linux and macOS, "… not enough memory" on Windows.
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "std::bad_alloc", "out of memory")
+
+@dataclass(slots=True)
+class Lane:
+    """What one batch at a time computes with: the network on a device, and a stream of its own on a GPU.
+
+    scale and shift take a row of pixels, 0…255 in the pictures' own channel order, to what the network expects.
+    """
+
+    network: Extractor
+    device: torch.device
+    scale: Tensor
+    shift: Tensor
+    stream: torch.cuda.Stream | None = None
 
 
 class VggEmbedder:
@@ -33,18 +58,20 @@ class VggEmbedder:
         self.recipe = recipe
         self.device = choose_device(engine.device)
         self.precision = choose_precision(engine.precision, self.device)
-        self.dtype = DTYPES[self.precision]
-        self.batch_size = engine.batch_size or default_batch_size(self.device, recipe.side)
+        self.batch_size = engine.batch_size or default_batch_size(self.device, self.precision, recipe.side)
+        self._dtype = DTYPES[self.precision]
+        self._threads = torch.get_num_threads()
         network = FeatureExtractor(recipe.cut)
         network.load_state_dict(load(weights, network.shapes()), assign=True)
-        self.network = network.eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
-        order = slice(None, None, -1) if recipe.channels == "bgr" else slice(None)
-        # In the pictures' own channel order, and for pixels of 0…255.
-        self.mean = torch.tensor(recipe.mean[order], device=self.device).mul(255).view(1, 3, 1, 1)
-        self.std = torch.tensor(recipe.std[order], device=self.device).mul(255).view(1, 3, 1, 1)
+        network = network.eval().to(self._dtype).to(memory_format=torch.channels_last)
+        self._lanes: queue.SimpleQueue[Lane] = queue.SimpleQueue()
+        devices = same_devices(self.device)
+        self.lanes = lane_count(self.device) * len(devices)
+        for device in devices:
+            self._open_lanes(network if len(devices) == 1 else copy.deepcopy(network), device)
 
     def embed(self, batch: Pixels) -> Vectors:
-        """Return float32 vectors (n, dimension) for uint8 pictures (n, side, side, 3).
+        """Return float32 vectors (n, dimension) for uint8 pictures (n, side, side, 3); `lanes` threads may do so.
 
         Raises DeviceUnavailable when even a single picture does not fit into the device's memory.
         """
@@ -67,75 +94,63 @@ class VggEmbedder:
 
     @torch.inference_mode()
     def _forward(self, batch: Pixels) -> Vectors:
-        pixels = torch.from_numpy(batch)
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory()
-        # Rows of RGB pixels are what channels_last means, so this transposes nothing.
-        pictures = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
-        vectors = self.network(((pictures - self.mean) / self.std).to(self.dtype)).float()
-        return cast(Vectors, normalise(vectors, self.recipe.norm).cpu().numpy())
+        with self._lane(len(batch)) as lane:
+            pixels = torch.from_numpy(batch)
+            if lane.stream is not None:
+                pixels = pixels.pin_memory().to(lane.device, non_blocking=True)
+            network = lane.network
+            maps = [
+                network.maps(self._normalised(part.to(lane.device), lane))
+                for part in torch.split(pixels, network.together)
+            ]
+            vectors = normalise(network.head(torch.cat(maps)).float(), self.recipe.norm)
+            if lane.stream is not None:
+                # Into pinned memory, so that the other lane computes meanwhile.
+                vectors = torch.empty_like(vectors, device="cpu", pin_memory=True).copy_(vectors, non_blocking=True)
+                lane.stream.synchronize()
+            return cast(Vectors, vectors.cpu().numpy())
+
+    def _normalised(self, pixels: Tensor, lane: Lane) -> Tensor:
+        """Return pictures (n, 3, side, side) as the network wants them.
+
+        Rows of RGB pixels are what channels_last means, so this transposes nothing.
+        """
+        rows = torch.addcmul(lane.shift, pixels.flatten(2).float(), lane.scale)
+        return rows.to(self._dtype).view(pixels.shape).permute(0, 3, 1, 2)
+
+    def _open_lanes(self, network: FeatureExtractor, device: torch.device) -> None:
+        chosen: Extractor = network.to(device)
+        if device.type == "cpu":
+            chosen = fuse(network, self.recipe.side) or network
+        order = slice(None, None, -1) if self.recipe.channels == "bgr" else slice(None)
+        mean, std = torch.tensor(self.recipe.mean[order]), torch.tensor(self.recipe.std[order])
+        scale = (1 / (255 * std)).repeat(self.recipe.side).to(device)
+        shift = (-mean / std).repeat(self.recipe.side).to(device)
+        for _ in range(lane_count(device)):
+            stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+            self._lanes.put(Lane(chosen, device, scale, shift, stream))
+
+    @contextlib.contextmanager
+    def _lane(self, pictures: int) -> Iterator[Lane]:
+        """Take a lane; on a processor a whole batch has its share of the threads, a smaller one may have them all."""
+        lane = self._lanes.get()
+        try:
+            if lane.stream is not None:
+                with torch.cuda.stream(lane.stream):
+                    yield lane
+            elif self.lanes > 1 and pictures >= self.batch_size:
+                torch.set_num_threads(max(1, self._threads // self.lanes))
+                try:
+                    yield lane
+                finally:
+                    # It is also what threads begin with that are started later.
+                    torch.set_num_threads(self._threads)
+            else:
+                yield lane
+        finally:
+            self._lanes.put(lane)
 
 
 def normalise(vectors: Tensor, norm: str) -> Tensor:
     """Return vectors of length 1 for the norm l2 (a zero vector stays zero), as they are for none."""
     return torch.nn.functional.normalize(vectors, dim=1) if norm == "l2" else vectors
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; auto takes the first GPU, then Apple's, then the processor.
-
-    Raises DeviceUnavailable where this machine has no such device.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceUnavailable(f"there is no device {name!r}", hint="choose auto, cpu, cuda, cuda:N or mps") from error
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there.get(device.type, False):
-        raise DeviceUnavailable(f"this machine has no device {name!r} that torch can use")
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """Return fp32, bf16 or fp16; auto takes half precision where the device computes it faster than fp32.
-
-    On a GPU bf16 goes before fp16: activations of Oxford's VGG-16 come near the largest fp16 number.
-
-    Raises DeviceUnavailable for a precision that there is not.
-    """
-    if name != "auto":
-        if name not in DTYPES:
-            raise DeviceUnavailable(f"there is no precision {name!r}", hint="choose auto, fp32, bf16 or fp16")
-        return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 by itself (AMX or AVX512-BF16); elsewhere torch would emulate it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            flags = next((line.split() for line in file if line.startswith("flags")), [])
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
-
-
-def default_batch_size(device: torch.device, side: int) -> int:
-    """Return a batch that keeps the device busy: as many pictures as have the pixels of 64 (GPU) or 16 at 224 px."""
-    pictures = 16 if device.type == "cpu" else 64
-    return max(4, round(pictures * (224 / side) ** 2))
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch failed for want of memory; elsewhere than on CUDA it says so in words only."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)

@@ -19,14 +19,14 @@ def ahead(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     *,
-    depth: int,
+    depth: int | Callable[[], int],
     size: Callable[[Item], int] = lambda item: 0,
 ) -> Iterator[Result]:
     """Yield function(item) in the order of items, computed by the pool.
 
-    At most `depth` items are in flight, and no further one while the `size` of those is above FLYING_BYTES: so memory
-    is bounded, however many and large they are. Threads are enough, since Pillow lets go of the interpreter's lock
-    while it decodes and resizes.
+    At most `depth` items are in flight (a function is asked with every item), and no further one while the `size` of
+    those is above FLYING_BYTES: so memory is bounded, however many and large they are. Threads are enough, since Pillow
+    and torch let go of the interpreter's lock while they work.
     """
     flying: deque[tuple[Future[Result], int]] = deque()
     weight = 0
@@ -34,7 +34,7 @@ def ahead(
         for item in items:
             flying.append((pool.submit(function, item), size(item)))
             weight += flying[-1][1]
-            while len(flying) >= depth or weight > FLYING_BYTES:
+            while len(flying) >= (depth if isinstance(depth, int) else depth()) or weight > FLYING_BYTES:
                 future, landed = flying.popleft()
                 weight -= landed
                 yield future.result()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+import sys
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,21 @@ from torch import Tensor, nn
 # channels of each 3 × 3 convolution, "M" for a 2 × 2 max-pooling.
 LAYERS = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 GEM_POWER = 3.0
+
+
+class Extractor(Protocol):
+    """VGG-16 up to the layer where the vector is taken, in two steps."""
+
+    # As many pictures as go well through `maps` at once.
+    together: int
+
+    def maps(self, pictures: Tensor) -> Tensor:
+        """Return the maps (n, 512, side/32, side/32) of normalised pictures (n, 3, side, side)."""
+        ...
+
+    def head(self, maps: Tensor) -> Tensor:
+        """Return one vector for the maps of each picture, not normalised."""
+        ...
 
 
 class FeatureExtractor(nn.Module):
@@ -27,9 +43,18 @@ class FeatureExtractor(nn.Module):
             self.features = _convolutions()
             self.classifier = nn.Sequential(nn.Linear(512 * 7 * 7, 4096)) if cut == "fc1" else None
 
+    together = sys.maxsize
+
     def forward(self, pictures: Tensor) -> Tensor:
         """Return one vector a picture, not normalised."""
-        maps = self.features(pictures)
+        return self.head(self.maps(pictures))
+
+    def maps(self, pictures: Tensor) -> Tensor:
+        """Return the maps (n, 512, side/32, side/32) after the last pooling."""
+        return cast(Tensor, self.features(pictures))
+
+    def head(self, maps: Tensor) -> Tensor:
+        """Return one vector for the maps of each picture, not normalised."""
         if self.classifier is None:
             return generalised_mean(maps)
         # On channels_last maps flatten() would still give torchvision's order, channel by channel.

@@ -490,7 +490,7 @@ def test_when_the_network_fails_what_was_done_is_kept_and_the_next_add_goes_on(
     assert embedder.embedded == 4
 
 
-def test_stopping_ends_after_a_batch_and_the_next_add_embeds_only_the_rest(
+def test_stopping_ends_after_the_batches_in_flight_and_the_next_add_embeds_only_the_rest(
     index: ImageIndex, folder: Path, embedder: GridMean
 ) -> None:
     (folder / "b/7.png").rename(folder / "spare.png")
@@ -498,11 +498,12 @@ def test_stopping_ends_after_a_batch_and_the_next_add_embeds_only_the_rest(
     (folder / "spare.png").unlink()
     report = index.add([folder], stop=lambda: embedder.embedded > 4)
     assert report.interrupted
-    assert (report.added, report.removed, report.found) == (4, 0, 11)
+    # One batch is being recorded, one is on its way through the network.
+    assert (report.added, report.removed, report.found) == (8, 0, 11)
     assert index.verify(full=True).ok
     report = index.add([folder])
     assert not report.interrupted
-    assert counts(report) == {"added": 7, "unchanged": 4, "removed": 1}
+    assert counts(report) == {"added": 3, "unchanged": 8, "removed": 1}
     assert embedder.embedded == 12
 
 
@@ -534,15 +535,17 @@ with ImageIndex.open(sys.argv[1]) as index:
 """
 
 
-def test_a_killed_add_loses_the_batch_in_flight_at_most(index: ImageIndex, folder: Path, embedder: GridMean) -> None:
+def test_a_killed_add_loses_the_batches_in_flight_at_most(index: ImageIndex, folder: Path, embedder: GridMean) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     command = [sys.executable, "-c", KILLED, index.path, str(folder)]
     killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert killed.returncode == -9, killed.stderr
-    assert len(index) == 8
+    # It dies in the third batch, perhaps before the second has been recorded.
+    kept = len(index)
+    assert kept in {4, 8}
     assert index.verify(full=True).ok
-    assert counts(index.add([folder])) == {"added": 4, "unchanged": 8}
-    assert embedder.embedded == 4
+    assert counts(index.add([folder])) == {"added": 12 - kept, "unchanged": kept}
+    assert embedder.embedded == 12 - kept
     assert index.verify(full=True).ok
 
 

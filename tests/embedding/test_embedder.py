@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from imgindex.embedding import embedder as module
-from imgindex.embedding.embedder import VggEmbedder, choose_device, choose_precision, default_batch_size
+from imgindex.embedding import device as module
+from imgindex.embedding.device import choose_device, choose_precision, default_batch_size
+from imgindex.embedding.embedder import VggEmbedder
 from imgindex.embedding.recipe import RECIPES
 from imgindex.embedding.vgg import FeatureExtractor
 from imgindex.embedding.weights import load, locate
@@ -44,6 +45,25 @@ def pictures(count: int, side: int = 64) -> Pixels:
     return coarse.repeat(side // 8, axis=1).repeat(side // 8, axis=2)
 
 
+class Network:
+    """Stands for the network of an embedder's lanes: from a batch of normalised pictures to one vector each."""
+
+    together = 1000
+
+    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
+        self.maps = answer
+
+    def head(self, maps: Tensor) -> Tensor:
+        return maps
+
+
+def exchange(one: VggEmbedder, answer: Callable[[Tensor], Tensor]) -> None:
+    lanes = [one._lanes.get() for _ in range(one.lanes)]
+    for lane in lanes:
+        lane.network = Network(answer)
+        one._lanes.put(lane)
+
+
 def cosines(a: Any, b: Any) -> Any:
     return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
@@ -68,7 +88,7 @@ def test_channels_backwards_with_their_mean_backwards_give_the_same_vector(small
     backwards = embedder(replace(SMALL, channels="bgr"))
     # A network that answers with the mean of each channel, so that nothing but the normalisation is seen.
     for one in (small, backwards):
-        one.network = lambda pictures: pictures.mean(dim=(2, 3))
+        exchange(one, lambda pictures: pictures.mean(dim=(2, 3)))
         one.recipe = replace(one.recipe, norm="none")
     batch = pictures(2)
     forwards = small.embed(batch)
@@ -87,7 +107,7 @@ def test_the_norm_none_keeps_lengths(small: VggEmbedder) -> None:
 
 
 def test_a_vector_of_nothing_but_zeros_stays_one(small: VggEmbedder) -> None:
-    small.network = lambda pictures: torch.zeros(len(pictures), 512)
+    exchange(small, lambda pictures: torch.zeros(len(pictures), 512))
     assert not small.embed(pictures(2)).any()
 
 
@@ -146,9 +166,11 @@ def on_an_apple() -> None:
 def test_out_of_memory_halves_the_batch_and_goes_on_in_order(
     small: VggEmbedder, fail: Callable[[], None], count: int, room: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    small.network, small.batch_size = Cramped(count, fail), count
+    small.batch_size = count
+    exchange(small, Cramped(count, fail))
     expected = small.embed(pictures(count))
-    small.network = Cramped(room, fail)
+    network = Cramped(room, fail)
+    exchange(small, network)
     with caplog.at_level(logging.WARNING):
         vectors = small.embed(pictures(count))
     assert np.array_equal(vectors, expected)
@@ -156,20 +178,21 @@ def test_out_of_memory_halves_the_batch_and_goes_on_in_order(
     assert small.batch_size <= room
     assert f"out of memory: going on with batches of {small.batch_size}" in caplog.text
     # And stays so: batches of the new size fit at once.
-    small.network.sizes.clear()
+    network.sizes.clear()
     small.embed(pictures(small.batch_size))
-    assert small.network.sizes == [small.batch_size]
+    assert network.sizes == [small.batch_size]
 
 
 def test_a_last_batch_that_was_small_anyway_does_not_raise_the_batch_size(small: VggEmbedder) -> None:
-    small.network, small.batch_size = Cramped(2, on_a_gpu), 2
+    small.batch_size = 2
+    exchange(small, Cramped(2, on_a_gpu))
     small.embed(pictures(5))
     assert small.batch_size == 2
 
 
 @pytest.mark.parametrize("fail", [on_a_gpu, on_the_processor])
 def test_one_picture_that_does_not_fit_is_an_error(small: VggEmbedder, fail: Callable[[], None]) -> None:
-    small.network = Cramped(0, fail)
+    exchange(small, Cramped(0, fail))
     with pytest.raises(DeviceUnavailable, match="no memory for a single picture"):
         small.embed(pictures(3))
 
@@ -178,10 +201,11 @@ def test_other_errors_pass_and_are_not_tried_again(small: VggEmbedder) -> None:
     def fail() -> None:
         raise RuntimeError("expected scalar type Float")
 
-    small.network = Cramped(0, fail)
+    network = Cramped(0, fail)
+    exchange(small, network)
     with pytest.raises(RuntimeError, match="expected scalar type"):
         small.embed(pictures(4))
-    assert small.network.sizes == [4]
+    assert network.sizes == [4]
 
 
 def test_a_gpus_cache_is_emptied_before_the_next_try(small: VggEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,10 +226,11 @@ def test_a_gpus_cache_is_emptied_before_the_next_try(small: VggEmbedder, monkeyp
 
 def test_the_batch_size_is_the_engines_else_by_the_device_and_the_pixels() -> None:
     assert embedder(batch_size=3).batch_size == 3
-    assert embedder().batch_size == default_batch_size(CPU, 64)
-    assert default_batch_size(CPU, 448) < default_batch_size(CPU, 224) < default_batch_size(CPU, 96)
-    assert default_batch_size(CPU, 224) < default_batch_size(GPU, 224)
-    assert default_batch_size(CPU, 1024) >= 1
+    assert embedder().batch_size == default_batch_size(CPU, "fp32", 64)
+    sizes = [default_batch_size(CPU, "fp32", side) for side in (1024, 448, 224, 96)]
+    assert 1 <= sizes[0] < sizes[1] < sizes[2] < sizes[3]
+    assert default_batch_size(CPU, "fp32", 448) < default_batch_size(CPU, "bf16", 448)
+    assert default_batch_size(CPU, "bf16", 224) < default_batch_size(GPU, "bf16", 224)
 
 
 def test_weights_that_do_not_reach_the_cut_are_refused() -> None:

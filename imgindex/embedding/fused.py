@@ -1,0 +1,144 @@
+"""VGG-16's convolutions on a processor, at its pace: fused operators, and activations that stay small.
+
+What slows the layers of `vgg.FeatureExtractor` down on a processor is memory, not arithmetic: a ReLU that reads and
+writes all again, a pooling that also computes where its maxima were, and activations of up to 100 MB that the C library
+takes from the system and gives back layer by layer, a page fault every 4 KiB. Here oneDNN applies the ReLU while it
+writes a convolution's output, pooling is two maxima, and the picture passes in strips whose activations are small
+enough for the C library to keep.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from imgindex.embedding.vgg import FeatureExtractor
+
+# Greatest activation: with twice as much, what a block needs is more than glibc keeps; with half as much, more rows are
+# computed twice at the edges of strips.
+ACTIVATION_BYTES = 6 << 20
+# glibc keeps up to twice what was once freed at once, if that was less than 32 MiB, instead of giving it back.
+GLIBC_KEEPS = 31 << 20
+# How far the results of both ways may lie apart, in units of the greatest one: the rounding of the type, a few times.
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.005}
+PROBE_SIDE = 64
+INTEGERS = {2: torch.int16, 4: torch.int32}
+
+
+def fuse(network: FeatureExtractor, side: int) -> FusedExtractor | None:
+    """Return the network's fused twin; None where torch has no such operators here, or they do not agree with it.
+
+    They are private ones, made for torch.compile, and may be missing or differ in another version or processor.
+    """
+    probe = next(network.features.parameters()).new_empty((1, 3, PROBE_SIDE, PROBE_SIDE))
+    probe.copy_(torch.linspace(-2, 2, probe.numel()).sin().view_as(probe))
+    try:
+        with torch.inference_mode():
+            fused, plain = FusedExtractor(network, side), network.features(probe)
+            error = (fused.maps(probe) - plain).abs().max()
+    except (AttributeError, RuntimeError):
+        return None
+    return fused if bool(error <= TOLERANCE[probe.dtype] * plain.abs().max()) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A 3 × 3 convolution with its ReLU, its weights in the order that oneDNN reads them in for some size of input."""
+
+    weight: Tensor
+    bias: Tensor
+    channels: int
+
+    @classmethod
+    def of(cls, layer: nn.Conv2d, height: int, width: int) -> Convolution:
+        shape = [1, layer.in_channels, height, width]
+        weight = torch.ops.mkldnn._reorder_convolution_weight(layer.weight, [1, 1], [1, 1], [1, 1], 1, shape)
+        assert layer.bias is not None
+        return cls(weight, layer.bias, layer.out_channels)
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            maps, self.weight, self.bias, [1, 1], [1, 1], [1, 1], 1, "relu", [], ""
+        )
+        return out
+
+
+class FusedExtractor:
+    """Computes what a FeatureExtractor on the processor does, up to rounding; see `fuse`."""
+
+    def __init__(self, network: FeatureExtractor, side: int) -> None:
+        self._network = network
+        self._blocks: list[list[Convolution]] = [[]]
+        for layer in network.features:
+            if isinstance(layer, nn.Conv2d):
+                width = side >> (len(self._blocks) - 1)
+                rows = _rows(width, layer.out_channels, layer.weight.element_size())
+                self._blocks[-1].append(Convolution.of(layer, min(rows, width), width))
+            elif isinstance(layer, nn.MaxPool2d):
+                self._blocks.append([])
+        self._blocks.pop()
+        # As many pictures go through all blocks together as fit into one activation after the second pooling.
+        third = self._blocks[2][-1]
+        self.together = max(1, _rows(side // 4, third.channels, third.bias.element_size()) // (side // 4))
+        torch.empty(GLIBC_KEEPS, dtype=torch.uint8)
+
+    def maps(self, pictures: Tensor) -> Tensor:
+        """Return the maps (n, 512, side/32, side/32) of channels_last pictures with a side of 32 · n."""
+        for block in self._blocks:
+            pictures = _pass(pictures, block)
+        return pictures
+
+    def head(self, maps: Tensor) -> Tensor:
+        """Return one vector for the maps of each picture, not normalised."""
+        return self._network.head(maps)
+
+
+def _pass(maps: Tensor, block: Sequence[Convolution]) -> Tensor:
+    """Take maps through the convolutions of a block and its pooling, piece by piece."""
+    n, _, height, width = maps.shape
+    shape = (n, block[-1].channels, height // 2, width // 2)
+    pooled = torch.empty(shape, dtype=maps.dtype, memory_format=torch.channels_last)
+    rows = _rows(width, block[-1].channels, maps.element_size())
+    if rows >= height:
+        for some in _pieces(n, rows // height):
+            _pool(_convolve(maps[some], block), pooled[some])
+        return pooled
+    for one, strip in itertools.product(_pieces(n, 1), _pieces(height, rows)):
+        # Each convolution spoils the outermost row of a strip, where zeros stand for what lies beyond.
+        above = min(len(block), strip.start)
+        seen = _convolve(maps[one, :, strip.start - above : strip.stop + len(block)], block)
+        half = slice(strip.start // 2, strip.stop // 2)
+        _pool(seen[:, :, above : above + strip.stop - strip.start], pooled[one, :, half])
+    return pooled
+
+
+def _convolve(maps: Tensor, block: Sequence[Convolution]) -> Tensor:
+    for convolution in block:
+        maps = convolution(maps)
+    return maps
+
+
+def _pool(maps: Tensor, pooled: Tensor) -> None:
+    """Write the maxima of 2 × 2 numbers, none negative, to `pooled`; what lies in memory must be whole rows of pixels.
+
+    Floating-point numbers that are not negative have the order of their bits read as integers, which are compared
+    faster.
+    """
+    _, channels, _, width = maps.shape
+    integers = INTEGERS[maps.element_size()]
+    rows = maps.permute(0, 2, 3, 1).view(integers).view(-1, 2, width * channels)
+    pairs = torch.maximum(rows[:, 0], rows[:, 1]).view(-1, 2, channels)
+    torch.maximum(pairs[:, 0], pairs[:, 1], out=pooled.permute(0, 2, 3, 1).view(integers).view(-1, channels))
+
+
+def _rows(width: int, channels: int, itemsize: int) -> int:
+    """How many rows of pixels one activation may have: an even number, since two of them are pooled."""
+    return max(2, ACTIVATION_BYTES // (width * channels * itemsize) // 2 * 2)
+
+
+def _pieces(length: int, most: int) -> Iterator[slice]:
+    return (slice(start, min(start + most, length)) for start in range(0, length, most))
