@@ -94,7 +94,11 @@ def withdraw(path: str) -> None:
 def write(path: str) -> None:
     """Record the checksum that a catalogue has now, and whether its log is empty; nobody else may be changing it."""
     closed = log_size(path) == 0
-    if closed and os.path.exists(path + "-wal"):
+    if not closed:
+        # A reader held a part of the log back: SQLite has moved the rest, and not waited for the disk.
+        with descriptors.lent(path) as descriptor:
+            durable.disk.sync(path, descriptor)
+    elif os.path.exists(path + "-wal"):
         # SQLite cuts its log and does not wait for the disk: after a power failure the old one could be back.
         durable.sync_file(path + "-wal")
     _record(path, computed(path), closed=closed)
@@ -108,9 +112,12 @@ def announce(path: str) -> None:
 
 
 def settle(path: str) -> None:
-    """Record the checksum where there is none yet, or none that says how the log was left."""
+    """Record the checksum where there is none yet, or none that says that the log is empty, once it is.
+
+    Where a log is left, its move into the catalogue may have failed half-way: what is there now the disk need not have.
+    """
     now = stored(path)
-    if now is None or not now.closed:
+    if (now is None or not now.closed) and not log_size(path):
         write(path)
 
 

@@ -103,7 +103,7 @@ def mending(path: str, *, wait: Callable[[], bool] = lambda: False) -> Iterator[
                 mend.said.insert(0, f"{damage}: it was written anew, with the {saved} images that could be read")
             yield mend
             catalogue.checkpoint()
-        checksum.write(database)
+        checksum.settle(database)
 
 
 def _leave_foreign_log(database: str) -> list[str]:

@@ -13,8 +13,9 @@ from conftest import GRID_RECIPE, GridMean, draw
 
 from imgindex import ImageIndex
 from imgindex.errors import IndexDamaged
-from imgindex.storage import checksum
+from imgindex.storage import checksum, durable
 from imgindex.storage.check import check
+from imgindex.storage.durable import Disk
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -222,3 +223,59 @@ def test_a_log_that_a_killed_writer_left_is_read(index: ImageIndex, folder: Path
         assert Path(index.path, "catalogue.db-wal").stat().st_size > 0
         with ImageIndex.open(index.path) as reader:
             assert len(reader) == 12
+
+
+class Watched(Disk):
+    """Notes what is synced and renamed; fails a checkpoint, if it is to."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+        self.steps: list[str] = []
+
+    def sync(self, path: str, descriptor: int) -> None:
+        super().sync(path, descriptor)
+        self.steps.append(f"sync {os.path.basename(path)}")
+
+    def rename(self, path: str, target: str) -> None:
+        super().rename(path, target)
+        self.steps.append(f"rename {os.path.basename(target)}")
+
+    def execute(self, path: str, connection: sqlite3.Connection, statement: str) -> None:
+        if self.fails and "checkpoint" in statement:
+            raise sqlite3.OperationalError("disk I/O error")
+        super().execute(path, connection, statement)
+
+
+def test_a_checkpoint_that_failed_leaves_no_checksum_of_what_the_disk_need_not_have(
+    index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "disk", Watched(fails=True))
+    index.add([folder])
+    catalogue = Path(index.path, "catalogue.db")
+    assert checksum.log_size(str(catalogue)) > 0
+    assert checksum.stored(str(catalogue)) is None
+    assert len(index) == 12
+    monkeypatch.undo()
+    index.add([folder])
+    stored = checksum.stored(str(catalogue))
+    assert stored == checksum.computed(str(catalogue))
+    assert stored.closed
+
+
+def test_a_part_of_the_log_that_was_moved_is_synced_before_its_checksum_is_recorded(
+    index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add([folder / "a"])
+    watched = Watched()
+    with ImageIndex.open(index.path) as reader, reader._store.reading():
+        # The reader's state is in the catalogue: what is committed from now on stays in the log.
+        index.add([folder / "b"])
+        reader_sees = len(reader)
+        monkeypatch.setattr(durable, "disk", watched)
+        index.remove([folder / "a" / "0.png"])
+    stored = checksum.stored(str(Path(index.path, "catalogue.db")))
+    assert reader_sees == 6
+    assert stored is not None
+    assert not stored.closed
+    recorded = watched.steps.index("rename catalogue.db.crc32")
+    assert "sync catalogue.db" in watched.steps[:recorded]
