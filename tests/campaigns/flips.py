@@ -44,7 +44,7 @@ FLIPS = {"ci": 20_000, "full": 1_000_000}
 WEIGHTS = {"ci": {".vec": 0.4, "-wal": 0.4, "-shm": 0.02}, "full": {".vec": 0.2, "-wal": 0.2, "-shm": 0.02}}
 VERIFIED = {"ci": 1, "full": 50}  # one flip of so many is shown to `verify` too
 REPAIRS = {"ci": (300, 60), "full": (3_000, 2_000)}  # of the damages, of the flips
-SECONDS, MEMORY = 20, 1 << 30  # that one damage may take
+SECONDS, MEMORY = 60, 1 << 30  # that one damage may take
 VERDICTS = ("right", "refused", "earlier", "wrong")
 
 
