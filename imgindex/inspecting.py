@@ -7,6 +7,7 @@ from typing import Any
 
 from imgindex.embedding.recipe import Recipe
 from imgindex.searching import receipt
+from imgindex.storage import receipts
 from imgindex.storage.store import Store
 
 RUNS = 5
@@ -23,6 +24,7 @@ def status(store: Store, recipe: Recipe) -> dict[str, Any]:
             "segments": len(store.catalogue.segments()),
             "bytes": store.bytes_on_disk(),
             "search": receipt(store),
+            "precision": [asdict(one) for one in receipts.read(store.catalogue).values()],
             "roots": store.catalogue.journal.roots(),
             "runs": store.catalogue.journal.runs(RUNS),
         }

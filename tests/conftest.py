@@ -30,6 +30,7 @@ class GridMean:
     """Embeds a picture as the mean colour (0…1) of each quarter: 2 × 2 × 3 numbers. Counts what it is given."""
 
     lanes = 1
+    precision = "fp32"
 
     def __init__(self, batch_size: int = 4) -> None:
         self.batch_size = batch_size
@@ -40,6 +41,9 @@ class GridMean:
         n, side, _, _ = batch.shape
         quarters = batch.reshape(n, 2, side // 2, 2, side // 2, 3)
         return quarters.mean(axis=(2, 4)).reshape(n, 12).astype(np.float32) / 255
+
+    def exact(self) -> GridMean:
+        return self
 
 
 def decode_here(decoders: Decoders, data: bytes) -> Decoded:

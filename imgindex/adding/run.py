@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
-from imgindex.adding import mounts
+from imgindex.adding import mounts, precision
 from imgindex.adding.survey import Scope, Survey, Watch, gone, survey
 from imgindex.adding.work import Work
 from imgindex.embedding.sandbox import Decoders
@@ -82,6 +82,7 @@ def add(
         report = _report(scan, counts, started, tuple(scan.failures + work.failures), interrupted)
         _record(writer, report, at)
         if not interrupted:
+            precision.measure(store, work)
             renew(store, writer, say=lambda: watch.on_progress(Progress("search index", 0, 0)))
     return report
 

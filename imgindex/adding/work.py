@@ -24,6 +24,8 @@ from imgindex.types import Embedder, Failure, FoundFile, Pixels, Vectors
 LOOK_AHEAD = 64
 # Threads for batches on their way through the network; how many are under way, the embedder says.
 NETWORK_THREADS = 64
+# Pictures that are kept until the end of a run, one of each batch.
+SAMPLES = 8
 # Changes that need no vector are committed in lots of this many.
 SETTLED = 256
 
@@ -107,10 +109,12 @@ class Work:
         self.counts = dict.fromkeys(("added", "updated", "renamed", "unchanged", "reused", "restored"), 0)
         self.failures: list[Failure] = []
         self.waits = Waits()
+        # Pictures of this run, few and far between, and what embedded them.
+        self.samples: list[Prepared] = []
+        self.embedder: Embedder | None = None
         # Images whose stored vector is lost: they are embedded again though their content is known.
         self._distrusted = distrusted
         self._make_embedder = make_embedder
-        self._embedder: Embedder | None = None
         self._workers = worker_count(workers)
         self._decoders = decoders
         # Contents on their way to the network, each with the files of the same bytes that wait for its vector.
@@ -131,6 +135,7 @@ class Work:
             for batch, vectors in self._timed("the network", ahead(network, self._embed, batches, depth=self._depth)):
                 for item, vector in zip(batch, vectors, strict=True):
                     self._record(item, vector)
+                self.samples += batch[: len(self.samples) < SAMPLES]
                 self._commit()
                 yield self._done()
             if self.finishing:
@@ -249,10 +254,10 @@ class Work:
                 return
             if isinstance(outcome, Prepared):
                 batch.append(outcome)
-                if self._embedder is None:
+                if self.embedder is None:
                     # Not before the first picture that needs it: a run without new pictures never imports torch.
-                    self._embedder = self._make_embedder()
-                if len(batch) >= self._embedder.batch_size:
+                    self.embedder = self._make_embedder()
+                if len(batch) >= self.embedder.batch_size:
                     yield batch
                     batch = []
             else:
@@ -264,12 +269,12 @@ class Work:
 
     def _depth(self) -> int:
         # One more than are computed at once, so that the network finds the next batch when it wants it.
-        return 1 if self._embedder is None else self._embedder.lanes + 1
+        return 1 if self.embedder is None else self.embedder.lanes + 1
 
     def _embed(self, batch: list[Prepared]) -> tuple[list[Prepared], Sequence[Vectors]]:
-        if not batch or self._embedder is None:
+        if not batch or self.embedder is None:
             return [], []
-        return batch, list(self._embedder.embed(np.stack([item.pixels for item in batch])))
+        return batch, list(self.embedder.embed(np.stack([item.pixels for item in batch])))
 
     def _commit(self) -> None:
         started = time.perf_counter()

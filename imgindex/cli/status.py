@@ -43,6 +43,7 @@ def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("derived", _megabytes(sizes["derived"])),
         ("search", _search(status["search"])),
     ]
+    lines += [("precision", _precision(receipt)) for receipt in status["precision"]]
     lines += [("root", root) for root in status["roots"]]
     lines += [("run", _run(run)) for run in status["runs"]]
     return lines
@@ -53,6 +54,11 @@ def _search(receipt: dict[str, Any] | None) -> str:
         return "exact"
     found = f"recall@10 {receipt['recall']:.3f} of {receipt['queries']} queries"
     return f"{receipt['factory']} over {receipt['rows']:,} rows, nprobe {receipt['nprobe']}: {found}"
+
+
+def _precision(receipt: dict[str, Any]) -> str:
+    kept = f"{receipt['overlap']:.1%} of the 10 nearest are those of fp32"
+    return f"{receipt['precision']}: {kept}, cosine at least {receipt['cosine']:.5f} ({receipt['pictures']} pictures)"
 
 
 def _run(run: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import copy
 import logging
 import queue
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -56,6 +56,7 @@ class VggEmbedder:
 
     def __init__(self, recipe: Recipe, weights: WeightsFile, engine: Engine) -> None:
         self.recipe = recipe
+        self._weights, self._engine = weights, engine
         self.device = choose_device(engine.device)
         self.precision = choose_precision(engine.precision, self.device)
         self.batch_size = engine.batch_size or default_batch_size(self.device, self.precision, recipe.side)
@@ -91,6 +92,12 @@ class VggEmbedder:
             torch.cuda.empty_cache()
         first, second = self.embed(batch[:half]), self.embed(batch[half:])
         return cast(Vectors, torch.cat([torch.from_numpy(first), torch.from_numpy(second)]).numpy())
+
+    def exact(self) -> VggEmbedder:
+        """Return an embedder that computes the same in fp32, this one if it does."""
+        if self.precision == "fp32":
+            return self
+        return VggEmbedder(self.recipe, self._weights, replace(self._engine, precision="fp32"))
 
     @torch.inference_mode()
     def _forward(self, batch: Pixels) -> Vectors:

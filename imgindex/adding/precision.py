@@ -1,0 +1,67 @@
+"""How far half precision changes answers: measured on a few pictures of every longer run, until enough are known."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from imgindex.adding.work import Prepared, Work
+from imgindex.errors import DeviceUnavailable, IndexDamaged
+from imgindex.searching import open_search
+from imgindex.storage import receipts
+from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.store import Store
+from imgindex.types import Embedder, PrecisionReceipt
+
+log = logging.getLogger(__name__)
+
+NEAREST = 10
+# The samples of a run take a few hundredths of its time in fp32, if it has embedded so many.
+LONG_RUN = 128
+ENOUGH = 64
+
+
+def measure(store: Store, work: Work) -> None:
+    """Embed the samples of a long run in fp32 too, and record how many of their nearest images stay the same."""
+    catalogue, embedder = work.writer.catalogue, work.embedder
+    if embedder is None or embedder.precision == "fp32" or work.counts["added"] + work.counts["updated"] < LONG_RUN:
+        return
+    before = receipts.read(catalogue).get(embedder.precision)
+    if before is not None and before.pictures >= ENOUGH:
+        return
+    try:
+        receipt = _measured(store, catalogue, embedder, work.samples)
+    except (DeviceUnavailable, IndexDamaged) as error:
+        log.info("no precision receipt: %s", error)  # which is no reason for a run to fail that is done
+        return
+    with catalogue.atomic():
+        receipts.write(catalogue, receipt if before is None else _together(before, receipt))
+
+
+def _measured(store: Store, catalogue: Catalogue, embedder: Embedder, samples: Sequence[Prepared]) -> PrecisionReceipt:
+    known = catalogue.known([sample.image.file.path for sample in samples])
+    ids = [known[sample.image.file.path].id for sample in samples]
+    with store.reading():
+        stored = store.vectors(ids)
+        exact = embedder.exact().embed(np.stack([sample.pixels for sample in samples]))
+        found = open_search(store).search(np.concatenate([stored, exact]), NEAREST + 1).ids
+    kept = [
+        _share(ours[ours != id], theirs[theirs != id])
+        for id, ours, theirs in zip(ids, found[: len(ids)], found[len(ids) :], strict=True)
+    ]
+    lengths = np.linalg.norm(stored, axis=1) * np.linalg.norm(exact, axis=1)
+    cosine = float(((stored * exact).sum(axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)).min())
+    return PrecisionReceipt(embedder.precision, len(samples), float(np.mean(kept)), cosine)
+
+
+def _share(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return len(np.intersect1d(ours[:NEAREST], theirs[:NEAREST])) / NEAREST
+
+
+def _together(one: PrecisionReceipt, other: PrecisionReceipt) -> PrecisionReceipt:
+    pictures = one.pictures + other.pictures
+    overlap = (one.overlap * one.pictures + other.overlap * other.pictures) / pictures
+    return replace(one, pictures=pictures, overlap=overlap, cosine=min(one.cosine, other.cosine))
