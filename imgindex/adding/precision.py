@@ -22,6 +22,7 @@ NEAREST = 10
 # The samples of a run take a few hundredths of its time in fp32, if it has embedded so many.
 LONG_RUN = 128
 ENOUGH = 64
+TINY = np.finfo(np.float32).tiny
 
 
 def measure(store: Store, work: Work) -> None:
@@ -53,8 +54,11 @@ def _measured(store: Store, catalogue: Catalogue, embedder: Embedder, samples: S
         for id, ours, theirs in zip(ids, found[: len(ids)], found[len(ids) :], strict=True)
     ]
     lengths = np.linalg.norm(stored, axis=1) * np.linalg.norm(exact, axis=1)
-    cosine = float(((stored * exact).sum(axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)).min())
-    return PrecisionReceipt(embedder.precision, len(samples), float(np.mean(kept)), cosine)
+    # A vector of zeros has no direction.
+    cosines = np.where(
+        lengths > 0, (stored * exact).sum(axis=1) / np.maximum(lengths, TINY), (stored == exact).all(axis=1)
+    )
+    return PrecisionReceipt(embedder.precision, len(samples), float(np.mean(kept)), float(cosines.min()))
 
 
 def _share(ours: np.ndarray, theirs: np.ndarray) -> float:
