@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from imgindex.embedding.cudnn import exactly, fastest
 from imgindex.embedding.device import (
     DTYPES,
     choose_device,
@@ -111,10 +112,7 @@ class VggEmbedder:
                 for part in torch.split(pixels, network.together)
             ]
             vectors = normalise(network.head(torch.cat(maps)).float(), self.recipe.norm)
-            if lane.stream is not None:
-                # Into pinned memory, so that the other lane computes meanwhile.
-                vectors = torch.empty_like(vectors, device="cpu", pin_memory=True).copy_(vectors, non_blocking=True)
-                lane.stream.synchronize()
+            # Waits for this lane alone: meanwhile the next batch is computed in another one.
             return cast(Vectors, vectors.cpu().numpy())
 
     def _normalised(self, pixels: Tensor, lane: Lane) -> Tensor:
@@ -129,6 +127,8 @@ class VggEmbedder:
         chosen: Extractor = network.to(device)
         if device.type == "cpu":
             chosen = fuse(network, self.recipe.side) or network
+        elif device.type == "cuda":
+            chosen = fastest(network, self.batch_size, self.recipe.side)
         order = slice(None, None, -1) if self.recipe.channels == "bgr" else slice(None)
         mean, std = torch.tensor(self.recipe.mean[order]), torch.tensor(self.recipe.std[order])
         scale = (1 / (255 * std)).repeat(self.recipe.side).to(device)
@@ -143,7 +143,7 @@ class VggEmbedder:
         lane = self._lanes.get()
         try:
             if lane.stream is not None:
-                with torch.cuda.stream(lane.stream):
+                with torch.cuda.stream(lane.stream), exactly():
                     yield lane
             elif self.lanes > 1 and pictures >= self.batch_size:
                 torch.set_num_threads(max(1, self._threads // self.lanes))

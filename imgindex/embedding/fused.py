@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from imgindex.embedding.vgg import FeatureExtractor
+from imgindex.embedding.vgg import Extractor, FeatureExtractor
 
 # Greatest activation: with twice as much, what a block needs is more than glibc keeps; with half as much, more rows are
 # computed twice at the edges of strips.
@@ -34,15 +34,22 @@ def fuse(network: FeatureExtractor, side: int) -> FusedExtractor | None:
 
     They are private ones, made for torch.compile, and may be missing or differ in another version or processor.
     """
-    probe = next(network.features.parameters()).new_empty((1, 3, PROBE_SIDE, PROBE_SIDE))
-    probe.copy_(torch.linspace(-2, 2, probe.numel()).sin().view_as(probe))
     try:
         with torch.inference_mode():
-            fused, plain = FusedExtractor(network, side), network.features(probe)
-            error = (fused.maps(probe) - plain).abs().max()
+            fused = FusedExtractor(network, side)
+            return fused if agree(fused, network) else None
     except (AttributeError, RuntimeError):
         return None
-    return fused if bool(error <= TOLERANCE[probe.dtype] * plain.abs().max()) else None
+
+
+def agree(twin: Extractor, network: FeatureExtractor) -> bool:
+    """Whether a twin computes the network's maps of a small picture, up to rounding."""
+    weight = next(network.features.parameters())
+    probe = torch.linspace(-2, 2, 3 * PROBE_SIDE**2, device=weight.device).sin().view(1, 3, PROBE_SIDE, PROBE_SIDE)
+    probe = probe.to(weight.dtype).contiguous(memory_format=torch.channels_last)
+    expected = network.maps(probe)
+    error = (twin.maps(probe) - expected).abs().max()
+    return bool(error <= TOLERANCE[weight.dtype] * expected.abs().max())
 
 
 @dataclass(frozen=True, slots=True)
