@@ -11,7 +11,7 @@ from itertools import islice
 from imgindex.errors import PathNotFound, UsageError
 from imgindex.images.find import find
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.paths import is_under
+from imgindex.storage.paths import under
 from imgindex.storage.records import Known
 from imgindex.storage.worklist import WorkList
 from imgindex.types import Failure, FoundFile, OnProgress, Progress
@@ -137,18 +137,15 @@ def gone(
     Speaks of what lies under the roots alone. An image that is merely left out of this scan, or lies in a folder that
     cannot be looked into, is not gone; nor is one below a folder whose disk is away.
     """
-    ids = [
-        image.id
-        for image in catalogue.images()
-        if _under_any(image.path, roots) and not _under_any(image.path, away) and is_gone(image.path)
-    ]
+    ours, out_of_reach = under(roots), under(away)
+    ids = [id for id, path in catalogue.each_path() if ours(path) and not out_of_reach(path) and is_gone(path)]
     # Nobody opens what the scan itself stumbled over, so the scan alone can tell that it is in order again.
     stumbled = {catalogue.paths.stored(failure.path) for failure in scan.failures}
     # What could not be read may have failed because its disk went, and is to be tried again.
     ledger = [
         failure
         for failure in catalogue.journal.failures()
-        if _under_any(failure.path, roots) and (failure.stage == "read" or not _under_any(failure.path, away))
+        if ours(failure.path) and (failure.stage == "read" or not out_of_reach(failure.path))
     ]
     mended = [
         failure.path
@@ -166,10 +163,6 @@ def is_gone(path: str) -> bool:
         return True
     except OSError:
         return False
-
-
-def _under_any(path: str, roots: Iterable[str]) -> bool:
-    return any(is_under(path, root) for root in roots)
 
 
 def _chunks(items: Iterable[FoundFile | Failure]) -> Iterator[list[FoundFile | Failure]]:

@@ -26,10 +26,10 @@ IMAGE_SUFFIXES = frozenset({
 })  # fmt: skip
 
 _NEVER_ENTERED = frozenset({"@eaDir", "node_modules", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
+_PARTS_OF_AN_INDEX = {"catalogue.db", "segments"}
 
 _Found = FoundFile | Failure
 _Inode = tuple[int, int]
-_Entry = os.DirEntry[str]
 
 
 def find(roots: Iterable[str], *, exclude: Sequence[str] = (), skip: Sequence[str] = ()) -> Iterator[_Found]:
@@ -48,10 +48,16 @@ def find(roots: Iterable[str], *, exclude: Sequence[str] = (), skip: Sequence[st
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What is still to be visited of one folder, last first; `relative` is its path from the root, "" or "a/b/"."""
+    """What is still to be visited of one folder: `names`, last first, and which of them are folders.
 
+    `prefix` is the folder's path and a slash, `relative` its path from the root, "" or "a/b/". Names alone, since a
+    folder may hold a million, and a DirEntry takes three times as much memory.
+    """
+
+    prefix: str
     relative: str
-    entries: list[_Entry]
+    names: list[str]
+    folders: set[str]
 
 
 class _Walk:
@@ -105,46 +111,56 @@ class _Walk:
             yield failure
         while stack:
             listing = stack[-1]
-            if not listing.entries:
+            if not listing.names:
                 stack.pop()
                 continue
-            entry = listing.entries.pop()
+            name = listing.names.pop()
+            path = listing.prefix + name
             found = (
-                self._enter(entry.path, f"{listing.relative}{entry.name}/", stack)
-                if _is_folder(entry)
-                else _examine(entry)
+                self._enter(path, f"{listing.relative}{name}/", stack) if name in listing.folders else _examine(path)
             )
             if found:
                 yield found
 
     def _enter(self, folder: str, relative: str, stack: list[_Listing]) -> Failure | None:
         """Put a folder's listing on the stack, unless it was entered before or is not for us."""
-        entries: list[_Entry] = []
-        names = set()
         try:
-            info = Path(folder).stat()
+            info = os.stat(folder)
             inode = (info.st_dev, info.st_ino)
             if inode in self._entered:
                 return None
             self._entered[inode] = None
-            given = self._given.get(inode, ())
-            with os.scandir(folder) as listed:
-                for entry in listed:
-                    name = entry.name
-                    if name in {"catalogue.db", "segments"}:
-                        names.add(name)
-                    if name not in given and self._welcome(name, relative) and _worth_a_look(entry):
-                        entries.append(entry)
+            listing = self._list(folder, relative, self._given.get(inode, set()))
         except OSError as error:
             if isinstance(error, (FileNotFoundError, NotADirectoryError)):
                 return None
             return _failure(folder, f"cannot list: {error.strerror}")
-        # A folder with both is another index, whose thumbnails are nobody's images.
-        if len(names) < 2:
-            entries.sort(key=_by_bytes, reverse=True)
-            stack.append(_Listing(relative, entries))
+        if listing:
+            stack.append(listing)
             self._entered[inode] = relative
         return None
+
+    def _list(self, folder: str, relative: str, given: set[str]) -> _Listing | None:
+        """Return what is to be visited of a folder, less the names that were `given`; None where it is an index."""
+        names, folders, seen = [], set(), set()
+        with os.scandir(folder) as listed:
+            for entry in listed:
+                name = entry.name
+                if name in _PARTS_OF_AN_INDEX:
+                    seen.add(name)
+                if name in given or not self._welcome(name, relative):
+                    continue
+                if _is_folder(entry):
+                    if name not in _NEVER_ENTERED and not name.endswith(".imgindex"):
+                        folders.add(name)
+                        names.append(name)
+                elif _has_image_suffix(name):
+                    names.append(name)
+        # A folder with both is another index, whose thumbnails are nobody's images.
+        if seen == _PARTS_OF_AN_INDEX:
+            return None
+        names.sort(key=os.fsencode, reverse=True)
+        return _Listing(f"{folder.rstrip('/')}/", relative, names, folders)
 
     def _welcome(self, name: str, relative: str) -> bool:
         if name.startswith("."):
@@ -152,18 +168,12 @@ class _Walk:
         return not (self._excluded and (self._excluded(name) or self._excluded(relative + name)))
 
 
-def _worth_a_look(entry: _Entry) -> bool:
-    if _is_folder(entry):
-        return entry.name not in _NEVER_ENTERED and not entry.name.endswith(".imgindex")
-    return _has_image_suffix(entry.name)
-
-
 def _has_image_suffix(name: str) -> bool:
     dot = name.rfind(".")
     return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES
 
 
-def _is_folder(entry: _Entry) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
@@ -171,14 +181,14 @@ def _is_folder(entry: _Entry) -> bool:
         return False
 
 
-def _examine(entry: _Entry) -> _Found | None:
+def _examine(path: str) -> _Found | None:
     try:
-        info = entry.stat()
+        info = os.stat(path)
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not entry.is_symlink():
+        if isinstance(error, FileNotFoundError) and not os.path.islink(path):
             return None
-        return _failure(entry.path, _why(error))
-    return _judge(entry.path, info)
+        return _failure(path, _why(error))
+    return _judge(path, info)
 
 
 def _judge(path: str, info: os.stat_result) -> _Found:
@@ -209,7 +219,3 @@ def _inode(folder: str) -> _Inode | None:
     except (OSError, ValueError):
         return None
     return (info.st_dev, info.st_ino)
-
-
-def _by_bytes(entry: _Entry) -> bytes:
-    return os.fsencode(entry.name)

@@ -153,13 +153,13 @@ class Catalogue:
 
     def image_paths(self, ids: Iterable[int] | None = None) -> dict[int, str]:
         """Return id → absolute path of the images that are shown, in id order: all, or those of `ids`."""
-        if ids is None:
-            query = "select id, path from images where present order by id"
-            rows = self.connection.rows((int, PATH), query)
-        else:
-            query = "select id, path from images where present and id = ?"
-            rows = chain.from_iterable(self.connection.rows((int, PATH), query, (id,)) for id in ids)
-        return {id: self.paths.absolute(path) for id, path in rows}
+        return dict(self.each_path() if ids is None else chain.from_iterable(map(self.each_path, ids)))
+
+    def each_path(self, id: int | None = None) -> Iterator[tuple[int, str]]:
+        """Yield id and absolute path of the images that are shown, in id order: of all, or of the one with that id."""
+        which, values = ("order by id", ()) if id is None else ("and id = ?", (id,))
+        rows = self.connection.rows((int, PATH), f"select id, path from images where present {which}", values)
+        return ((id, self.paths.absolute(path)) for id, path in rows)
 
     def locations(self, ids: Iterable[int] | None = None, *, hidden: bool = False) -> Iterator[Location]:
         """Yield where vectors lie, in the order of segments and rows, or of `ids`; of hidden images if so wished."""

@@ -17,6 +17,7 @@ from imgindex.storage import checksum, descriptors
 LOGS = ("-wal", "-shm", "-journal")
 Kinds = Sequence[type | tuple[type, ...]]
 PATH = (str, bytes)
+LOT = 500  # rows: what a look at each costs would otherwise outweigh the reading of it
 # How SQLite's OperationalErrors begin that speak of the file: texts that are not UTF-8, and a header that is none.
 DAMAGE = ("Could not decode", "unsupported file format", "no such table", "no such column")
 
@@ -43,10 +44,12 @@ class Connection(sqlite3.Connection):
 
     def rows(self, kinds: Kinds, statement: str, parameters: Any = ()) -> Iterator[Any]:
         """Yield the rows of a query. Raises IndexDamaged for a value of another kind: to SQLite kinds mean little."""
-        for row in self.execute(statement, parameters):
-            if not all(map(isinstance, row, kinds)):
-                raise IndexDamaged(f"{self.path} is damaged: it holds what cannot be: {ascii(row)[:200]}")
-            yield row
+        cursor = self.execute(statement, parameters)
+        while lot := cursor.fetchmany(LOT):
+            for row in lot:
+                if not all(map(isinstance, row, kinds)):
+                    raise IndexDamaged(f"{self.path} is damaged: it holds what cannot be: {ascii(row)[:200]}")
+                yield row
 
     def executemany(self, statement: str, parameters: Any) -> sqlite3.Cursor:
         with NamingDamage(self.path):
@@ -54,7 +57,7 @@ class Connection(sqlite3.Connection):
 
 
 class Cursor(sqlite3.Cursor):
-    """A cursor of such a connection: rows are read one by one, and damage is met on the way."""
+    """A cursor of such a connection: rows are read one by one or in lots, and damage is met on the way."""
 
     connection: Connection
 
@@ -65,6 +68,10 @@ class Cursor(sqlite3.Cursor):
     def fetchone(self) -> Any:
         with NamingDamage(self.connection.path):
             return super().fetchone()
+
+    def fetchmany(self, size: int | None = 1) -> list[Any]:
+        with NamingDamage(self.connection.path):
+            return super().fetchmany(size)
 
     def fetchall(self) -> list[Any]:
         with NamingDamage(self.connection.path):
