@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from imgindex.embedding.recipe import Recipe
+from imgindex.images.decode import fitted
 from imgindex.types import Pixels
 
 WHITE = (255, 255, 255)
@@ -21,10 +22,17 @@ def prepare(picture: Image.Image, recipe: Recipe) -> Pixels:
     return np.ascontiguousarray(pixels[:, :, ::-1]) if recipe.channels == "bgr" else pixels
 
 
+def fit(recipe: Recipe) -> int | None:
+    """Return the longer side that a picture may be scaled to while it is decoded; None where the recipe must see all.
+
+    What `prepare` then makes of it is the same.
+    """
+    return recipe.side if recipe.geometry == "letterbox" else None
+
+
 def letterbox(picture: Image.Image, side: int) -> Image.Image:
     """Scale the whole picture into a square, its proportions kept, the rest white."""
-    scale = side / max(picture.size)
-    width, height = (max(1, round(length * scale)) for length in picture.size)
+    width, height = fitted(picture.size, side)
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     if width == height:

@@ -44,7 +44,7 @@ class Worker:
     """Decodes and prepares one picture after the other by a recipe, each within the same time."""
 
     def __init__(self, requests: BinaryIO, replies: BinaryIO, settings: dict[str, Any]) -> None:
-        from imgindex.embedding.prepare import prepare
+        from imgindex.embedding.prepare import fit, prepare
         from imgindex.embedding.recipe import Recipe
         from imgindex.errors import UnreadableImage
         from imgindex.images.decode import decode
@@ -52,6 +52,7 @@ class Worker:
         self._requests, self._replies = requests, replies
         self._seconds: float = settings["seconds"]
         self._recipe = Recipe.from_json(settings["recipe"])
+        self._fit = fit(self._recipe)
         self._decode, self._prepare, self._unreadable = decode, prepare, UnreadableImage
 
     def run(self) -> None:
@@ -66,7 +67,7 @@ class Worker:
     def _answer(self, data: bytes) -> None:
         self._start_clock()
         try:
-            picture = self._decode(data, alpha=self._recipe.alpha, before_load=self._ask_leave)
+            picture = self._decode(data, alpha=self._recipe.alpha, fit=self._fit, before_load=self._ask_leave)
             pixels = self._prepare(picture.image, self._recipe).data.cast("B")
         except self._unreadable as error:
             self._stop_clock()

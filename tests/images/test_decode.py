@@ -24,6 +24,7 @@ from PIL import __version__ as pillow_version
 
 from imgindex.errors import UnreadableImage
 from imgindex.images import decode as module
+from imgindex.images import plugins
 from imgindex.images.decode import decode
 from imgindex.images.integrity import MAX_JPEG_SCANS
 
@@ -509,7 +510,7 @@ def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     monkeypatch.setattr(Image, "OPEN", {name: at for name, at in Image.OPEN.items() if name not in {"HEIF", "JXL"}})
     monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name not in {"HEIF", "JXL"}])
-    monkeypatch.setattr(module, "_load_plugin", functools.cache(module._load_plugin.__wrapped__))
+    monkeypatch.setattr(plugins, "_load", functools.cache(plugins._load.__wrapped__))
 
 
 @pytest.mark.usefixtures("no_plugins")
