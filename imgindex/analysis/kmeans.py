@@ -1,28 +1,34 @@
-"""K-means by FAISS on all rows, with Euclidean distance: vectors in, labels and their receipt out."""
+"""K-means on all rows, with Euclidean distance: vectors in, labels and their receipt out."""
 
 from __future__ import annotations
 
-import hashlib
 import operator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgindex.analysis import clusters
-from imgindex.analysis.clusters import Doubles, Labels, Rows
-from imgindex.errors import TooFewDistinctVectors, UsageError
+from imgindex.analysis import seeding
+from imgindex.analysis.lloyd import TOLERANCE, Lloyd, distances, fill_empty
+from imgindex.analysis.points import Doubles, Labels, Points, measure, need_distinct
+from imgindex.errors import UsageError
 
 if TYPE_CHECKING:
     from imgindex.types import Vectors
 
 # Multiplications in one assignment of all rows (n × k × d) below which a whole run takes about a tenth of a second.
-CHEAP = 5e8
+CHEAP = 2.5e8
 MAX_RESTARTS = 10
 TRIES = 2
-CHUNK = 3
 REPAIRS = 3
+# Rows a cluster, and rows at least, that the search for a start looks at; more teach it nothing.
+ROWS_A_CLUSTER = 64
+SEARCHED_ROWS = 1 << 16
+# Lloyd's steps among those rows, before they go on among all.
+SAMPLE_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class _Run:
 
 
 def kmeans(
-    vectors: Vectors,
+    vectors: Vectors | Points,
     k: int,
     *,
     seed: int = 42,
@@ -64,43 +70,93 @@ def kmeans(
     iterations: int = 300,
     init: Vectors | None = None,
 ) -> KMeansResult:
-    """Cluster float32 vectors (n, d), which may be a memory map, into k parts; the same seed gives the same labels.
+    """Cluster vectors (n, d), in memory, mapped or in blocks, into k parts; the same seed gives the same labels.
 
-    A restart seeds by greedy k-means++ in a sketch of 256 principal directions, twice; splits and merges
-    clusters there and keeps the best (see clusters.py); then FAISS's Lloyd steps run on all rows, never on a sample.
+    A restart seeds by greedy k-means++ in a sketch of principal directions, twice; splits and merges clusters there
+    and keeps the best (see seeding.py); then Lloyd's steps run on all rows, never on a sample.
     With `init`, centroids (k, d), there is one run of plain Lloyd steps from them until nothing changes.
 
     restarts: None makes as many, from 1 to 10, as together take about a second: small collections deserve the best of
     many, and on large ones the search in the sketch already does what restarts would.
     iterations: the limit of Lloyd steps in a restart, 300 as in scikit-learn. Small problems and those with `init` go
-    on until the labels stand still; large ones until three steps in a row lower the objective by less than 1e-5 of it.
+    on until the labels stand still; large ones until a step lowers the objective by less than 1e-5 of it.
 
-    Beyond the vectors (copied once if they are not C-contiguous float32) memory is that of n × 256 numbers.
     Raises UsageError for arguments that mean nothing and for vectors with NaN or infinity, TooFewDistinctVectors if
     there are fewer distinct rows than k.
     """
     k = _whole("k", k)
     iterations = _whole("iterations", iterations)
-    array = _as_matrix(vectors)
-    rows = _measure(array)
-    _need_distinct(array, k)
-    n, d = array.shape
-    small = n * k * d <= CHEAP
+    points, mean = measure(vectors if isinstance(vectors, Points) else Points.of(vectors))
+    need_distinct(points, k)
+    work = len(points) * k * points.dimension
     if init is not None:
-        runs = [_finish(rows, _as_init(init, k, d), iterations, exact=True)]
+        clusters = Lloyd(points, k)
+        clusters.centroids = _as_init(init, k, points.dimension) - points.origin
+        runs = [_finish(clusters, iterations, Lloyd.run)]
     else:
-        count = _default_restarts(n * k * d) if restarts is None else _whole("restarts", restarts)
-        sketch = clusters.principal_sketch(rows, _generator(seed, 0))
+        count = max(1, min(MAX_RESTARTS, int(CHEAP / work))) if restarts is None else _whole("restarts", restarts)
         runs = []
-        for number in range(count):
-            labels, _ = clusters.search_start(sketch, k, _generator(seed, number + 1), TRIES)
-            runs.append(_finish(rows, clusters.means(rows, labels, k), iterations, exact=small))
+        for clusters, sampled in _starts(points, mean, k, seed, count):
+            descend = partial(_descend, mean=mean, sampled=sampled, exact=work <= CHEAP)
+            runs.append(_finish(clusters, iterations, descend))
     best = min(runs, key=lambda run: run.objective)
-    return _in_order(best, tuple(run.objective for run in runs))
+    return _in_order(best, points.origin, tuple(run.objective for run in runs))
 
 
-def _default_restarts(work: int) -> int:
-    return max(1, min(MAX_RESTARTS, int(CHEAP / work)))
+def _starts(points: Points, mean: Doubles, k: int, seed: int, count: int) -> Iterator[tuple[Lloyd, bool]]:
+    """Give clusters to begin with, and whether they were found among some of very many points."""
+    some = points.evenly(max(SEARCHED_ROWS, ROWS_A_CLUSTER * k))
+    sketch = seeding.principal_sketch(some, mean, seeding.sketch_width(k), _generator(seed, 0))
+    for number in range(count):
+        clusters = Lloyd(some, k)
+        clusters.adopt(seeding.search_start(sketch, k, _generator(seed, number + 1), TRIES))
+        sampled = len(some) < len(points)
+        if sampled:
+            _descend(clusters, SAMPLE_STEPS, mean=mean, sampled=False, exact=False)
+            centroids, clusters = clusters.centroids, Lloyd(points, k)
+            clusters.centroids = centroids
+        yield clusters, sampled
+
+
+def _descend(clusters: Lloyd, limit: int, *, mean: Doubles, sampled: bool, exact: bool) -> bool:
+    """Make Lloyd's steps, by way of the centroids' span where that is small, as far as they are worth it."""
+    k, d = clusters.centroids.shape
+    if 2 * k < d and not sampled:
+        settled = seeding.settle_in_span(clusters, mean, limit)
+    else:
+        settled = clusters.run(limit, TOLERANCE)
+    return clusters.run(limit) if exact else settled
+
+
+def _finish(clusters: Lloyd, limit: int, descend: Callable[[Lloyd, int], bool]) -> _Run:
+    """Make Lloyd's steps, and again after each repair of empty clusters."""
+    for attempt in range(REPAIRS + 1):
+        converged = descend(clusters, limit)
+        labels, centroids = clusters.labels, clusters.centroids
+        if clusters.sizes.all():
+            break
+        centroids, labels = fill_empty(clusters.points, centroids, labels)
+        if attempt == REPAIRS or clusters.steps >= limit:
+            break
+        clusters.centroids = centroids
+    objective = float(distances(clusters.points, centroids, labels).sum())
+    return _Run(labels, centroids, objective, clusters.steps, converged)
+
+
+def _in_order(run: _Run, origin: Vectors, objectives: tuple[float, ...]) -> KMeansResult:
+    _, first, sizes = np.unique(run.labels, return_index=True, return_counts=True)
+    order = np.lexsort((first, -sizes))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return KMeansResult(
+        labels=rank[run.labels],
+        centroids=run.centroids[order] + origin,
+        sizes=tuple(int(size) for size in sizes[order]),
+        objective=run.objective,
+        iterations=run.iterations,
+        restart_objectives=objectives,
+        converged=run.converged,
+    )
 
 
 def _generator(seed: int, stream: int) -> np.random.Generator:
@@ -120,149 +176,10 @@ def _whole(name: str, value: Any) -> int:
     return number
 
 
-def _as_matrix(vectors: Any) -> Vectors:
-    shape = np.shape(vectors)
-    if len(shape) != 2 or shape[1] == 0:
-        raise UsageError(f"vectors must be a matrix, one row a vector, not of shape {shape}")
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(vectors, dtype=np.float32)
-
-
 def _as_init(init: Any, k: int, d: int) -> Vectors:
     if np.shape(init) != (k, d):
         raise UsageError(f"init must have the shape {(k, d)}, not {np.shape(init)}")
-    centroids = _as_matrix(init)
+    centroids = np.array(init, dtype=np.float32)
     if not np.isfinite(centroids).all():
         raise UsageError("init holds NaN or infinity")
     return centroids
-
-
-def _measure(array: Vectors) -> Rows:
-    """Find the mean of the rows and whether they lie far from 0, refusing rows that are not finite."""
-    n, d = array.shape
-    sums = np.zeros(d)
-    squares = 0.0
-    for part in clusters.blocks(array):
-        sums += array[part].sum(axis=0, dtype=np.float64)
-    if not np.isfinite(sums).all():
-        bad = sum(int((~np.isfinite(array[part]).all(axis=1)).sum()) for part in clusters.blocks(array))
-        raise UsageError(f"{bad} of {n} vectors hold NaN or infinity", hint="leave those rows out")
-    mean = sums / max(n, 1)
-    rows = Rows(array, mean.astype(np.float32), far=False)
-    for _, block in rows.centred():
-        squares += float(np.einsum("ij,ij->i", block, block).sum(dtype=np.float64))
-    variance = squares / max(n, 1)
-    if variance and not 1e-24 < variance < 1e24:
-        raise UsageError("the vectors are too small or too large for float32 distances", hint="rescale them")
-    return Rows(array, rows.mean, far=bool(mean @ mean > clusters.FAR_FROM_ORIGIN * variance))
-
-
-def _need_distinct(array: Vectors, k: int) -> None:
-    if k > len(array):
-        raise TooFewDistinctVectors(f"only {len(array)} vectors for k={k}")
-    seen: set[bytes] = set()
-    for row in array:
-        # Adding 0 makes -0.0, which is no other number, the same bytes as 0.0.
-        seen.add(hashlib.blake2b((row + 0).tobytes(), digest_size=16).digest())
-        if len(seen) == k:
-            return
-    raise TooFewDistinctVectors(f"only {len(seen)} distinct vectors for k={k}, among {len(array)}")
-
-
-def _finish(rows: Rows, centroids: Vectors, iterations: int, *, exact: bool) -> _Run:
-    """Run Lloyd from these centroids, and again after each repair of empty clusters."""
-    done = 0
-    for attempt in range(REPAIRS + 1):
-        refine = _lloyd if exact else _lloyd_with_shortcuts
-        centroids, steps, converged = refine(rows, centroids, max(1, iterations - done))
-        done += steps
-        labels, _ = clusters.assign(rows, centroids)
-        if np.bincount(labels, minlength=len(centroids)).all():
-            break
-        centroids, labels = _fill_empty(rows.vectors, centroids, labels)
-        if attempt == REPAIRS or done >= iterations:
-            break
-    objective = float(_distances(rows.vectors, centroids, labels).sum())
-    return _Run(labels, centroids, objective, min(done, iterations), converged)
-
-
-def _lloyd(rows: Rows, centroids: Vectors, iterations: int) -> tuple[Vectors, int, bool]:
-    """Run FAISS in chunks until one leaves every bit of the centroids as it was."""
-    done = 0
-    while done < iterations:
-        steps = min(CHUNK, iterations - done)
-        trained, _ = clusters.train(rows, centroids, steps)
-        done += steps
-        if np.array_equal(trained, centroids):
-            return trained, done, True
-        centroids = trained
-    return centroids, done, False
-
-
-def _lloyd_with_shortcuts(rows: Rows, centroids: Vectors, iterations: int) -> tuple[Vectors, int, bool]:
-    """Run FAISS in chunks until one hardly lowers the objective, and go on between them in the centroids' own span.
-
-    For centroids in a subspace, distances within it rank them as whole distances do. So k-means in the span of k ≤ 256
-    centroids is k-means, but for what the new ones hold outside it; it never raises the objective, and takes ten steps
-    in the time of one: 12 steps on the whole vectors reach what otherwise took 120.
-    """
-    done = 0
-    while done < iterations:
-        steps = min(CHUNK, iterations - done)
-        centroids, objectives = clusters.train(rows, centroids, steps)
-        done += steps
-        # With k = n, FAISS copies the rows and reports a single step.
-        if len(objectives) < steps or (steps > 1 and clusters.stalled(objectives[0], objectives[-1])):
-            return centroids, done, True
-        if done < iterations and len(centroids) <= clusters.SKETCH < centroids.shape[1]:
-            offsets: Vectors = centroids - rows.mean
-            basis = clusters.orthonormal(offsets.T)
-            sketch = Rows.plain(clusters.project(rows, basis))
-            found = clusters.descend(sketch, offsets @ basis)
-            centroids = clusters.means(rows, clusters.assign(sketch, found)[0], len(centroids))
-    return centroids, done, False
-
-
-def _distances(array: Vectors, centroids: Vectors, labels: Labels) -> Doubles:
-    """Return each row's squared distance to its centroid (n,), without the rounding of BLAS's short cut."""
-    result = np.empty(len(array))
-    for part in clusters.blocks(array):
-        offsets = array[part].astype(np.float64) - centroids[labels[part]]
-        result[part] = np.einsum("ij,ij->i", offsets, offsets)
-    return result
-
-
-def _fill_empty(array: Vectors, centroids: Vectors, labels: Labels) -> tuple[Vectors, Labels]:
-    """Move each empty cluster's centroid to the row farthest from its own, and the rows that are now nearer with it.
-
-    Ends because every move lowers the exact objective: with k distinct rows and a cluster empty, some row of a cluster
-    of several lies off its centroid.
-    """
-    centroids, labels = centroids.copy(), labels.copy()
-    distances = _distances(array, centroids, labels)
-    while True:
-        sizes = np.bincount(labels, minlength=len(centroids))
-        if sizes.all():
-            return centroids, labels
-        empty = int(sizes.argmin())
-        farthest = int(np.where(sizes[labels] > 1, distances, -1).argmax())
-        centroids[empty] = array[farthest]
-        moved = _distances(array, centroids, np.full(len(array), empty))
-        nearer = moved < distances
-        labels[nearer], distances[nearer] = empty, moved[nearer]
-
-
-def _in_order(run: _Run, objectives: tuple[float, ...]) -> KMeansResult:
-    _, first, sizes = np.unique(run.labels, return_index=True, return_counts=True)
-    order = np.lexsort((first, -sizes))
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return KMeansResult(
-        labels=rank[run.labels],
-        centroids=np.ascontiguousarray(run.centroids[order]),
-        sizes=tuple(int(size) for size in sizes[order]),
-        objective=run.objective,
-        iterations=run.iterations,
-        restart_objectives=objectives,
-        converged=run.converged,
-    )

@@ -16,9 +16,12 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from imgindex.analysis import clusters
 from imgindex.analysis import kmeans as kmeans_file
+from imgindex.analysis import points as points_file
 from imgindex.analysis.kmeans import KMeansResult, kmeans
+from imgindex.analysis.lloyd import Lloyd
+from imgindex.analysis.points import Points
+from imgindex.analysis.seeding import split_and_merge
 from imgindex.errors import TooFewDistinctVectors
 
 
@@ -85,7 +88,7 @@ def test_as_many_clusters_as_rows(d: int) -> None:
 
 def test_large_problems_take_the_short_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kmeans_file, "CHEAP", 1.0)
-    monkeypatch.setattr(clusters, "BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(points_file, "BLOCK_BYTES", 1 << 20)
     vectors = blobs(2000, 600, 12, gap=0.12)
     result = kmeans(vectors, 12)
     assert_sound(vectors, 12, result)
@@ -241,12 +244,12 @@ def test_a_memory_map_and_other_layouts_give_the_same_answer(tmp_path: Path) -> 
 
 def test_splitting_and_merging_leaves_a_bad_local_optimum() -> None:
     vectors = blobs(2000, 10, 8, gap=20)
-    rows = clusters.Rows.plain(vectors)
-    stuck = kmeans(vectors, 8, init=vectors[:8] * 1e-3 + vectors[0])
-    freed = clusters.assign(rows, clusters.split_and_merge(rows, stuck.centroids))[1].sum()
+    stuck = Lloyd(Points.of(vectors), 8)
+    stuck.centroids = vectors[:8] * np.float32(1e-3) + vectors[0]
+    stuck.run(300)
     best = KMeans(8, n_init=20, random_state=0).fit(vectors).inertia_
     assert stuck.objective > 1.5 * best
-    assert freed == pytest.approx(best, rel=1e-3)
+    assert split_and_merge(vectors, stuck).objective == pytest.approx(best, rel=1e-3)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -1,0 +1,120 @@
+"""Lloyd's steps over all points: each goes to its nearest centroid, each centroid to the mean of its points."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imgindex.analysis.points import Doubles, Labels, Points
+from imgindex.types import Vectors
+
+
+# Below this share of the objective, what a step gains is hardly above the rounding of float32 products.
+TOLERANCE = 1e-5
+
+
+class Lloyd:
+    """k clusters of points: labels (n,), -1 at first; centroids (k, d), moved in `steps`; objective after `assign`.
+
+    Sums of the clusters are kept in float64, and only the points that move are added and taken off again: towards the
+    end few do.
+    """
+
+    def __init__(self, points: Points, k: int) -> None:
+        self.points = points
+        self.labels = np.full(len(points), -1, np.int64)
+        self.centroids = np.zeros((k, points.dimension), np.float32)
+        self.objective, self.steps = np.inf, 0
+        self.sizes = np.zeros(k, np.int64)
+        self._sums = np.zeros((k, points.dimension))
+        self._squares = 0.0  # of the lengths of all points that have a label
+
+    def adopt(self, labels: Labels) -> None:
+        """Take labels (n,) from elsewhere; the centroids become the means."""
+        for places, block in self.points.blocks():
+            self._move(places, block, labels[places])
+        self.update()
+
+    def assign(self) -> int:
+        """Label each point by its nearest centroid; return how many moved.
+
+        The objective is of float32 products, good to about 1e-6: for comparing, not for telling.
+        """
+        find = self.points.nearest(self.centroids)
+        moved, total = 0, 0.0
+        for places, block in self.points.blocks():
+            labels, scores = find(block)
+            moved += self._move(places, block, labels)
+            total += float(scores.sum(dtype=np.float64))
+        self.objective = self._squares + total
+        return moved
+
+    def update(self) -> None:
+        """Move each centroid to the mean of its points; that of an empty cluster stays."""
+        filled = self.sizes > 0
+        self.centroids[filled] = self._sums[filled] / self.sizes[filled, None]
+        self.steps += 1
+
+    def run(self, limit: int, tolerance: float = 0.0) -> bool:
+        """Step until no label changes or the objective falls by no more than this share of it: whether it came to that.
+
+        limit: of all steps that these clusters ever make.
+        """
+        moved = self.assign()
+        while moved:
+            if self.steps >= limit:
+                return False
+            before = self.objective
+            self.update()
+            moved = self.assign()
+            if tolerance and before - self.objective <= tolerance * self.objective:
+                break
+        return True
+
+    def _move(self, places: slice, block: Vectors, labels: Labels) -> int:
+        old = self.labels[places]
+        moved = np.flatnonzero(labels != old)
+        if len(moved):
+            rows = block if len(moved) == len(block) else block[moved]
+            self._add(rows, labels[moved], 1)
+            if old[0] >= 0:
+                self._add(rows, old[moved], -1)
+            else:
+                self._squares += float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64))
+            self.labels[places] = labels
+        return len(moved)
+
+    def _add(self, rows: Vectors, labels: Labels, sign: int) -> None:
+        order = np.argsort(labels, kind="stable")
+        present, starts = np.unique(labels[order], return_index=True)
+        for label, members in zip(present, np.split(rows[order], starts[1:]), strict=True):
+            self._sums[label] += sign * members.sum(axis=0, dtype=np.float64)
+            self.sizes[label] += sign * len(members)
+
+
+def distances(points: Points, centroids: Vectors, labels: Labels) -> Doubles:
+    """Return each point's squared distance to its centroid (n,), without the rounding of BLAS's short cut."""
+    result = np.empty(len(points))
+    for places, block in points.blocks():
+        offsets = block - centroids[labels[places]]
+        result[places] = np.einsum("ij,ij->i", offsets, offsets, dtype=np.float64)
+    return result
+
+
+def fill_empty(points: Points, centroids: Vectors, labels: Labels) -> tuple[Vectors, Labels]:
+    """Move each empty cluster's centroid to the point farthest from its own, and the points now nearer with it.
+
+    Ends because every move lowers the exact objective: with k distinct points and a cluster empty, some point of a
+    cluster of several lies off its centroid.
+    """
+    centroids, labels = centroids.copy(), labels.copy()
+    own = distances(points, centroids, labels)
+    while True:
+        sizes = np.bincount(labels, minlength=len(centroids))
+        if sizes.all():
+            return centroids, labels
+        empty = int(sizes.argmin())
+        farthest = np.where(sizes[labels] > 1, own, -1).argmax()
+        centroids[empty] = points[np.array([farthest])][0]
+        moved = distances(points, centroids, np.full(len(points), empty))
+        nearer = moved < own
+        labels[nearer], own[nearer] = empty, moved[nearer]
