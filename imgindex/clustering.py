@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from imgindex.analysis.kmeans import kmeans
+from imgindex.analysis.points import Points
 from imgindex.errors import TooFewDistinctVectors
 from imgindex.storage.store import Store
-from imgindex.types import Clustering, Vectors
+from imgindex.types import Clustering
+
+# Multiplications in one assignment of all rows from which on a GPU gains more than torch's import and start cost:
+# from there on a processor takes about a second for it, and a run makes ten or more.
+WORTH_A_GPU = 5e10
 
 
-def cluster(
-    store: Store, k: int, *, seed: int, restarts: int | None, iterations: int | None, init: Vectors | None
-) -> Clustering:
-    """Cluster all images that are shown, from one state of the index; restarts and iterations None as in `kmeans`.
+def cluster(store: Store, k: int, *, seed: int, device: str, **limits: Any) -> Clustering:
+    """Cluster all images that are shown, from one state of the index, read a block at a time from the segments.
 
-    Raises IndexDamaged, TooFewDistinctVectors or UsageError.
+    limits: restarts, iterations and init as `kmeans` takes them, None for its own choice.
+    Raises IndexDamaged, DeviceUnavailable, TooFewDistinctVectors or UsageError.
     """
     started = time.perf_counter()
     with store.reading():
         paths = store.catalogue.image_paths()
-        vectors = store.vectors(list(paths))
+        points = Points.stored(store.blocks(), store.segments.dimension)
     if not paths:
         raise TooFewDistinctVectors("the index holds no images", hint="add some with `imgindex add FOLDER`")
-    limits = {} if iterations is None else {"iterations": iterations}
-    result = kmeans(vectors, k, seed=seed, restarts=restarts, init=init, **limits)
+    points = _on_device(points, device, len(points) * k * points.dimension)
+    result = kmeans(points, k, seed=seed, **{name: value for name, value in limits.items() if value is not None})
     return Clustering(
         k=k,
         seed=seed,
@@ -41,3 +47,16 @@ def cluster(
         trained_on=len(paths),
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+def _on_device(points: Points, device: str, work: float) -> Points:
+    """Have the nearest centroids found by torch on the device named; auto takes a GPU for large work alone."""
+    if device == "cpu" or (device == "auto" and work < WORTH_A_GPU):
+        return points
+    from imgindex.analysis.torch_nearest import nearest_on
+    from imgindex.embedding.embedder import choose_device
+
+    chosen = choose_device(device)
+    if device == "auto" and chosen.type != "cuda":
+        return points
+    return replace(points, nearest=nearest_on(chosen))

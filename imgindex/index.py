@@ -193,13 +193,16 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         iterations: int | None = None,
         init: Vectors | None = None,
     ) -> Clustering:
-        """Cluster all images by FAISS k-means with Euclidean distance; the same seed gives the same labels.
+        """Cluster all images by k-means with Euclidean distance; the same seed gives the same labels.
 
-        init: initial centroids (k, dimension) instead of seeding. Raises TooFewDistinctVectors, UsageError.
+        init: initial centroids (k, dimension) instead of seeding. Vectors are read a block at a time. Large work is
+        done on a GPU if there is one, unless the engine names another device, which is taken for small work too.
+        Raises TooFewDistinctVectors, UsageError, DeviceUnavailable.
         """
         from imgindex.clustering import cluster
 
-        found = cluster(self._store, k, seed=seed, restarts=restarts, iterations=iterations, init=init)
+        limits = {"restarts": restarts, "iterations": iterations, "init": init}
+        found = cluster(self._store, k, seed=seed, device=self.engine.device, **limits)
         here = os.getcwd()
         return replace(found, paths=[shown(path, here=here) for path in found.paths])
 

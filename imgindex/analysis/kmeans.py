@@ -24,11 +24,13 @@ CHEAP = 2.5e8
 MAX_RESTARTS = 10
 TRIES = 2
 REPAIRS = 3
-# Rows a cluster, and rows at least, that the search for a start looks at; more teach it nothing.
+# Rows a cluster, and rows at least, in which a start is searched; of more than twice as many, some are taken evenly.
 ROWS_A_CLUSTER = 64
 SEARCHED_ROWS = 1 << 16
-# Lloyd's steps among those rows, before they go on among all.
-SAMPLE_STEPS = 50
+# Before all rows are stepped through, these steps are made in some, and in four times as many, and so on.
+STAGE_STEPS, STAGE_TOLERANCE, GROWTH = 20, 1e-3, 4
+# Numbers in the sketch of all rows that is made in the span of the centroids: 128 MB.
+SPAN_NUMBERS = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ def kmeans(
     and keeps the best (see seeding.py); then Lloyd's steps run on all rows, never on a sample.
     With `init`, centroids (k, d), there is one run of plain Lloyd steps from them until nothing changes.
 
-    restarts: None makes as many, from 1 to 10, as together take about a second: small collections deserve the best of
-    many, and on large ones the search in the sketch already does what restarts would.
+    restarts: None makes up to 10, as many as together take a fraction of a second, until two agree on the objective:
+    small collections deserve the best of many, and on large ones the search in the sketch does what restarts would.
     iterations: the limit of Lloyd steps in a restart, 300 as in scikit-learn. Small problems and those with `init` go
     on until the labels stand still; large ones until a step lowers the objective by less than 1e-5 of it.
 
@@ -96,32 +98,39 @@ def kmeans(
     else:
         count = max(1, min(MAX_RESTARTS, int(CHEAP / work))) if restarts is None else _whole("restarts", restarts)
         runs = []
-        for clusters, sampled in _starts(points, mean, k, seed, count):
-            descend = partial(_descend, mean=mean, sampled=sampled, exact=work <= CHEAP)
+        descend = partial(_descend, mean=mean, exact=work <= CHEAP)
+        for clusters in _starts(points, mean, k, seed, count):
             runs.append(_finish(clusters, iterations, descend))
+            if restarts is None and _agree(runs):
+                break
     best = min(runs, key=lambda run: run.objective)
     return _in_order(best, points.origin, tuple(run.objective for run in runs))
 
 
-def _starts(points: Points, mean: Doubles, k: int, seed: int, count: int) -> Iterator[tuple[Lloyd, bool]]:
-    """Give clusters to begin with, and whether they were found among some of very many points."""
+def _agree(runs: list[_Run]) -> bool:
+    """Whether the two best restarts ended at the same objective: a third would hardly find a better one."""
+    best = sorted(run.objective for run in runs)[:2]
+    return len(best) == 2 and best[1] - best[0] <= 1e-6 * best[1]
+
+
+def _starts(points: Points, mean: Doubles, k: int, seed: int, count: int) -> Iterator[Lloyd]:
+    """Give clusters to begin with, found in a sketch of all points, or of some of very many and then of more."""
     some = points.evenly(max(SEARCHED_ROWS, ROWS_A_CLUSTER * k))
     sketch = seeding.principal_sketch(some, mean, seeding.sketch_width(k), _generator(seed, 0))
     for number in range(count):
         clusters = Lloyd(some, k)
         clusters.adopt(seeding.search_start(sketch, k, _generator(seed, number + 1), TRIES))
-        sampled = len(some) < len(points)
-        if sampled:
-            _descend(clusters, SAMPLE_STEPS, mean=mean, sampled=False, exact=False)
-            centroids, clusters = clusters.centroids, Lloyd(points, k)
-            clusters.centroids = centroids
-        yield clusters, sampled
+        while len(clusters.points) < len(points):
+            clusters.run(clusters.steps + STAGE_STEPS, STAGE_TOLERANCE)
+            larger = Lloyd(points.evenly(GROWTH * len(clusters.points)), k)
+            larger.centroids, clusters = clusters.centroids, larger
+        yield clusters
 
 
-def _descend(clusters: Lloyd, limit: int, *, mean: Doubles, sampled: bool, exact: bool) -> bool:
+def _descend(clusters: Lloyd, limit: int, *, mean: Doubles, exact: bool) -> bool:
     """Make Lloyd's steps, by way of the centroids' span where that is small, as far as they are worth it."""
     k, d = clusters.centroids.shape
-    if 2 * k < d and not sampled:
+    if 2 * k <= d and len(clusters.points) * k <= SPAN_NUMBERS:
         settled = seeding.settle_in_span(clusters, mean, limit)
     else:
         settled = clusters.run(limit, TOLERANCE)

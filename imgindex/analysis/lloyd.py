@@ -7,7 +7,6 @@ import numpy as np
 from imgindex.analysis.points import Doubles, Labels, Points
 from imgindex.types import Vectors
 
-
 # Below this share of the objective, what a step gains is hardly above the rounding of float32 products.
 TOLERANCE = 1e-5
 
@@ -27,6 +26,7 @@ class Lloyd:
         self.sizes = np.zeros(k, np.int64)
         self._sums = np.zeros((k, points.dimension))
         self._squares = 0.0  # of the lengths of all points that have a label
+        self._moved = 0  # since the centroids were the means
 
     def adopt(self, labels: Labels) -> None:
         """Take labels (n,) from elsewhere; the centroids become the means."""
@@ -34,54 +34,54 @@ class Lloyd:
             self._move(places, block, labels[places])
         self.update()
 
-    def assign(self) -> int:
-        """Label each point by its nearest centroid; return how many moved.
+    def assign(self) -> None:
+        """Label each point by its nearest centroid.
 
         The objective is of float32 products, good to about 1e-6: for comparing, not for telling.
         """
         find = self.points.nearest(self.centroids)
-        moved, total = 0, 0.0
+        total = 0.0
         for places, block in self.points.blocks():
             labels, scores = find(block)
-            moved += self._move(places, block, labels)
+            self._move(places, block, labels)
             total += float(scores.sum(dtype=np.float64))
         self.objective = self._squares + total
-        return moved
 
     def update(self) -> None:
         """Move each centroid to the mean of its points; that of an empty cluster stays."""
         filled = self.sizes > 0
         self.centroids[filled] = self._sums[filled] / self.sizes[filled, None]
-        self.steps += 1
+        self.steps, self._moved = self.steps + 1, 0
 
     def run(self, limit: int, tolerance: float = 0.0) -> bool:
         """Step until no label changes or the objective falls by no more than this share of it: whether it came to that.
 
         limit: of all steps that these clusters ever make.
         """
-        moved = self.assign()
-        while moved:
+        self.assign()
+        while self._moved:
             if self.steps >= limit:
                 return False
             before = self.objective
             self.update()
-            moved = self.assign()
-            if tolerance and before - self.objective <= tolerance * self.objective:
+            self.assign()
+            if before - self.objective <= tolerance * self.objective and tolerance:
                 break
         return True
 
-    def _move(self, places: slice, block: Vectors, labels: Labels) -> int:
+    def _move(self, places: slice, block: Vectors, labels: Labels) -> None:
         old = self.labels[places]
         moved = np.flatnonzero(labels != old)
-        if len(moved):
-            rows = block if len(moved) == len(block) else block[moved]
-            self._add(rows, labels[moved], 1)
-            if old[0] >= 0:
-                self._add(rows, old[moved], -1)
-            else:
-                self._squares += float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64))
-            self.labels[places] = labels
-        return len(moved)
+        if not len(moved):
+            return
+        rows = block if len(moved) == len(block) else block[moved]
+        self._add(rows, labels[moved], 1)
+        if old[0] >= 0:
+            self._add(rows, old[moved], -1)
+        else:
+            self._squares += float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64))
+        self.labels[places] = labels
+        self._moved += len(moved)
 
     def _add(self, rows: Vectors, labels: Labels, sign: int) -> None:
         order = np.argsort(labels, kind="stable")

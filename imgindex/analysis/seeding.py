@@ -17,6 +17,8 @@ from imgindex.types import Vectors
 
 # Rows that choose the directions of the sketch.
 SAMPLE = 4096
+# Rows, at least, among which seeds are chosen.
+SEEDED = 20_000
 
 
 def sketch_width(k: int) -> int:
@@ -62,11 +64,12 @@ def orthonormal(directions: npt.NDArray[np.float32]) -> Vectors:
     return basis
 
 
-def greedy_seeds(sketch: Vectors, k: int, rng: np.random.Generator) -> Labels:
-    """Return the indices (k,) of the rows that greedy k-means++ chooses.
+def greedy_seeds(sketch: Vectors, k: int, rng: np.random.Generator) -> Vectors:
+    """Return k rows of the sketch (k, m) that greedy k-means++ chooses, of some 20,000 or 20 a cluster, evenly taken.
 
     Arthur & Vassilvitskii 2007, section 4: the best of 2 + ln k candidates a step, as scikit-learn does.
     """
+    sketch = sketch[:: max(1, len(sketch) // max(SEEDED, 20 * k))]
     n = len(sketch)
     lengths = np.einsum("ij,ij->i", sketch, sketch)
     trials = 2 + int(np.log(k))
@@ -77,14 +80,15 @@ def greedy_seeds(sketch: Vectors, k: int, rng: np.random.Generator) -> Labels:
         if step:
             mass = np.cumsum(nearest, dtype=np.float64)
             candidates = np.searchsorted(mass, rng.random(trials) * mass[-1], side="right").clip(max=n - 1)
+        distances = (-2 * sketch[candidates]) @ sketch.T
         sums = lengths + lengths[candidates, None]
-        distances = sums - 2 * (sketch[candidates] @ sketch.T)
         # What is left between equal rows is rounding; drawing by it would seed one point twice.
-        distances[distances < 1e-6 * sums] = 0
-        np.minimum(distances, nearest, out=distances)
-        best = int(distances.sum(axis=1, dtype=np.float64).argmin())
-        nearest, chosen[step] = distances[best], candidates[best]
-    return chosen
+        sums *= np.float32(1 - 1e-6)
+        distances += sums
+        np.clip(distances, 0, nearest, out=distances)
+        best = int(distances.sum(axis=1).argmin())
+        nearest, chosen[step] = distances[best].copy(), candidates[best]
+    return sketch[chosen]
 
 
 def search_start(sketch: Vectors, k: int, rng: np.random.Generator, tries: int) -> Labels:
@@ -93,7 +97,7 @@ def search_start(sketch: Vectors, k: int, rng: np.random.Generator, tries: int) 
     best = Lloyd(points, k)
     for _ in range(tries):
         found = Lloyd(points, k)
-        found.centroids = sketch[greedy_seeds(sketch, k, rng)]
+        found.centroids = greedy_seeds(sketch, k, rng)
         found.run(6, TOLERANCE)
         found = split_and_merge(sketch, found)
         found.run(found.steps + 50, TOLERANCE)
@@ -113,7 +117,7 @@ def settle_in_span(clusters: Lloyd, mean: Doubles, limit: int) -> bool:
         offsets = clusters.centroids - middle
         basis = orthonormal(offsets.T)
         inner = Lloyd(Points.of(project(clusters.points, middle, basis)), len(offsets))
-        inner.centroids = offsets @ basis
+        inner.centroids = np.matmul(offsets, basis, dtype=np.float32)
         inner.run(50, TOLERANCE)
         clusters.adopt(inner.labels)
     return settled

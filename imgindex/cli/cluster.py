@@ -32,23 +32,25 @@ def command(
         int | None, typer.Option(min=1, help="Starts, of which the best is kept.", show_default="by the size")
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="At most, of each start.", show_default="300")] = None,
+    device: options.DeviceName = "auto",
     index: options.Index = None,
     format: options.Formats = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Cluster all images by FAISS k-means with Euclidean distance; label 0 is the largest cluster.
+    """Cluster all images by k-means with Euclidean distance; label 0 is the largest cluster.
 
     Without --out the sizes are printed; --format csv prints the labels.
     """
     from imgindex.index import ImageIndex
     from imgindex.reports import submission
+    from imgindex.types import Engine
 
     if like is not None and not os.path.isfile(like):
         raise UsageError(f"there is no sample {like}", hint="check the path given to --like")
     written = None if out is None else choose_format(None if _names_format(out) else format, False, out)
     shown = choose_format(None if out is not None and not json else format, json)
-    with ImageIndex.open(options.find_index(index)) as opened:
+    with ImageIndex.open(options.find_index(index), engine=Engine(device)) as opened:
         # Before the work: whatever is wrong with the ids is said at once.
         ids = submission.image_ids(opened.paths(), id)
         failed = {failure.path: failure.reason for failure in opened.failures()}

@@ -1,0 +1,27 @@
+"""The nearest centroids by torch, where a GPU is at hand and the work is worth the way there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from imgindex.analysis.points import Finder, Labels
+from imgindex.types import Vectors
+
+
+def nearest_on(device: torch.device) -> Callable[[Vectors], Finder]:
+    """Return what `nearest_by_blas` is, computed on a device: the same labels, but for rounding."""
+
+    def nearest(centroids: Vectors) -> Finder:
+        there = torch.tensor(centroids, device=device)
+        squares = there.square().sum(dim=1)
+
+        def find(rows: Vectors) -> tuple[Labels, Vectors]:
+            # Copied, and not shared: a mapped row may not be written to, which torch would warn of.
+            scores, labels = torch.addmm(squares, torch.tensor(rows, device=device), there.T, alpha=-2).min(dim=1)
+            return labels.cpu().numpy(), scores.cpu().numpy()
+
+        return find
+
+    return nearest
