@@ -187,7 +187,7 @@ def test_mapped_segments_are_searched_as_they_lie_on_disk(make: Make, tmp_path: 
 def test_rows_that_must_be_copied_are_so_piece_by_piece(
     make: Make, monkeypatch: pytest.MonkeyPatch, dtype: type, queries: int
 ) -> None:
-    monkeypatch.setattr("imgindex.search.exact.CONVERTED_BYTES", 4 * 24 * 7)
+    monkeypatch.setattr("imgindex.search.exact.COPIED_BYTES", 4 * 24 * 7)
     ids = numbers(120)
     ids[3:40:2] = -1
     ids[70:90] = -1
