@@ -14,7 +14,7 @@ import numpy.typing as npt
 from imgindex.types import Neighbours, Rows, Vectors
 
 # Bytes of rows taken into memory at once where they must be copied: as float32, or without those that are hidden.
-COPIED_BYTES = 64 << 20
+COPIED_BYTES = 16 << 20
 # Rows taken beyond the n that are wanted: what rounding has put into the wrong order among them is put right by their
 # true distances.
 SPARE = 8
@@ -109,23 +109,29 @@ def _multiplied(block: Rows, queries: Vectors, n: int) -> Ids:
     vectors, shown = np.asarray(block.vectors), block.ids >= 0
     # Products skip no rows and know no float16: a piece at a time is copied as they need it.
     copied = vectors.dtype != np.float32 or not shown.all()
-    step = max(1, COPIED_BYTES // (4 * vectors.shape[1]) if copied else len(vectors))
+    step = max(1, COPIED_BYTES // (4 * vectors.shape[1])) if copied else len(vectors)
+    room = np.empty((min(step, len(vectors)) if copied else 0, vectors.shape[1]), dtype=np.float32)
     squares, best = _none(queries, 0)
     for start in range(0, len(vectors), step):
         kept = start + np.flatnonzero(shown[start : start + step])
         if len(kept):
-            piece = _as_float32(vectors[kept]) if copied else vectors
+            piece = _copy(vectors, kept, room) if copied else vectors
             of_piece, rows = _multiply(queries, min(n, len(kept)), piece)
             best, squares = nearest(np.hstack([best, kept[rows]]), np.hstack([squares, of_piece]), n)
     return best
 
 
-def _as_float32(vectors: Vectors | Halves) -> Vectors:
-    if vectors.dtype != np.float16:
-        return np.asarray(vectors, dtype=np.float32)
-    codec = faiss.ScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16)
-    decoded: Vectors = codec.decode(vectors.view(np.uint8))  # by all threads
-    return decoded
+def _copy(vectors: Vectors | Halves, rows: Ids, room: Vectors) -> Vectors:
+    """Copy rows, given by their rising numbers, into the first rows of a room, and return these."""
+    piece = room[: len(rows)]
+    if vectors.dtype == np.float16:
+        whole = len(rows) == rows[-1] - rows[0] + 1
+        codes = (vectors[rows[0] : rows[-1] + 1] if whole else vectors[rows]).view(np.uint8)
+        codec = faiss.ScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16)
+        codec.decode_c(faiss.swig_ptr(codes), faiss.swig_ptr(piece), len(piece))  # by all threads
+    else:
+        np.take(vectors, rows, axis=0, out=piece, mode="clip")  # or it would be copied twice
+    return piece
 
 
 def _multiply(queries: Vectors, n: int, vectors: Vectors) -> tuple[Vectors, Ids]:
@@ -158,7 +164,8 @@ def true_distances(block: Rows, queries: Vectors, rows: Ids) -> Vectors:
 
     def measure(query: Vectors, of_query: Ids, out: Vectors) -> None:
         there = of_query >= 0
-        difference = np.subtract(vectors[of_query[there]], query, dtype=np.float64)
+        difference = vectors[of_query[there]].astype(np.float64)
+        difference -= query
         out[there] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
 
     if len(queries) <= DIRECT:
