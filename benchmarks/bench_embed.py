@@ -109,7 +109,7 @@ def main() -> None:
 
 def engine_device(engine: Engine) -> str:
     """Return the device that an engine computes on."""
-    from imgindex.embedding.embedder import choose_device
+    from imgindex.embedding.device import choose_device
 
     return str(choose_device(engine.device))
 

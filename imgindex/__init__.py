@@ -10,6 +10,8 @@ from imgindex._version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from imgindex.benching import BenchReport as BenchReport
+    from imgindex.benching import bench as bench
     from imgindex.embedding.recipe import RECIPES as RECIPES
     from imgindex.embedding.recipe import Recipe as Recipe
     from imgindex.errors import ImgindexError as ImgindexError
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ImageIndex": "imgindex.index",
+    "bench": "imgindex.benching",
+    "BenchReport": "imgindex.benching",
     "RECIPES": "imgindex.embedding.recipe",
     "Recipe": "imgindex.embedding.recipe",
     "ImgindexError": "imgindex.errors",

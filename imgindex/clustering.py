@@ -54,7 +54,7 @@ def _on_device(points: Points, device: str, work: float) -> Points:
     if device == "cpu" or (device == "auto" and work < WORTH_A_GPU):
         return points
     from imgindex.analysis.torch_nearest import nearest_on
-    from imgindex.embedding.embedder import choose_device
+    from imgindex.embedding.device import choose_device
 
     chosen = choose_device(device)
     if device == "auto" and chosen.type != "cuda":

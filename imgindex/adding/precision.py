@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from imgindex.adding.work import Prepared, Work
+from imgindex.adding.outcomes import Prepared
+from imgindex.adding.work import Work
 from imgindex.errors import DeviceUnavailable, IndexDamaged
 from imgindex.searching import open_search
 from imgindex.storage import receipts

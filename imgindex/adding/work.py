@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from imgindex.adding.outcomes import Copied, Failed, Moved, Opened, Outcome, Prepared
 from imgindex.adding.survey import is_gone
 from imgindex.embedding.pipeline import ahead, worker_count
 from imgindex.embedding.sandbox import Decoders
@@ -18,7 +19,7 @@ from imgindex.images.fingerprint import Content, read_content
 from imgindex.storage.records import Known, NewImage
 from imgindex.storage.worklist import WorkList
 from imgindex.storage.writer import Writer
-from imgindex.types import Embedder, Failure, FoundFile, Pixels, Vectors
+from imgindex.types import Embedder, Failure, FoundFile, Vectors
 
 # Pictures under way between the disk and the network: enough for the next batch to be ready when it is wanted.
 LOOK_AHEAD = 64
@@ -30,55 +31,6 @@ SAMPLES = 8
 SETTLED = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A file that was read: known tells whether its path was in the catalogue before."""
-
-    file: FoundFile
-    content: Content
-    known: bool
-
-    def without_data(self) -> Opened:
-        """Return the same without the file's bytes, to be kept for long."""
-        return replace(self, content=replace(self.content, data=b""))
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A picture that is ready for the network."""
-
-    image: NewImage
-    pixels: Pixels
-    known: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A content that the index has already, at a path or with times that it did not have before."""
-
-    id: int
-    file: FoundFile
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """An image whose content another one has too, with that one's vector."""
-
-    image: NewImage
-    vector: Vectors
-    known: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A file that could not be opened, or (then its content is known) not be decoded."""
-
-    failure: Failure
-    sha256: bytes = b""
-
-
-Outcome = Prepared | Moved | Copied | Failed
 Item = TypeVar("Item")
 
 

@@ -27,12 +27,8 @@ COLUMNS = ("found", "added", "updated", "renamed", "unchanged", "reused", "remov
 def command(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files and folders; - reads paths from stdin.")],
     index: options.Index = None,
-    recipe: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, vgg16-fc1, vgg16-pool5 or article; for a new index.")
-    ] = "auto",
-    size: Annotated[
-        int | None, typer.Option(metavar="N", help="Side in pixels of vgg16-pool5, a multiple of 32; for a new index.")
-    ] = None,
+    recipe: options.RecipeName = "auto",
+    size: options.Size = None,
     weights: options.Weights = None,
     store: Annotated[
         str | None,

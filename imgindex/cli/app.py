@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from imgindex._version import VERSION
-from imgindex.cli import add, cluster, compact, export, failures, list_, remove, repair, similar, status, verify
+from imgindex.cli import add, bench, cluster, compact, export, failures, list_, remove, repair, similar, status, verify
 from imgindex.cli.options import INTERRUPTED
 from imgindex.cli.output import OutputClosed, hold_standard_streams, remark
 from imgindex.errors import ImgindexError
@@ -41,6 +41,7 @@ for module, name in (
     (verify, "verify"),
     (repair, "repair"),
     (compact, "compact"),
+    (bench, "bench"),
 ):
     app.command(name)(module.command)
 

@@ -44,6 +44,13 @@ def _precision(name: str) -> str:
     return name
 
 
+RecipeName = Annotated[
+    str, typer.Option("--recipe", metavar="NAME", help="auto, vgg16-fc1, vgg16-pool5 or article; for a new index.")
+]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", metavar="N", help="Side in pixels of vgg16-pool5, a multiple of 32; for a new index."),
+]
 Index = Annotated[
     str | None,
     typer.Option("--index", metavar="DIR", help=f"The index; else ${VARIABLE}, else the nearest {HOME}."),

@@ -19,7 +19,8 @@ from forking import Done, ForkServer
 
 from imgindex.cli.app import app
 
-COMMANDS = [command.name or "" for command in app.registered_commands]
+# But for bench, which makes indexes of its own and takes seconds: tests/test_benching.py.
+COMMANDS = [command.name or "" for command in app.registered_commands if command.name != "bench"]
 # One call of each command that an index of one picture can answer; a new command needs an entry.
 ARGUMENTS: dict[str, list[str]] = {
     "add": ["pictures"],
