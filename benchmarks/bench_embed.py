@@ -1,86 +1,247 @@
-"""Measures embedding from files to index against the article's loop on the same files, in the same run.
+"""Measures embedding at 448 px to fc1: the article's loop, torch, OpenVINO and imgindex, and the machine's ceiling.
 
-    python benchmarks/bench_embed.py [--images 24] [--rounds 3] [--device auto] [--precision auto] [--out FILE.json]
+    python benchmarks/bench_embed.py [--images 96] [--rounds 3] [--photos TAR] [--out FILE.json]
 
 The article's loop is the script that imgindex began as: OpenCV reads one image, torchvision crops and scales it, VGG-16
 up to its first fully connected layer makes a vector of it, one image a batch, in fp32. Weights are seeded and random:
-they do not change how long anything takes. Every round runs every contender once, in turn; the making of networks and
-of the index is not counted. Beside each rate stands how near its vectors come to those of the article's loop.
+they do not change how long anything takes. Contenders run in processes of their own, one after the other, `rounds`
+times over; the first pass of each process, over some of the images, is not counted, nor is the making of networks.
+
+`files`: from files to vectors (imgindex: to a finished index). `model`: the network alone, on tensors in memory.
+The ceiling is what the network would do if all of its arithmetic ran as fast as the fastest of its own convolutions
+does alone, its input in the cache. Beside each rate stands how near the vectors come to those of the article's loop,
+where the pixels are the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import measure
 import numpy as np
-import sample_images
-
-from imgindex import Engine, ImageIndex
+import photos
 
 SEED = 7
 WEIGHTS = f"random:{SEED}"
+SIDE = 448
+BASE = "article's loop, fp32"
+WARM = 8
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A way to embed a folder: run() returns the vectors in the order of the files' names."""
-
-    name: str
-    run: Callable[[], np.ndarray]
-    compared: bool = False
-
-
-def article_loop(files: list[Path], device: str) -> Callable[[], np.ndarray]:
-    """Return the article's script as a function: its network made, its files still to be read."""
+def article_loop(files: list[Path]) -> Callable[[list[Path]], np.ndarray]:
+    """Return the article's script as a function of files: its network is made."""
     import cv2
     import torch
-    from torchvision import models, transforms
+    from torchvision import transforms
 
-    torch.manual_seed(SEED)
-    network = models.vgg16(weights=None).eval()
-    extractor = torch.nn.Sequential(network.features, network.avgpool, torch.nn.Flatten(), network.classifier[0]).to(
-        device
-    )
-    transform = transforms.Compose(
-        [transforms.ToPILImage(), transforms.CenterCrop(512), transforms.Resize(448), transforms.ToTensor()]
-    )
+    extractor = torchvision_network().float()
+    steps = [transforms.ToPILImage(), transforms.CenterCrop(512), transforms.Resize(SIDE), transforms.ToTensor()]
+    transform = transforms.Compose(steps)
 
-    def run() -> np.ndarray:
+    def run(some: list[Path]) -> np.ndarray:
         features = []
-        for file in files:
-            image = transform(cv2.imread(str(file))).reshape(1, 3, 448, 448).to(device)
+        for file in some:
+            image = transform(cv2.imread(str(file))).reshape(1, 3, SIDE, SIDE)
             with torch.no_grad():
-                features.append(extractor(image).cpu().detach().numpy().reshape(-1))
+                features.append(extractor(image).detach().numpy().reshape(-1))
         return np.array(features)
 
     return run
 
 
-def files_to_index(folder: Path, recipe: str, size: int | None, engine: Engine) -> Contender:
-    """Return `add` of a folder into a fresh index, whose embedder is warm, as a contender."""
-    weights = WEIGHTS if recipe == "article" else None
-    warm = ImageIndex.create(
-        tempfile.mkdtemp(dir=folder.parent), recipe=recipe, size=size, weights=weights, engine=engine
+def torchvision_network() -> Any:
+    """Return torchvision's VGG-16 up to its first fully connected layer, with seeded weights."""
+    import torch
+    from torchvision import models
+
+    torch.manual_seed(SEED)
+    network = models.vgg16(weights=None).eval()
+    return torch.nn.Sequential(network.features, network.avgpool, torch.nn.Flatten(), network.classifier[0])
+
+
+def torchvision_eager(precision: str) -> Callable[[list[Path]], None]:
+    """Return torchvision's network alone, channels_last, in batches of 8."""
+    import torch
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    network = torchvision_network().to(dtype).to(memory_format=torch.channels_last)
+    batch = torch.rand(8, 3, SIDE, SIDE, dtype=dtype).contiguous(memory_format=torch.channels_last)
+
+    def run(some: list[Path]) -> None:
+        with torch.inference_mode():
+            for start in range(0, len(some), 8):
+                network(batch[: len(some) - start])
+
+    return run
+
+
+def openvino(precision: str) -> Callable[[list[Path]], None]:
+    """Return the same network in OpenVINO's throughput mode: single images, as many at once as it says is best."""
+    import openvino as ov  # type: ignore[import-not-found]
+    from openvino import opset13 as ops
+
+    layers = torchvision_network()
+    parameter = ops.parameter([1, 3, SIDE, SIDE], np.float32)
+    node = parameter
+    for layer in layers[0]:
+        kind = type(layer).__name__
+        if kind == "Conv2d":
+            weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy().reshape(1, -1, 1, 1)
+            node = ops.convolution(node, ops.constant(weight), [1, 1], [1, 1], [1, 1], [1, 1])
+            node = ops.add(node, ops.constant(bias))
+        elif kind == "ReLU":
+            node = ops.relu(node)
+        else:
+            node = ops.max_pool(node, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+    node = ops.adaptive_avg_pool(node, ops.constant(np.array([7, 7], np.int64)))
+    flat = ops.reshape(node, ops.constant(np.array([1, -1], np.int64)), False)
+    last = layers[3]
+    node = ops.matmul(flat, ops.constant(last.weight.detach().numpy()), False, True)
+    node = ops.add(node, ops.constant(last.bias.detach().numpy().reshape(1, -1)))
+    hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision]}
+    compiled = ov.Core().compile_model(ov.Model([node], [parameter]), "CPU", hints)
+    queue = ov.AsyncInferQueue(compiled, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+    image = np.random.default_rng(0).random((1, 3, SIDE, SIDE), dtype=np.float32)
+
+    def run(some: list[Path]) -> None:
+        for _ in some:
+            queue.start_async({0: image})
+        queue.wait_all()
+
+    return run
+
+
+def to_index(recipe: str, precision: str) -> Callable[[list[Path]], np.ndarray]:
+    """Return `add` of files into a fresh index, whose network is made and whose decoders run, as a function."""
+    from imgindex import Engine, ImageIndex
+
+    folder = tempfile.TemporaryDirectory()
+    indexes = iter(range(1000))
+    first = ImageIndex.create(
+        Path(folder.name, "first"), recipe=recipe, weights=WEIGHTS, engine=Engine(precision=precision)
     )
-    embedder = warm.embedder
 
-    def run() -> np.ndarray:
-        where = tempfile.mkdtemp(dir=folder.parent)
-        with ImageIndex.create(where, recipe=warm.recipe, weights=weights, engine=engine) as index:
-            index.embedder = embedder
-            index.add([folder])
+    def run(some: list[Path]) -> np.ndarray:
+        where = Path(folder.name, str(next(indexes)))
+        with ImageIndex.create(where, recipe=first.recipe, weights=WEIGHTS, engine=first.engine) as index:
+            index.embedder, index._decoders = first.embedder, first._decoders
+            index.add(some)
             order = np.argsort([Path(path).name for path in index.paths()], kind="stable")
-            return index.vectors()[order]
+            vectors: np.ndarray = index.vectors()[order]
+            index._decoders = type(first._decoders)(first.recipe)  # so that closing leaves the first one's at work
+            return vectors
 
-    side = f" at {size} px" if size else ""
-    return Contender(f"imgindex, {recipe}{side}, {embedder.precision}", run, recipe == "article")
+    return run
+
+
+def network_alone(precision: str) -> Callable[[list[Path]], None]:
+    """Return imgindex's network alone on prepared pictures, in all its lanes."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from imgindex import Engine
+    from imgindex.embedding.choice import choose
+    from imgindex.embedding.embedder import VggEmbedder
+
+    choice = choose("vgg16-fc1", weights=WEIGHTS)
+    embedder = VggEmbedder(choice.recipe, choice.weights, Engine("cpu", precision))
+    batch = np.random.default_rng(0).integers(0, 256, (embedder.batch_size, SIDE, SIDE, 3), dtype=np.uint8)
+    pool = ThreadPoolExecutor(embedder.lanes)
+
+    def run(some: list[Path]) -> None:
+        lots = range(0, len(some), len(batch))
+        list(pool.map(embedder.embed, [batch[: len(some) - start] for start in lots]))
+
+    return run
+
+
+def ceiling(precision: str) -> Callable[[list[Path]], None]:
+    """Return a function that takes as long as images would at the rate of the network's fastest convolution."""
+    import torch
+
+    from imgindex.embedding.fused import Convolution
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    network = torchvision_network()
+    size, shapes, flop = SIDE, [], 2.0 * network[3].weight.numel()
+    for layer in network[0]:
+        if isinstance(layer, torch.nn.MaxPool2d):
+            size //= 2
+        elif isinstance(layer, torch.nn.Conv2d):
+            flop += 2 * layer.weight.numel() * size**2
+            shapes.append((layer.to(dtype).to(memory_format=torch.channels_last), size))
+
+    def rate(layer: torch.nn.Conv2d, size: int) -> float:
+        """FLOP a second of one convolution, in as many threads as there are, each on an image of its own."""
+        threads, rounds = torch.get_num_threads(), 6
+        ready, started = threading.Barrier(threads + 1), [0.0]
+
+        def work() -> None:
+            torch.set_num_threads(1)
+            with torch.inference_mode():
+                convolution = Convolution.of(layer, size, size)
+                image = torch.rand(1, layer.in_channels, size, size, dtype=dtype)
+                image = image.contiguous(memory_format=torch.channels_last)
+                convolution(image)
+                ready.wait()
+                for _ in range(rounds):
+                    convolution(image)
+
+        workers = [threading.Thread(target=work) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        ready.wait()
+        started[0] = time.perf_counter()
+        for worker in workers:
+            worker.join()
+        done = threads * rounds * 2 * layer.weight.numel() * size**2
+        return done / (time.perf_counter() - started[0])
+
+    def run(some: list[Path]) -> None:
+        fastest = max(rate(*shape) for shape in shapes[4:] for _ in range(2))
+        run.seconds = len(some) * flop / fastest  # type: ignore[attr-defined]
+
+    return run
+
+
+CONTENDERS: dict[str, tuple[str, Callable[[], Callable[[list[Path]], Any]]]] = {
+    BASE: ("files", lambda: article_loop([])),
+    "imgindex, article, fp32": ("files", lambda: to_index("article", "fp32")),
+    "imgindex, article, bf16": ("files", lambda: to_index("article", "bf16")),
+    "imgindex, vgg16-fc1, fp32": ("files", lambda: to_index("vgg16-fc1", "fp32")),
+    "imgindex, vgg16-fc1, bf16": ("files", lambda: to_index("vgg16-fc1", "bf16")),
+    "imgindex's network, fp32": ("model", lambda: network_alone("fp32")),
+    "imgindex's network, bf16": ("model", lambda: network_alone("bf16")),
+    "torchvision, fp32": ("model", lambda: torchvision_eager("fp32")),
+    "torchvision, bf16": ("model", lambda: torchvision_eager("bf16")),
+    "OpenVINO, fp32": ("model", lambda: openvino("fp32")),
+    "OpenVINO, bf16": ("model", lambda: openvino("bf16")),
+    "ceiling, fp32": ("ceiling", lambda: ceiling("fp32")),
+    "ceiling, bf16": ("ceiling", lambda: ceiling("bf16")),
+}
+
+
+def child(name: str, folder: Path, vectors: Path) -> dict[str, Any]:
+    """Run one contender in this process over the files of a folder, after some of them for nothing."""
+    kind, make = CONTENDERS[name]
+    files = sorted(folder.iterdir())
+    if "fp32" in name and kind != "files":
+        files = files[: max(16, len(files) // 4)]
+    run = make()
+    run(files[: WARM if "fp32" in name else 4 * WARM])
+    seconds, found = measure.timed(lambda: run(files))
+    if isinstance(found, np.ndarray):
+        np.save(vectors, found)
+    seconds = getattr(run, "seconds", seconds)
+    return {"images_per_second": len(files) / seconds, "peak_mib": round(measure.peak_mib())}
 
 
 def relative_error(found: np.ndarray, truth: np.ndarray) -> float:
@@ -91,54 +252,48 @@ def relative_error(found: np.ndarray, truth: np.ndarray) -> float:
 def main() -> None:
     """Read the command line, run the rounds, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--photos", type=Path, help="a tar of photos to vary, instead of drawn pictures")
+    parser.add_argument("--only", help="contenders whose name has this in it, and the article's loop")
     parser.add_argument("--out", metavar="FILE.json")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name, "images")
-        files = sorted(folder / name for name in sample_images.write(folder, options.images, seed=SEED))
-        engine = Engine(options.device, options.precision)
-        make = partial(files_to_index, folder, engine=engine)
-        contenders = [make("article", None), make("vgg16-pool5", 224), make("vgg16-pool5", 160)]
-        base = Contender("the article's loop, fp32, one by one", article_loop(files, engine_device(engine)))
-        measure_all(base, contenders, options)
-
-
-def engine_device(engine: Engine) -> str:
-    """Return the device that an engine computes on."""
-    from imgindex.embedding.device import choose_device
-
-    return str(choose_device(engine.device))
-
-
-def measure_all(base: Contender, contenders: list[Contender], options: argparse.Namespace) -> None:
-    """Time every contender in every round, after one for nothing, and report."""
-    seconds: dict[str, list[float]] = {one.name: [] for one in (base, *contenders)}
-    errors: dict[str, float | None] = {}
-    for number in range(options.rounds + 1):
-        truth = np.empty(0)
-        for one in (base, *contenders):
-            elapsed, vectors = measure.timed(one.run)
-            if one is base:
-                truth = vectors
-            errors[one.name] = relative_error(vectors, truth) if one.compared else None
-            if number:
-                seconds[one.name].append(elapsed)
+    if options.child:
+        print(json.dumps(child(options.child[0], Path(options.child[1]), Path(options.child[2]))))
+        return
+    names = [name for name in CONTENDERS if name == BASE or (options.only or "") in name]
+    if not measure.installed("openvino"):
+        print("without OpenVINO: pip install openvino", file=sys.stderr)
+        names = [name for name in names if not name.startswith("OpenVINO")]
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    errors: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "images")
+        photos.write(folder, options.images, archive=options.photos, seed=SEED)
+        truth = Path(place, "truth.npy")
+        for _ in range(options.rounds):
+            for name in names:
+                vectors = truth if name == BASE else Path(place, "vectors.npy")
+                script = str(Path(__file__).resolve())
+                runs[name].append(measure.in_child([script, "--child", name, str(folder), str(vectors)]))
+                if "article, " in name:
+                    errors[name] = relative_error(np.load(vectors), np.load(truth))
     rows = [
         {
             "contender": name,
-            "images_per_second": options.images / statistics.median(runs),
-            "times_the_article": statistics.median(b / a for a, b in zip(runs, seconds[base.name], strict=True)),
-            "relative_error": "" if errors[name] is None else errors[name],
-            "all_seconds": [round(run, 3) for run in runs],
+            "from": CONTENDERS[name][0],
+            "images_per_second": statistics.median(run["images_per_second"] for run in done),
+            "times_the_article": statistics.median(
+                run["images_per_second"] / base["images_per_second"] for run, base in zip(done, runs[BASE], strict=True)
+            ),
+            "peak_mib": statistics.median(run["peak_mib"] for run in done),
+            "relative_error": errors.get(name, ""),
+            "all_images_per_second": [round(run["images_per_second"], 3) for run in done],
         }
-        for name, runs in seconds.items()
+        for name, done in runs.items()
     ]
-    facts = {"images": options.images, "rounds": options.rounds, "peak_mib": round(measure.peak_mib())}
-    measure.report("embed", rows, options.out, **facts)
+    measure.report("embed", rows, options.out, images=options.images, rounds=options.rounds, side=SIDE)
 
 
 if __name__ == "__main__":

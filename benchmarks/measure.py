@@ -5,6 +5,7 @@ Import it before numpy: it unsets OPENBLAS_CORETYPE, which some machines set and
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -19,7 +20,18 @@ from typing import Any
 
 os.environ.pop("OPENBLAS_CORETYPE", None)
 
-PACKAGES = ("torch", "torchvision", "faiss-cpu", "numpy", "scikit-learn", "pillow", "sqlite-utils")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "faiss-cpu",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+    "sqlite-utils",
+    "openvino",
+    "hnswlib",
+    "usearch",
+)
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -58,6 +70,11 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def installed(module: str) -> bool:
+    """Whether a module can be imported."""
+    return importlib.util.find_spec(module) is not None
 
 
 def timed(task: Callable[[], Any]) -> tuple[float, Any]:

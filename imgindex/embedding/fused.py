@@ -20,7 +20,7 @@ from imgindex.embedding.vgg import Extractor, FeatureExtractor
 
 # Greatest activation: with twice as much, what a block needs is more than glibc keeps; with half as much, more rows are
 # computed twice at the edges of strips.
-ACTIVATION_BYTES = 6 << 20
+ACTIVATION_BYTES = 3 << 20
 # glibc keeps up to twice what was once freed at once, if that was less than 32 MiB, instead of giving it back.
 GLIBC_KEEPS = 31 << 20
 # How far the results of both ways may lie apart, in units of the greatest one: the rounding of the type, a few times.
@@ -67,9 +67,10 @@ class Convolution:
         assert layer.bias is not None
         return cls(weight, layer.bias, layer.out_channels)
 
-    def __call__(self, maps: Tensor) -> Tensor:
+    def __call__(self, maps: Tensor, above: int = 1) -> Tensor:
+        """Convolve maps with a column of zeros left and right, and `above` rows of them above and below."""
         out: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            maps, self.weight, self.bias, [1, 1], [1, 1], [1, 1], 1, "relu", [], ""
+            maps, self.weight, self.bias, [above, 1], [1, 1], [1, 1], 1, "relu", [], ""
         )
         return out
 
@@ -83,14 +84,14 @@ class FusedExtractor:
         for layer in network.features:
             if isinstance(layer, nn.Conv2d):
                 width = side >> (len(self._blocks) - 1)
-                rows = _rows(width, layer.out_channels, layer.weight.element_size())
+                rows = _rows(width, width, layer.out_channels * layer.weight.element_size())
                 self._blocks[-1].append(Convolution.of(layer, min(rows, width), width))
             elif isinstance(layer, nn.MaxPool2d):
                 self._blocks.append([])
         self._blocks.pop()
         # As many pictures go through all blocks together as fit into one activation after the second pooling.
         third = self._blocks[2][-1]
-        self.together = max(1, _rows(side // 4, third.channels, third.bias.element_size()) // (side // 4))
+        self.together = max(1, _rows(side // 4, side // 4, third.channels * third.bias.element_size()) // (side // 4))
         torch.empty(GLIBC_KEEPS, dtype=torch.uint8)
 
     def maps(self, pictures: Tensor) -> Tensor:
@@ -109,23 +110,31 @@ def _pass(maps: Tensor, block: Sequence[Convolution]) -> Tensor:
     n, _, height, width = maps.shape
     shape = (n, block[-1].channels, height // 2, width // 2)
     pooled = torch.empty(shape, dtype=maps.dtype, memory_format=torch.channels_last)
-    rows = _rows(width, block[-1].channels, maps.element_size())
+    rows = _rows(height, width, block[-1].channels * maps.element_size())
     if rows >= height:
         for some in _pieces(n, rows // height):
-            _pool(_convolve(maps[some], block), pooled[some])
-        return pooled
-    for one, strip in itertools.product(_pieces(n, 1), _pieces(height, rows)):
-        # Each convolution spoils the outermost row of a strip, where zeros stand for what lies beyond.
-        above = min(len(block), strip.start)
-        seen = _convolve(maps[one, :, strip.start - above : strip.stop + len(block)], block)
-        half = slice(strip.start // 2, strip.stop // 2)
-        _pool(seen[:, :, above : above + strip.stop - strip.start], pooled[one, :, half])
+            _pool(_convolve(maps[some], block, slice(0, height)), pooled[some])
+    else:
+        for one, strip in itertools.product(_pieces(n, 1), _pieces(height, rows)):
+            _pool(_convolve(maps[one], block, strip), pooled[one, :, strip.start // 2 : strip.stop // 2])
     return pooled
 
 
-def _convolve(maps: Tensor, block: Sequence[Convolution]) -> Tensor:
+def _convolve(maps: Tensor, block: Sequence[Convolution], rows: slice) -> Tensor:
+    """Return some rows of what the convolutions of a block make of maps; each needs one more row above and below."""
+    height, spare = maps.shape[2], len(block)
+    first, last = max(0, rows.start - spare), min(height, rows.stop + spare)
+    maps = maps[:, :, first:last]
     for convolution in block:
-        maps = convolution(maps)
+        spare -= 1
+        inside = first > 0 and last < height
+        maps = convolution(maps, 0 if inside else 1)
+        if inside:
+            first, last = first + 1, last - 1
+        # At an edge of the picture zeros lie beyond; at the other end of the strip they took the place of a row.
+        top, bottom = max(0, rows.start - spare), min(height, rows.stop + spare)
+        maps = maps[:, :, top - first : bottom - first]
+        first, last = top, bottom
     return maps
 
 
@@ -142,9 +151,16 @@ def _pool(maps: Tensor, pooled: Tensor) -> None:
     torch.maximum(pairs[:, 0], pairs[:, 1], out=pooled.permute(0, 2, 3, 1).view(integers).view(-1, channels))
 
 
-def _rows(width: int, channels: int, itemsize: int) -> int:
-    """How many rows of pixels one activation may have: an even number, since two of them are pooled."""
-    return max(2, ACTIVATION_BYTES // (width * channels * itemsize) // 2 * 2)
+def _rows(height: int, width: int, pixel: int) -> int:
+    """How many rows one activation may have, `pixel` bytes each pixel: whole pictures, or equal strips of one.
+
+    An even number, since two rows are pooled.
+    """
+    most = max(2, ACTIVATION_BYTES // (width * pixel))
+    if most >= height:
+        return most // height * height
+    strips = max(1, round(height / most))
+    return -(-height // (2 * strips)) * 2
 
 
 def _pieces(length: int, most: int) -> Iterator[slice]:

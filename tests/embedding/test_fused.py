@@ -66,7 +66,8 @@ def test_no_activation_is_larger_than_was_meant(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(fused, "_pool", lambda maps, pooled: sizes.append(maps.numel() * 4))
     with torch.inference_mode():
         extractor.maps(pictures(2, 160, torch.float32))
-    assert 100_000 < max(sizes) <= 200_000
+    # Whole rows, evenly divided.
+    assert 100_000 < max(sizes) <= 300_000
 
 
 def missing(*_: Any) -> Tensor:
