@@ -27,8 +27,10 @@ REPAIRS = 3
 # Rows a cluster, and rows at least, in which a start is searched; of more than twice as many, some are taken evenly.
 ROWS_A_CLUSTER = 64
 SEARCHED_ROWS = 1 << 16
-# Before all rows are stepped through, these steps are made in some, and in four times as many, and so on.
-STAGE_STEPS, STAGE_TOLERANCE, GROWTH = 20, 1e-3, 4
+# The steps among those rows; they soon fit the sample better than the whole.
+SAMPLE_STEPS, SAMPLE_TOLERANCE = 20, 1e-3
+# Multiplications from which on an assignment takes a second, and the share of the objective it must gain then.
+DEAR, DEAR_TOLERANCE = 5e10, 1e-4
 # Numbers in the sketch of all rows that is made in the span of the centroids: 128 MB.
 SPAN_NUMBERS = 1 << 25
 
@@ -81,7 +83,8 @@ def kmeans(
     restarts: None makes up to 10, as many as together take a fraction of a second, until two agree on the objective:
     small collections deserve the best of many, and on large ones the search in the sketch does what restarts would.
     iterations: the limit of Lloyd steps in a restart, 300 as in scikit-learn. Small problems and those with `init` go
-    on until the labels stand still; large ones until a step lowers the objective by less than 1e-5 of it.
+    on until the labels stand still; large ones until a step lowers the objective by less than 1e-5 of it, 1e-4 where it
+    takes a second.
 
     Raises UsageError for arguments that mean nothing and for vectors with NaN or infinity, TooFewDistinctVectors if
     there are fewer distinct rows than k.
@@ -98,7 +101,7 @@ def kmeans(
     else:
         count = max(1, min(MAX_RESTARTS, int(CHEAP / work))) if restarts is None else _whole("restarts", restarts)
         runs = []
-        descend = partial(_descend, mean=mean, exact=work <= CHEAP)
+        descend = partial(_descend, mean=mean, work=work)
         for clusters in _starts(points, mean, k, seed, count):
             runs.append(_finish(clusters, iterations, descend))
             if restarts is None and _agree(runs):
@@ -114,27 +117,28 @@ def _agree(runs: list[_Run]) -> bool:
 
 
 def _starts(points: Points, mean: Doubles, k: int, seed: int, count: int) -> Iterator[Lloyd]:
-    """Give clusters to begin with, found in a sketch of all points, or of some of very many and then of more."""
+    """Give clusters to begin with, found in a sketch of all points, or of some of very many."""
     some = points.evenly(max(SEARCHED_ROWS, ROWS_A_CLUSTER * k))
     sketch = seeding.principal_sketch(some, mean, seeding.sketch_width(k), _generator(seed, 0))
     for number in range(count):
         clusters = Lloyd(some, k)
         clusters.adopt(seeding.search_start(sketch, k, _generator(seed, number + 1), TRIES))
-        while len(clusters.points) < len(points):
-            clusters.run(clusters.steps + STAGE_STEPS, STAGE_TOLERANCE)
-            larger = Lloyd(points.evenly(GROWTH * len(clusters.points)), k)
-            larger.centroids, clusters = clusters.centroids, larger
+        if len(some) < len(points):
+            clusters.run(clusters.steps + SAMPLE_STEPS, SAMPLE_TOLERANCE)
+            whole = Lloyd(points, k)
+            whole.centroids, clusters = clusters.centroids, whole
         yield clusters
 
 
-def _descend(clusters: Lloyd, limit: int, *, mean: Doubles, exact: bool) -> bool:
+def _descend(clusters: Lloyd, limit: int, *, mean: Doubles, work: int) -> bool:
     """Make Lloyd's steps, by way of the centroids' span where that is small, as far as they are worth it."""
     k, d = clusters.centroids.shape
+    tolerance = TOLERANCE if work < DEAR else DEAR_TOLERANCE
     if 2 * k <= d and len(clusters.points) * k <= SPAN_NUMBERS:
-        settled = seeding.settle_in_span(clusters, mean, limit)
+        settled = seeding.settle_in_span(clusters, mean, limit, tolerance)
     else:
-        settled = clusters.run(limit, TOLERANCE)
-    return clusters.run(limit) if exact else settled
+        settled = clusters.run(limit, tolerance)
+    return clusters.run(limit) if work <= CHEAP else settled
 
 
 def _finish(clusters: Lloyd, limit: int, descend: Callable[[Lloyd, int], bool]) -> _Run:

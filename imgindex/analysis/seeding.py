@@ -106,19 +106,19 @@ def search_start(sketch: Vectors, k: int, rng: np.random.Generator, tries: int) 
     return best.labels
 
 
-def settle_in_span(clusters: Lloyd, mean: Doubles, limit: int) -> bool:
+def settle_in_span(clusters: Lloyd, mean: Doubles, limit: int, tolerance: float) -> bool:
     """Make Lloyd's steps two by two, and between them many in the span of the centroids, where they cost a part.
 
     For centroids in a subspace, distances within it rank them as whole distances do. So k-means in their span is
     k-means, but for what the new ones hold outside it. Returns whether the whole steps settled, as `Lloyd.run` does.
     """
     middle = mean.astype(np.float32)
-    while not (settled := clusters.run(min(clusters.steps + 2, limit), TOLERANCE)) and clusters.steps < limit:
+    while not (settled := clusters.run(min(clusters.steps + 2, limit), tolerance)) and clusters.steps < limit:
         offsets = clusters.centroids - middle
         basis = orthonormal(offsets.T)
         inner = Lloyd(Points.of(project(clusters.points, middle, basis)), len(offsets))
         inner.centroids = np.matmul(offsets, basis, dtype=np.float32)
-        inner.run(50, TOLERANCE)
+        inner.run(50, tolerance)
         clusters.adopt(inner.labels)
     return settled
 
