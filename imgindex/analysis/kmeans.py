@@ -113,7 +113,7 @@ def kmeans(
 def _agree(runs: list[_Run]) -> bool:
     """Whether the two best restarts ended at the same objective: a third would hardly find a better one."""
     best = sorted(run.objective for run in runs)[:2]
-    return len(best) == 2 and best[1] - best[0] <= 1e-6 * best[1]
+    return len(best) == 2 and best[1] - best[0] <= 1e-4 * best[1]
 
 
 def _starts(points: Points, mean: Doubles, k: int, seed: int, count: int) -> Iterator[Lloyd]:
