@@ -19,10 +19,11 @@ from imgindex.types import Clustering
 WORTH_A_GPU = 5e10
 
 
-def cluster(store: Store, k: int, *, seed: int, device: str, **limits: Any) -> Clustering:
+def cluster(store: Store, k: int, seed: int, device: str, **limits: Any) -> Clustering:
     """Cluster all images that are shown, from one state of the index, read a block at a time from the segments.
 
-    limits: restarts, iterations and init as `kmeans` takes them, None for its own choice.
+    device: as the engine names it; auto takes a GPU for large work alone. limits: restarts, iterations and init as
+    `kmeans` takes them, None for its own choice.
     Raises IndexDamaged, DeviceUnavailable, TooFewDistinctVectors or UsageError.
     """
     started = time.perf_counter()

@@ -195,14 +195,11 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
     ) -> Clustering:
         """Cluster all images by k-means with Euclidean distance; the same seed gives the same labels.
 
-        init: initial centroids (k, dimension) instead of seeding. Vectors are read a block at a time. Large work is
-        done on a GPU if there is one, unless the engine names another device, which is taken for small work too.
-        Raises TooFewDistinctVectors, UsageError, DeviceUnavailable.
+        init: initial centroids (k, dimension), not seeds. Raises TooFewDistinctVectors, UsageError, DeviceUnavailable.
         """
         from imgindex.clustering import cluster
 
-        limits = {"restarts": restarts, "iterations": iterations, "init": init}
-        found = cluster(self._store, k, seed=seed, device=self.engine.device, **limits)
+        found = cluster(self._store, k, seed, self.engine.device, restarts=restarts, iterations=iterations, init=init)
         here = os.getcwd()
         return replace(found, paths=[shown(path, here=here) for path in found.paths])
 
