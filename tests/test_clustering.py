@@ -1,0 +1,88 @@
+"""`cluster`: which vectors it reads, and where the nearest centroids are found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import GRID_RECIPE, GridMean, draw
+
+import imgindex.clustering
+import imgindex.embedding.embedder
+from imgindex import Engine, ImageIndex
+from imgindex.analysis import torch_nearest
+from imgindex.analysis.kmeans import kmeans
+from imgindex.errors import DeviceUnavailable
+
+
+def draw_many(folder: Path, numbers: range) -> None:
+    for number in numbers:
+        colour = np.random.default_rng(number).integers(0, 256, 3)
+        draw(folder / f"{number}.png", (int(colour[0]), int(colour[1]), int(colour[2])))
+
+
+@pytest.mark.parametrize("store", ["fp32", "fp16"])
+def test_the_vectors_as_they_are_now_are_clustered_in_the_order_of_ids(tmp_path: Path, store: str) -> None:
+    pictures = tmp_path / "pictures"
+    draw_many(pictures, range(60))
+    with ImageIndex.create(tmp_path / "store", recipe=GRID_RECIPE, store=store) as index:
+        index.embedder = GridMean()
+        index.add([pictures])
+        draw_many(pictures, range(60, 80))
+        (pictures / "7.png").unlink()
+        draw(pictures / "9.png", (1, 2, 3))
+        index.add([pictures])
+        found, expected = index.cluster(6), kmeans(index.vectors(), 6)
+        assert len(found.paths) == 79
+        np.testing.assert_array_equal(found.ids, index.ids())
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        assert found.objective == expected.objective
+        index.compact()
+        np.testing.assert_array_equal(index.cluster(6).labels, found.labels)
+
+
+def test_large_work_goes_to_the_gpu_and_small_work_does_not(
+    index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_many(tmp_path / "pictures", range(40))
+    index.add([tmp_path / "pictures"])
+    expected = index.cluster(5)
+    asked = []
+
+    def nearest_on(device: torch.device) -> object:
+        asked.append(device.type)
+        return on_processor(torch.device("cpu"))
+
+    on_processor = torch_nearest.nearest_on
+    monkeypatch.setattr(torch_nearest, "nearest_on", nearest_on)
+    monkeypatch.setattr(imgindex.embedding.embedder, "choose_device", lambda name: torch.device("cuda"))
+    index.cluster(5)
+    assert asked == []
+    monkeypatch.setattr(imgindex.clustering, "WORTH_A_GPU", 0)
+    np.testing.assert_array_equal(index.cluster(5).labels, expected.labels)
+    assert asked == ["cuda"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused(index: ImageIndex, tmp_path: Path) -> None:
+    draw_many(tmp_path / "pictures", range(5))
+    index.add([tmp_path / "pictures"])
+    index.engine = Engine(device="cuda")
+    with pytest.raises(DeviceUnavailable, match="cuda"):
+        index.cluster(2)
+
+
+def test_small_work_loads_neither_torch_nor_faiss(index: ImageIndex, tmp_path: Path) -> None:
+    draw_many(tmp_path / "pictures", range(10))
+    index.add([tmp_path / "pictures"])
+    code = (
+        "import sys; from imgindex import ImageIndex\n"
+        f"with ImageIndex.open({str(index.path)!r}) as index: print(len(index.cluster(3).sizes))\n"
+        "print({'torch', 'faiss'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["3", "set()"]
