@@ -258,14 +258,14 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         return status(self._store, self.recipe)
 
-    def compact(self) -> CompactReport:
-        """Free the room of vectors of no image, while others may read. Raises IndexLocked or IndexDamaged."""
-        from imgindex.searching import renew_alone
-        from imgindex.storage.compact import compact
+    def compact(self, *, target_recall: float | None = None) -> CompactReport:
+        """Free the room of vectors of no image, and renew the search index of a large collection; others may read.
 
-        report = compact(self._store, wait=lambda: self.wait)
-        renew_alone(self._store, wait=lambda: self.wait)
-        return report
+        target_recall: share (0, 1] of true neighbours that it is to find. Raises IndexLocked, IndexDamaged, UsageError.
+        """
+        from imgindex.searching import compact
+
+        return compact(self._store, target_recall=target_recall, wait=lambda: self.wait)
 
     @classmethod
     def repair(

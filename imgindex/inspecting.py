@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from imgindex.embedding.recipe import Recipe
-from imgindex.searching import receipt
+from imgindex.searching import receipt, target_recall
 from imgindex.storage import receipts
 from imgindex.storage.store import Store
 
@@ -25,6 +25,7 @@ def status(store: Store, recipe: Recipe) -> dict[str, Any]:
             "bytes": store.bytes_on_disk(),
             "search": receipt(store),
             "precision": [asdict(one) for one in receipts.read(store.catalogue).values()],
+            "target_recall": target_recall(store.catalogue),
             "roots": store.catalogue.journal.roots(),
             "runs": store.catalogue.journal.runs(RUNS),
         }

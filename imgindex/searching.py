@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from imgindex.errors import IndexDamaged, UsageError
+from imgindex.storage import compact as compaction
 from imgindex.storage import derived
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
-from imgindex.types import Rows, VectorSearch
+from imgindex.types import CompactReport, Rows, VectorSearch
 
 if TYPE_CHECKING:
     from imgindex.search.faiss_search import Receipt
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 EXACT_ROWS = 100_000
 # A search index is made again when more than this share of the rows is newer than it.
 STALE = 0.2
+TARGET_SETTING, DEFAULT_TARGET = "target_recall", 0.99
 # A new one is written beside the old one, which answers until the new one is committed.
 NAMES = ("vectors.faiss", "vectors-2.faiss")
 
@@ -53,13 +56,14 @@ def renew(store: Store, writer: Writer, *, say: Callable[[], None] = lambda: Non
         old = _recorded(writer.catalogue)
         derived.sweep(folder, {old.name} if old else ())
         found = _load(store)
-        if found is not None and _newer(blocks, found.covered) <= STALE * _shown(blocks):
+        target, stale = target_recall(writer.catalogue), STALE * _shown(blocks)
+        if found is not None and found.receipt.target == target and _newer(blocks, found.covered) <= stale:
             return
         say()
         from imgindex.search.faiss_build import build
         from imgindex.search.faiss_search import save
 
-        built = build(blocks, dimension=store.segments.dimension)
+        built = build(blocks, dimension=store.segments.dimension, target=target)
     name = next(name for name in NAMES if old is None or name != old.name)
     sha256, size = derived.write(os.path.join(folder, name), lambda file: save(built.index, file))
     new = derived.DerivedFile(name, size, sha256, covered, built.receipt.to_json())
@@ -71,6 +75,29 @@ def renew_alone(store: Store, *, wait: Callable[[], bool]) -> None:
     """Do the same where nobody is writing yet. Raises IndexLocked."""
     with store.writing(wait=wait) as writer:
         renew(store, writer)
+
+
+def compact(store: Store, *, target_recall: float | None, wait: Callable[[], bool]) -> CompactReport:
+    """Free the room of vectors of no image, and make the search index again where it does not fit what is left.
+
+    target_recall: see `target_recall`; None leaves it as it is. Raises UsageError, IndexLocked or IndexDamaged.
+    """
+    if target_recall is not None:
+        if not 0 < target_recall <= 1:
+            raise UsageError(f"a recall of {target_recall} cannot be reached", hint="give a share in (0, 1], say 0.99")
+        with store.writing(wait=wait) as writer, writer.catalogue.atomic():
+            writer.catalogue.set_setting(TARGET_SETTING, repr(float(target_recall)))
+    report = compaction.compact(store, wait=wait)
+    renew_alone(store, wait=wait)
+    return report
+
+
+def target_recall(catalogue: Catalogue) -> float:
+    """Return the share of the 10 true neighbours that a search index of this collection is to find."""
+    try:
+        return float(catalogue.settings().get(TARGET_SETTING, DEFAULT_TARGET))
+    except ValueError as error:
+        raise IndexDamaged(f"{catalogue.path} is damaged: its {TARGET_SETTING} is no number") from error
 
 
 def receipt(store: Store) -> dict[str, Any] | None:

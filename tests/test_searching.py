@@ -10,7 +10,7 @@ from conftest import GRID_RECIPE, GridMean, draw
 
 import imgindex.searching
 from imgindex import ImageIndex
-from imgindex.errors import IndexDamaged
+from imgindex.errors import IndexDamaged, UsageError
 from imgindex.search.exact import ExactSearch
 from imgindex.search.faiss_search import FaissSearch
 from imgindex.searching import open_search
@@ -152,6 +152,36 @@ def test_compaction_and_repair_make_it_again(large: ImageIndex, pictures: Path) 
     ImageIndex.repair(large.path, embedder=GridMean())
     with reopened(large) as again:
         assert kind(again) is FaissSearch
+
+
+def test_the_target_recall_is_that_of_later_search_indexes_too(large: ImageIndex, pictures: Path) -> None:
+    assert (large.status()["target_recall"], large.status()["search"]["target"]) == (0.99, 0.99)
+    large.compact(target_recall=0.9)
+    made = file(large)
+    assert (large.status()["target_recall"], large.status()["search"]["target"]) == (0.9, 0.9)
+    large.compact()
+    assert file(large) == made, "made again for nothing"
+    for number in range(COUNT, COUNT + 20):
+        draw(pictures / f"{number}.png", number)
+    large.add([pictures])
+    assert (large.status()["search"]["rows"], large.status()["search"]["target"]) == (COUNT + 20, 0.9)
+    check_answers(large, pictures)
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.01, float("nan")])
+def test_what_is_no_recall_is_refused_and_changes_nothing(large: ImageIndex, share: float) -> None:
+    before = file(large).read_bytes()
+    with pytest.raises(UsageError, match="recall"):
+        large.compact(target_recall=share)
+    assert file(large).read_bytes() == before
+    assert large.status()["target_recall"] == 0.99
+
+
+def test_a_target_recall_that_is_no_number_is_damage(large: ImageIndex) -> None:
+    with large._store.writing() as writer, writer.catalogue.atomic():
+        writer.catalogue.set_setting("target_recall", "much")
+    with pytest.raises(IndexDamaged, match="target_recall"):
+        large.status()
 
 
 def test_it_goes_when_the_collection_is_small_again(large: ImageIndex, pictures: Path) -> None:

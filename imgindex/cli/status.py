@@ -41,7 +41,7 @@ def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("vectors", f"{status['store']} in {status['segments']} segments, {_megabytes(sizes['segments'])}"),
         ("catalogue", _megabytes(sizes["catalogue"])),
         ("derived", _megabytes(sizes["derived"])),
-        ("search", _search(status["search"])),
+        ("search", _search(status["search"], status["target_recall"])),
     ]
     lines += [("precision", _precision(receipt)) for receipt in status["precision"]]
     lines += [("root", root) for root in status["roots"]]
@@ -49,11 +49,15 @@ def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _search(receipt: dict[str, Any] | None) -> str:
+def _search(receipt: dict[str, Any] | None, target: float) -> str:
     if receipt is None:
         return "exact"
-    found = f"recall@10 {receipt['recall']:.3f} of {receipt['queries']} queries"
-    return f"{receipt['factory']} over {receipt['rows']:,} rows, nprobe {receipt['nprobe']}: {found}"
+    how = f"nprobe {receipt['nprobe']}, refine {receipt['refine']}"
+    found = f"recall@10 {receipt['recall']:.3f} of {receipt['queries']} queries (target {target:g})"
+    made = f"made in {receipt['seconds']:,.0f} s"
+    if receipt["recall"] < receipt["target"]:
+        found += ", so searches are exact"
+    return f"{receipt['factory']} over {receipt['rows']:,} rows, {how}: {found}, {made}"
 
 
 def _precision(receipt: dict[str, Any]) -> str:

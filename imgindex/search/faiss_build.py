@@ -13,19 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from imgindex.search.exact import ExactSearch, nearest
-from imgindex.search.faiss_search import NEIGHBOURS, FaissSearch, Receipt
+from imgindex.search.faiss_search import NEIGHBOURS, FaissSearch, Ids, Receipt
 from imgindex.types import Neighbours, Rows, Vectors
 
-TARGET = 0.99
-QUERIES = 400
-# Candidates for each answer: more of them mend what eight bits a number cannot tell apart.
-REFINE = (4, 16, 64)
+QUERIES = 500
+# Candidates for each answer: more of them mend what one bit a number cannot tell apart.
+REFINE = (4, 8, 16, 32)
 # Rows to train one centroid on: FAISS warns below 39, and more than some dozens hardly move it.
 POINTS, FEWEST_POINTS = 64, 39
 SAMPLE_BYTES = 256 << 20
 PIECE_BYTES = 64 << 20
 # FAISS computes squared distances in float32; a row so long that they might overflow is left to the exact search.
 LONGEST = float(np.finfo(np.float32).max) / 16
+
+NO_IDS: Ids = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +37,16 @@ class Built:
     receipt: Receipt
 
 
-def build(blocks: Sequence[Rows], *, dimension: int, seed: int = 0) -> Built:
+def build(blocks: Sequence[Rows], *, dimension: int, target: float, seed: int = 0) -> Built:
     """Build an index over the rows that are shown, under their ids, and choose how deep searches go.
 
-    Rows are divided among about 4√n lists by k-means on a seeded sample, and kept with one byte a number
-    (IVF with a scalar quantiser). Rows that are not finite are left out: `FaissSearch` searches what an index does
-    not hold exactly. The same rows and seed make the same index on the same machine.
+    Rows are divided among about 4√n lists by k-means on a seeded sample, and kept with one bit a number, as
+    RaBitQ (Gao and Long, SIGMOD 2024) in the layout of FAISS's fast scan. Rows that are not finite are left out:
+    `FaissSearch` searches what an index does not hold exactly. The same rows and seed make the same index on the same
+    machine.
 
-    Beside the index itself (a byte a number and 16 a row, for a moment up to twice that, as its lists grow) and what
-    the system maps, it takes about 600 MiB, however many rows there are.
+    Beside the index itself (a bit a number and 16 bytes a row, for a moment up to twice that, as its lists grow) and
+    what the system maps, it takes about 600 MiB, however many rows there are.
 
     Raises IndexDamaged when a row is not the one that was stored.
     """
@@ -52,11 +54,13 @@ def build(blocks: Sequence[Rows], *, dimension: int, seed: int = 0) -> Built:
     for block in blocks:
         block.check(np.flatnonzero(block.ids >= 0))
     generator = np.random.default_rng(seed)
-    wished = 4 * math.sqrt(sum(int((block.ids >= 0).sum()) for block in blocks))
+    count = sum(int((block.ids >= 0).sum()) for block in blocks)
+    queries = _sample(blocks, min(QUERIES, 1 + count // 5), dimension, generator)
+    wished = 4 * math.sqrt(count)
     size = min(int(POINTS * wished), max(FEWEST_POINTS, SAMPLE_BYTES // (4 * dimension)))
-    _, sample = _sample(blocks, size, dimension, generator)
+    _, sample = _sample(blocks, size, dimension, generator, without=queries[0])
     nlist = max(1, min(round(wished), len(sample) // FEWEST_POINTS))
-    factory = f"IVF{nlist},SQ8"
+    factory = f"IVF{nlist},RaBitQfs"
     index = faiss.index_factory(dimension, factory)
     index.cp.seed = seed
     index.cp.min_points_per_centroid = 1
@@ -72,42 +76,39 @@ def build(blocks: Sequence[Rows], *, dimension: int, seed: int = 0) -> Built:
         nprobe=nlist,
         refine=REFINE[-1],
         rows=index.ntotal,
-        target=TARGET,
+        target=target,
         recall=0.0,
         queries=0,
         seed=seed,
         seconds=0.0,
     )
-    receipt = calibrate(index, draft, blocks, seed=seed)
+    receipt = calibrate(index, draft, blocks, *queries)
     return Built(index, replace(receipt, seconds=time.perf_counter() - started))
 
 
-def calibrate(index: Any, receipt: Receipt, blocks: Sequence[Rows], *, seed: int) -> Receipt:
+def calibrate(index: Any, receipt: Receipt, blocks: Sequence[Rows], ids: Ids, queries: Vectors) -> Receipt:
     """Return the receipt with nprobe and refine that reach its target, and the recall that they have.
 
-    Stored rows, chosen by the seed, ask for their neighbours other than themselves. nprobe is doubled from 1 until
-    they find enough of them, and once more: the lists were trained on stored rows, and pictures that the index does
-    not know find less (at nprobe 1, 0.988 against 1.0). Where all lists together do not reach the target, more
-    candidates are refined; where that does not help either, the receipt says so.
+    Stored rows that the lists were not trained on ask for their neighbours other than themselves, as a new picture
+    would. With the most candidates nprobe grows from 1 until they find enough; then the fewest candidates are looked
+    for that still do. Both are doubled: pictures of another kind, or whose neighbours were hidden since, find less.
+    Where all lists together do not reach the target, the receipt says so.
     """
-    ids, queries = _sample(blocks, QUERIES, receipt.dimension, np.random.default_rng([seed, 1]))
     truth = _others(ExactSearch(blocks).search(queries, NEIGHBOURS + 1), ids)
     search = FaissSearch(index, receipt, blocks, [len(block.ids) for block in blocks])
 
     def measured(nprobe: int, refine: int) -> Receipt:
-        search.receipt = replace(receipt, nprobe=min(nprobe, receipt.nlist), refine=refine, queries=len(ids))
+        search.receipt = replace(receipt, nprobe=nprobe, refine=refine, queries=len(ids))
         found = _others(search.search(queries, NEIGHBOURS + 1), ids)
         return replace(search.receipt, recall=recall(found, truth))
 
-    nprobe = 1
-    for refine in REFINE:
-        now = measured(nprobe, refine)
-        while not now.reached and now.nprobe < receipt.nlist:
-            now = measured(2 * now.nprobe, refine)
-        if now.reached:
-            return measured(2 * now.nprobe, refine)
-        nprobe = max(1, receipt.nlist // 8)
-    return now
+    best = measured(1, REFINE[-1])
+    while not best.reached and best.nprobe < receipt.nlist:
+        best = measured(min(best.nprobe + 1 + best.nprobe // 3, receipt.nlist), REFINE[-1])
+    if not best.reached:
+        return best
+    refine = next(refine for refine in REFINE if measured(best.nprobe, refine).recall >= receipt.target)
+    return measured(min(2 * best.nprobe, receipt.nlist), 2 * refine)
 
 
 def recall(found: Vectors, truth: Vectors) -> float:
@@ -117,13 +118,13 @@ def recall(found: Vectors, truth: Vectors) -> float:
     return int(hits.sum()) / there if there else 1.0
 
 
-def _others(near: Neighbours, ids: npt.NDArray[np.int64]) -> Vectors:
+def _others(near: Neighbours, ids: Ids) -> Vectors:
     """Distances (q, 10) of the neighbours that are not the query itself."""
     distances = np.where(near.ids == ids[:, None], np.float32(np.inf), near.distances)
     return nearest(near.ids, distances, NEIGHBOURS)[1]
 
 
-def _pieces(blocks: Sequence[Rows], dimension: int) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
+def _pieces(blocks: Sequence[Rows], dimension: int) -> Iterator[tuple[Ids, Vectors]]:
     """Yield the ids and, in float32, the vectors of all rows that an index can hold, a piece in memory at a time."""
     step = max(1, PIECE_BYTES // (4 * dimension))
     for block in blocks:
@@ -131,14 +132,15 @@ def _pieces(blocks: Sequence[Rows], dimension: int) -> Iterator[tuple[npt.NDArra
             ids = block.ids[start : start + step]
             vectors = np.ascontiguousarray(block.vectors[start : start + step], dtype=np.float32)
             kept = (ids >= 0) & _sound(vectors)
-            yield ids[kept], vectors if kept.all() else vectors[kept]
+            if kept.any():
+                yield ids[kept], vectors if kept.all() else vectors[kept]
 
 
 def _sample(
-    blocks: Sequence[Rows], size: int, dimension: int, generator: np.random.Generator
-) -> tuple[npt.NDArray[np.int64], Vectors]:
+    blocks: Sequence[Rows], size: int, dimension: int, generator: np.random.Generator, *, without: Ids = NO_IDS
+) -> tuple[Ids, Vectors]:
     """Ids and vectors (≤ size, dimension) of a random choice of the rows that an index can hold."""
-    shown = [np.flatnonzero(block.ids >= 0) for block in blocks]
+    shown = [np.flatnonzero((block.ids >= 0) & ~np.isin(block.ids, without)) for block in blocks]
     starts = np.cumsum([0, *map(len, shown)])
     chosen = np.sort(generator.choice(int(starts[-1]), min(size, int(starts[-1])), replace=False))
     ids, vectors = np.empty(len(chosen), np.int64), np.empty((len(chosen), dimension), np.float32)

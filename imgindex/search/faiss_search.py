@@ -25,8 +25,10 @@ from imgindex.types import Neighbours, Rows, Vectors
 
 # How many neighbours of each query the recall of a receipt speaks of; whoever asks for more has more lists looked at.
 NEIGHBOURS = 10
-# What a file begins with that FAISS wrote of an IndexIVFScalarQuantizer.
-MAGIC = b"IwSq"
+# What a file begins with that FAISS wrote of an IndexIVFRaBitQFastScan.
+MAGIC = b"Iwrn"
+# Rows whose codes FAISS scans together.
+BLOCK = 32
 
 logger = logging.getLogger(__name__)
 _limit = threading.Lock()
@@ -109,9 +111,7 @@ class FaissSearch:
         if len(places) < index.ntotal:
             shown = np.zeros(int(self._ids[-1]) + 1 if len(places) else 1, dtype=np.bool_)
             shown[self._ids] = True
-            # FAISS keeps no reference to the bits.
-            self._bits = np.packbits(shown, bitorder="little")
-            self._selector = faiss.IDSelectorBitmap(len(self._bits), faiss.swig_ptr(self._bits))
+            self._selector = faiss.IDSelectorBitmap(np.packbits(shown, bitorder="little"))
 
     def search(self, queries: Vectors, n: int) -> Neighbours:
         """Return the n nearest rows of float32 queries (q, dimension), ties by id; id -1 where there are fewer."""
@@ -126,7 +126,7 @@ class FaissSearch:
     def _candidates(self, queries: Vectors, n: int) -> Ids:
         """Ids (q, k) of rows that are shown and may be among the n nearest: at least n, if the index has so many."""
         wanted = min(n, len(self._ids))
-        k = min(self.receipt.refine * n + SPARE, len(self._ids))
+        k = min(self.receipt.refine * max(n, NEIGHBOURS) + SPARE, len(self._ids))
         # As many rows for each neighbour that is wanted as there were when recall was measured, hidden ones left out.
         scale = max(1.0, n / NEIGHBOURS) * self.index.ntotal / len(self._ids)
         nprobe = min(math.ceil(self.receipt.nprobe * scale), self.receipt.nlist)
@@ -222,17 +222,16 @@ def _reading_at_most(size: int) -> Iterator[None]:
 
 def _check(index: Any, receipt: Receipt) -> None:
     """Raise ValueError unless FAISS read what `build` made."""
-    if not isinstance(index, faiss.IndexIVFScalarQuantizer):
+    if not isinstance(index, faiss.IndexIVFRaBitQFastScan):
         raise ValueError(f"a {type(index).__name__}")
-    centroids = faiss.downcast_index(index.quantizer)
-    if not isinstance(centroids, faiss.IndexFlat):
-        raise ValueError(f"centroids in a {type(centroids).__name__}")
-    lists, dimension = index.invlists, receipt.dimension
+    centroids, lists = faiss.downcast_index(index.quantizer), faiss.downcast_InvertedLists(index.invlists)
+    if not isinstance(centroids, faiss.IndexFlat) or not isinstance(lists, faiss.BlockInvertedLists):
+        raise ValueError(f"centroids in a {type(centroids).__name__}, lists in a {type(lists).__name__}")
     is_so = {
-        "dimension": index.d == centroids.d == index.sq.d == dimension,
-        "metric": index.metric_type == centroids.metric_type == faiss.METRIC_L2,
-        "training": index.is_trained and index.sq.trained.size() == 2 * dimension,
-        "code": index.sq.qtype == faiss.ScalarQuantizer.QT_8bit and lists.code_size == index.code_size == dimension,
+        "dimension": index.d == centroids.d == index.rabitq.d == receipt.dimension,
+        "metric": index.metric_type == centroids.metric_type == index.rabitq.metric_type == faiss.METRIC_L2,
+        "training": index.is_trained and index.by_residual,
+        "code": index.rabitq.nb_bits == 1 and index.bbs == lists.n_per_block == BLOCK,
         "lists": index.nlist == lists.nlist == centroids.ntotal == receipt.nlist,
         "rows": index.ntotal == receipt.rows == sum(map(lists.list_size, range(lists.nlist))),
     }

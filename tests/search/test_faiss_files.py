@@ -31,7 +31,7 @@ def blocks() -> list[Rows]:
 
 @pytest.fixture(scope="module")
 def built(blocks: list[Rows]) -> Built:
-    return build(blocks, dimension=DIMENSION)
+    return build(blocks, dimension=DIMENSION, target=0.99)
 
 
 def saved(index: object) -> bytes:
@@ -122,7 +122,19 @@ def test_an_index_of_other_rows_is_not_loaded(built: Built, data: bytes) -> None
         assert load(io.BytesIO(data), len(data), replace(built.receipt, **change)) is None
 
 
-@pytest.mark.parametrize("factory", ["Flat", "IVF{},Flat", "IVF{},SQfp16", "IVF{},SQ4", "IVF{}_HNSW8,SQ8", "HNSW8,SQ8"])
+@pytest.mark.parametrize(
+    "factory",
+    [
+        "Flat",
+        "IVF{},Flat",
+        "IVF{},SQfp16",
+        "IVF{},SQ4",
+        "IVF{}_HNSW8,SQ8",
+        "IVF{},SQ8",
+        "IVF{},RaBitQ",
+        "IVF{},PQ4x4fs",
+    ],
+)
 def test_another_type_of_index_is_not_loaded(built: Built, blocks: list[Rows], factory: str) -> None:
     other = faiss.index_factory(DIMENSION, factory.format(built.receipt.nlist))
     other.train(blocks[0].vectors)
@@ -183,15 +195,14 @@ print(peak() - before)
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
 @pytest.mark.parametrize("claim", [50_000_000, 1 << 36, 1 << 60])
 def test_a_file_that_claims_gigabytes_takes_no_memory(tmp_path: Path, built: Built, data: bytes, claim: int) -> None:
-    """The sizes of the centroids, of the scales and of the first lists, one at a time."""
+    """The sizes of the centroids, and of the ids and codes of the first list, one at a time."""
     lists = built.index.invlists
-    sizes = struct.pack(f"<{lists.nlist}Q", *map(lists.list_size, range(lists.nlist)))
+    sizes = [lists.list_size(number) for number in range(lists.nlist)]
+    ids = faiss.rev_swig_ptr(lists.get_ids(0), sizes[0]).tobytes()
     places = [
         data.index(struct.pack("<Q", lists.nlist * DIMENSION)),
-        data.index(struct.pack("<Q", 2 * DIMENSION)),
-        data.index(sizes) - 8,
-        data.index(sizes),
-        data.index(sizes) + 8,
+        data.index(ids) - 8,
+        data.index(ids) + len(ids),
     ]
     (tmp_path / "index").write_bytes(data)
     command = [sys.executable, "-c", IN_A_PROCESS, tmp_path / "index", built.receipt.to_json(), str(claim)]

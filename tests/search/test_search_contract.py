@@ -26,7 +26,7 @@ Cut = Callable[[np.ndarray, np.ndarray], list[Rows]]
 def with_faiss(blocks: Sequence[Rows], built_of: Sequence[Rows]) -> VectorSearch:
     """FAISS told to look into every list, so that its answers are to be exact in small collections."""
     dimension = blocks[0].vectors.shape[1] if blocks else 24
-    built = build(built_of, dimension=dimension)
+    built = build(built_of, dimension=dimension, target=0.99)
     receipt = replace(built.receipt, nprobe=built.receipt.nlist, refine=64)
     return FaissSearch(built.index, receipt, blocks, [len(block.ids) for block in built_of])
 
