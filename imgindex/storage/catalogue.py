@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 LOG_LIMIT = 64 << 20
 LOCATION = (int, int, int, int)
 CHUNK = 500  # names in one query: below every SQLite's limit on variables
+FETCHED = 2000  # rows at a time
 
 
 class Catalogue:
@@ -171,11 +172,15 @@ class Catalogue:
         return (Location(*row) for row in rows)
 
     def places(self) -> npt.NDArray[np.int64]:
-        """Return id, segment, row and CRC32 (n, 4) of the vectors of all images that are shown."""
+        """Return id, segment, row and CRC32 (n, 4) of the vectors of all images that are shown, in the order of ids."""
         import numpy as np
 
-        rows = self.connection.execute("select id, segment, row, crc32 from images where present").fetchall()
-        table = np.array(rows or np.empty((0, 4), dtype=np.int64))
+        rows = self.connection.execute("select id, segment, row, crc32 from images where present order by id")
+        # All rows as tuples at once would take several times the room of the table.
+        parts = [np.empty((0, 4), dtype=np.int64)]
+        while part := rows.fetchmany(FETCHED):
+            parts.append(np.array(part))
+        table = np.concatenate(parts)
         if table.dtype != np.int64:
             raise IndexDamaged(f"{self.path} is damaged: it does not say in numbers where vectors lie")
         return table
