@@ -2,12 +2,15 @@
 
     python benchmarks/bench_start.py [--images 500] [--rounds 7] [--out FILE.json]
 
-Every round runs every command once, in turn, so that a machine whose speed drifts slows them all.
+Every round runs every command once, in turn, so that a machine whose speed drifts slows them all. Below stands what
+`similar` of a new image is made of, one step after the other, in a process of its own: in the command itself the
+decoder's process starts while torch is imported.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -16,10 +19,27 @@ import tempfile
 from pathlib import Path
 
 import measure
-import sample_images
 
 IMGINDEX = [sys.executable, "-m", "imgindex"]
 BASE = 'python -c "import torch"'
+NEW = "new.png"
+
+# Each step in its order, and what it runs; all share their names.
+STEPS = {
+    "imports of the command line": "import imgindex.cli.app",
+    "imports of imgindex and numpy": "import imgindex.index, imgindex.querying",
+    "open the index": "index = imgindex.index.ImageIndex.open('.imgindex')",
+    "start a decoder": f"data = open({NEW!r}, 'rb').read(); decoded = index._decoders.decode(data)",
+    "decode": "decoded = index._decoders.decode(data)",
+    "import torch": "import torch",
+    "imports for the network": "from imgindex.embedding import choice, embedder, weights",
+    "find the weights, by SHA-256": "found = choice.recall(index.recipe, source=index._store.settings['weights'])",
+    "make the network, load the weights": "network = embedder.VggEmbedder(index.recipe, found, index.engine)",
+    "embed the first image": "vector = network.embed(decoded.pixels[None])",
+    "embed it again": "vector = network.embed(decoded.pixels[None])",
+    "open the search, import FAISS": "from imgindex.searching import open_search; search = open_search(index._store)",
+    "search": "search.search(vector, 11)",
+}
 
 
 def commands(image: str) -> dict[str, list[str]]:
@@ -29,27 +49,46 @@ def commands(image: str) -> dict[str, list[str]]:
         "imgindex --help": [*IMGINDEX, "--help"],
         "imgindex similar (indexed image)": [*IMGINDEX, "similar", image, "--json"],
         "imgindex add (nothing changed)": [*IMGINDEX, "add", "images", "--json"],
-        "imgindex similar (new image)": [*IMGINDEX, "similar", "new.png", "--json"],
+        "imgindex similar (new image)": [*IMGINDEX, "similar", NEW, "--json"],
     }
 
 
 def prepare(folder: Path, images: int) -> str:
     """Make an index of sample images (at 32 px: their vectors do not matter here); return the path of one image."""
+    import sample_images  # not in the process that times the steps: it imports numpy
+
     names = sample_images.write(folder / "images", images, seed=7)
     make = [*IMGINDEX, "add", "images", "--recipe", "vgg16-pool5", "--size", "32", "--quiet"]
     subprocess.run(make, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     sample_images.write(folder / "more", 1, seed=8)
-    next((folder / "more").iterdir()).rename(folder / "new.png")
+    next((folder / "more").iterdir()).rename(folder / NEW)
     return os.path.join("images", next(iter(names)))
 
 
+def time_steps() -> dict[str, float]:
+    """Run the steps in this process; return the seconds of each."""
+    names: dict[str, object] = {}
+    return {step: measure.timed(lambda code=code: exec(code, names))[0] for step, code in STEPS.items()}
+
+
+def steps_in_children(folder: Path, rounds: int) -> list[measure.Row]:
+    """Time the steps in a process of its own for each round; return a row for each step."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--steps"]
+    runs = [json.loads(subprocess.check_output(command, cwd=folder)) for _ in range(rounds + 1)][1:]
+    return [{"step": step, "milliseconds": statistics.median(run[step] for run in runs) * 1000} for step in STEPS]
+
+
 def main() -> None:
-    """Read the command line, run the rounds, print the table."""
+    """Read the command line, run the rounds, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", metavar="FILE.json")
+    parser.add_argument("--steps", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.steps:
+        print(json.dumps(time_steps()), flush=True)
+        os._exit(0)  # decoders are still there
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         timed = commands(prepare(folder, options.images))
@@ -59,6 +98,7 @@ def main() -> None:
                 run = measure.timed(lambda arguments=arguments: run_quietly(arguments, folder))[0]
                 if number:  # the first round warms the disk's cache
                     seconds[command].append(run)
+        steps = steps_in_children(folder, options.rounds)
     rows = [
         {
             "command": command,
@@ -70,7 +110,9 @@ def main() -> None:
         }
         for command, runs in seconds.items()
     ]
-    measure.report("start", rows, options.out, images=options.images, rounds=options.rounds)
+    measure.report("start", rows, options.out, images=options.images, rounds=options.rounds, steps=steps)
+    print()
+    measure.report("steps of similar (new image)", steps, None)
 
 
 def run_quietly(arguments: list[str], folder: Path) -> None:

@@ -21,6 +21,15 @@ from imgindex.types import Pixels
 LONGEST_TEXT = 4096
 # A process keeps time by itself; this much later it is taken for lost.
 GRACE = 30.0
+# One processor for each process; threads of a decoder with a heap each would use its memory up; and a sixth of the time
+# of a WebP went into memory that glibc gave back to the system after each picture.
+SURROUNDINGS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(16 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
+}
 NONSENSE = "the decoder gave an answer that makes no sense"
 
 
@@ -165,8 +174,7 @@ def _popen() -> subprocess.Popen[bytes]:
         raise DecoderUnavailable("there is no Python that images could be decoded in", hint=hint)
     # As strict with its surroundings as this one was started to be.
     strict = {"-I": sys.flags.isolated, "-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site}
-    # One processor for each process; and threads of a decoder with a heap each would use its memory up.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    environment = {**os.environ, **SURROUNDINGS}
     try:
         return subprocess.Popen(
             [sys.executable, *(flag for flag, given in strict.items() if given), os.path.abspath(worker.__file__)],
