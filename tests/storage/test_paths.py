@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgindex.storage.paths import PathMap, is_under, shown
+from imgindex.storage.paths import PathMap, is_under, shown, under
 
 # Any bytes that a file name may consist of.
 names = st.binary(min_size=1, max_size=12).filter(
@@ -77,3 +77,9 @@ def test_paths_are_shown_relative_below_the_current_folder_and_absolute_elsewher
     assert shown("/hereafter/0.jpg", here="/here") == "/hereafter/0.jpg"
     assert shown("/a/0.jpg", here="/") == "a/0.jpg"
     assert shown("/here", here="/here") == "/here"
+
+
+@given(st.lists(st.text("ab/", max_size=4)), st.text("ab/", max_size=8))
+def test_being_under_any_of_many_places_is_being_under_one_of_them(places: list[str], name: str) -> None:
+    roots, path = [os.path.abspath(f"/{place}") for place in places], os.path.abspath(f"/{name}")
+    assert under(roots)(path) == any(is_under(path, root) for root in roots)
