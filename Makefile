@@ -4,7 +4,7 @@ BIN := .venv/bin
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-corpus check fix bench campaigns clean
+.PHONY: help install demo test test-corpus check fix bench bench-full campaigns clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,11 +38,47 @@ fix: install ## Write what `make check` can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/python benchmarks/tables.py
 
-bench: install ## Measure speed and quality; write benchmarks/results and the tables of README and docs
-	$(BIN)/python benchmarks/bench_start.py --out benchmarks/results/start.json
-	$(BIN)/python benchmarks/bench_embed.py --out benchmarks/results/embed.json
-	$(BIN)/python benchmarks/bench_cluster.py --size regular --out benchmarks/results/cluster.json
+BENCHMARKS := start scan decode embed search cluster store end_to_end
+FAST_start := --rounds 2
+FAST_scan := --size fast --rounds 3
+FAST_decode := --size fast --rounds 3
+FAST_embed := --images 16 --rounds 1
+FAST_search := --size fast
+FAST_cluster := --size fast
+FAST_store := --size fast
+FAST_end_to_end := --images 300 --rounds 1 --sizes 96,160 --without-fastdup
+FULL_start := --rounds 7
+FULL_scan := --size regular
+FULL_decode := --size regular
+FULL_embed := --images 128 --rounds 3
+FULL_search := --size full
+FULL_cluster := --size regular --shape all
+FULL_store := --size regular
+FULL_end_to_end := --rounds 3
+# Labelled photos, CLASS/FILE in a tar: without them quality is not measured.
+PHOTOS ?=
+WITH_PHOTOS := embed end_to_end
+
+bench: .venv/bench $(BENCHMARKS:%=bench-fast-%) ## Measure speed within five minutes; prints tables, writes build/bench
+
+bench-fast-%: .venv/bench
+	@mkdir -p build/bench
+	@echo "== $*"
+	@$(BIN)/python benchmarks/bench_$*.py $(FAST_$*) --out build/bench/$*.json
+
+bench-full: .venv/bench $(BENCHMARKS:%=bench-full-%) ## Measure all of docs/benchmarks.md (about an hour, PHOTOS=tar)
+	$(BIN)/python benchmarks/bench_search.py --size growth --out benchmarks/results/search-growth.json
+	$(BIN)/python benchmarks/bench_cluster.py --size full --out benchmarks/results/cluster-full.json
+	$(BIN)/python benchmarks/plots.py
 	$(BIN)/python benchmarks/tables.py
+
+bench-full-%: .venv/bench
+	$(BIN)/python benchmarks/bench_$*.py $(FULL_$*) --out benchmarks/results/$*.json \
+		$(if $(and $(PHOTOS),$(filter $*,$(WITH_PHOTOS))),--photos $(PHOTOS))
+
+.venv/bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+	@touch $@
 
 CAMPAIGNS := steps power kills disks flips stress fuzz
 

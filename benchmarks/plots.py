@@ -1,0 +1,111 @@
+"""Draws the plots of README and docs/ from the results of the benchmarks.
+
+python benchmarks/plots.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib  # type: ignore[import-not-found]
+
+matplotlib.use("agg")
+from matplotlib import pyplot  # type: ignore[import-not-found]
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+OURS, THEIRS, GREY = "#0b6e99", "#c4551d", "#666666"
+DPI = 150
+
+Rows = list[dict[str, Any]]
+
+
+def pareto(rows: Rows) -> None:
+    """Quality of answers against images a second, from files to index, for our sizes and for a rival."""
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
+    ours = sorted((row for row in rows if "imgindex" in row["contender"]), key=lambda row: row["images_per_second"])
+    for axis, score, title in zip(axes, ("map", "nmi"), ("mAP", "NMI of k-means"), strict=True):
+        axis.plot(
+            [row["images_per_second"] for row in ours], [row[score] for row in ours], "o-", color=OURS, label="imgindex"
+        )
+        for row in ours:
+            place = row["images_per_second"], row[score]
+            label = row["contender"].removeprefix("imgindex --size ") + " px"
+            axis.annotate(label, place, textcoords="offset points", xytext=(4, 5), color=OURS, fontsize=8)
+        for row in rows:
+            if row not in ours:
+                axis.plot(row["images_per_second"], row[score], "s", color=THEIRS, label=row["contender"])
+        axis.set_xscale("log")
+        axis.set_xlabel("images a second, whole process, files to index")
+        axis.set_ylabel(title)
+        axis.grid(alpha=0.3)
+        axis.legend(loc="lower left")
+    save(figure, "pareto.png")
+
+
+def recall(rows: Rows, name: str) -> None:
+    """Recall@10 against queries a second, one query at a time, for each size of collection."""
+    sizes = sorted({(row["n"], row["d"]) for row in rows})
+    figure, axes = pyplot.subplots(1, len(sizes), figsize=(5 * len(sizes), 3.8), constrained_layout=True, squeeze=False)
+    for axis, (n, d) in zip(axes[0], sizes, strict=True):
+        for contender in dict.fromkeys(row["contender"] for row in rows):
+            curve = [row for row in rows if (row["n"], row["d"], row["contender"]) == (n, d, contender)]
+            speed = [1000 / row["ms_one"] for row in curve]
+            axis.plot(speed, [row["recall_at_10"] for row in curve], "o-", markersize=4, label=contender)
+        axis.set_xscale("log")
+        axis.set_title(f"{n:,} × {d}")
+        axis.set_xlabel("queries a second, one at a time")
+        axis.set_ylabel("recall@10")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    save(figure, name)
+
+
+def growth(rows: Rows) -> None:
+    """Milliseconds a query against the number of rows, exact and by the index."""
+    figure, axis = pyplot.subplots(figsize=(5.5, 3.6), constrained_layout=True)
+    for contender in ("faiss.knn", "imgindex exact fp32", "imgindex exact fp16", "imgindex index"):
+        points = {}
+        for row in rows:
+            if row["contender"] == contender and (contender != "imgindex index" or "chosen" in row["setting"]):
+                points[row["n"]] = row["ms_one"]
+        if points:
+            axis.plot(sorted(points), [points[n] for n in sorted(points)], "o-", label=contender)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("rows of 512 numbers")
+    axis.set_ylabel("ms a query")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(fontsize=8)
+    save(figure, "growth.png")
+
+
+def save(figure: Any, name: str) -> None:
+    # Without the date and the versions, so that the same results give the same file.
+    figure.savefig(ROOT / "docs" / "plots" / name, dpi=DPI, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def load(name: str) -> Rows | None:
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return None
+    rows: Rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def main() -> None:
+    """Draw every plot whose results are there."""
+    (ROOT / "docs" / "plots").mkdir(exist_ok=True)
+    if rows := load("end_to_end"):
+        pareto(rows)
+    if rows := load("search"):
+        recall(rows, "recall.png")
+    if rows := load("search-growth"):
+        growth(rows)
+
+
+if __name__ == "__main__":
+    main()
