@@ -25,7 +25,6 @@ class Lloyd:
         self.objective, self.steps = np.inf, 0
         self.sizes = np.zeros(k, np.int64)
         self._sums = np.zeros((k, points.dimension))
-        self._squares = 0.0  # of the lengths of all points that have a label
         self._moved = 0  # since the centroids were the means
 
     def adopt(self, labels: Labels) -> None:
@@ -42,10 +41,10 @@ class Lloyd:
         find = self.points.nearest(self.centroids)
         total = 0.0
         for places, block in self.points.blocks():
-            labels, scores = find(block)
+            labels, squares = find(block)
             self._move(places, block, labels)
-            total += float(scores.sum(dtype=np.float64))
-        self.objective = self._squares + total
+            total += float(squares.sum(dtype=np.float64))
+        self.objective = total
 
     def update(self) -> None:
         """Move each centroid to the mean of its points; that of an empty cluster stays."""
@@ -78,8 +77,6 @@ class Lloyd:
         self._add(rows, labels[moved], 1)
         if old[0] >= 0:
             self._add(rows, old[moved], -1)
-        else:
-            self._squares += float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64))
         self.labels[places] = labels
         self._moved += len(moved)
 

@@ -15,7 +15,7 @@ from imgindex.types import Rows, Vectors
 
 Labels = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
-# For rows (b, d), the nearest of some centroids (b,), and their squared distance to it less their own square (b,).
+# For rows (b, d), the nearest of some centroids (b,), and their squared distance to it (b,).
 Finder = Callable[[Vectors], tuple[Labels, Vectors]]
 
 # A block stays in the processor's cache while it is compared and added up.
@@ -26,16 +26,17 @@ FAR_FROM_ORIGIN = 10.0
 SAMPLE = 1024
 
 
-def nearest_by_blas(centroids: Vectors) -> Finder:
-    """Return what finds the nearest of centroids (k, d): ‖x − c‖² less ‖x‖², one matrix product a block."""
-    factors = np.ascontiguousarray(-2 * centroids.T)
-    squares = np.einsum("ij,ij->i", centroids, centroids)
+def nearest_by_faiss(centroids: Vectors) -> Finder:
+    """Return what finds the nearest of centroids (k, d), as FAISS's own k-means does."""
+    # Not before: torch must be loaded ahead of FAISS when both are.
+    import faiss
+
+    index = faiss.IndexFlatL2(centroids.shape[1])
+    index.add(np.ascontiguousarray(centroids))
 
     def find(rows: Vectors) -> tuple[Labels, Vectors]:
-        scores = rows @ factors
-        scores += squares
-        labels = scores.argmin(axis=1)
-        return labels, scores[np.arange(len(rows)), labels]
+        squares, labels = index.search(rows, 1)
+        return labels[:, 0], squares[:, 0]
 
     return find
 
@@ -52,7 +53,7 @@ class Points:
     part: Labels
     row: Labels
     origin: Vectors
-    nearest: Callable[[Vectors], Finder] = nearest_by_blas
+    nearest: Callable[[Vectors], Finder] = nearest_by_faiss
 
     @classmethod
     def of(cls, vectors: Any) -> Points:

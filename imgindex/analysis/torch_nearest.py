@@ -11,7 +11,7 @@ from imgindex.types import Vectors
 
 
 def nearest_on(device: torch.device) -> Callable[[Vectors], Finder]:
-    """Return what `nearest_by_blas` is, computed on a device: the same labels, but for rounding."""
+    """Return what `nearest_by_faiss` is, computed on a device: the same labels, but for rounding."""
 
     def nearest(centroids: Vectors) -> Finder:
         there = torch.tensor(centroids, device=device)
@@ -19,8 +19,9 @@ def nearest_on(device: torch.device) -> Callable[[Vectors], Finder]:
 
         def find(rows: Vectors) -> tuple[Labels, Vectors]:
             # Copied, and not shared: a mapped row may not be written to, which torch would warn of.
-            scores, labels = torch.addmm(squares, torch.tensor(rows, device=device), there.T, alpha=-2).min(dim=1)
-            return labels.cpu().numpy(), scores.cpu().numpy()
+            points = torch.tensor(rows, device=device)
+            nearest, labels = torch.addmm(squares, points, there.T, alpha=-2).min(dim=1)
+            return labels.cpu().numpy(), (nearest + points.square().sum(dim=1)).clamp(min=0).cpu().numpy()
 
         return find
 

@@ -10,7 +10,7 @@ import torch
 
 from imgindex.analysis import kmeans as kmeans_file
 from imgindex.analysis.kmeans import kmeans
-from imgindex.analysis.points import Points, nearest_by_blas
+from imgindex.analysis.points import Points, nearest_by_faiss
 from imgindex.analysis.torch_nearest import nearest_on
 from imgindex.errors import IndexDamaged
 from imgindex.types import Rows
@@ -65,10 +65,10 @@ def test_a_damaged_block_is_refused_and_only_rows_of_images_are_checked() -> Non
     assert checked == [1, 3]
 
 
-def test_torch_finds_the_nearest_centroids_that_blas_finds() -> None:
+def test_torch_finds_the_nearest_centroids_that_faiss_finds() -> None:
     vectors, centroids = blobs(2000, 100, 20), blobs(30, 100, 20, seed=1)
     vectors.flags.writeable = False  # as in a map
-    labels, scores = nearest_by_blas(centroids)(vectors)
+    labels, scores = nearest_by_faiss(centroids)(vectors)
     by_torch, their_scores = nearest_on(torch.device("cpu"))(centroids)(vectors)
     np.testing.assert_array_equal(by_torch, labels)
     np.testing.assert_allclose(their_scores, scores, rtol=1e-4, atol=1e-3)
@@ -76,7 +76,7 @@ def test_torch_finds_the_nearest_centroids_that_blas_finds() -> None:
     np.testing.assert_array_equal(labels, exact.argmin(axis=1))
 
 
-def test_k_means_by_torch_ends_where_k_means_by_blas_ends() -> None:
+def test_k_means_by_torch_ends_where_k_means_by_faiss_ends() -> None:
     points = Points.of(blobs(3000, 200, 12))
     by_torch = kmeans(replace(points, nearest=nearest_on(torch.device("cpu"))), 12)
     by_blas = kmeans(points, 12)
