@@ -119,7 +119,8 @@ def _agree(runs: list[_Run]) -> bool:
 def _starts(points: Points, mean: Doubles, k: int, seed: int, count: int) -> Iterator[Lloyd]:
     """Give clusters to begin with, found in a sketch of all points, or of some of very many."""
     some = points.evenly(max(SEARCHED_ROWS, ROWS_A_CLUSTER * k))
-    sketch = seeding.principal_sketch(some, mean, seeding.sketch_width(k), _generator(seed, 0))
+    width = seeding.sketch_width(len(some), k)
+    sketch = seeding.principal_sketch(some, mean, width, _generator(seed, 0))
     for number in range(count):
         clusters = Lloyd(some, k)
         clusters.adopt(seeding.search_start(sketch, k, _generator(seed, number + 1), TRIES))

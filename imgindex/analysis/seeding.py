@@ -17,13 +17,18 @@ from imgindex.types import Vectors
 
 # Rows that choose the directions of the sketch.
 SAMPLE = 4096
+# Numbers in a sketch that cost next to nothing: 1,024 rows of 256.
+FEW_NUMBERS = 1 << 18
 # Rows, at least, among which seeds are chosen.
 SEEDED = 20_000
 
 
-def sketch_width(k: int) -> int:
-    """Return how many directions tell k clusters apart: their means span k − 1."""
-    return min(256, max(64, k + 28))
+def sketch_width(n: int, k: int) -> int:
+    """Return how many directions tell k clusters apart, whose means span k − 1; more where n rows make that cheap.
+
+    Among few rows the directions are no surer than the clusters, and dropping some shifts the optimum that is found.
+    """
+    return min(256, max(64, k + 28, FEW_NUMBERS // n))
 
 
 def principal_sketch(points: Points, mean: Doubles, width: int, rng: np.random.Generator) -> Vectors:
