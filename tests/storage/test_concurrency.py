@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,19 +23,29 @@ from imgindex.storage import durable
 from imgindex.storage.store import Store
 
 Look = Callable[[], None]
+FOUND = ["0", "1", "2", "3", "4", "5", "10", "11"]  # the first pictures of a/ and b/ in their order
 
 
 class Looking(GridMean):
-    """An embedder in the midst of whose second batch somebody looks at the index."""
+    """An embedder in the midst of whose third batch, once the first two are committed, somebody looks at the index."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, path: str, look: Look) -> None:
         super().__init__(batch_size=4)
-        self.look = look
+        self.path, self.look = path, look
 
     def embed(self, batch: np.ndarray) -> np.ndarray:
-        if self.embedded == 4:
+        if self.embedded == 8:
+            self._wait_for_the_commit()
             self.look()
         return super().embed(batch)
+
+    def _wait_for_the_commit(self) -> None:
+        with ImageIndex.open(self.path) as reader:
+            for _ in range(1000):
+                if len(reader) == 8:
+                    return
+                time.sleep(0.01)
+        raise AssertionError("the second batch is not committed while the third one is embedded")
 
 
 def python(code: str, *arguments: str | Path) -> str:
@@ -46,27 +57,27 @@ def python(code: str, *arguments: str | Path) -> str:
     return done.stdout.strip()
 
 
-def check_first_four(path: str) -> None:
-    """Everything that reads answers from the four images that are committed."""
+def check_first(count: int, path: str) -> None:
+    """Everything that reads answers from the images that are committed."""
     with ImageIndex.open(path) as reader:
-        assert [Path(path).stem for path in reader.paths()] == ["0", "1", "2", "3"]
-        assert len(reader.similar(reader.paths()[0], n=10, include_self=True)) == 4
-        assert sum(reader.cluster(2).sizes) == 4
-        assert reader.export(Path(path).parent / "out.npz") == 4
+        assert [Path(path).stem for path in reader.paths()] == FOUND[:count]
+        assert len(reader.similar(reader.paths()[0], n=10, include_self=True)) == count
+        assert sum(reader.cluster(2).sizes) == count
+        assert reader.export(Path(path).parent / "out.npz") == count
         assert reader.verify(full=True).ok
-        assert reader.status()["images"] == 4
+        assert reader.status()["images"] == count
 
 
 def test_who_reads_during_an_add_sees_the_batches_before(index: ImageIndex, folder: Path) -> None:
     looks: list[int] = []
 
     def look() -> None:
-        check_first_four(index.path)
+        check_first(8, index.path)
         with pytest.raises(IndexLocked), ImageIndex.open(index.path) as other:
             other.add([folder])
         looks.append(1)
 
-    index.embedder = Looking(look)
+    index.embedder = Looking(index.path, look)
     index.add([folder])
     assert looks == [1]
     assert len(index) == 12
@@ -76,19 +87,19 @@ def test_who_reads_while_a_batch_is_committed_sees_the_batches_before(
     index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its vectors are in the segment by then, and its images in the transaction that is still open."""
-    index.embedder = embedder = GridMean(batch_size=4)
+    index.embedder = GridMean(batch_size=4)
     real, looks = durable.disk.execute, []
 
     def execute(path: str, connection: Any, statement: str) -> None:
-        if embedder.embedded == 8:
-            assert statement == "commit"
-            looks.append(os.path.getsize(index._store.segments.path(1)))
-            check_first_four(index.path)
+        segment = index._store.segments.path(1)
+        if os.path.exists(segment) and os.path.getsize(segment) == 4096 + 8 * 48 and not looks:
+            looks.append(statement)
+            check_first(4, index.path)
         real(path, connection, statement)
 
     monkeypatch.setattr(durable.disk, "execute", execute)
     index.add([folder])
-    assert looks == [4096 + 8 * 48]
+    assert looks == ["commit"]
     assert len(index) == 12
 
 
@@ -100,10 +111,10 @@ def test_every_command_that_reads_works_in_other_processes_during_an_add(
     def look() -> None:
         at = ("--index", index.path)
         matches = json.loads(run("similar", folder / "a/0.png", "--include-self", "--json", *at).stdout)
-        assert len(matches[0]["matches"]) == 4
-        assert len(json.loads(run("list", "--json", *at).stdout)) == 4
+        assert len(matches[0]["matches"]) == 8
+        assert len(json.loads(run("list", "--json", *at).stdout)) == 8
         assert len(run("cluster", "-k", "2", "--out", tmp_path / "it.csv", *at).stderr) > 0
-        assert len((tmp_path / "it.csv").read_text().splitlines()) == 5
+        assert len((tmp_path / "it.csv").read_text().splitlines()) == 9
         for command in (("export", "--out", tmp_path / "it.npz"), ("verify", "--full"), ("status",)):
             done = run(*command, *at)
             assert done.returncode == 0, done.stderr
@@ -114,7 +125,7 @@ def test_every_command_that_reads_works_in_other_processes_during_an_add(
         assert "--wait" in refused.stderr
         looks.append(1)
 
-    index.embedder = Looking(look)
+    index.embedder = Looking(index.path, look)
     index.add([folder])
     assert looks == [1]
 
