@@ -70,10 +70,11 @@ def _at(door: str, seed: int, cases: int) -> tuple[Counter[str], Counter[str]]:
 def _child(door: str, seed: int, start: int, end: int) -> Any:
     """Yield (case, outcomes, faults) from a child until its last case, or the one it died or hung in."""
     number = start
-    with tempfile.TemporaryDirectory() as place:
+    # Not a pipe, which the warnings of many thousand cases would fill.
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryFile("w+") as errors:
         arguments = ["--child", door, str(seed), str(start), str(end), place]
         with subprocess.Popen(
-            [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True
         ) as child:
             while number < end:
                 # The first case waits for the child's imports.
@@ -85,7 +86,9 @@ def _child(door: str, seed: int, start: int, end: int) -> Any:
                     number += 1
                     continue
                 if ready:
-                    fault = f"ended with {child.wait()} {child.stderr.read()[-300:].strip()}"
+                    status = child.wait()
+                    errors.seek(0)
+                    fault = f"ended with {status} {errors.read()[-300:].strip()}"
                 else:
                     child.kill()
                     fault = f"hung for {patience} s"
