@@ -12,7 +12,7 @@ import torch
 from conftest import GRID_RECIPE, GridMean, draw
 
 import imgindex.clustering
-import imgindex.embedding.embedder
+import imgindex.embedding.device
 from imgindex import Engine, ImageIndex
 from imgindex.analysis import torch_nearest
 from imgindex.analysis.kmeans import kmeans
@@ -59,7 +59,7 @@ def test_large_work_goes_to_the_gpu_and_small_work_does_not(
 
     on_processor = torch_nearest.nearest_on
     monkeypatch.setattr(torch_nearest, "nearest_on", nearest_on)
-    monkeypatch.setattr(imgindex.embedding.embedder, "choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(imgindex.embedding.device, "choose_device", lambda name: torch.device("cuda"))
     index.cluster(5)
     assert asked == []
     monkeypatch.setattr(imgindex.clustering, "WORTH_A_GPU", 0)
@@ -76,7 +76,7 @@ def test_a_device_that_is_not_there_is_refused(index: ImageIndex, tmp_path: Path
         index.cluster(2)
 
 
-def test_small_work_loads_neither_torch_nor_faiss(index: ImageIndex, tmp_path: Path) -> None:
+def test_faiss_clusters_and_small_work_loads_no_torch(index: ImageIndex, tmp_path: Path) -> None:
     draw_many(tmp_path / "pictures", range(10))
     index.add([tmp_path / "pictures"])
     code = (
@@ -85,4 +85,4 @@ def test_small_work_loads_neither_torch_nor_faiss(index: ImageIndex, tmp_path: P
         "print({'torch', 'faiss'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == ["3", "set()"]
+    assert done.stdout.split("\n")[:2] == ["3", "{'faiss'}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from imgindex.embedding.recipe import Recipe, named
@@ -78,10 +79,12 @@ def make_embedder(recipe: Recipe, settings: dict[str, str], weights: str | None,
 
     Raises as `recall` and `VggEmbedder` do.
     """
-    from imgindex.embedding.embedder import VggEmbedder
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(recall, recipe, source=settings.get("weights", recipe.weights), weights=weights)
+        # Torch's import takes longer than the digest of the weights.
+        from imgindex.embedding.embedder import VggEmbedder
 
-    found = recall(recipe, source=settings.get("weights", recipe.weights), weights=weights)
-    return VggEmbedder(recipe, found, engine)
+        return VggEmbedder(recipe, found.result(), engine)
 
 
 def _pinned(recipe: Recipe, weights: str | None) -> Choice:

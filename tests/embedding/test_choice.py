@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import VGG16_Weights
@@ -22,7 +23,7 @@ from imgindex.embedding import weights as weights_module
 from imgindex.embedding.choice import Choice, choose, recall
 from imgindex.embedding.embedder import VggEmbedder
 from imgindex.embedding.vgg import FeatureExtractor
-from imgindex.embedding.weights import SHIPPED, TORCHVISION, cached_path, locate
+from imgindex.embedding.weights import SHIPPED, TORCHVISION, cached_path, load, locate
 from imgindex.errors import RecipeMismatch, UsageError, WeightsMismatch, WeightsUnavailable
 from imgindex.types import Engine
 
@@ -110,7 +111,9 @@ def test_auto_takes_fc1_where_torchvisions_file_is_on_this_disk(
     assert choice.recipe.weights_sha256 == hashlib.sha256((torch_home / FILE).read_bytes()).hexdigest()
     assert explained(caplog).startswith("recipe vgg16-fc1: ")
     embedder = VggEmbedder(choice.recipe, choice.weights, Engine(device="cpu", precision="fp32"))
-    assert torch.equal(embedder.network.classifier[0].weight, whole_state_dict()["classifier.0.weight"])
+    assert embedder.embed(np.zeros((1, 448, 448, 3), np.uint8)).shape == (1, 4096)
+    loaded = load(choice.weights, {"classifier.0.weight": (4096, 25088)})
+    assert torch.equal(loaded["classifier.0.weight"], whole_state_dict()["classifier.0.weight"])
 
 
 def test_auto_downloads_where_the_server_answers(
