@@ -193,7 +193,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         iterations: int | None = None,
         init: Vectors | None = None,
     ) -> Clustering:
-        """Cluster all images by k-means with Euclidean distance; the same seed gives the same labels.
+        """Cluster all images by FAISS k-means with Euclidean distance; the same seed gives the same labels.
 
         init: initial centroids (k, dimension), not seeds. Raises TooFewDistinctVectors, UsageError, DeviceUnavailable.
         """

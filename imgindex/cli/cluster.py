@@ -38,7 +38,7 @@ def command(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Cluster all images by k-means with Euclidean distance; label 0 is the largest cluster.
+    """Cluster all images by FAISS k-means with Euclidean distance; label 0 is the largest cluster.
 
     Without --out the sizes are printed; --format csv prints the labels.
     """
