@@ -14,7 +14,7 @@ from imgindex.adding.outcomes import Copied, Failed, Moved, Opened, Outcome, Pre
 from imgindex.adding.survey import is_gone
 from imgindex.embedding.pipeline import ahead, worker_count
 from imgindex.embedding.sandbox import Decoders
-from imgindex.errors import IndexDamaged, UnreadableImage
+from imgindex.errors import DecoderUnavailable, IndexDamaged, UnreadableImage
 from imgindex.images.fingerprint import Content, read_content
 from imgindex.storage.records import Known, NewImage
 from imgindex.storage.worklist import WorkList
@@ -72,7 +72,7 @@ class Work:
         # Contents on their way to the network, each with the files of the same bytes that wait for its vector.
         self._twins: dict[bytes, list[Opened]] = {}
         self._claimed: set[int] = set()
-        self.finishing = False
+        self.finishing = self._network_failed = False
 
     def run(self, files: WorkList) -> Generator[int, None, None]:
         """Work through the files; yield after each commit how many are done."""
@@ -201,9 +201,10 @@ class Work:
     def _batches(self, outcomes: Iterator[Outcome]) -> Iterator[list[Prepared]]:
         """Settle outcomes; yield the pictures among them batch by batch, and an empty one after other commits."""
         batch: list[Prepared] = []
-        for outcome in outcomes:
-            if self.finishing:
-                return
+        while not self._over():
+            outcome = self._next(outcomes)
+            if outcome is None or self._over():
+                break
             if isinstance(outcome, Prepared):
                 batch.append(outcome)
                 if self.embedder is None:
@@ -217,7 +218,19 @@ class Work:
                 if len(self.writer) >= SETTLED:
                     self._commit()
                     yield []
-        yield batch
+        if not self._over():
+            yield batch
+
+    def _over(self) -> bool:
+        return self.finishing or self._network_failed
+
+    def _next(self, outcomes: Iterator[Outcome]) -> Outcome | None:
+        try:
+            return next(outcomes, None)
+        except DecoderUnavailable:
+            if self._network_failed:  # which closed the decoders, and is the error to tell
+                return None
+            raise
 
     def _depth(self) -> int:
         # One more than are computed at once, so that the network finds the next batch when it wants it.
@@ -226,7 +239,13 @@ class Work:
     def _embed(self, batch: list[Prepared]) -> tuple[list[Prepared], Sequence[Vectors]]:
         if not batch or self.embedder is None:
             return [], []
-        return batch, list(self.embedder.embed(np.stack([item.pixels for item in batch])))
+        try:
+            return batch, list(self.embedder.embed(np.stack([item.pixels for item in batch])))
+        except BaseException:
+            # The caller's thread may be waiting for a picture that nobody wants any more.
+            self._network_failed = True
+            self._decoders.close()
+            raise
 
     def _commit(self) -> None:
         started = time.perf_counter()

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 from campaign import TESTS  # noqa: F401  puts conftest on the path
 from conftest import GRID_RECIPE, GridMean, decode_here, draw
 from PIL import Image
 
 from imgindex import ImageIndex, Recipe
+from imgindex.analysis.points import Points
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import ImgindexError
 from imgindex.storage import durable
@@ -258,11 +258,11 @@ def remember_kmeans() -> None:
 
     kmeans, known = clustering.kmeans, {}
 
-    def remembering(vectors: np.ndarray, k: int, **options: Any) -> Any:
-        key = (vectors.tobytes(), k, repr(options))
+    def remembering(points: Points, k: int, **options: Any) -> Any:
+        key = (points[:].tobytes(), k, repr(options))
         if key not in known:
             known.clear() if len(known) > 1000 else None
-            known[key] = kmeans(vectors, k, **options)
+            known[key] = kmeans(points, k, **options)
         return known[key]
 
     clustering.kmeans = remembering  # type: ignore[assignment]
