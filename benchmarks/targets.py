@@ -1,0 +1,129 @@
+"""What imgindex means to reach, each with the figure that the last run of the benchmarks gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Result = dict[str, Any]
+Load = Callable[[str], Result | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A figure that is wanted, as words and a bound, and what was measured."""
+
+    what: str
+    wanted: str
+    found: float
+    reached: bool
+
+    def row(self) -> list[str]:
+        return [self.what, self.wanted, f"{self.found:,.3g}", "yes" if self.reached else "**no**"]
+
+
+def at_least(what: str, bound: float, found: float, unit: str = " ×") -> Target:
+    return Target(what, f"≥ {bound:,g}{unit}", found, found >= bound)
+
+
+def at_most(what: str, bound: float, found: float, unit: str = " ×") -> Target:
+    return Target(what, f"≤ {bound:,g}{unit}", found, found <= bound)
+
+
+def targets(load: Load) -> Iterator[Target]:
+    """Yield every target whose results are there."""
+    for name, make in PARTS.items():
+        result = load(name)
+        if result is not None:
+            yield from make(result)
+
+
+def value(result: Result, field: str, **wanted: Any) -> Any:
+    """Return a field of the row that has these values."""
+    return next(row[field] for row in result["rows"] if all(row.get(key) == found for key, found in wanted.items()))
+
+
+def embed(result: Result) -> Iterator[Target]:
+    def rate(contender: str) -> float:
+        return float(value(result, "images_per_second", contender=contender))
+
+    article = rate("article's loop, fp32")
+    contenders = {row["contender"] for row in result["rows"]}
+    half, full = rate("imgindex, vgg16-fc1, bf16"), rate("imgindex, vgg16-fc1, fp32")
+    if "amx_bf16" in result["machine"]["flags"]:
+        yield at_least("448 px to fc1, bf16, files to index, against the article's loop", 10, half / article)
+        if "OpenVINO, bf16" in contenders:
+            yield at_least("the same against OpenVINO's bf16, model only", 1.1, half / rate("OpenVINO, bf16"))
+    yield at_least("the same against the ceiling of the machine's convolutions", 0.8, half / rate("ceiling, bf16"))
+    yield at_least("448 px to fc1, fp32, files to index, against the article's loop", 1.5, full / article)
+    if "OpenVINO, fp32" in contenders:
+        yield at_least("the same against OpenVINO's fp32, model only", 1, full / rate("OpenVINO, fp32"))
+
+
+def end_to_end(result: Result) -> Iterator[Target]:
+    if not any(row["contender"] == "fastdup" for row in result["rows"]):
+        return
+    rate = value(result, "images_per_second", contender="fastdup")
+    for size in (128, 160):
+        ours = f"imgindex --size {size}"
+        speed = value(result, "images_per_second", contender=ours)
+        yield at_least(f"{size} px, whole process, against fastdup on the same files", 1, speed / rate)
+        for score, name in (("p_at_1", "P@1"), ("map", "mAP"), ("nmi", "NMI")):
+            if score in result["rows"][0]:
+                better = value(result, score, contender=ours) - value(result, score, contender="fastdup")
+                yield at_least(f"{size} px, {name} less fastdup's", 0, better, "")
+
+
+def decode(result: Result) -> Iterator[Target]:
+    for kind in dict.fromkeys(row["files"] for row in result["rows"]):
+        if "12 megapixels" in kind:
+            found = value(result, "times_less_than_pillow", files=kind, contender="imgindex, one process")
+            yield at_least("12-megapixel JPEGs, against full decoding", 3, found)
+
+
+def scan(result: Result) -> Iterator[Target]:
+    rows = [row for row in result["rows"] if "nothing changed" in row["contender"]]
+    for row in rows:
+        yield at_least(f"unchanged files a second, of {row['files']:,}", 10_000, row["files_per_second"], "")
+        yield at_most(f"files opened, of {row['files']:,}", 0, row["opened"], "")
+
+
+def start(result: Result) -> Iterator[Target]:
+    for command, bound in (("imgindex --help", 0.15), ("imgindex similar (indexed image)", 0.4)):
+        found = value(result, "ratio_to_import_torch", command=command)
+        yield at_most(f"`{command}`, of `import torch`", bound, found)
+
+
+def search(result: Result) -> Iterator[Target]:
+    for n, d in sorted({(row["n"], row["d"]) for row in result["rows"] if row["n"] > 100_000}):
+        of = {"n": n, "d": d}
+        exact = value(result, "ms_one", contender="imgindex exact fp32", **of)
+        raw = value(result, "ms_one", contender="faiss.knn", **of)
+        yield at_most(f"exact search of {n:,} × {d}, against faiss.knn", 1.1, exact / raw)
+        chosen = next(
+            row
+            for row in result["rows"]
+            if (row["n"], row["d"], row["contender"]) == (n, d, "imgindex index") and "chosen" in row["setting"]
+        )
+        yield at_least(f"recall@10 of the index over {n:,} × {d}", 0.99, chosen["recall_at_10"], "")
+        yield at_least(f"its speed against exact search over {n:,} × {d}, one query", 20, chosen["times_faster_one"])
+        yield at_least("the same, a batch of queries", 20, chosen["times_faster_batch"])
+
+
+def cluster(result: Result) -> Iterator[Target]:
+    for shape in dict.fromkeys(row["shape"] for row in result["rows"]):
+        of = {"shape": shape, "contender": "imgindex"}
+        yield at_most(f"k-means, {shape}: objective, scikit-learn = 1", 1, value(result, "objective_ratio", **of), "")
+        yield at_least(f"k-means, {shape}: faster than scikit-learn", 5, value(result, "times_faster", **of))
+
+
+PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
+    "embed": embed,
+    "end_to_end": end_to_end,
+    "decode": decode,
+    "scan": scan,
+    "start": start,
+    "search": search,
+    "cluster": cluster,
+}
