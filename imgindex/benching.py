@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from imgindex.adding.survey import check_roots
-from imgindex.embedding.pipeline import ahead, worker_count
+from imgindex.embedding.pipeline import ahead, in_lanes, worker_count
 from imgindex.embedding.prepare import fit, prepare
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
@@ -141,10 +141,9 @@ class Bench:
         batch = embedder.batch_size
         pictures = [self.pixels[number % len(self.pixels)] for number in range(-(-most // batch) * batch)]
         batches = [np.stack(pictures[start : start + batch]) for start in range(0, len(pictures), batch)]
-        with ThreadPoolExecutor(embedder.lanes) as pool:
-            list(pool.map(embedder.embed, batches[: embedder.lanes]))
-            with self.measured("forward", len(pictures)):
-                vectors = list(ahead(pool, embedder.embed, batches, depth=embedder.lanes + 1))
+        list(in_lanes(embedder, embedder.embed, batches[: embedder.lanes]))
+        with self.measured("forward", len(pictures)):
+            vectors = list(in_lanes(embedder, embedder.embed, batches))
         return [vector for part in vectors for vector in part][: len(self.pixels)]
 
     def write(self, store: Store, vectors: Sequence[Vectors], batch: int) -> None:

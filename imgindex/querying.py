@@ -10,7 +10,7 @@ from itertools import chain, islice
 
 import numpy as np
 
-from imgindex.embedding.pipeline import ahead, worker_count
+from imgindex.embedding.pipeline import ahead, in_lanes, worker_count
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.images.fingerprint import Content, read_content
@@ -141,8 +141,7 @@ def _vectors(embedder: Embedder, pictures: Iterator[tuple[int, Pixels]]) -> Iter
         return [(position, vector) for (position, _), vector in zip(batch, vectors, strict=True)]
 
     batches = iter(lambda: list(islice(pictures, embedder.batch_size)), [])
-    with ThreadPoolExecutor(embedder.lanes, thread_name_prefix="imgindex-network") as pool:
-        yield from chain.from_iterable(ahead(pool, embed, batches, depth=embedder.lanes + 1))
+    yield from chain.from_iterable(in_lanes(embedder, embed, batches))
 
 
 def _failed(image: str, error: UnreadableImage) -> Query:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from imgindex.types import Embedder
 
 FLYING_BYTES = 256 << 20
 
@@ -45,6 +47,12 @@ def ahead(
     finally:
         for future, _ in flying:
             future.cancel()
+
+
+def in_lanes(embedder: Embedder, function: Callable[[Item], Result], batches: Iterable[Item]) -> Iterator[Result]:
+    """Yield function(batch), which embeds it, in the order of batches: as many at once as the embedder has lanes."""
+    with ThreadPoolExecutor(embedder.lanes, thread_name_prefix="imgindex-network") as pool:
+        yield from ahead(pool, function, batches, depth=embedder.lanes + 1)
 
 
 def worker_count(wanted: int | None) -> int:
