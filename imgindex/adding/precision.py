@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,6 @@ from imgindex.adding.work import Work
 from imgindex.errors import DeviceUnavailable, IndexDamaged
 from imgindex.searching import open_search
 from imgindex.storage import receipts
-from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.store import Store
 from imgindex.types import Embedder, PrecisionReceipt
 
@@ -34,8 +32,14 @@ def measure(store: Store, work: Work) -> None:
     before = receipts.read(catalogue).get(embedder.precision)
     if before is not None and before.pictures >= ENOUGH:
         return
+    # One whose vector was not finite is in the ledger, not in the index.
+    known = catalogue.known([sample.image.file.path for sample in work.samples])
+    images = ((known.get(sample.image.file.path), sample) for sample in work.samples)
+    ids = {image.id: sample for image, sample in images if image is not None and image.present}
+    if not ids:
+        return
     try:
-        receipt = _measured(store, catalogue, embedder, work.samples)
+        receipt = _measured(store, embedder, ids)
     except (DeviceUnavailable, IndexDamaged) as error:
         log.info("no precision receipt: %s", error)  # which is no reason for a run to fail that is done
         return
@@ -43,12 +47,11 @@ def measure(store: Store, work: Work) -> None:
         receipts.write(catalogue, receipt if before is None else _together(before, receipt))
 
 
-def _measured(store: Store, catalogue: Catalogue, embedder: Embedder, samples: Sequence[Prepared]) -> PrecisionReceipt:
-    known = catalogue.known([sample.image.file.path for sample in samples])
-    ids = [known[sample.image.file.path].id for sample in samples]
+def _measured(store: Store, embedder: Embedder, samples: dict[int, Prepared]) -> PrecisionReceipt:
+    ids = list(samples)
     with store.reading():
         stored = store.vectors(ids)
-        exact = embedder.exact().embed(np.stack([sample.pixels for sample in samples]))
+        exact = embedder.exact().embed(np.stack([sample.pixels for sample in samples.values()]))
         found = open_search(store).search(np.concatenate([stored, exact]), NEAREST + 1).ids
     kept = [
         _share(ours[ours != id], theirs[theirs != id])

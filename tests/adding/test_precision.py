@@ -93,3 +93,19 @@ def test_where_fp32_does_not_fit_the_run_is_done_without_a_receipt(tmp_path: Pat
         index.embedder = Cramped(1e-6)
         assert index.add([many]).added == precision.LONG_RUN
         assert receipts(index) == []
+
+
+def test_a_sample_that_the_network_gave_no_finite_vector_is_left_out(tmp_path: Path, many: Path) -> None:
+    class Spoiling(Half):
+        def embed(self, batch: np.ndarray) -> np.ndarray:
+            vectors = super().embed(batch)
+            if self.embedded == len(batch):
+                vectors[0] = np.nan  # the first picture of the run, which is its first sample
+            return vectors
+
+    draw(many / "one more.png", (200, 3, 77), (2, 2))
+    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
+        index.embedder = Spoiling(1e-6)
+        report = index.add([many])
+        assert (report.added, report.failed) == (precision.LONG_RUN, 1)
+        assert receipts(index)[0]["pictures"] == 7
