@@ -82,7 +82,7 @@ def add(
         report = _report(scan, counts, started, tuple(scan.failures + work.failures), interrupted)
         _record(writer, report, at)
         if not interrupted:
-            precision.measure(store, work)
+            precision.measure(store, work, seconds=report.seconds)
             renew(store, writer, say=lambda: watch.on_progress(Progress("search index", 0, 0)))
     return report
 

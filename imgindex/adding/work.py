@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -23,6 +23,8 @@ from imgindex.types import Embedder, Failure, FoundFile, Vectors
 
 # Pictures under way between the disk and the network: enough for the next batch to be ready when it is wanted.
 LOOK_AHEAD = 64
+# While the network is being made, which takes seconds, decoding goes on for so many, if their bytes are no more.
+EARLY, EARLY_BYTES = 1024, 64 << 20
 # Threads for batches on their way through the network; how many are under way, the embedder says.
 NETWORK_THREADS = 64
 # Pictures that are kept until the end of a run, one of each batch.
@@ -64,6 +66,7 @@ class Work:
         # Pictures of this run, few and far between, and what embedded them.
         self.samples: list[Prepared] = []
         self.embedder: Embedder | None = None
+        self._making: Future[Embedder] | None = None
         # Images whose stored vector is lost: they are embedded again though their content is known.
         self._distrusted = distrusted
         self._make_embedder = make_embedder
@@ -81,9 +84,9 @@ class Work:
         try:
             opened = ahead(pool, self._open, files, depth=2 * self._workers, size=lambda file: file.size)
             outcomes = self._timed(
-                "decoding", ahead(pool, self._decode, self._sort(opened), depth=LOOK_AHEAD, size=_size)
+                "decoding", ahead(pool, self._decode, self._sort(opened), depth=self._look_ahead, size=_size)
             )
-            batches = self._batches(outcomes)
+            batches = self._batches(outcomes, network)
             for batch, vectors in self._timed("the network", ahead(network, self._embed, batches, depth=self._depth)):
                 for item, vector in zip(batch, vectors, strict=True):
                     self._record(item, vector)
@@ -198,27 +201,36 @@ class Work:
         self.writer.fail(failure)
         self.failures.append(failure)
 
-    def _batches(self, outcomes: Iterator[Outcome]) -> Iterator[list[Prepared]]:
+    def _batches(self, outcomes: Iterator[Outcome], network: Executor) -> Iterator[list[Prepared]]:
         """Settle outcomes; yield the pictures among them batch by batch, and an empty one after other commits."""
-        batch: list[Prepared] = []
+        pictures: list[Prepared] = []
         while not self._over():
             outcome = self._next(outcomes)
             if outcome is None or self._over():
                 break
             if isinstance(outcome, Prepared):
-                batch.append(outcome)
-                if self.embedder is None:
+                pictures.append(outcome)
+                if self._making is None:
                     # Not before the first picture that needs it: a run without new pictures never imports torch.
-                    self.embedder = self._make_embedder()
-                if len(batch) >= self.embedder.batch_size:
-                    yield batch
-                    batch = []
+                    self._making = network.submit(self._make_embedder)
+                if self._making.done() or len(pictures) >= self._early():
+                    yield from self._cut(pictures, self._making.result())
             else:
                 self._settle(outcome)
                 if len(self.writer) >= SETTLED:
                     self._commit()
                     yield []
         if not self._over():
+            if self._making is not None:
+                yield from self._cut(pictures, self._making.result())
+            yield pictures
+
+    def _cut(self, pictures: list[Prepared], embedder: Embedder) -> Iterator[list[Prepared]]:
+        """Take whole batches away from the pictures."""
+        self.embedder = embedder
+        while len(pictures) >= embedder.batch_size and not self._over():
+            batch = pictures[: embedder.batch_size]
+            del pictures[: len(batch)]
             yield batch
 
     def _over(self) -> bool:
@@ -231,6 +243,14 @@ class Work:
             if self._network_failed:  # which closed the decoders, and is the error to tell
                 return None
             raise
+
+    def _look_ahead(self) -> int:
+        if self._making is None:
+            return 1  # so that it is begun with the first picture
+        return LOOK_AHEAD if self._making.done() else self._early()
+
+    def _early(self) -> int:
+        return max(LOOK_AHEAD, min(EARLY, EARLY_BYTES // self._decoders.picture_bytes))
 
     def _depth(self) -> int:
         # One more than are computed at once, so that the network finds the next batch when it wants it.

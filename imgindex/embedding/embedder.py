@@ -107,10 +107,10 @@ class VggEmbedder:
             if lane.stream is not None:
                 pixels = pixels.pin_memory().to(lane.device, non_blocking=True)
             network = lane.network
-            maps = [
-                network.maps(self._normalised(part.to(lane.device), lane))
-                for part in torch.split(pixels, network.together)
-            ]
+            maps = []
+            for group in _pieces(pixels, network.deep_batch):
+                parts = (part.to(lane.device) for part in _pieces(group, network.shallow_batch))
+                maps.append(network.deep(torch.cat([network.shallow(self._normalised(part, lane)) for part in parts])))
             vectors = normalise(network.head(torch.cat(maps)).float(), self.recipe.norm)
             # Waits for this lane alone: meanwhile the next batch is computed in another one.
             return cast(Vectors, vectors.cpu().numpy())
@@ -126,7 +126,7 @@ class VggEmbedder:
     def _open_lanes(self, network: FeatureExtractor, device: torch.device) -> None:
         chosen: Extractor = network.to(device)
         if device.type == "cpu":
-            chosen = fuse(network, self.recipe.side) or network
+            chosen = fuse(network, self.batch_size, self.recipe.side) or network
         elif device.type == "cuda":
             chosen = fastest(network, self.batch_size, self.recipe.side)
         order = slice(None, None, -1) if self.recipe.channels == "bgr" else slice(None)
@@ -156,6 +156,12 @@ class VggEmbedder:
                 yield lane
         finally:
             self._lanes.put(lane)
+
+
+def _pieces(pixels: Tensor, length: int) -> tuple[Tensor, ...]:
+    """Cut a batch into pieces of about that length, with no small rest."""
+    pieces = max(1, round(len(pixels) / length))
+    return torch.split(pixels, -(-len(pixels) // pieces))
 
 
 def normalise(vectors: Tensor, norm: str) -> Tensor:

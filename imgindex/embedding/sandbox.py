@@ -27,6 +27,7 @@ class Decoders:
 
     def __init__(self, recipe: Recipe, limits: Limits | None = None) -> None:
         self._recipe = recipe
+        self.picture_bytes = 3 * recipe.side**2
         self._limits = limits or Limits()
         self._lock = threading.Lock()
         self._turn = threading.Lock()

@@ -614,7 +614,7 @@ def test_progress_is_told_up_to_the_end(index: ImageIndex, folder: Path) -> None
 def test_the_pictures_in_flight_are_few_however_many_there_are(
     index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(300):
+    for number in range(800):
         draw(tmp_path / "many" / f"{number}.png", (number % 256, number // 256, 7), (2, 2))
     embedder = GridMean(batch_size=8)
     opened: list[str] = []
@@ -626,11 +626,12 @@ def test_the_pictures_in_flight_are_few_however_many_there_are(
         return read_content(path)
 
     monkeypatch.setattr(imgindex.adding.work, "read_content", read)
+    monkeypatch.setattr(imgindex.adding.work, "EARLY", 200)
     index.embedder = embedder
     index.add([tmp_path / "many"])
-    assert len(opened) == 300
+    assert len(opened) == 800
     workers = imgindex.adding.work.worker_count(None)
-    assert max(in_flight) <= imgindex.adding.work.LOOK_AHEAD + 2 * workers + 2 * embedder.batch_size < 150
+    assert max(in_flight) <= 200 + 2 * workers + 4 * embedder.batch_size < 300
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(5, "Input/output error")])

@@ -95,6 +95,14 @@ def test_where_fp32_does_not_fit_the_run_is_done_without_a_receipt(tmp_path: Pat
         assert receipts(index) == []
 
 
+def test_where_fp32_is_slow_fewer_samples_do(index: ImageIndex, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "LONGEST_SECONDS", 0.0)
+    monkeypatch.setattr(precision, "LONGEST_SHARE", 0.0)
+    index.embedder = Half(1e-6)
+    index.add([many])
+    assert receipts(index)[0]["pictures"] == 2
+
+
 def test_a_sample_that_the_network_gave_no_finite_vector_is_left_out(tmp_path: Path, many: Path) -> None:
     class Spoiling(Half):
         def embed(self, batch: np.ndarray) -> np.ndarray:

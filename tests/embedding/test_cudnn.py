@@ -50,7 +50,7 @@ def test_the_fused_network_answers_what_the_plain_one_does(network: FeatureExtra
     pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).mul(255).sub(120)
     with torch.inference_mode():
         fused = CudnnExtractor(network)
-        torch.testing.assert_close(fused.head(fused.maps(pictures)), network(pictures))
+        torch.testing.assert_close(fused.head(fused.deep(fused.shallow(pictures))), network(pictures))
 
 
 def test_a_fused_network_that_does_not_agree_is_not_taken(

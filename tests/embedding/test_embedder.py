@@ -48,10 +48,13 @@ def pictures(count: int, side: int = 64) -> Pixels:
 class Network:
     """Stands for the network of an embedder's lanes: from a batch of normalised pictures to one vector each."""
 
-    together = 1000
+    shallow_batch = deep_batch = 1000
 
     def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
-        self.maps = answer
+        self.shallow = answer
+
+    def deep(self, maps: Tensor) -> Tensor:
+        return maps
 
     def head(self, maps: Tensor) -> Tensor:
         return maps

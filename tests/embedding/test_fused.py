@@ -35,7 +35,7 @@ def pictures(count: int, side: int, dtype: torch.dtype) -> Tensor:
 
 
 def fused_or_skip(plain: FeatureExtractor, side: int) -> FusedExtractor:
-    found = fuse(plain, side)
+    found = fuse(plain, 4, side)
     if found is None:
         pytest.skip("this torch has no such operators for this processor")
     return found
@@ -52,8 +52,9 @@ def test_the_fused_network_answers_what_the_plain_one_does(
     monkeypatch.setattr(fused, "ACTIVATION_BYTES", activation)
     plain, batch = network(dtype), pictures(3, side, dtype)
     with torch.inference_mode():
-        expected, found = plain.maps(batch), fused_or_skip(plain, side).maps(batch)
-        vectors = plain(batch), fused_or_skip(plain, side).head(found)
+        fast = fused_or_skip(plain, side)
+        expected, found = plain.features(batch), fast.deep(fast.shallow(batch))
+        vectors = plain(batch), fast.head(found)
     assert found.shape == expected.shape == (3, 512, side // 32, side // 32)
     limit = fused.TOLERANCE[dtype] * expected.abs().max()
     assert (found - expected).abs().max() <= limit
@@ -65,7 +66,7 @@ def test_no_activation_is_larger_than_was_meant(monkeypatch: pytest.MonkeyPatch)
     extractor, sizes = fused_or_skip(network(), 160), []
     monkeypatch.setattr(fused, "_pool", lambda maps, pooled: sizes.append(maps.numel() * 4))
     with torch.inference_mode():
-        extractor.maps(pictures(2, 160, torch.float32))
+        extractor.shallow(pictures(2, 160, torch.float32))
     # Whole rows, evenly divided.
     assert 100_000 < max(sizes) <= 300_000
 
@@ -94,7 +95,7 @@ def test_where_the_operators_are_missing_or_wrong_the_plain_network_answers(
     engine = Engine(device="cpu", precision="fp32")
     expected = VggEmbedder(recipe, locate("oxford"), engine).embed(batch.astype(np.uint8))
     monkeypatch.setattr(fused, "_pass", fault)
-    assert fuse(network(), 64) is None
+    assert fuse(network(), 4, 64) is None
     found = VggEmbedder(recipe, locate("oxford"), engine).embed(batch.astype(np.uint8))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
