@@ -8,7 +8,8 @@ they do not change how long anything takes. Contenders run in processes of their
 times over; the first pass of each process, over some of the images, is not counted, nor is the making of networks.
 The slow ones take an eighth or a quarter of the images.
 
-`files`: from files to vectors (imgindex: to a finished index, with its precision receipt where the run is long enough). `model`: the network alone, on tensors in memory.
+`files`: from files to vectors (imgindex: to a finished index, with a precision receipt where the run is long enough).
+`model`: the network alone, on tensors in memory.
 The ceiling is what the network would do if all of its arithmetic ran at the rate of its inner convolutions, those of
 blocks 3 to 5, each repeated alone on an input in the cache, in every thread at once. Beside each rate stands how near
 the vectors come to those of the article's loop, where the pixels are the same.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -32,7 +34,7 @@ import numpy as np
 import photos
 
 SEED = 7
-WEIGHTS = "weights.pth"  # beside the folder of images
+WEIGHTS = "weights.pth"  # in the folder where contenders run
 SIDE = 448
 BASE = "article's loop, fp32"
 WARM = 8
@@ -246,8 +248,7 @@ CONTENDERS: dict[str, tuple[str, int, Callable[[], Callable[[list[Path]], Any]]]
 
 def child(name: str, folder: Path, vectors: Path) -> dict[str, Any]:
     """Run one contender in this process over the files of a folder, after some of them for nothing."""
-    global WEIGHTS
-    WEIGHTS = str(folder.parent / WEIGHTS)
+    os.chdir(folder.parent)
     _, part, make = CONTENDERS[name]
     files = sorted(folder.iterdir())
     files = files[: max(16, len(files) // part)]

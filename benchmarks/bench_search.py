@@ -28,7 +28,7 @@ import numpy as np
 
 SIZES = {
     "fast": [(30_000, 512)],
-    "growth": [(10_000, 512), (100_000, 512), (300_000, 512), (1_000_000, 512)],
+    "growth": [(10_000, 512), (100_000, 512), (300_000, 512)],
     "full": [(1_000_000, 512), (200_000, 4096)],
 }
 # The first one's answers are the truth for the others.

@@ -103,8 +103,8 @@ def main() -> None:
         pareto(rows)
     if rows := load("search"):
         recall(rows, "recall.png")
-    if rows := load("search-growth"):
-        growth(rows)
+        if smaller := load("search-growth"):
+            growth(smaller + [row for row in rows if row["d"] == 512])
 
 
 if __name__ == "__main__":

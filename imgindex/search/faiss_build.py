@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from imgindex.search.exact import ExactSearch, nearest
 from imgindex.search.faiss_search import NEIGHBOURS, FaissSearch, Ids, Receipt
+from imgindex.search.principal import reduction
 from imgindex.types import Neighbours, Rows, Vectors
 
 QUERIES = 500
@@ -40,10 +41,10 @@ class Built:
 def build(blocks: Sequence[Rows], *, dimension: int, target: float, seed: int = 0) -> Built:
     """Build an index over the rows that are shown, under their ids, and choose how deep searches go.
 
-    Rows are divided among about 4√n lists by k-means on a seeded sample, and kept with one bit a number, as
-    RaBitQ (Gao and Long, SIGMOD 2024) in the layout of FAISS's fast scan. Rows that are not finite are left out:
-    `FaissSearch` searches what an index does not hold exactly. The same rows and seed make the same index on the same
-    machine.
+    Rows are reduced to their principal components where they are long (see `principal.py`), divided among about 4√n
+    lists by k-means on a seeded sample, and kept with one bit a number, as RaBitQ (Gao and Long, SIGMOD 2024) in the
+    layout of FAISS's fast scan. Rows that are not finite are left out: `FaissSearch` searches what an index does not
+    hold exactly. The same rows and seed make the same index on the same machine.
 
     Beside the index itself (a bit a number and 16 bytes a row, for a moment up to twice that, as its lists grow) and
     what the system maps, it takes about 600 MiB, however many rows there are.
@@ -61,9 +62,12 @@ def build(blocks: Sequence[Rows], *, dimension: int, target: float, seed: int = 
     _, sample = _sample(blocks, size, dimension, generator, without=queries[0])
     nlist = max(1, min(round(wished), len(sample) // FEWEST_POINTS))
     factory = f"IVF{nlist},RaBitQfs"
-    index = faiss.index_factory(dimension, factory)
-    index.cp.seed = seed
-    index.cp.min_points_per_centroid = 1
+    reduced = reduction(sample, seed=seed)
+    index = ivf = faiss.index_factory(dimension if reduced is None else reduced.d_out, factory)
+    ivf.cp.seed = seed
+    ivf.cp.min_points_per_centroid = 1
+    if reduced is not None:
+        factory, index = f"PCA{reduced.d_out},{factory}", faiss.IndexPreTransform(reduced, ivf)
     # Without a row there is nothing to learn, and an empty index is one too.
     index.train(sample if len(sample) else np.zeros((1, dimension), np.float32))
     del sample
@@ -90,8 +94,9 @@ def calibrate(index: Any, receipt: Receipt, blocks: Sequence[Rows], ids: Ids, qu
     """Return the receipt with nprobe and refine that reach its target, and the recall that they have.
 
     Stored rows that the lists were not trained on ask for their neighbours other than themselves, as a new picture
-    would. With the most candidates nprobe grows from 1 until they find enough; then the fewest candidates are looked
-    for that still do. Both are doubled: pictures of another kind, or whose neighbours were hidden since, find less.
+    would. With the most candidates nprobe grows from 1 until they find enough, and is doubled; then the fewest
+    candidates are looked for that still do, and these are doubled: pictures of another kind, or whose neighbours were
+    hidden since, find less.
     Where all lists together do not reach the target, the receipt says so.
     """
     truth = _others(ExactSearch(blocks).search(queries, NEIGHBOURS + 1), ids)
@@ -107,8 +112,8 @@ def calibrate(index: Any, receipt: Receipt, blocks: Sequence[Rows], ids: Ids, qu
         best = measured(min(best.nprobe + 1 + best.nprobe // 3, receipt.nlist), REFINE[-1])
     if not best.reached:
         return best
-    refine = next(refine for refine in REFINE if measured(best.nprobe, refine).recall >= receipt.target)
-    return measured(min(2 * best.nprobe, receipt.nlist), 2 * refine)
+    nprobe = min(2 * best.nprobe, receipt.nlist)
+    return measured(nprobe, 2 * next(refine for refine in REFINE if measured(nprobe, refine).reached))
 
 
 def recall(found: Vectors, truth: Vectors) -> float:

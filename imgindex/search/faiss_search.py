@@ -25,8 +25,8 @@ from imgindex.types import Neighbours, Rows, Vectors
 
 # How many neighbours of each query the recall of a receipt speaks of; whoever asks for more has more lists looked at.
 NEIGHBOURS = 10
-# What a file begins with that FAISS wrote of an IndexIVFRaBitQFastScan.
-MAGIC = b"Iwrn"
+# What a file begins with that FAISS wrote of an IndexIVFRaBitQFastScan, and of an IndexPreTransform before one.
+MAGIC = (b"Iwrn", b"IxPT")
 # Rows whose codes FAISS scans together.
 BLOCK = 32
 
@@ -119,9 +119,8 @@ class FaissSearch:
         exact = self._exact.search(queries, n)
         if not len(self._ids):
             return exact
-        ids = self._candidates(queries, n)
-        ids, distances = np.hstack([exact.ids, ids]), np.hstack([exact.distances, self._distances(queries, ids)])
-        return Neighbours(*nearest(ids, distances, n))
+        ids, distances = self._nearest(queries, self._candidates(queries, n), n)
+        return Neighbours(*nearest(np.hstack([exact.ids, ids]), np.hstack([exact.distances, distances]), n))
 
     def _candidates(self, queries: Vectors, n: int) -> Ids:
         """Ids (q, k) of rows that are shown and may be among the n nearest: at least n, if the index has so many."""
@@ -133,7 +132,9 @@ class FaissSearch:
         found = np.full((len(queries), k), -1, dtype=np.int64)
         todo = np.arange(len(queries))
         while len(todo):
-            how = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector)
+            how = lists = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector)
+            if isinstance(self.index, faiss.IndexPreTransform):
+                how = faiss.SearchParametersPreTransform(index_params=lists)
             with _threads(min(len(todo), faiss.omp_get_max_threads())):
                 found[todo] = self.index.search(queries[todo], k, params=how)[1]
             if nprobe == self.receipt.nlist:
@@ -142,17 +143,43 @@ class FaissSearch:
             nprobe = min(2 * nprobe, self.receipt.nlist)
         return found
 
-    def _distances(self, queries: Vectors, ids: Ids) -> Vectors:
-        """True distances (q, k) of candidates to their query; infinite where the id is -1."""
+    def _nearest(self, queries: Vectors, ids: Ids, n: int) -> tuple[Ids, Vectors]:
+        """The n nearest of candidates (q, k), an id of -1 being none, with their true distances."""
         places = np.searchsorted(self._ids, ids).clip(max=len(self._ids) - 1)
-        distances = np.full(ids.shape, np.inf, dtype=np.float32)
-        for number, block in enumerate(self.blocks):
-            here = (ids >= 0) & (self._block[places] == number)
-            if here.any():
-                rows = np.where(here, self._row[places], -1)
-                block.check(np.unique(rows[here]))
-                distances = np.minimum(distances, true_distances(block, queries, rows))
-        return distances
+        rows = [
+            np.where((ids >= 0) & (self._block[places] == i), self._row[places], -1) for i in range(len(self.blocks))
+        ]
+        squares = np.full(ids.shape, np.inf, dtype=np.float32)
+        for block, of_block in zip(self.blocks, rows, strict=True):
+            compared = np.unique(of_block[of_block >= 0])
+            if len(compared):
+                block.check(compared)
+                squares = np.minimum(squares, _squares(block, queries, of_block))
+        # Float32 tells which few are worth true distances, which take several times as long.
+        kept = np.argsort(squares, axis=1, kind="stable")[:, : n + SPARE]
+        distances = np.full(kept.shape, np.inf, dtype=np.float32)
+        for block, of_block in zip(self.blocks, rows, strict=True):
+            few = np.take_along_axis(of_block, kept, 1)
+            if (few >= 0).any():
+                distances = np.minimum(distances, true_distances(block, queries, few))
+        return nearest(np.take_along_axis(ids, kept, 1), distances, n)
+
+
+def _squares(block: Rows, queries: Vectors, rows: Ids) -> Vectors:
+    """Squared distances (q, k) of rows to their query in float32; infinite where the row is -1."""
+    squares = np.full(rows.shape, np.inf, dtype=np.float32)
+    vectors, there = np.asarray(block.vectors), rows >= 0
+    if vectors.dtype == np.float32:
+        of_query, of_row = (np.ascontiguousarray(part, dtype=np.int64) for part in (there.nonzero()[0], rows[there]))
+        found = np.empty(len(of_row), dtype=np.float32)
+        x, y, ix, iy, out = (faiss.swig_ptr(array) for array in (queries, vectors, of_query, of_row, found))
+        faiss.pairwise_indexed_L2sqr(vectors.shape[1], len(of_row), x, ix, y, iy, out)
+        squares[there] = found
+    else:
+        for query, of_query, valid, out in zip(queries, rows, there, squares, strict=True):
+            difference = vectors[of_query[valid]] - query
+            out[valid] = np.einsum("ij,ij->i", difference, difference)
+    return squares
 
 
 @contextlib.contextmanager
@@ -184,7 +211,7 @@ def _check_from(block: Rows, start: int, rows: Ids) -> None:
 
 def stored_ids(index: Any) -> Ids:
     """Return the ids that an IVF index holds, list after list."""
-    lists = index.invlists
+    lists = faiss.extract_index_ivf(index).invlists
     sizes = [(number, lists.list_size(number)) for number in range(lists.nlist)]
     parts = [faiss.rev_swig_ptr(lists.get_ids(number), size) for number, size in sizes if size]
     return np.concatenate([np.empty(0, np.int64), *parts])
@@ -202,7 +229,7 @@ def load(file: BinaryIO, size: int, receipt: Receipt) -> Any | None:
     part than the file has bytes.
     """
     try:
-        if file.read(len(MAGIC)) != MAGIC:
+        if file.read(len(MAGIC[0])) not in MAGIC:
             raise ValueError("another type of index")
         file.seek(0)
         with _reading_at_most(size):
@@ -234,13 +261,24 @@ def _reading_at_most(size: int) -> Iterator[None]:
 
 def _check(index: Any, receipt: Receipt) -> None:
     """Raise ValueError unless FAISS read what `build` made."""
+    dimension = receipt.dimension
+    if isinstance(index, faiss.IndexPreTransform):
+        transform = faiss.downcast_VectorTransform(index.chain.at(0)) if index.chain.size() == 1 else None
+        dimension = index.index.d
+        if (
+            not isinstance(transform, faiss.LinearTransform)
+            or (index.d, transform.d_in, transform.d_out) != (receipt.dimension, receipt.dimension, dimension)
+            or (transform.A.size(), transform.b.size()) != (receipt.dimension * dimension, dimension)
+        ):
+            raise ValueError("another reduction than the receipt says")
+        index = faiss.downcast_index(index.index)
     if not isinstance(index, faiss.IndexIVFRaBitQFastScan):
         raise ValueError(f"a {type(index).__name__}")
     centroids, lists = faiss.downcast_index(index.quantizer), faiss.downcast_InvertedLists(index.invlists)
     if not isinstance(centroids, faiss.IndexFlat) or not isinstance(lists, faiss.BlockInvertedLists):
         raise ValueError(f"centroids in a {type(centroids).__name__}, lists in a {type(lists).__name__}")
     is_so = {
-        "dimension": index.d == centroids.d == index.rabitq.d == receipt.dimension,
+        "dimension": index.d == centroids.d == index.rabitq.d == dimension,
         "metric": index.metric_type == centroids.metric_type == index.rabitq.metric_type == faiss.METRIC_L2,
         "training": index.is_trained and index.by_residual,
         "code": index.rabitq.nb_bits == 1 and index.bbs == lists.n_per_block == BLOCK,

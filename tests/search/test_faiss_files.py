@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 import pytest
 
+from imgindex.search import principal
 from imgindex.search.faiss_build import Built, build
 from imgindex.search.faiss_search import FaissSearch, load, save, stored_ids
 from imgindex.storage import derived
@@ -29,9 +30,15 @@ def blocks() -> list[Rows]:
     return [Rows(np.arange(1, 4001, 2), vectors)]
 
 
-@pytest.fixture(scope="module")
-def built(blocks: list[Rows]) -> Built:
-    return build(blocks, dimension=DIMENSION, target=0.99)
+@pytest.fixture(scope="module", params=["whole", "reduced"])
+def built(request: pytest.FixtureRequest, blocks: list[Rows]) -> Built:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "reduced":
+            patch.setattr(principal, "COMPONENTS", 7)
+            patch.setattr(principal, "ENOUGH", 0.0)
+        found = build(blocks, dimension=DIMENSION, target=0.99)
+    assert isinstance(found.index, faiss.IndexPreTransform) == (request.param == "reduced")
+    return found
 
 
 def saved(index: object) -> bytes:
@@ -143,6 +150,15 @@ def test_another_type_of_index_is_not_loaded(built: Built, blocks: list[Rows], f
     assert loaded(saved(other), built) is None
 
 
+def test_another_reduction_is_not_loaded(built: Built, blocks: list[Rows]) -> None:
+    factory = built.receipt.factory.split(",", 1)[-1] if "PCA" in built.receipt.factory else built.receipt.factory
+    for before in ("OPQ4_16", "PCA5,PCA4", "ITQ8"):
+        other = faiss.index_factory(DIMENSION, f"{before},{factory}")
+        other.train(blocks[0].vectors)
+        other.add(blocks[0].vectors)
+        assert loaded(saved(other), built) is None, before
+
+
 def test_an_index_by_inner_product_is_not_loaded(built: Built, blocks: list[Rows]) -> None:
     other = faiss.index_factory(DIMENSION, built.receipt.factory, faiss.METRIC_INNER_PRODUCT)
     other.train(blocks[0].vectors)
@@ -196,11 +212,12 @@ print(peak() - before)
 @pytest.mark.parametrize("claim", [50_000_000, 1 << 36, 1 << 60])
 def test_a_file_that_claims_gigabytes_takes_no_memory(tmp_path: Path, built: Built, data: bytes, claim: int) -> None:
     """The sizes of the centroids, and of the ids and codes of the first list, one at a time."""
-    lists = built.index.invlists
+    ivf = faiss.extract_index_ivf(built.index)
+    lists = ivf.invlists
     sizes = [lists.list_size(number) for number in range(lists.nlist)]
     ids = faiss.rev_swig_ptr(lists.get_ids(0), sizes[0]).tobytes()
     places = [
-        data.index(struct.pack("<Q", lists.nlist * DIMENSION)),
+        data.index(struct.pack("<Q", lists.nlist * ivf.d)),
         data.index(ids) - 8,
         data.index(ids) + len(ids),
     ]

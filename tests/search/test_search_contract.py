@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgindex.search import principal
 from imgindex.search.exact import ExactSearch
 from imgindex.search.faiss_build import build
 from imgindex.search.faiss_search import FaissSearch
@@ -35,6 +36,14 @@ def of_all_rows(blocks: Sequence[Rows]) -> VectorSearch:
     return with_faiss(blocks, blocks)
 
 
+def of_reduced_rows(blocks: Sequence[Rows]) -> VectorSearch:
+    """An index of the rows' first eight principal components, where there are enough rows to know these."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(principal, "COMPONENTS", 8)
+        patch.setattr(principal, "ENOUGH", 0.0)
+        return with_faiss(blocks, blocks)
+
+
 def of_older_rows(blocks: Sequence[Rows]) -> VectorSearch:
     """An index from before the last third of the rows, when others were hidden and those hidden now were shown."""
     before = []
@@ -46,7 +55,12 @@ def of_older_rows(blocks: Sequence[Rows]) -> VectorSearch:
     return with_faiss(blocks, before)
 
 
-SEARCHES: dict[str, Make] = {"exact": ExactSearch, "FAISS": of_all_rows, "FAISS and newer rows": of_older_rows}
+SEARCHES: dict[str, Make] = {
+    "exact": ExactSearch,
+    "FAISS": of_all_rows,
+    "FAISS, reduced": of_reduced_rows,
+    "FAISS and newer rows": of_older_rows,
+}
 
 
 @pytest.fixture(params=SEARCHES.values(), ids=SEARCHES)
