@@ -4,7 +4,7 @@ BIN := .venv/bin
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-corpus check fix bench bench-full campaigns clean
+.PHONY: help install demo test test-corpus check fix bench bench-full bench-gpu campaigns clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,7 +50,7 @@ FAST_end_to_end := --images 300 --rounds 1 --sizes 96,160 --without-fastdup
 FULL_start := --rounds 7
 FULL_scan := --size regular
 FULL_decode := --size regular
-FULL_embed := --images 512 --rounds 3
+FULL_embed := --images 1024 --rounds 3
 FULL_search := --size full
 FULL_cluster := --size regular --shape all
 FULL_store := --size regular
@@ -75,6 +75,10 @@ bench-full: .venv/bench $(BENCHMARKS:%=bench-full-%) ## Measure all of docs/benc
 bench-full-%: .venv/bench
 	$(BIN)/python benchmarks/bench_$*.py $(FULL_$*) --out benchmarks/results/$*.json \
 		$(if $(and $(PHOTOS),$(filter $*,$(WITH_PHOTOS))),--photos $(PHOTOS))
+
+bench-gpu: .venv/bench ## Measure embedding on this machine's GPU, if its vectors are right (PHOTOS=tar)
+	$(BIN)/python benchmarks/bench_gpu.py --out benchmarks/results/gpu.json $(if $(PHOTOS),--photos $(PHOTOS))
+	$(BIN)/python benchmarks/tables.py
 
 .venv/bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'

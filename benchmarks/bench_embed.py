@@ -1,12 +1,12 @@
 """Measures embedding at 448 px to fc1: the article's loop, torch, OpenVINO and imgindex, and the machine's ceiling.
 
-    python benchmarks/bench_embed.py [--images 512] [--rounds 3] [--photos TAR] [--out FILE.json]
+    python benchmarks/bench_embed.py [--images 1024] [--rounds 3] [--photos TAR] [--out FILE.json]
 
 The article's loop is the script that imgindex began as: OpenCV reads one image, torchvision crops and scales it, VGG-16
 up to its first fully connected layer makes a vector of it, one image a batch, in fp32. Weights are seeded and random:
 they do not change how long anything takes. Contenders run in processes of their own, one after the other, `rounds`
 times over; the first pass of each process, over some of the images, is not counted, nor is the making of networks.
-The slow ones take an eighth or a quarter of the images.
+The slow ones take an eighth or a sixteenth of the images.
 
 `files`: from files to vectors (imgindex: to a finished index, with a precision receipt where the run is long enough).
 `model`: the network alone, on tensors in memory.
@@ -230,18 +230,18 @@ def ceiling(precision: str) -> Callable[[list[Path]], None]:
 
 # From what, over which part of the images, and how it is made.
 CONTENDERS: dict[str, tuple[str, int, Callable[[], Callable[[list[Path]], Any]]]] = {
-    BASE: ("files", 8, lambda: article_loop([])),
-    "imgindex, article, fp32": ("files", 8, lambda: to_index("article", "fp32")),
-    "imgindex, article, bf16": ("files", 4, lambda: to_index("article", "bf16")),
+    BASE: ("files", 16, lambda: article_loop([])),
+    "imgindex, article, fp32": ("files", 16, lambda: to_index("article", "fp32")),
+    "imgindex, article, bf16": ("files", 8, lambda: to_index("article", "bf16")),
     "imgindex, vgg16-fc1, fp32": ("files", 8, lambda: to_index("vgg16-fc1", "fp32")),
     "imgindex, vgg16-fc1, bf16": ("files", 1, lambda: to_index("vgg16-fc1", "bf16")),
-    "imgindex's network, fp32": ("model", 8, lambda: network_alone("fp32")),
+    "imgindex's network, fp32": ("model", 16, lambda: network_alone("fp32")),
     "imgindex's network, bf16": ("model", 1, lambda: network_alone("bf16")),
-    "torchvision, fp32": ("model", 8, lambda: torchvision_eager("fp32")),
-    "torchvision, bf16": ("model", 4, lambda: torchvision_eager("bf16")),
-    "OpenVINO, fp32": ("model", 8, lambda: openvino("fp32")),
+    "torchvision, fp32": ("model", 16, lambda: torchvision_eager("fp32")),
+    "torchvision, bf16": ("model", 8, lambda: torchvision_eager("bf16")),
+    "OpenVINO, fp32": ("model", 16, lambda: openvino("fp32")),
     "OpenVINO, bf16": ("model", 1, lambda: openvino("bf16")),
-    "ceiling, fp32": ("ceiling", 8, lambda: ceiling("fp32")),
+    "ceiling, fp32": ("ceiling", 16, lambda: ceiling("fp32")),
     "ceiling, bf16": ("ceiling", 1, lambda: ceiling("bf16")),
 }
 
@@ -270,7 +270,7 @@ def relative_error(found: np.ndarray, truth: np.ndarray) -> float:
 def main() -> None:
     """Read the command line, run the rounds, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--photos", type=Path, help="a tar of photos to vary, instead of drawn pictures")
     parser.add_argument("--only", help="contenders whose name has this in it, and the article's loop")

@@ -75,8 +75,25 @@ def quality() -> str:
 
 
 def speed() -> str:
-    """Embedding, start and k-means, each against its baseline of the same run, for README."""
-    start, cluster = load("start"), load("cluster")
+    """Files to index, embedding, start and k-means, each against its baseline of the same run, for README."""
+    start, cluster, embed, whole = load("start"), load("cluster"), load("embed"), load("end_to_end")
+    folders = [
+        [
+            row["contender"].replace("imgindex", "imgindex add"),
+            f"{row['images_per_second']:.0f}",
+            *(f"{row[score]:.2f}" for score in ("p_at_1", "map", "nmi")),
+        ]
+        for row in whole["rows"]
+    ]
+    embedding = [
+        [
+            row["contender"],
+            {"files": "files to index", "model": "network alone"}.get(row["from"], "arithmetic alone"),
+            f"{row['images_per_second']:.1f}",
+            f"{row['times_the_article']:.1f} ×",
+        ]
+        for row in embed["rows"]
+    ]
     starting = [
         [f"`{row['command']}`", f"{row['seconds']:.2f} s", f"{row['ratio_to_import_torch']:.2f} ×"]
         for row in start["rows"]
@@ -89,9 +106,11 @@ def speed() -> str:
     title = f"k-means, {cluster['n']:,} × {cluster['d']:,}, k={cluster['k']}"
     return "\n\n".join(
         [
+            table([f"{whole['images']:,} JPEGs, whole process", "images/s", "P@1", "mAP", "NMI"], folders),
+            table([f"VGG-16 to fc1 at {embed['side']} px", "what", "images/s", "the article's script = 1"], embedding),
             table(["whole process", "time", "`import torch` = 1"], starting),
             table([title, "time", "faster than scikit-learn", "objective, scikit-learn = 1"], clustering),
-            f"*Medians on {measured_on(start)}; k-means on {measured_on(cluster)}. `make bench` does it on yours.*",
+            f"*Medians on {measured_on(embed)}. `make bench` does it on yours.*",
         ]
     )
 
@@ -208,6 +227,7 @@ def flat(figures: dict[str, Any], before: str = "") -> Iterable[list[str]]:
 BENCHMARKS = (
     "end_to_end",
     "embed",
+    "gpu",
     "decode",
     "scan",
     "start",

@@ -75,6 +75,12 @@ def end_to_end(result: Result) -> Iterator[Target]:
                 yield at_least(f"{size} px, {name} less fastdup's", 0, better, "")
 
 
+def gpu(result: Result) -> Iterator[Target]:
+    for row in result["rows"]:
+        what = f"{row['recipe']}, {row['precision']}, on a GPU: files to index, against the network alone"
+        yield at_least(what, 0.9, row["files_of_network"])
+
+
 def decode(result: Result) -> Iterator[Target]:
     for kind in dict.fromkeys(row["files"] for row in result["rows"]):
         if "12 megapixels" in kind:
@@ -121,6 +127,7 @@ def cluster(result: Result) -> Iterator[Target]:
 PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
     "embed": embed,
     "end_to_end": end_to_end,
+    "gpu": gpu,
     "decode": decode,
     "scan": scan,
     "start": start,

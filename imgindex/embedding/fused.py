@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from imgindex.embedding.vgg import SHALLOW_BLOCKS, Extractor, FeatureExtractor, flattened, generalised_mean
 
-# Greatest activation: with twice as much, what a block needs is more than glibc keeps; with half as much, more rows are
-# computed twice at the edges of strips.
-ACTIVATION_BYTES = 3 << 20
+# Numbers in the greatest activation, 3 MiB in half precision: with twice as much, what a block needs is more than glibc
+# keeps, which costs less beside the slower arithmetic of fp32; with half as much, more rows are computed twice at the
+# edges of strips.
+ACTIVATION = 3 << 19
 # glibc keeps up to twice what was once freed at once, if that was less than 32 MiB, instead of giving it back.
 GLIBC_KEEPS = 31 << 20
 # How far the results of both ways may lie apart, in units of the greatest one: the rounding of the type, a few times.
@@ -106,7 +107,7 @@ class FusedExtractor:
         for layer in network.features:
             if isinstance(layer, nn.Conv2d):
                 width = side >> (len(self._blocks) - 1)
-                rows = _rows(width, width, layer.out_channels * layer.weight.element_size())
+                rows = _rows(width, width, layer.out_channels)
                 self._blocks[-1].append(Convolution.of(layer, min(rows, width), width))
             elif isinstance(layer, nn.MaxPool2d):
                 self._blocks.append([])
@@ -130,7 +131,7 @@ class FusedExtractor:
 
     def _fitting(self, block: int, side: int) -> int:
         layer, side = self._blocks[block][-1], side >> (block % len(self._blocks))
-        return max(1, ACTIVATION_BYTES // (side**2 * layer.channels * layer.bias.element_size()))
+        return max(1, ACTIVATION // (side**2 * layer.channels))
 
 
 def _pass(maps: Tensor, block: Sequence[Convolution]) -> Tensor:
@@ -138,7 +139,7 @@ def _pass(maps: Tensor, block: Sequence[Convolution]) -> Tensor:
     n, _, height, width = maps.shape
     shape = (n, block[-1].channels, height // 2, width // 2)
     pooled = torch.empty(shape, dtype=maps.dtype, memory_format=torch.channels_last)
-    rows = _rows(height, width, block[-1].channels * maps.element_size())
+    rows = _rows(height, width, block[-1].channels)
     if rows >= height:
         for some in _pieces(n, rows // height):
             _pool(_convolve(maps[some], block, slice(0, height)), pooled[some])
@@ -180,12 +181,12 @@ def _pool(maps: Tensor, pooled: Tensor) -> None:
     torch.maximum(rows[:, 0], rows[:, 1], out=out)
 
 
-def _rows(height: int, width: int, pixel: int) -> int:
-    """How many rows one activation may have, `pixel` bytes each pixel: whole pictures, or equal strips of one.
+def _rows(height: int, width: int, channels: int) -> int:
+    """How many rows one activation may have: whole pictures, or equal strips of one.
 
     An even number, since two rows are pooled.
     """
-    most = max(2, ACTIVATION_BYTES // (width * pixel))
+    most = max(2, ACTIVATION // (width * channels))
     if most >= height:
         return most // height * height
     strips = max(1, round(height / most))
