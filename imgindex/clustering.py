@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from imgindex.analysis.choosing import auto_range, choose, curve
 from imgindex.analysis.kmeans import kmeans
 from imgindex.analysis.points import Points
 from imgindex.errors import TooFewDistinctVectors
 from imgindex.storage.store import Store
-from imgindex.types import Clustering
+from imgindex.types import Clustering, KScore
 
 # Multiplications in one assignment of all rows from which on a GPU gains more than torch's import and start cost:
 # from there on a processor takes about a second for it, and a run makes ten or more.
 WORTH_A_GPU = 5e10
 
 
-def cluster(store: Store, k: int, seed: int, device: str, **limits: Any) -> Clustering:
+def cluster(store: Store, k: int | range | None, seed: int, device: str, **limits: Any) -> Clustering:
     """Cluster all images that are shown, from one state of the index, read a block at a time from the segments.
 
+    k: None chooses it from those that so many images may have, a range from these.
     device: as the engine names it; auto takes a GPU for large work alone. limits: restarts, iterations and init as
     `kmeans` takes them, None for its own choice.
     Raises IndexDamaged, DeviceUnavailable, TooFewDistinctVectors or UsageError.
@@ -32,6 +34,10 @@ def cluster(store: Store, k: int, seed: int, device: str, **limits: Any) -> Clus
         points = Points.stored(store.blocks(), store.segments.dimension)
     if not paths:
         raise TooFewDistinctVectors("the index holds no images", hint="add some with `imgindex add FOLDER`")
+    scores: tuple[KScore, ...] = ()
+    if not isinstance(k, int):
+        scores = tuple(curve(points, k or auto_range(len(points)), seed=seed))
+        k = choose(scores)
     points = _on_device(points, device, len(points) * k * points.dimension)
     result = kmeans(points, k, seed=seed, **{name: value for name, value in limits.items() if value is not None})
     return Clustering(
@@ -47,6 +53,7 @@ def cluster(store: Store, k: int, seed: int, device: str, **limits: Any) -> Clus
         restarts=len(result.restart_objectives),
         trained_on=len(paths),
         seconds=round(time.perf_counter() - started, 3),
+        curve=scores,
     )
 
 

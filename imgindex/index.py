@@ -41,9 +41,8 @@ Path = str | os.PathLike[str]
 class ImageIndex(AbstractContextManager["ImageIndex"]):
     """An index of images: vectors of one recipe, and what is known of the files that they were made of.
 
-    Paths that it returns open from the current folder: relative below it, absolute elsewhere.
-    Use it in one thread, and in a `with` block or with `close()`. `wait` may be set: then whoever writes waits for
-    another process that is writing, instead of raising IndexLocked.
+    Paths that it returns open from the current folder: relative below it, absolute elsewhere. Use it in one thread, in
+    a `with` block or with `close()`. With `wait` set, whoever writes waits for another process that is writing.
     """
 
     def __init__(self, store: Store, *, engine: Engine, weights: str | None = None) -> None:
@@ -186,7 +185,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
     def cluster(
         self,
-        k: int,
+        k: int | range | None = None,
         *,
         seed: int = 42,
         restarts: int | None = None,
@@ -195,7 +194,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
     ) -> Clustering:
         """Cluster all images by FAISS k-means with Euclidean distance; the same seed gives the same labels.
 
-        init: initial centroids (k, dimension), not seeds. Raises TooFewDistinctVectors, UsageError, DeviceUnavailable.
+        k: a number, a range to choose from by the silhouette, or None for 2 to 40. init: centroids (k, dimension) to
+        begin with. Raises TooFewDistinctVectors, UsageError, DeviceUnavailable.
         """
         from imgindex.clustering import cluster
 

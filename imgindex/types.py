@@ -214,11 +214,27 @@ class VectorSearch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class KScore:
+    """How well k clusters fit.
+
+    objective: as a share of that of one cluster, small when clusters are tight. silhouette: how much nearer an image's
+    own cluster is than the next one, on average, −1…1. stability: how far starts from different seeds agree, by the
+    adjusted Rand index, at most 1.
+    """
+
+    k: int
+    objective: float
+    silhouette: float
+    stability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Clustering:
     """One k-means run with its receipt.
 
     `labels` (n,) says the cluster of `paths[i]`, in the order of ids; 0 is the largest cluster.
     `objective` is the sum of squared Euclidean distances to the nearest centroid, over all n rows.
+    `curve` says how well each k fits that was tried before k was chosen; it is empty where k was given.
     """
 
     k: int
@@ -233,6 +249,7 @@ class Clustering:
     restarts: int
     trained_on: int
     seconds: float
+    curve: tuple[KScore, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas DataFrame with the columns id, path, label."""

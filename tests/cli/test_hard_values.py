@@ -15,7 +15,7 @@ BIG = str(10**9)
 ADD, SIMILAR, CLUSTER = ["add", "pictures"], ["similar", "pictures/0.png"], ["cluster", "-k", "2"]
 USAGE = 2
 REFUSED = [
-    *((["cluster", "-k", k], USAGE) for k in ("0", "-1", "1.5", "nan", "", "two", "1e3")),
+    *((["cluster", "-k", k], USAGE) for k in ("0", "-1", "1.5", "nan", "", "two", "1e3", "5..2", "1..3", "2..", "..4")),
     (["cluster", "-k", BIG], 1),
     (["cluster", "-k", str(10**30)], 1),
     (["cluster"], USAGE),
