@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imgindex.adding.survey import Scope, Watch, absolute, check_roots
+from imgindex.contents import Contents, Path
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import UnreadableImage
@@ -21,7 +22,6 @@ from imgindex.types import (
     CompactReport,
     Embedder,
     Engine,
-    Failure,
     Image,
     Match,
     OnProgress,
@@ -29,16 +29,10 @@ from imgindex.types import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from imgindex.storage.check import CheckReport
     from imgindex.types import Vectors
 
-Path = str | os.PathLike[str]
 
-
-class ImageIndex(AbstractContextManager["ImageIndex"]):
+class ImageIndex(Contents, AbstractContextManager["ImageIndex"]):
     """An index of images: vectors of one recipe, and what is known of the files that they were made of.
 
     Paths that it returns open from the current folder: relative below it, absolute elsewhere. Use it in one thread, in
@@ -46,10 +40,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
     """
 
     def __init__(self, store: Store, *, engine: Engine, weights: str | None = None) -> None:
-        self.path = store.path
-        self.recipe = Recipe.from_json(store.recipe_json)
+        super().__init__(store)
         self.engine = engine
-        self._store = store
         self.wait = False
         self._weights = weights
         self._embedder: Embedder | None = None
@@ -98,9 +90,6 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
     def __exit__(self, *raised: object) -> None:
         self.close()
-
-    def __len__(self) -> int:
-        return self._store.catalogue.count()["images"]
 
     def require(self, *, recipe: str = "auto", size: int | None = None, store: str | None = None) -> None:
         """Raise RecipeMismatch unless this index has that recipe, side in pixels and storage."""
@@ -203,30 +192,6 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         here = os.getcwd()
         return replace(found, paths=[shown(path, here=here) for path in found.paths])
 
-    def images(self) -> Iterator[Image]:
-        """Yield what is known of the images, in the order of ids."""
-        return shown_records(self._store.catalogue.images())
-
-    def failures(self) -> Iterator[Failure]:
-        """Yield the ledger: the images that could not be read, and why."""
-        return shown_records(self._store.catalogue.journal.failures())
-
-    def ids(self) -> npt.NDArray[np.int64]:
-        """Return the ids of the images (n,), rising."""
-        import numpy as np
-
-        return np.fromiter(self._store.catalogue.image_paths(), dtype=np.int64)
-
-    def paths(self) -> list[str]:
-        """Return the paths of the images, in the order of ids."""
-        here = os.getcwd()
-        return [shown(path, here=here) for path in self._store.catalogue.image_paths().values()]
-
-    def vectors(self) -> Vectors:
-        """Return the vectors of the images (n, dimension), in the order of ids. Raises IndexDamaged."""
-        with self._store.reading():
-            return self._store.vectors(list(self._store.catalogue.image_paths()))
-
     def remove(self, paths: Iterable[Path]) -> list[Image]:
         """Take images out, those below a folder too, and forget their failures; the files stay where they are.
 
@@ -235,28 +200,6 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         with self._store.writing(wait=lambda: self.wait) as writer:
             return list(shown_records(writer.remove([absolute(path) for path in paths])))
-
-    def export(self, out: Path) -> int:
-        """Write ids, paths and vectors to a file by its ending, .npz .npy .parquet or .csv; return the count.
-
-        npz: `ids` int64 (n,), `paths` str (n,), `vectors` float32 (n, dimension). npy: the vectors alone. The file
-        appears when it is whole. Raises UsageError for another ending, IndexDamaged.
-        """
-        from imgindex.exporting import export_index
-
-        return export_index(self._store, os.fspath(out))
-
-    def verify(self, *, full: bool = False) -> CheckReport:
-        """Check the index against its catalogue, and with `full` every vector against its CRC32; changes nothing."""
-        from imgindex.storage.check import check
-
-        return check(self.path, full=full)
-
-    def status(self) -> dict[str, Any]:
-        """Return counts, recipe, sizes on disk in bytes, roots and the last runs."""
-        from imgindex.inspecting import status
-
-        return status(self._store, self.recipe)
 
     def compact(self, *, target_recall: float | None = None) -> CompactReport:
         """Free the room of vectors of no image, and renew the search index of a large collection; others may read.

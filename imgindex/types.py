@@ -62,6 +62,21 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlier:
+    """An image that is little like any other: `distance` to the image that is nearest to it, Euclidean.
+
+    times: how many times as far that is as for the image in the middle of all that have no exact copy.
+    """
+
+    rank: int
+    path: str
+    distance: float
+    times: float
+    nearest: str
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a search says of one query: its matches, nearest first, or the failure that kept it from being read."""
 

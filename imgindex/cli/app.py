@@ -17,7 +17,21 @@ from typing import Annotated, NoReturn
 import typer
 
 from imgindex._version import VERSION
-from imgindex.cli import add, bench, cluster, compact, export, failures, list_, remove, repair, similar, status, verify
+from imgindex.cli import (
+    add,
+    bench,
+    cluster,
+    compact,
+    export,
+    failures,
+    list_,
+    outliers,
+    remove,
+    repair,
+    similar,
+    status,
+    verify,
+)
 from imgindex.cli.options import INTERRUPTED
 from imgindex.cli.output import OutputClosed, hold_standard_streams, remark
 from imgindex.errors import ImgindexError
@@ -34,6 +48,7 @@ for module, name in (
     (add, "add"),
     (similar, "similar"),
     (cluster, "cluster"),
+    (outliers, "outliers"),
     (status, "status"),
     (list_, "list"),
     (failures, "failures"),

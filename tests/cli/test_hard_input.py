@@ -27,6 +27,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "similar": ["pictures/0.png"],
     "cluster": ["-k", "1"],
     "status": [],
+    "outliers": [],
     "list": [],
     "failures": [],
     "remove": ["pictures/0.png"],
@@ -103,7 +104,11 @@ STATES = {
     "no segment": State(without_segment, codes={"status": 0, "list": 0, "failures": 0}, said="000001.vec"),
     "a short segment": State(shorter, codes={"status": 0, "list": 0, "failures": 0}, said="000001.vec"),
     "a flipped bit": State(
-        flipped, 0, {"similar": 1, "cluster": 1, "export": 1, "verify": 1}, said="verify --full", images=3
+        flipped,
+        0,
+        {"similar": 1, "cluster": 1, "outliers": 1, "export": 1, "verify": 1},
+        said="verify --full",
+        images=3,
     ),
     "a newer format": State(newer, said=NEWER),
     "a file": State(a_file, said=".imgindex"),

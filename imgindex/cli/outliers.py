@@ -1,0 +1,32 @@
+"""imgindex outliers: the images least like any other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from imgindex.cli import options
+from imgindex.cli.output import choose_format, emit
+from imgindex.reports.formats import Document
+
+
+def command(
+    n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 20,
+    index: options.Index = None,
+    format: options.Formats = None,
+    json: options.Json = False,
+    out: options.Out = None,
+) -> int:
+    """List the images that are least like any other, with what is nearest to each, and how far away that is.
+
+    `times`: how many times as far as for the image in the middle of all that have no exact copy.
+    """
+    from imgindex.index import ImageIndex
+
+    chosen = choose_format(format, json, out)
+    with ImageIndex.open(options.find_index(index)) as opened:
+        rows = [asdict(outlier) for outlier in opened.outliers(n=n)]
+    emit(Document(rows, rows, ["rank", "distance", "times", "path", "nearest", "id"]), chosen, out)
+    return 0
