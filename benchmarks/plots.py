@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 OURS, THEIRS, GREY = "#0b6e99", "#c4551d", "#666666"
 DPI = 150
+TICKS = (20, 50, 100, 200)
 
 Rows = list[dict[str, Any]]
 
@@ -38,6 +39,9 @@ def pareto(rows: Rows) -> None:
             if row not in ours:
                 axis.plot(row["images_per_second"], row[score], "s", color=THEIRS, label=row["contender"])
         axis.set_xscale("log")
+        axis.set_xticks(TICKS, labels=[str(tick) for tick in TICKS], minor=False)
+        axis.xaxis.set_minor_formatter(pyplot.NullFormatter())
+        axis.margins(0.12)
         axis.set_xlabel("images a second, whole process, files to index")
         axis.set_ylabel(title)
         axis.grid(alpha=0.3)

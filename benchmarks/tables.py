@@ -88,7 +88,7 @@ def speed() -> str:
     embedding = [
         [
             row["contender"],
-            {"files": "files to index", "model": "network alone"}.get(row["from"], "arithmetic alone"),
+            {"files": "from files", "model": "network alone"}.get(row["from"], "arithmetic alone"),
             f"{row['images_per_second']:.1f}",
             f"{row['times_the_article']:.1f} ×",
         ]
