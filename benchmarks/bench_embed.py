@@ -37,7 +37,7 @@ SEED = 7
 WEIGHTS = "weights.pth"  # in the folder where contenders run
 SIDE = 448
 BASE = "article's loop, fp32"
-WARM = 8
+WARM = 4
 
 
 def article_loop(files: list[Path]) -> Callable[[list[Path]], np.ndarray]:
@@ -251,9 +251,9 @@ def child(name: str, folder: Path, vectors: Path) -> dict[str, Any]:
     os.chdir(folder.parent)
     _, part, make = CONTENDERS[name]
     files = sorted(folder.iterdir())
-    files = files[: max(16, len(files) // part)]
+    files = files[: max(8, len(files) // part)]
     run = make()
-    run(files[: WARM if "fp32" in name else 4 * WARM])
+    run(files[: WARM if "fp32" in name else 8 * WARM])
     seconds, found = measure.timed(lambda: run(files))
     if isinstance(found, np.ndarray):
         np.save(vectors, found)

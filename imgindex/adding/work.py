@@ -220,9 +220,9 @@ class Work:
                 if len(self.writer) >= SETTLED:
                     self._commit()
                     yield []
+        if not self._over() and self._making is not None:
+            yield from self._cut(pictures, self._making.result())
         if not self._over():
-            if self._making is not None:
-                yield from self._cut(pictures, self._making.result())
             yield pictures
 
     def _cut(self, pictures: list[Prepared], embedder: Embedder) -> Iterator[list[Prepared]]:

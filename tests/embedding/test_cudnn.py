@@ -77,7 +77,8 @@ def test_timing_waits_for_the_gpu_and_tries_algorithms_first(
 ) -> None:
     happened: list[str] = []
     monkeypatch.setattr("torch.cuda.synchronize", lambda device: happened.append("wait"))
-    monkeypatch.setattr(CudnnExtractor, "maps", lambda self, batch: happened.append("batch"))
+    monkeypatch.setattr(CudnnExtractor, "shallow", lambda self, batch: batch)
+    monkeypatch.setattr(CudnnExtractor, "deep", lambda self, batch: happened.append("batch"))
     assert cudnn._seconds(CudnnExtractor(network), torch.zeros(1)) >= 0
     assert happened == ["batch"] + ["wait", "batch", "wait"] * cudnn.ROUNDS
 
