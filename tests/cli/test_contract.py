@@ -298,9 +298,9 @@ def watched(tmp_path: Path) -> dict[str, str]:
         "import sys\n"
         "def hook(event, arguments):\n"
         "    if event == 'open' and str(arguments[0]).endswith(('.png', '.jpg', '.gif')):\n"
-        "        print('OPENED', ascii(arguments[0]), file=sys.stderr)\n"
+        "        sys.stderr.write(f'OPENED {ascii(arguments[0])}\\n')\n"
         "    if event == 'import' and arguments[0] in ('torch', 'torchvision', 'pandas'):\n"
-        "        print('IMPORTED', arguments[0], file=sys.stderr)\n"
+        "        sys.stderr.write(f'IMPORTED {arguments[0]}\\n')\n"
         "sys.addaudithook(hook)\n"
     )
     return {"PYTHONPATH": str(hooks)}
