@@ -236,6 +236,7 @@ BENCHMARKS = (
     "cluster",
     "cluster-full",
     "store",
+    "duplicates",
 )
 
 PLACES: list[tuple[str, str, Callable[[], str]]] = [

@@ -1,0 +1,129 @@
+"""Measures how far apart near-duplicates of real photos lie, and from which distance on other photos come in.
+
+    python benchmarks/bench_duplicates.py --photos TAR [--sizes 160,224,448] [--out FILE.json]
+
+Each photo of the tar is changed as pictures are on their way through other hands: encoded anew, scaled, its edges cut
+off, made brighter or darker, and all of it together. A pair is right where both are of one photo. Beside each distance
+stand the share of the changed pictures within it of their photo (recall, by change), and of all pairs within it, the
+share that is right (precision). Photos that the collection holds twice, or nearly so, count as wrong pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import photos
+from PIL import Image, ImageEnhance
+
+DISTANCES = [round(0.05 * step, 2) for step in range(1, 19)]
+BATCH = 16
+
+Change = Callable[[Image.Image], bytes]
+
+
+def jpeg(picture: Image.Image, quality: int = 90) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def scaled(picture: Image.Image, scale: float) -> Image.Image:
+    width, height = (max(32, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def cut(picture: Image.Image, share: float) -> Image.Image:
+    """Cut this share of the width and the height off, half of it on each side."""
+    width, height = picture.size
+    x, y = round(width * share / 2), round(height * share / 2)
+    return picture.crop((x, y, width - x, height - y))
+
+
+def bright(picture: Image.Image, factor: float) -> Image.Image:
+    return ImageEnhance.Brightness(picture).enhance(factor)
+
+
+CHANGES: dict[str, Change] = {
+    "JPEG quality 60": lambda p: jpeg(p, 60),
+    "JPEG quality 20": lambda p: jpeg(p, 20),
+    "half as large": lambda p: jpeg(scaled(p, 0.5)),
+    "twice as large": lambda p: jpeg(scaled(p, 2)),
+    "5 % cut off": lambda p: jpeg(cut(p, 0.05)),
+    "10 % cut off": lambda p: jpeg(cut(p, 0.1)),
+    "20 % brighter": lambda p: jpeg(bright(p, 1.2)),
+    "20 % darker": lambda p: jpeg(bright(p, 0.8)),
+    "half, 5 % cut, 10 % brighter, quality 60": lambda p: jpeg(bright(scaled(cut(p, 0.05), 0.5), 1.1), 60),
+}
+
+
+def embedded(embedder: Any, files: Iterator[bytes]) -> np.ndarray:
+    """Return the vectors of files, as `add` makes them."""
+    from imgindex.embedding.prepare import fit, prepare
+    from imgindex.images.decode import decode
+
+    recipe = embedder.recipe
+    pixels = np.stack([prepare(decode(data, fit=fit(recipe)).image, recipe) for data in files])
+    return np.concatenate([embedder.embed(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)])
+
+
+def curve(originals: np.ndarray, changed: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    """Yield recall by change, and precision among all pairs, for each distance."""
+    apart = {name: np.linalg.norm(vectors - originals, axis=1) for name, vectors in changed.items()}
+    everything = np.concatenate([originals, *changed.values()])
+    photo = np.tile(np.arange(len(originals)), 1 + len(changed))
+    pairs: list[np.ndarray] = []
+    for row in range(len(everything)):
+        distances = np.linalg.norm(everything[row + 1 :] - everything[row], axis=1)
+        near = distances <= DISTANCES[-1]
+        pairs.append(np.stack([distances[near], photo[row + 1 :][near] == photo[row]]))
+    distances, right = np.concatenate(pairs, axis=1)
+    between = np.linalg.norm(originals[:, None] - originals, axis=2)
+    np.fill_diagonal(between, np.inf)
+    for distance in DISTANCES:
+        within = distances <= distance
+        yield {
+            "distance": distance,
+            "recall": float(np.mean([(found <= distance).mean() for found in apart.values()])),
+            "precision": float(right[within].mean()) if within.any() else 1.0,
+            "photos_with_another_so_near": int((between.min(axis=1) <= distance).sum()),
+            **{name: float((found <= distance).mean()) for name, found in apart.items()},
+        }
+
+
+def main() -> None:
+    """Read the command line, change the photos, print the curves."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=Path, required=True, help="a tar of photos, CLASS/FILE")
+    parser.add_argument("--sizes", default="160,224,448")
+    parser.add_argument("--out", metavar="FILE.json")
+    options = parser.parse_args()
+    from imgindex import Engine
+    from imgindex.embedding.choice import choose
+    from imgindex.embedding.embedder import VggEmbedder
+    from imgindex.images.decode import decode
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = list(photos.labelled(options.photos, Path(folder)))
+        originals = [path.read_bytes() for path in files]
+    rows = []
+    for size in map(int, options.sizes.split(",")):
+        choice = choose("vgg16-pool5", size=size)
+        embedder = VggEmbedder(choice.recipe, choice.weights, Engine())
+        changed = {
+            name: embedded(embedder, (change(decode(data).image) for data in originals))
+            for name, change in CHANGES.items()
+        }
+        found = curve(embedded(embedder, iter(originals)), changed)
+        rows += [{"recipe": f"vgg16-pool5 at {size} px", **row} for row in found]
+    measure.report("duplicates", rows, options.out, photos=len(originals), changes=len(CHANGES))
+
+
+if __name__ == "__main__":
+    main()
