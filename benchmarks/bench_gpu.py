@@ -86,13 +86,14 @@ def network(embedder: Any) -> float:
     import torch
 
     from imgindex.embedding.cudnn import CudnnExtractor, exactly
+    from imgindex.embedding.device import DTYPES
     from imgindex.embedding.vgg import FeatureExtractor
     from imgindex.embedding.weights import load
 
     recipe, device = embedder.recipe, embedder.device
     plain = FeatureExtractor(recipe.cut)
     plain.load_state_dict(load(embedder._weights, plain.shapes()), assign=True)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[embedder.precision]
+    dtype = DTYPES[embedder.precision]
     plain = plain.eval().to(device, dtype).to(memory_format=torch.channels_last)
     batch = torch.zeros(embedder.batch_size, 3, recipe.side, recipe.side, device=device, dtype=dtype)
     batch = batch.contiguous(memory_format=torch.channels_last)

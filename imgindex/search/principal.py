@@ -19,9 +19,9 @@ SPARE, ROUNDS = 32, 2
 def reduction(sample: Vectors, *, seed: int) -> Any | None:
     """Return FAISS's linear transform of rows (n, dimension) to their COMPONENTS principal ones, or None.
 
-    None where rows are short, the sample is small, or the components hold less than ENOUGH of its variance. Centres
-    the sample in place. By randomised subspace iteration: Halko, Martinsson and Tropp, "Finding structure with
-    randomness", 2011; FAISS's own PCAMatrix takes 76 s for 4,096 numbers, this 3 s.
+    None where rows are short, the sample is small, or the components hold less than ENOUGH of its variance. The sample
+    is centred in place meanwhile, and put back. By randomised subspace iteration: Halko, Martinsson and Tropp,
+    "Finding structure with randomness", 2011; FAISS's own PCAMatrix takes 76 s for 4,096 numbers, this 3 s.
     """
     count, dimension = sample.shape
     if dimension <= 2 * COMPONENTS or count < 4 * COMPONENTS:
@@ -34,8 +34,8 @@ def reduction(sample: Vectors, *, seed: int) -> Any | None:
     for _ in range(ROUNDS):
         basis = np.linalg.qr(sample.T @ (sample @ basis))[0]
     axes, lengths, _ = np.linalg.svd(basis.T @ (sample.T @ (sample @ basis)))
+    sample += mean
     if not variance or float(lengths[:COMPONENTS].sum()) < ENOUGH * variance:
-        sample += mean
         return None
     matrix = np.ascontiguousarray((basis @ axes[:, :COMPONENTS]).T)
     transform = faiss.LinearTransform(dimension, COMPONENTS, True)
@@ -43,5 +43,4 @@ def reduction(sample: Vectors, *, seed: int) -> Any | None:
     faiss.copy_array_to_vector(-matrix @ mean, transform.b)
     transform.is_trained = True
     transform.set_is_orthonormal()
-    sample += mean
     return transform
