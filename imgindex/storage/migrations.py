@@ -24,6 +24,12 @@ def m002_derived(db: Any) -> None:
     _run(db, 2)
 
 
+@migrations()  # type: ignore[untyped-decorator]
+def m003_clusterings(db: Any) -> None:
+    """Clusterings that are kept, their clusters' names, tags and other metadata of images."""
+    _run(db, 3)
+
+
 def _run(db: Any, step: int) -> None:
     for statement in schema.statements(step):
         db.execute(statement)

@@ -72,7 +72,46 @@ alter table roots add column mount;
 pragma user_version = 2
 """
 
-STEPS = {1: INITIAL, 2: DERIVED}
+# clusterings: k-means runs that are kept. receipt (JSON): what it was made of and how; clusters: ids, in the order of
+# labels, of what lasts from one clustering to the next, and may have a name; centroids: float32 rows; members and
+# paths: the images as they were then, see clusterings.py. assigned: images that were put into its clusters later.
+# What a person says of an image: tags, and values by the columns of a table that was imported.
+CLUSTERINGS = """
+create table clusterings (
+    id integer primary key autoincrement,
+    made_at text not null,
+    receipt text not null,
+    clusters text not null,
+    centroids blob not null,
+    members blob not null,
+    paths blob not null
+);
+create table clusters (
+    id integer primary key autoincrement,
+    name text unique
+);
+create table assigned (
+    clustering integer not null references clusterings(id) on delete cascade,
+    image integer not null,
+    label integer not null,
+    crc32 integer not null,
+    primary key (clustering, image)
+) without rowid;
+create table tags (
+    image integer not null references images(id) on delete cascade,
+    tag text not null,
+    primary key (image, tag)
+) without rowid;
+create table metadata (
+    image integer not null references images(id) on delete cascade,
+    key text not null,
+    value not null,
+    primary key (image, key)
+) without rowid;
+pragma user_version = 3
+"""
+
+STEPS = {1: INITIAL, 2: DERIVED, 3: CLUSTERINGS}
 NEWEST = max(STEPS)
 
 

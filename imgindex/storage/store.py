@@ -35,6 +35,7 @@ FOLDERS = {"segments", "search", "thumbnails"}
 TRIES = 5
 
 
+Ids = npt.NDArray[np.int64]
 # One state of the index: the committed rows of each segment, mapped, so that they outlive the segment's name.
 View = dict[int, Stored]
 
@@ -143,16 +144,18 @@ class Store:
             vector: Vectors = self.segments.read([place], view)[0]
             return vector
 
-    def blocks(self) -> list[Rows]:
+    def blocks(self, only: Ids | None = None) -> list[Rows]:
         """Return every segment's vectors, mapped and in the stored dtype, with the id of each row.
 
-        The id is -1 where the row belongs to no image that is shown. Rows are checked when somebody asks for it, once
-        for each row and opened store. Raises IndexDamaged.
+        The id is -1 where the row belongs to no image that is shown, or to none of `only`. Rows are checked when
+        somebody asks for it, once for each row and opened store. Raises IndexDamaged.
         """
         with self.reading() as view:
             table = self.catalogue.places()
             if (np.diff(table[:, 0]) <= 0).any() or not np.isin(table[:, 1], list(view)).all():
                 raise IndexDamaged(f"{self.catalogue.path} does not say clearly where vectors lie")
+            if only is not None:
+                table = table[np.isin(table[:, 0], only)]
             return [self._block(number, stored, table[table[:, 1] == number]) for number, stored in view.items()]
 
     def _block(self, number: int, stored: Stored, table: npt.NDArray[np.int64]) -> Rows:

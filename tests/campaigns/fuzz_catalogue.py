@@ -214,7 +214,7 @@ def _trigger(connection: sqlite3.Connection, dice: random.Random) -> None:
 
 
 def _pragma(connection: sqlite3.Connection, dice: random.Random) -> None:
-    connection.execute(f"pragma user_version = {dice.choice((-1, 0, 2, 99, 2**31 - 1))}")
+    connection.execute(f"pragma user_version = {dice.choice((-1, 0, 2, 3, 99, 2**31 - 1))}")
 
 
 def _many(connection: sqlite3.Connection, dice: random.Random) -> None:
