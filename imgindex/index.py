@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgindex.adding.survey import Scope, Watch, absolute, check_roots
-from imgindex.contents import Contents, Path
+from imgindex.api.contents import Contents, Path
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import UnreadableImage

@@ -1,0 +1,1 @@
+"""The methods of ImageIndex, by subject: each class holds some of them, and index.py joins the classes."""
