@@ -10,6 +10,7 @@ from imgindex._version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from imgindex.answers import Clustering as Clustering
     from imgindex.benching import BenchReport as BenchReport
     from imgindex.benching import bench as bench
     from imgindex.embedding.recipe import RECIPES as RECIPES
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from imgindex.index import ImageIndex as ImageIndex
     from imgindex.types import AddReport as AddReport
     from imgindex.types import Answer as Answer
-    from imgindex.types import Clustering as Clustering
     from imgindex.types import CompactReport as CompactReport
     from imgindex.types import Embedder as Embedder
     from imgindex.types import Engine as Engine
@@ -37,7 +37,7 @@ _HOMES = {
     "ImgindexError": "imgindex.errors",
     "AddReport": "imgindex.types",
     "Answer": "imgindex.types",
-    "Clustering": "imgindex.types",
+    "Clustering": "imgindex.answers",
     "CompactReport": "imgindex.types",
     "Embedder": "imgindex.types",
     "Engine": "imgindex.types",

@@ -14,6 +14,7 @@
     ├── DecoderUnavailable              no process can be started that decodes images
     ├── PathNotFound                    a path that was named does not exist or cannot be read
     ├── UnreadableImage                 one image that was asked for by name cannot be read
+    ├── ClusteringNotFound              no clustering is kept under that id
     ├── TooFewDistinctVectors           k-means is asked for more clusters than there are points
     └── SampleMismatch                  the sample's ids are not the index's ids
 
@@ -116,6 +117,10 @@ class UnreadableImage(ImgindexError):
         super().__init__(reason)
         self.reason = reason
         self.stage = stage
+
+
+class ClusteringNotFound(ImgindexError):
+    """No clustering is kept under that id."""
 
 
 class TooFewDistinctVectors(ImgindexError):

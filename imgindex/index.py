@@ -9,16 +9,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgindex.adding.survey import Scope, Watch, absolute, check_roots
+from imgindex.api.clusterings import Clusterings
 from imgindex.api.contents import Contents, Path
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import UnreadableImage
-from imgindex.storage.paths import shown, shown_records
+from imgindex.storage.paths import shown_records
 from imgindex.storage.store import Store
 from imgindex.types import (
     AddReport,
     Answer,
-    Clustering,
     CompactReport,
     Embedder,
     Engine,
@@ -29,10 +29,10 @@ from imgindex.types import (
 )
 
 if TYPE_CHECKING:
-    from imgindex.types import Vectors
+    pass
 
 
-class ImageIndex(Contents, AbstractContextManager["ImageIndex"]):
+class ImageIndex(Clusterings, Contents, AbstractContextManager["ImageIndex"]):
     """An index of images: vectors of one recipe, and what is known of the files that they were made of.
 
     Paths that it returns open from the current folder: relative below it, absolute elsewhere. Use it in one thread, in
@@ -171,26 +171,6 @@ class ImageIndex(Contents, AbstractContextManager["ImageIndex"]):
         names = [os.fspath(image) for image in images]
         found = answer(self._store, names, limits, decoders=self._decoders, make_embedder=lambda: self.embedder)
         return [replace(one, matches=list(shown_records(one.matches))) for one in found]
-
-    def cluster(
-        self,
-        k: int | range | None = None,
-        *,
-        seed: int = 42,
-        restarts: int | None = None,
-        iterations: int | None = None,
-        init: Vectors | None = None,
-    ) -> Clustering:
-        """Cluster all images by FAISS k-means with Euclidean distance; the same seed gives the same labels.
-
-        k: a number, a range to choose from by the silhouette, or None for 2 to 40. init: centroids (k, dimension) to
-        begin with. Raises TooFewDistinctVectors, UsageError, DeviceUnavailable.
-        """
-        from imgindex.clustering import cluster
-
-        found = cluster(self._store, k, seed, self.engine.device, restarts=restarts, iterations=iterations, init=init)
-        here = os.getcwd()
-        return replace(found, paths=[shown(path, here=here) for path in found.paths])
 
     def remove(self, paths: Iterable[Path]) -> list[Image]:
         """Take images out, those below a folder too, and forget their failures; the files stay where they are.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import pandas as pd
 
 # Strings, so that a command can speak of vectors without importing numpy.
 Vectors: TypeAlias = "npt.NDArray[np.float32]"
@@ -226,48 +225,3 @@ class VectorSearch(Protocol):
     def search(self, queries: Vectors, n: int) -> Neighbours:
         """Return the n nearest rows of float32 queries (q, dimension)."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class KScore:
-    """How well k clusters fit.
-
-    objective: as a share of that of one cluster, small when clusters are tight. silhouette: how much nearer an image's
-    own cluster is than the next one, on average, −1…1. stability: how far starts from different seeds agree, by the
-    adjusted Rand index, at most 1.
-    """
-
-    k: int
-    objective: float
-    silhouette: float
-    stability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Clustering:
-    """One k-means run with its receipt.
-
-    `labels` (n,) says the cluster of `paths[i]`, in the order of ids; 0 is the largest cluster.
-    `objective` is the sum of squared Euclidean distances to the nearest centroid, over all n rows.
-    `curve` says how well each k fits that was tried before k was chosen; it is empty where k was given.
-    """
-
-    k: int
-    seed: int
-    ids: npt.NDArray[np.int64]
-    paths: list[str]
-    labels: npt.NDArray[np.int64]
-    centroids: Vectors
-    sizes: tuple[int, ...]
-    objective: float
-    iterations: int
-    restarts: int
-    trained_on: int
-    seconds: float
-    curve: tuple[KScore, ...] = ()
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return a pandas DataFrame with the columns id, path, label."""
-        import pandas as pd
-
-        return pd.DataFrame({"id": self.ids, "path": self.paths, "label": self.labels})

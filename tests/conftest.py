@@ -137,7 +137,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
 
 @pytest.fixture(scope="session")
 def templates(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Folders with 0, 1 and 3 pictures, `pictures/0.png` …, each beside its index."""
+    """Folders with 0, 1 and 3 pictures, `pictures/0.png` …, each beside its index, which has a clustering."""
     made = {}
     for number in (0, 1, 3):
         folder = made[number] = tmp_path_factory.mktemp("template")
@@ -146,6 +146,8 @@ def templates(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> d
             draw(folder / "pictures" / f"{colour}.png", colour)
         done = server.run("add", "pictures", "--recipe", "vgg16-pool5", "--size", "32", folder=folder)
         assert done.code == 0, done.stderr
+        if number:
+            assert server.run("cluster", "-k", "1", folder=folder).code == 0
     return made
 
 

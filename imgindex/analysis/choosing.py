@@ -9,8 +9,9 @@ import numpy as np
 from imgindex.analysis import seeding
 from imgindex.analysis.agreement import adjusted_rand
 from imgindex.analysis.points import Labels, Points, measure
+from imgindex.answers import KScore
 from imgindex.errors import TooFewDistinctVectors, UsageError
-from imgindex.types import KScore, Vectors
+from imgindex.types import Vectors
 
 # Rows that are clustered for the curve, and rows among which silhouettes are computed: 2,000 × 2,000 distances.
 CLUSTERED, COMPARED = 20_000, 2_000

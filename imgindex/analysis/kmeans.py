@@ -45,6 +45,7 @@ class KMeansResult:
     iterations: k-means steps on the vectors themselves in the restart kept (those in the sketch are not counted).
     restart_objectives: the objective of each restart, in the order in which they ran.
     converged: whether the restart kept stopped by itself, rather than at the limit of iterations.
+    starts: for each label the row of `init` that its centroid began as; without `init` they mean nothing.
     """
 
     labels: npt.NDArray[np.int64]
@@ -54,10 +55,13 @@ class KMeansResult:
     iterations: int
     restart_objectives: tuple[float, ...]
     converged: bool
+    starts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
+    """What one restart came to, its labels in no order; centroids are less the origin of the points."""
+
     labels: Labels
     centroids: Vectors
     objective: float
@@ -107,10 +111,10 @@ def kmeans(
             if restarts is None and _agree(runs):
                 break
     best = min(runs, key=lambda run: run.objective)
-    return _in_order(best, points.origin, tuple(run.objective for run in runs))
+    return in_order(best, points.origin, tuple(run.objective for run in runs))
 
 
-def _agree(runs: list[_Run]) -> bool:
+def _agree(runs: list[Run]) -> bool:
     """Whether the two best restarts ended at the same objective: a third would hardly find a better one."""
     best = sorted(run.objective for run in runs)[:2]
     return len(best) == 2 and best[1] - best[0] <= 1e-4 * best[1]
@@ -142,7 +146,7 @@ def _descend(clusters: Lloyd, limit: int, *, mean: Doubles, work: int) -> bool:
     return clusters.run(limit) if work <= CHEAP else settled
 
 
-def _finish(clusters: Lloyd, limit: int, descend: Callable[[Lloyd, int], bool]) -> _Run:
+def _finish(clusters: Lloyd, limit: int, descend: Callable[[Lloyd, int], bool]) -> Run:
     """Make Lloyd's steps, and again after each repair of empty clusters."""
     for attempt in range(REPAIRS + 1):
         converged = descend(clusters, limit)
@@ -154,10 +158,11 @@ def _finish(clusters: Lloyd, limit: int, descend: Callable[[Lloyd, int], bool]) 
             break
         clusters.centroids = centroids
     objective = float(distances(clusters.points, centroids, labels).sum())
-    return _Run(labels, centroids, objective, clusters.steps, converged)
+    return Run(labels, centroids, objective, clusters.steps, converged)
 
 
-def _in_order(run: _Run, origin: Vectors, objectives: tuple[float, ...]) -> KMeansResult:
+def in_order(run: Run, origin: Vectors, objectives: tuple[float, ...]) -> KMeansResult:
+    """Name clusters by falling size, ties by their first row; none of them may be empty."""
     _, first, sizes = np.unique(run.labels, return_index=True, return_counts=True)
     order = np.lexsort((first, -sizes))
     rank = np.empty(len(order), np.int64)
@@ -170,6 +175,7 @@ def _in_order(run: _Run, origin: Vectors, objectives: tuple[float, ...]) -> KMea
         iterations=run.iterations,
         restart_objectives=objectives,
         converged=run.converged,
+        starts=tuple(order.tolist()),
     )
 
 

@@ -44,6 +44,9 @@ def command(
     null: Annotated[bool, typer.Option("-0", "--null", help="Paths from stdin end in NUL, not newline.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try known failures again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, by names and times.")] = False,
+    assign: Annotated[
+        bool, typer.Option("--assign", help="Put new images into the clusters of the newest clustering.")
+    ] = False,
     wait: options.Wait = False,
     format: options.Formats = None,
     json: options.Json = False,
@@ -67,6 +70,8 @@ def command(
             where = stack.enter_context(tempfile.TemporaryDirectory())
         opened = stack.enter_context(_open(where, recipe, size, weights, store, engine))
         opened.wait = wait
+        if assign:
+            opened.clustering()  # before the work: there may be none
         on_progress = stack.enter_context(progress(quiet=quiet))
         stop = stack.enter_context(_first_interrupt())
         report = opened.add(
@@ -77,7 +82,9 @@ def command(
             on_progress=on_progress,
             stop=lambda: bool(stop),
         )
-    _show(report, chosen, out, quiet=quiet)
+        done = not report.interrupted and not dry_run
+        assigned = len(opened.assign().assigned) if assign and done else None
+    _show(report, chosen, out, assigned=assigned, quiet=quiet)
     if not report.found and not report.interrupted:
         remark("no images there: folders are searched for files with the ending of an image", quiet=quiet)
     if report.interrupted:
@@ -138,16 +145,18 @@ def _first_interrupt() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _show(report: AddReport, format: str, out: str | None, *, quiet: bool) -> None:
+def _show(report: AddReport, format: str, out: str | None, *, assigned: int | None, quiet: bool) -> None:
     from imgindex.reports.formats import Document
 
     known = report.failed - len(report.failures)
     show_failures(report.failures, known, quiet=quiet)
     counts = {name: value for name, value in asdict(report).items() if name not in ("failures", "interrupted")}
+    counts |= {} if assigned is None else {"assigned": assigned}
     if format == "paths":
         rows = [{"path": failure.path} for failure in report.failures]
     elif format == "table":
-        rows = [{"images": name, "count": counts[name]} for name in COLUMNS if counts[name] or name == "found"]
+        named = [*COLUMNS, *(["assigned"] if assigned is not None else [])]
+        rows = [{"images": name, "count": counts[name]} for name in named if counts[name] or name == "found"]
         emit(Document(counts, rows, ["images", "count"]), format, out)
         remark(f"{report.seconds:.1f} s, {report.images_per_second:,.1f} images/s", quiet=quiet)
         return

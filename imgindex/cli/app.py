@@ -21,9 +21,13 @@ from imgindex.cli import (
     add,
     bench,
     cluster,
+    cluster_diff,
+    cluster_evaluate,
+    clusterings,
     compact,
     export,
     failures,
+    label,
     list_,
     outliers,
     remove,
@@ -44,10 +48,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+clustering = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+clustering.callback()(cluster.command)
+clustering.command("diff")(cluster_diff.command)
+clustering.command("evaluate")(cluster_evaluate.command)
+app.add_typer(clustering, name="cluster")
 for module, name in (
     (add, "add"),
     (similar, "similar"),
-    (cluster, "cluster"),
+    (clusterings, "clusterings"),
+    (label, "label"),
     (outliers, "outliers"),
     (status, "status"),
     (list_, "list"),

@@ -3,40 +3,60 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, emit, remark
+from imgindex.cli.output import choose_format, emit, progress, remark
 from imgindex.errors import UsageError
-from imgindex.reports.formats import ENDINGS, Document
+from imgindex.reports.formats import ENDINGS
 
 if TYPE_CHECKING:
-    from imgindex.types import Clustering
-
-RECEIPT = ("k", "seed", "objective", "iterations", "restarts", "trained_on", "sizes", "seconds")
+    from imgindex.answers import Assignment, Clustering, Form
+    from imgindex.index import ImageIndex
 
 
 def command(
+    context: typer.Context,
     k: Annotated[
-        str, typer.Option("-k", metavar="K", help="How many clusters: a number, auto, or a range like 2..40.")
-    ],
+        str | None, typer.Option("-k", metavar="K", help="How many clusters: a number, auto, or a range like 2..40.")
+    ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write ImageID,label to a file, say submission.csv.")
     ] = None,
     like: Annotated[
         str | None, typer.Option(metavar="CSV", help="Copy columns, ids and order of this sample submission.")
     ] = None,
-    id: Annotated[str, typer.Option("--id", metavar="KIND", help="What ImageID is: stem, name or path.")] = "stem",
+    id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="KIND", help="What ImageID is: stem, name or path.", show_default="stem"),
+    ] = None,
+    extras: Annotated[
+        str | None,
+        typer.Option("--with", metavar="COLUMNS", help="More columns: name,cluster,distance,margin,second,silhouette."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same labels.")] = 42,
     restarts: Annotated[
         int | None, typer.Option(min=1, help="Starts, of which the best is kept.", show_default="by the size")
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="At most, of each start.", show_default="300")] = None,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=IMAGE,…", help="Begin a cluster of that name with these examples; repeat it."),
+    ] = None,
+    balanced: Annotated[bool, typer.Option("--balanced", help="Clusters whose sizes differ by one at most.")] = False,
+    max_size: Annotated[int | None, typer.Option(metavar="N", min=1, help="No cluster is larger than this.")] = None,
+    replay: Annotated[
+        int | None, typer.Option(metavar="ID", help="Print a kept clustering again, byte for byte, instead.")
+    ] = None,
+    assign: Annotated[
+        int | None, typer.Option(metavar="ID", help="Put new images into the clusters of a kept clustering, instead.")
+    ] = None,
     device: options.DeviceName = "auto",
     index: options.Index = None,
+    wait: options.Wait = False,
     format: options.Formats = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -44,35 +64,59 @@ def command(
     """Cluster all images by FAISS k-means with Euclidean distance; label 0 is the largest cluster.
 
     Without --out the sizes are printed; --format csv prints the labels. -k auto and ranges are chosen from by the
-    silhouette: how much nearer an image's own cluster is than the next one.
+    silhouette: how much nearer an image's own cluster is than the next one. Each clustering is kept in the index:
+    clusters that are still the same as in the one before keep their ids and names.
     """
+    if context.invoked_subcommand is not None:
+        return 0
+    from imgindex.answers import Form
     from imgindex.index import ImageIndex
-    from imgindex.reports import submission
-    from imgindex.reports.curve import plot
+    from imgindex.reports.submission import read_text
     from imgindex.types import Engine
 
-    wanted = _number_of_clusters(k)
+    if sum((replay is not None, assign is not None, k is not None or bool(anchor))) != 1:
+        raise UsageError("cluster takes one of -k K, --replay ID and --assign ID", hint="to begin with, say -k 5")
     if like is not None and not os.path.isfile(like):
         raise UsageError(f"there is no sample {like}", hint="check the path given to --like")
-    written = None if out is None else choose_format(None if _names_format(out) else format, False, out)
-    shown = choose_format(None if out is not None and not json else format, json)
+    printed = Printed(out, None if out is None else choose_format(None if _names_format(out) else format, False, out),
+                      choose_format(None if out is not None and not json else format, json), quiet)  # fmt: skip
+    columns = None if extras is None else tuple(filter(None, extras.split(",")))
+    text = None if like is None else read_text(like)
     with ImageIndex.open(options.find_index(index), engine=Engine(device)) as opened:
-        # Before the work: whatever is wrong with the ids is said at once.
-        ids = submission.image_ids(opened.paths(), id)
-        failed = {failure.path: failure.reason for failure in opened.failures()}
-        form = submission.plain(ids) if like is None else submission.like(like, ids, failed=failed)
-        clustering = opened.cluster(wanted, seed=seed, restarts=restarts, iterations=iterations)
-    rows = form.fill(dict(zip(clustering.paths, clustering.labels.tolist(), strict=True)))
-    labelled = [{**dict(zip(form.header, row, strict=True)), "path": ids[row[0]]} for row in rows]
-    if out is not None and written is not None:
-        emit(Document(labelled, labelled, form.header), written, out)
-    if clustering.curve and shown != "json":
-        for line in plot(clustering.curve, clustering.k):
-            remark(line, quiet=quiet)
-    _show(clustering, labelled, form.header, shown, with_images=out is None)
-    if shown != "json":
-        remark(_receipt(clustering, out), quiet=quiet)
+        opened.wait = wait
+        if replay is not None:
+            found = opened.clustering(replay, extras=columns)
+            form = Form(id or found.form.id, text or found.form.like, found.form.extras)
+            _print(opened, replace(found, form=form), printed)
+        elif assign is not None:
+            assigned = opened.assign(assign)
+            form = Form(id or assigned.clustering.form.id, text, columns or ())
+            _print_assignment(opened, assigned, form, printed)
+        else:
+            with progress(quiet=quiet) as on_progress:
+                found = opened.cluster(
+                    None if k is None else _number_of_clusters(k),
+                    seed=seed,
+                    restarts=restarts,
+                    iterations=iterations,
+                    anchors=_anchors(anchor or []),
+                    balanced=balanced,
+                    max_size=max_size,
+                    form=Form(id or "stem", text, columns or ()),
+                    on_progress=on_progress,
+                )
+            _print(opened, found, printed)
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """Where labels are written and in which format, and the format of what is printed."""
+
+    out: str | None
+    written: str | None
+    format: str
+    quiet: bool
 
 
 def _number_of_clusters(text: str) -> int | range | None:
@@ -90,32 +134,66 @@ def _number_of_clusters(text: str) -> int | range | None:
     return range(int(first), int(last) + 1)
 
 
+def _anchors(given: list[str]) -> dict[str, list[str]]:
+    """Return name → images of NAME=IMAGE,IMAGE…; a name may come again. Raises UsageError."""
+    anchors: dict[str, list[str]] = {}
+    for text in given:
+        name, there, images = text.partition("=")
+        if not there or not name or not images:
+            raise UsageError(f"--anchor {text} names no examples", hint="say it like --anchor cats=a.jpg,b.jpg")
+        # A file's name may hold a comma, too.
+        anchors.setdefault(name, []).extend([images] if os.path.exists(images) else images.split(","))
+    return anchors
+
+
 def _names_format(out: str) -> bool:
     return os.path.splitext(out)[1].lower() in ENDINGS
 
 
-def _show(
-    clustering: Clustering, labelled: list[dict[str, Any]], header: list[str], format: str, *, with_images: bool
-) -> None:
-    if format == "table":
-        sizes = [{"label": label, "images": size} for label, size in enumerate(clustering.sizes)]
-        emit(Document(sizes, sizes, ["label", "images"]), format)
-        return
-    receipt = {name: getattr(clustering, name) for name in RECEIPT}
-    if clustering.curve:
-        receipt["curve"] = [asdict(score) for score in clustering.curve]
-    data = {**receipt, "images": labelled} if with_images else receipt
-    emit(Document(data if format == "json" else labelled, labelled, header), format)
+def _print(opened: ImageIndex, found: Clustering, printed: Printed) -> None:
+    from imgindex.reports import clusters
+    from imgindex.reports.curve import plot
+
+    labels = opened.labels(found)
+    if printed.out is not None and printed.written is not None:
+        emit(labels, printed.written, printed.out)
+    if found.curve and printed.format != "json":
+        for line in plot(found.curve, found.k):
+            remark(line, quiet=printed.quiet)
+    if printed.format == "table":
+        emit(clusters.sizes(found), "table")
+    else:
+        receipt = clusters.receipt(found)
+        data = {**receipt, "images": labels.data} if printed.out is None else receipt
+        emit(replace(labels, data=data) if printed.format == "json" else labels, printed.format)
+    if printed.format != "json":
+        said = clusters.summary(found)
+        remark(f"{said}; labels in {printed.out}" if printed.out is not None else said, quiet=printed.quiet)
+        _remark_on_keeping(found, quiet=printed.quiet)
 
 
-def _receipt(clustering: Clustering, out: str | None) -> str:
-    said = (
-        f"{clustering.trained_on} images, all of them trained on, into {clustering.k} clusters: "
-        f"objective {clustering.objective:.6g} after {clustering.iterations} iterations, "
-        f"best of {clustering.restarts} starts, seed {clustering.seed}, {clustering.seconds:.1f} s"
-    )
-    if clustering.curve:
-        best = next(score for score in clustering.curve if score.k == clustering.k)
-        tried = f"{clustering.curve[0].k} to {clustering.curve[-1].k}"
-        said = f"of {tried} clusters, {best.k} have the greatest silhouette ({best.silhouette:.3f}); {said}"
-    return f"{said}; labels in {out}" if out is not None else said
+def _remark_on_keeping(found: Clustering, *, quiet: bool) -> None:
+    from imgindex.reports.clusters import drift
+
+    if (said := drift(found)) is not None:
+        remark(said, quiet=quiet)
+    if found.id is not None:
+        remark(f"kept as clustering {found.id}: imgindex cluster --replay {found.id} prints it again", quiet=quiet)
+    if found.not_kept:
+        remark(f"this clustering is not kept: {found.not_kept}", quiet=quiet)
+
+
+def _print_assignment(opened: ImageIndex, found: Assignment, form: Form, printed: Printed) -> None:
+    from imgindex.reports import clusters
+
+    grown = opened.fitted(replace(found.clustering, form=form))
+    labels = opened.labels(grown)
+    if printed.out is not None and printed.written is not None:
+        emit(labels, printed.written, printed.out)
+    document = clusters.assignment(found)
+    if printed.format in ("table", "json", "paths"):
+        emit(document, printed.format)
+    else:
+        emit(labels, printed.format)
+    where = f"; labels in {printed.out}" if printed.out is not None else ""
+    remark(f"{len(found.assigned)} images put into clustering {grown.id}{where}", quiet=printed.quiet)

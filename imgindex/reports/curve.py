@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imgindex.types import KScore
+from imgindex.answers import KScore
 
 WIDTH = 40
 EIGHTHS = " ▏▎▍▌▋▊▉█"

@@ -37,13 +37,19 @@ class Catalogue:
         self.connection = connect(path, write=write)
         self.journal = Journal(self.connection, paths)
         try:
-            self.version = self._check_version(write)
+            self._check_version(write)
         except BaseException:
             self.connection.close()
             raise
 
-    def _check_version(self, write: bool) -> int:
+    @property
+    def version(self) -> int:
+        """The format as it is now: a writer may have brought it up to date since this was opened."""
         version: int = self.connection.execute("pragma user_version").fetchone()[0]
+        return version
+
+    def _check_version(self, write: bool) -> None:
+        version = self.version
         if version > schema.NEWEST:
             raise FormatTooNew(f"{self.path} has format {version}; this imgindex knows up to {schema.NEWEST}")
         if version < 1 and not write:
@@ -55,8 +61,6 @@ class Catalogue:
 
             with self.atomic():
                 migrate(self.connection)
-            version = schema.NEWEST
-        return version
 
     def close(self) -> None:
         self.connection.close()

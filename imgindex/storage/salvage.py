@@ -18,7 +18,7 @@ from typing import Any
 from urllib.request import pathname2url
 
 from imgindex.errors import FormatTooNew, IndexDamaged
-from imgindex.storage import checksum, durable
+from imgindex.storage import checksum, clusterings, durable
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import PathMap
 from imgindex.storage.segments import DTYPES
@@ -76,6 +76,7 @@ def salvage(path: str) -> int:
             raise IndexDamaged(
                 f"no image can be read from the catalogue at {path}, and there are vectors", hint=WAYS_OUT
             )
+        tables = {table: _rows(old, f"select {columns} from {table}", kinds) for table, columns, kinds in SAID}
         last = max([*images, *(id for (id,) in _rows(old, LAST_ID, (int,)) if id < 2**48)], default=0)
 
     def fill(new: Catalogue) -> None:
@@ -85,10 +86,16 @@ def salvage(path: str) -> int:
         for number, count in rows.items():
             new.set_rows(number, count)
         run = new.connection.executemany
+        # Until the rows are gone whose clustering or image could not be read.
+        new.connection.execute("pragma defer_foreign_keys = on")
         run(f"insert or ignore into images ({COLUMNS}) values ({', '.join('?' * len(IMAGE))})", images.values())
         run("update images set present = 0, mtime_ns = ?", [(NEVER,)])
         run("insert or ignore into roots (path, added_at) values (?, ?)", roots)
         run("insert into runs (command, started_at, seconds, report) values (?, ?, ?, ?)", filter(_is_run, runs))
+        for table, columns, kinds in SAID:
+            marks = ", ".join("?" * len(kinds))
+            run(f"insert or ignore into {table} ({columns}) values ({marks})", tables[table])
+        clusterings.drop_senseless(new)
         run("delete from sqlite_sequence where name = ?", [("images",)])
         run("insert into sqlite_sequence values (?, ?)", [("images", last)])
 
@@ -96,6 +103,16 @@ def salvage(path: str) -> int:
     return len(images)
 
 
+# What people and earlier runs said of images: table, columns, kinds. A clustering comes before what belongs to it.
+SAID: tuple[tuple[str, str, Kinds], ...] = (
+    ("clusters", "id, name", (int, (str, type(None)))),
+    (
+        "clusterings",
+        "id, made_at, receipt, clusters, centroids, members, paths, details, sample",
+        (int, str, str, str, bytes, bytes, bytes, (bytes, type(None)), (bytes, type(None))),
+    ),
+    ("assigned", "clustering, image, label, crc32", (int, int, int, int)),
+)
 RUN: Kinds = (str, str, (int, float), str)
 
 

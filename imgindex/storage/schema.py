@@ -73,8 +73,9 @@ pragma user_version = 2
 """
 
 # clusterings: k-means runs that are kept. receipt (JSON): what it was made of and how; clusters: ids, in the order of
-# labels, of what lasts from one clustering to the next, and may have a name; centroids: float32 rows; members and
-# paths: the images as they were then, see clusterings.py. assigned: images that were put into its clusters later.
+# labels, of what lasts from one clustering to the next, and may have a name; centroids: float32 rows; members, paths
+# and details: the images as they were then, sample: the submission that it was made like, see clusterings.py.
+# assigned: images that were put into its clusters later.
 # What a person says of an image: tags, and values by the columns of a table that was imported.
 CLUSTERINGS = """
 create table clusterings (
@@ -84,7 +85,9 @@ create table clusterings (
     clusters text not null,
     centroids blob not null,
     members blob not null,
-    paths blob not null
+    paths blob not null,
+    details blob,
+    sample blob
 );
 create table clusters (
     id integer primary key autoincrement,

@@ -9,8 +9,8 @@ from sklearn.metrics import silhouette_score
 from imgindex.analysis import choosing
 from imgindex.analysis.choosing import auto_range, choose, curve, silhouette
 from imgindex.analysis.points import Points
+from imgindex.answers import KScore
 from imgindex.errors import TooFewDistinctVectors, UsageError
-from imgindex.types import KScore
 
 
 def blobs(kinds: int, each: int, dimension: int = 96, *, seed: int = 0) -> np.ndarray:

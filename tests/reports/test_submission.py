@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgindex.errors import SampleMismatch, UsageError
-from imgindex.reports.submission import image_ids, like, natural, plain
+from imgindex.reports.submission import image_ids, like, natural, plain, read_text
 
 
 def test_natural_order_is_that_of_numbers_within_names() -> None:
@@ -44,14 +44,14 @@ def test_leading_zeros_survive() -> None:
 
 def test_a_sample_keeps_other_columns_and_its_label_column_is_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text('ImageID,note,Label\n2,"a, b",0\n1,"c\nd",0\n')
-    form = like(str(tmp_path / "s.csv"), {"1": "1.jpg", "2": "2.jpg"}, failed={})
+    form = like(read_text(str(tmp_path / "s.csv")), {"1": "1.jpg", "2": "2.jpg"}, failed={})
     assert form.fill({"1.jpg": 4, "2.jpg": 3}) == [["2", "a, b", "3"], ["1", "c\nd", "4"]]
 
 
 def test_a_sample_that_asks_for_a_failed_image_is_told_why_it_is_missing(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("ImageID,label\n1,0\n2,0\n")
     with pytest.raises(SampleMismatch) as caught:
-        like(str(tmp_path / "s.csv"), {"1": "p/1.jpg"}, failed={"p/2.jpg": "truncated"})
+        like(read_text(str(tmp_path / "s.csv")), {"1": "p/1.jpg"}, failed={"p/2.jpg": "truncated"})
     assert "'2'" in str(caught.value)
     assert "truncated" in caught.value.hint
 
@@ -59,4 +59,4 @@ def test_a_sample_that_asks_for_a_failed_image_is_told_why_it_is_missing(tmp_pat
 def test_a_sample_in_utf_16_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_bytes("ImageID,label\n1,0\n".encode("utf-16"))
     with pytest.raises(SampleMismatch):
-        like(str(tmp_path / "s.csv"), {"1": "1.jpg"}, failed={})
+        like(read_text(str(tmp_path / "s.csv")), {"1": "1.jpg"}, failed={})

@@ -23,6 +23,11 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "golden"
 
 
+def version(golden: Path) -> int:
+    """The format of an index, by its catalogue's header."""
+    return int.from_bytes((golden / "golden.imgindex/catalogue.db").read_bytes()[60:64], "big")
+
+
 def test_there_is_a_golden_index_of_every_version() -> None:
     assert sorted(path.name for path in GOLDEN.glob("v*")) == [f"v{number}" for number in range(1, NEWEST + 1)]
 
@@ -37,8 +42,17 @@ def test_an_old_index_is_read_as_it_is(golden: Path) -> None:
         assert [Path(failure.path).name for failure in index.failures()] == ["broken.jpg"]
         assert index.status()["absent"] == 1
         assert index.verify(full=True).ok
-        assert index.cluster(k=2).sizes
+        assert [one.names for one in index.clusterings()] == [(None, "the other ones")] * (version(golden) >= 3)
     assert (golden / "golden.imgindex/catalogue.db").read_bytes() == before
+
+
+def test_an_old_index_keeps_new_clusterings_with_the_names_that_it_knows(golden: Path) -> None:
+    with ImageIndex.open(golden / "golden.imgindex") as index:
+        kept = len(index.clusterings())
+        found = index.cluster(k=2)
+        assert found.id == kept + 1
+        assert [cluster.name for cluster in found.clusters] == [None, "the other ones" if kept else None]
+        np.testing.assert_array_equal(index.clustering(found.id).labels, found.labels)
 
 
 def test_an_old_index_takes_more_images_and_can_be_compacted_and_repaired(golden: Path) -> None:

@@ -16,7 +16,7 @@ from imgindex import ImageIndex
 
 
 def make(folder: Path) -> None:
-    """Three pictures and a copy, one of them hidden, one updated, a failure, and a name that is not UTF-8."""
+    """Three pictures and a copy, one hidden, one updated, a failure, a name that is not UTF-8; a clustering."""
     pictures = folder / "pictures"
     for number in range(3):
         draw(pictures / f"{number}.png", number)
@@ -30,6 +30,8 @@ def make(folder: Path) -> None:
         (pictures / "gone.png").unlink()
         draw(pictures / "2.png", 22)
         index.add([pictures])
+        index.cluster(k=2)
+        index.label(1, "the other ones")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import GRID_RECIPE, GridMean, draw
 
-import imgindex.clustering
+import imgindex.clustering.run
 import imgindex.embedding.device
 from imgindex import Engine, ImageIndex
 from imgindex.analysis import torch_nearest
@@ -62,7 +62,7 @@ def test_large_work_goes_to_the_gpu_and_small_work_does_not(
     monkeypatch.setattr(imgindex.embedding.device, "choose_device", lambda name: torch.device("cuda"))
     index.cluster(5)
     assert asked == []
-    monkeypatch.setattr(imgindex.clustering, "WORTH_A_GPU", 0)
+    monkeypatch.setattr(imgindex.clustering.run, "WORTH_A_GPU", 0)
     np.testing.assert_array_equal(index.cluster(5).labels, expected.labels)
     assert asked == ["cuda"]
 

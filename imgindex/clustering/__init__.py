@@ -1,0 +1,1 @@
+"""From stored vectors to clusterings: made, kept, added to, compared."""
