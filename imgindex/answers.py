@@ -121,7 +121,7 @@ class Clustering:
 
         columns: dict[str, Any] = {"id": self.ids, "path": self.paths, "label": self.labels}
         if any(cluster.name for cluster in self.clusters):
-            columns["name"] = [self.clusters[label].name for label in self.labels.tolist()]
+            columns["name"] = [self.clusters[label].name or "" for label in self.labels.tolist()]
         if self.fit is not None:
             columns |= {"distance": self.fit.distances, "second": self.fit.seconds, "margin": self.fit.margins}
             if len(self.fit.silhouettes):

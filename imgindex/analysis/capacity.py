@@ -17,8 +17,8 @@ from imgindex.types import Vectors
 CANDIDATES = 32
 # Times that centroids move to the middle of their rows.
 STEPS = 10
-# Rises of prices, for each cluster, before what is still too much is moved at once.
-ROUNDS = 50
+# Rises of prices, for each cluster, before what is still too much is moved at once; and rows looked at, at least.
+ROUNDS, LOOKS = 50, 4_000_000
 # The least rise of a price, as a share of the mean squared distance to the nearest centroid.
 EPSILON = 1e-3
 
@@ -93,7 +93,7 @@ def _place(points: Points, centroids: Vectors, near: _Near, room: Sizes) -> Labe
     sizes = np.bincount(labels, minlength=k)
     # By less than this no price rises: equal rows would pass from one full cluster to the next for ever.
     least = EPSILON * float(near.squares[:, 0].mean(dtype=np.float64))
-    for _ in range(ROUNDS * k):
+    for _ in range(max(ROUNDS * k, LOOKS // len(labels))):
         full = int((sizes - room).argmax())
         excess = int(sizes[full] - room[full])
         if excess <= 0:
