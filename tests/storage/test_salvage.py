@@ -230,3 +230,50 @@ def test_ids_that_were_given_are_not_given_again_after_a_repair(home: Path, fold
         draw(folder / "new.png", 90)
         index.add([folder])
         assert [id for id in index.ids().tolist() if id > 10] == [13, 14, 15]
+
+
+@pytest.fixture
+def clustered(home: Path) -> Path:
+    """The same index with two clusterings, a name in both, and an image that was put into the first one later."""
+    with ImageIndex.open(home) as index:
+        index.embedder = GridMean()
+        index.cluster(3)
+        index.label(1, "others")
+        index.cluster(3)
+        draw(home.parent / "pictures/new.png", 3)
+        index.add([home.parent / "pictures"])
+        assert len(index.assign(1).assigned) == 1
+    return home
+
+
+def test_clusterings_their_names_and_later_images_survive_a_repair(clustered: Path) -> None:
+    with ImageIndex.open(clustered) as index:
+        before = [index.clustering(id) for id in (1, 2)]
+    edit(clustered, HOSTILE["another index"])
+    repair(clustered)
+    with ImageIndex.open(clustered) as index:
+        for kept in before:
+            found = index.clustering(kept.id)
+            assert (found.paths, found.labels.tolist()) == (kept.paths, kept.labels.tolist())
+            assert [cluster.name for cluster in found.clusters] == [None, "others", None]
+        assert index.assign(1).assigned == ()
+        assert "others" in [cluster.name for cluster in index.cluster(3).clusters]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update clusterings set members = x'00' where id = 1",
+        "update clusterings set centroids = x'00000000' where id = 1",
+        "update clusterings set receipt = '[]' where id = 1",
+        "update clusterings set clusters = '[1, 2]' where id = 1",
+        "delete from clusterings where id = 1",
+    ],
+)
+def test_a_clustering_that_makes_no_sense_is_forgotten_and_the_other_one_stays(clustered: Path, damage: str) -> None:
+    edit(clustered, damage, HOSTILE["another index"])
+    repair(clustered)
+    with ImageIndex.open(clustered) as index:
+        assert [one.id for one in index.clusterings()] == [2]
+        assert index.clustering(2).clusters[1].name == "others"
+        assert len(index.assign(2).assigned) == 1
