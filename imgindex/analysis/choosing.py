@@ -14,7 +14,7 @@ from imgindex.errors import TooFewDistinctVectors, UsageError
 from imgindex.types import Vectors
 
 # Rows that are clustered for the curve, and rows among which silhouettes are computed: 2,000 × 2,000 distances.
-CLUSTERED, COMPARED = 20_000, 2_000
+CLUSTERED, COMPARED = 8_000, 2_000
 WIDTH = 64
 STARTS = 3
 # What auto looks at, where there are enough images.
@@ -22,7 +22,7 @@ AUTO = range(2, 41)
 
 
 def curve(points: Points, ks: Iterable[int], *, seed: int = 42) -> Iterator[KScore]:
-    """Yield the score of each k, on at most 20,000 rows evenly taken, in a sketch of 64 principal directions.
+    """Yield the score of each k, on at most 8,000 rows evenly taken, in a sketch of 64 principal directions.
 
     Silhouettes (Rousseeuw 1987) are those of at most 2,000 rows among each other. Raises UsageError for a k below 2,
     TooFewDistinctVectors for one that is not below the number of rows.
