@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from imgindex.adding.survey import Scope, Watch, absolute, check_roots
 from imgindex.api.contents import Contents, Path
+from imgindex.api.pictures import Pictures
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import UnreadableImage
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from imgindex.types import Vectors
 
 
-class ImageIndex(Contents, AbstractContextManager["ImageIndex"]):
+class ImageIndex(Contents, Pictures, AbstractContextManager["ImageIndex"]):
     """An index of images: vectors of one recipe, and what is known of the files that they were made of.
 
     Paths that it returns open from the current folder: relative below it, absolute elsewhere. Use it in one thread, in

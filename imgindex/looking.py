@@ -1,0 +1,120 @@
+"""From answers to what one looks at: pages, contact sheets and previews, with their pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from urllib.parse import quote
+
+import numpy as np
+
+from imgindex.mapping import make_scale
+from imgindex.picturing import Thumbnail, thumbnails
+from imgindex.reports.files import replacing
+from imgindex.reports.pages.model import ClusterPage, MatchesPage, OutliersPage, OutlierView, Page, QueryView, Shown
+from imgindex.reports.pages.render import Picture, render
+from imgindex.storage.store import Store
+from imgindex.types import Answer, OnProgress, Outlier
+
+# Pixels of the pictures of a page that shows up to so many images: all together stay below some 10 MB.
+SIDES = ((150, 480), (600, 320), (1500, 240), (3000, 160))
+# Images that a map shows small when one points at them, 96 pixels each: another 5 MB.
+MAP_PICTURES, MAP_SIDE = 2500, 96
+
+
+def matches_page(store: Store, answers: Sequence[Answer]) -> MatchesPage:
+    """Return what a page of answers shows: distances with the share of pairs in this index that lie farther apart.
+
+    Raises IndexDamaged.
+    """
+    scale = make_scale(store)
+    queries = [
+        QueryView(
+            Shown(answer.query, caption=f"query: {os.path.basename(answer.query)}"),
+            [
+                Shown(
+                    match.path,
+                    match.id,
+                    match.distance,
+                    scale.farther(match.distance),
+                    caption=f"{match.rank}  {match.distance:.3f}  {os.path.basename(match.path)}",
+                )
+                for match in answer.matches
+            ],
+            failure=answer.failure.reason if answer.failure else "",
+        )
+        for answer in answers
+    ]
+    title = f"Images like {os.path.basename(answers[0].query)}" if len(answers) == 1 else f"Images like {len(answers)}"
+    return MatchesPage(title, _facts(store), queries)
+
+
+def outliers_page(store: Store, outliers: Sequence[Outlier]) -> OutliersPage:
+    """Return what a page of outliers shows, each beside the image that is nearest to it. Raises IndexDamaged."""
+    scale = make_scale(store)
+    views = [
+        OutlierView(
+            Shown(
+                one.path,
+                one.id,
+                caption=f"{one.rank}  {one.times:.1f} × as far  {os.path.basename(one.path)}",
+            ),
+            Shown(one.nearest, distance=one.distance, farther=scale.farther(one.distance)),
+            one.times,
+        )
+        for one in outliers
+    ]
+    return OutliersPage(f"The {len(views)} images least like any other", _facts(store), views)
+
+
+def write_page(page: Page, out: str, *, on_progress: OnProgress | None = None) -> None:
+    """Write a page as one HTML file with its pictures inside, which appears when it is whole.
+
+    An image that is gone or cannot be read is shown as its reason. Raises OSError, DecoderUnavailable.
+    """
+    shown = list(dict.fromkeys(_shown(page)))
+    most, side = next((limit for limit in SIDES if len(shown) <= limit[0]), SIDES[-1])
+    drawn = thumbnails(shown[:most], side=side, on_progress=on_progress)
+    pictures = {one.path: _picture(one, out) for one in drawn}
+    small = _small(page, pictures, on_progress) if isinstance(page, ClusterPage) else {}
+    with replacing(out) as file:
+        file.write(render(page, pictures, small))
+
+
+def _shown(page: Page) -> list[str]:
+    """The images of a page in the order in which they are wanted, should they be too many."""
+    if isinstance(page, MatchesPage):
+        return [shown.path for one in page.queries for shown in (one.query, *one.matches)]
+    if isinstance(page, OutliersPage):
+        return [shown.path for one in page.outliers for shown in (one.image, one.nearest)]
+    if isinstance(page, ClusterPage):
+        medoids = [one.medoid for one in page.clusters]
+        others = [shown for one in page.clusters for shown in (*one.nearest, *one.farthest, *one.borderline)]
+        return [shown.path for shown in (*medoids, *others)]
+    return [shown.path for section in page.sections() for shown in section.shown]
+
+
+def _picture(thumbnail: Thumbnail, out: str) -> Picture:
+    href = link(thumbnail.path, out) if os.path.isfile(thumbnail.path) else ""
+    return Picture(thumbnail.data, thumbnail.width, thumbnail.height, thumbnail.reason, href)
+
+
+def link(path: str, out: str) -> str:
+    """Return the way from a page to a file as a relative URL, whatever bytes its name has."""
+    way = os.path.relpath(os.path.abspath(path), os.path.dirname(os.path.realpath(out)))
+    return quote(os.fsencode(way), safe="/")
+
+
+def _small(page: ClusterPage, pictures: dict[str, Picture], on_progress: OnProgress | None) -> dict[int, bytes]:
+    """Draw images for the map, evenly taken, but for those that the page shows anyhow."""
+    if page.map is None:
+        return {}
+    unseen = [(id, path) for id, path in zip(page.map.ids, page.map.paths, strict=True) if path not in pictures]
+    kept = np.unique(np.linspace(0, len(unseen) - 1, min(len(unseen), MAP_PICTURES)).astype(np.int64)).tolist()
+    ids, paths = [unseen[place][0] for place in kept], [unseen[place][1] for place in kept]
+    drawn = thumbnails(paths, side=MAP_SIDE, on_progress=on_progress)
+    return {id: thumbnail.data for id, thumbnail in zip(ids, drawn, strict=True)}
+
+
+def _facts(store: Store) -> list[tuple[str, str]]:
+    return [("images", f"{store.catalogue.count()['images']:,}"), ("index", store.path)]
