@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 import numpy as np
 
+from imgindex.errors import UsageError
 from imgindex.mapping import make_scale
-from imgindex.picturing import Thumbnail, thumbnails
+from imgindex.picturing import Thumbnail, small_pictures, thumbnails
 from imgindex.reports.files import replacing
+from imgindex.reports.formats import printable
 from imgindex.reports.pages.model import ClusterPage, MatchesPage, OutliersPage, OutlierView, Page, QueryView, Shown
 from imgindex.reports.pages.render import Picture, render
+from imgindex.reports.sheet import SIDE, draw, lay_out, numbered
+from imgindex.reports.terminal import Screen, rows
 from imgindex.storage.store import Store
 from imgindex.types import Answer, OnProgress, Outlier
 
@@ -30,7 +34,7 @@ def matches_page(store: Store, answers: Sequence[Answer]) -> MatchesPage:
     scale = make_scale(store)
     queries = [
         QueryView(
-            Shown(answer.query, caption=f"query: {os.path.basename(answer.query)}"),
+            Shown(answer.query, caption="query"),
             [
                 Shown(
                     match.path,
@@ -45,7 +49,11 @@ def matches_page(store: Store, answers: Sequence[Answer]) -> MatchesPage:
         )
         for answer in answers
     ]
-    title = f"Images like {os.path.basename(answers[0].query)}" if len(answers) == 1 else f"Images like {len(answers)}"
+    title = (
+        f"Neighbours of {os.path.basename(answers[0].query)}"
+        if len(answers) == 1
+        else f"Neighbours of {len(answers)} images"
+    )
     return MatchesPage(title, _facts(store), queries)
 
 
@@ -118,3 +126,36 @@ def _small(page: ClusterPage, pictures: dict[str, Picture], on_progress: OnProgr
 
 def _facts(store: Store) -> list[tuple[str, str]]:
     return [("images", f"{store.catalogue.count()['images']:,}"), ("index", store.path)]
+
+
+def write_sheet(page: Page, out: str, *, on_progress: OnProgress | None = None) -> list[str]:
+    """Write contact sheets of a page's images; return the files' names: out, and where it takes several, out-2, …
+
+    Raises UsageError unless the name ends in .png, OSError, DecoderUnavailable.
+    """
+    check_sheet(out)
+    written = []
+    for number, sheet in enumerate(lay_out(page.sections()), 1):
+        paths = dict.fromkeys(cell.shown.path for cell in sheet.cells)
+        drawn = small_pictures(paths, side=SIDE, on_progress=on_progress)
+        pictures = {picture.path: picture.pixels for picture in drawn}
+        written.append(numbered(out, number))
+        with replacing(written[-1]) as file:
+            file.write(draw(sheet, pictures))
+    return written
+
+
+def check_sheet(out: str) -> None:
+    """Raise UsageError unless a contact sheet can have that name."""
+    if os.path.splitext(out)[1].lower() != ".png":
+        raise UsageError(f"{out!r} cannot be a contact sheet", hint="end the name in .png")
+
+
+def preview(page: Page, screen: Screen) -> Iterator[bytes]:
+    """Yield what shows a page's images in a terminal, a section's heading or a row of them at a time."""
+    for section in page.sections():
+        pictures = small_pictures([shown.path for shown in section.shown], side=screen.side)
+        captions = (shown.caption or os.path.basename(shown.path) for shown in section.shown)
+        yield f"{printable(section.title)}\n".encode()
+        tiles = [(picture.pixels, caption) for picture, caption in zip(pictures, captions, strict=True)]
+        yield from rows(screen, tiles)

@@ -118,7 +118,7 @@ def _views(
                 spread=float(fit.own[own].mean(dtype=np.float64)),
                 medoid=image(int(own[medoid(points.only(own))])),
                 nearest=[image(place) for place in from_middle[:count].tolist()],
-                farthest=[image(place) for place in from_middle[::-1][:count].tolist()],
+                farthest=[image(place) for place in from_middle[count:][::-1][:count].tolist()],
                 borderline=[image(place, _margin(fit, place, titles)) for place in doubtful[:count].tolist()],
             )
         )

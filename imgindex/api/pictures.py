@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imgindex.mapping import Map
     from imgindex.picturing import Thumbnail
     from imgindex.reports.pages.model import ClusterPage, MatchesPage, OutliersPage, Page
+    from imgindex.reports.terminal import Screen
     from imgindex.types import Answer, Clustering, Outlier
 
 
@@ -83,3 +84,18 @@ class Pictures:
         from imgindex.looking import write_page
 
         write_page(page, os.fspath(out), on_progress=on_progress)
+
+    def write_sheet(self, page: Page, out: Path, *, on_progress: OnProgress | None = None) -> list[str]:
+        """Write a page's images as contact sheets of at most 10,000 pixels; return the names of the files.
+
+        Raises UsageError unless the name ends in .png.
+        """
+        from imgindex.looking import write_sheet
+
+        return write_sheet(page, os.fspath(out), on_progress=on_progress)
+
+    def preview(self, page: Page, screen: Screen) -> Iterator[bytes]:
+        """Yield the bytes that show a page's images in a terminal, row by row."""
+        from imgindex.looking import preview
+
+        return preview(page, screen)

@@ -96,7 +96,7 @@ def _environment() -> Environment:
         file_name=words.file_name,
         folder=words.folder,
         pairs=words.pairs,
-        percent=words.percent,
+        images=words.images,
         count=words.count,
         distance=words.distance,
         base64=lambda data: base64.b64encode(data).decode("ascii"),

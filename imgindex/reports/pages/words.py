@@ -26,6 +26,11 @@ def pairs(farther: float | None) -> str:
     return f"farther than {percent(1 - farther)} of all pairs"
 
 
+def images(farther: float) -> str:
+    """Say the same of a share of images, in the little room below one."""
+    return f"nearer than {percent(farther)}" if farther >= 0.5 else f"farther than {percent(1 - farther)}"
+
+
 def count(number: int, one: str, many: str | None = None) -> str:
     """Say how many there are of something."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
