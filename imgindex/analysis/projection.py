@@ -20,7 +20,7 @@ SPARE = 14
 PASSES = 12
 # Direction cosines within this of 1 do not move a point by what one could see.
 SETTLED = 1e-6
-# t-SNE of so many takes some minutes on two cores; UMAP takes as long for five times as many.
+# t-SNE of so many takes three minutes on two cores; UMAP takes as long for five times as many.
 MOST_TSNE = 20_000
 # Below so many neighbours have no neighbours of their own, and both methods fail or draw chance.
 FEW = 10
@@ -36,7 +36,7 @@ def plane(points: Points, method: str = "pca", *, seed: int = 42) -> Vectors:
         raise UsageError(f"there is no map {method!r}", hint=f"choose one of: {', '.join(METHODS)}")
     if method == "tsne" and len(points) > MOST_TSNE:
         raise UsageError(
-            f"t-SNE of {len(points):,} images would take hours, its limit is {MOST_TSNE:,}", hint="choose umap or pca"
+            f"t-SNE of {len(points):,} images takes too long; {MOST_TSNE:,} are its limit", hint="choose umap or pca"
         )
     if method == "pca" or len(points) < FEW:
         return components(points, 2, seed=seed)

@@ -79,6 +79,8 @@ def wanted(
             remark("no thumbnails: stdout is no terminal; --html FILE writes a page instead", quiet=quiet)
         else:
             screen = _screen(preview_as or "auto")
+            if screen is None:
+                remark("no thumbnails: this terminal shows no colours; --preview-as KIND insists", quiet=quiet)
     return Looks(html, sheet, screen, quiet)
 
 
@@ -97,11 +99,13 @@ def show(index: ImageIndex, page: Page, looks: Looks) -> None:
             write(part)
 
 
-def _screen(kind: str) -> Screen:
+def _screen(kind: str) -> Screen | None:
     from imgindex.reports.terminal import Screen, detect
 
     columns = os.get_terminal_size(sys.stdout.fileno()).columns or 80
     chosen = detect(os.environ) if kind == "auto" else kind
+    if not chosen:
+        return None
     cell = _cell()
     return Screen(chosen, columns, cell) if cell else Screen(chosen, columns)
 

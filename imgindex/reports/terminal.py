@@ -50,16 +50,19 @@ class Screen:
 
 
 def detect(environment: Mapping[str, str]) -> str:
-    """Return how a terminal with this environment shows pictures."""
+    """Return how a terminal with this environment shows pictures; nothing where it does not even show colours."""
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
+    if term in ("", "dumb"):
+        return ""
+    plain = "" if environment.get("NO_COLOR") else "blocks"
     # What sits in between keeps the variables of the terminal outside, and takes its pictures for rubbish.
     if "TMUX" in environment or term.startswith(("screen", "tmux")):
-        return "blocks"
+        return plain
     if "KITTY_WINDOW_ID" in environment or "kitty" in term or "ghostty" in term or program == "ghostty":
         return "kitty"
     if program in ("iTerm.app", "WezTerm", "mintty") or environment.get("LC_TERMINAL") == "iTerm2":
         return "iterm2"
-    return "sixel" if term.split("-")[0] in ("foot", "mlterm", "contour", "yaft") else "blocks"
+    return "sixel" if term.split("-")[0] in ("foot", "mlterm", "contour", "yaft") else plain
 
 
 def rows(screen: Screen, tiles: Sequence[tuple[Pixels | None, str]]) -> Iterator[bytes]:
