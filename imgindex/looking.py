@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from urllib.parse import quote
 
 import numpy as np
@@ -15,8 +16,10 @@ from imgindex.reports.files import replacing
 from imgindex.reports.formats import printable
 from imgindex.reports.pages.model import ClusterPage, MatchesPage, OutliersPage, OutlierView, Page, QueryView, Shown
 from imgindex.reports.pages.render import Picture, render
+from imgindex.reports.pages.words import count
 from imgindex.reports.sheet import SIDE, draw, lay_out, numbered
 from imgindex.reports.terminal import Screen, rows
+from imgindex.storage.paths import shown
 from imgindex.storage.store import Store
 from imgindex.types import Answer, OnProgress, Outlier
 
@@ -72,7 +75,7 @@ def outliers_page(store: Store, outliers: Sequence[Outlier]) -> OutliersPage:
         )
         for one in outliers
     ]
-    return OutliersPage(f"The {len(views)} images least like any other", _facts(store), views)
+    return OutliersPage(f"{count(len(views), 'image')} least like any other", _facts(store), views)
 
 
 def write_page(page: Page, out: str, *, on_progress: OnProgress | None = None) -> None:
@@ -80,26 +83,26 @@ def write_page(page: Page, out: str, *, on_progress: OnProgress | None = None) -
 
     An image that is gone or cannot be read is shown as its reason. Raises OSError, DecoderUnavailable.
     """
-    shown = list(dict.fromkeys(_shown(page)))
-    most, side = next((limit for limit in SIDES if len(shown) <= limit[0]), SIDES[-1])
-    drawn = thumbnails(shown[:most], side=side, on_progress=on_progress)
+    wanted = list(dict.fromkeys(_wanted(page)))
+    most, side = next((limit for limit in SIDES if len(wanted) <= limit[0]), SIDES[-1])
+    drawn = thumbnails(wanted[:most], side=side, on_progress=on_progress)
     pictures = {one.path: _picture(one, out) for one in drawn}
     small = _small(page, pictures, on_progress) if isinstance(page, ClusterPage) else {}
     with replacing(out) as file:
         file.write(render(page, pictures, small))
 
 
-def _shown(page: Page) -> list[str]:
+def _wanted(page: Page) -> list[str]:
     """The images of a page in the order in which they are wanted, should they be too many."""
     if isinstance(page, MatchesPage):
-        return [shown.path for one in page.queries for shown in (one.query, *one.matches)]
+        return [image.path for one in page.queries for image in (one.query, *one.matches)]
     if isinstance(page, OutliersPage):
-        return [shown.path for one in page.outliers for shown in (one.image, one.nearest)]
+        return [image.path for one in page.outliers for image in (one.image, one.nearest)]
     if isinstance(page, ClusterPage):
         medoids = [one.medoid for one in page.clusters]
-        others = [shown for one in page.clusters for shown in (*one.nearest, *one.farthest, *one.borderline)]
-        return [shown.path for shown in (*medoids, *others)]
-    return [shown.path for section in page.sections() for shown in section.shown]
+        others = [image for one in page.clusters for image in (*one.nearest, *one.farthest, *one.borderline)]
+        return [image.path for image in (*medoids, *others)]
+    return [image.path for section in page.sections() for image in section.shown]
 
 
 def _picture(thumbnail: Thumbnail, out: str) -> Picture:
@@ -109,7 +112,7 @@ def _picture(thumbnail: Thumbnail, out: str) -> Picture:
 
 def link(path: str, out: str) -> str:
     """Return the way from a page to a file as a relative URL, whatever bytes its name has."""
-    way = os.path.relpath(os.path.abspath(path), os.path.dirname(os.path.realpath(out)))
+    way = os.path.relpath(os.path.abspath(path), os.path.dirname(os.path.abspath(out)))
     return quote(os.fsencode(way), safe="/")
 
 
@@ -125,7 +128,7 @@ def _small(page: ClusterPage, pictures: dict[str, Picture], on_progress: OnProgr
 
 
 def _facts(store: Store) -> list[tuple[str, str]]:
-    return [("images", f"{store.catalogue.count()['images']:,}"), ("index", store.path)]
+    return [("images", f"{store.catalogue.count()['images']:,}"), ("index", shown(store.path, here=os.getcwd()))]
 
 
 def write_sheet(page: Page, out: str, *, on_progress: OnProgress | None = None) -> list[str]:
@@ -153,9 +156,10 @@ def check_sheet(out: str) -> None:
 
 def preview(page: Page, screen: Screen) -> Iterator[bytes]:
     """Yield what shows a page's images in a terminal, a section's heading or a row of them at a time."""
-    for section in page.sections():
-        pictures = small_pictures([shown.path for shown in section.shown], side=screen.side)
-        captions = (shown.caption or os.path.basename(shown.path) for shown in section.shown)
+    sections = page.sections()
+    pictures = small_pictures([image.path for section in sections for image in section.shown], side=screen.side)
+    for section in sections:
         yield f"{printable(section.title)}\n".encode()
-        tiles = [(picture.pixels, caption) for picture, caption in zip(pictures, captions, strict=True)]
+        drawn = zip(section.shown, islice(pictures, len(section.shown)), strict=True)
+        tiles = [(picture.pixels, image.caption or os.path.basename(image.path)) for image, picture in drawn]
         yield from rows(screen, tiles)

@@ -12,6 +12,7 @@ from imgindex.analysis.points import Labels, Points
 from imgindex.analysis.projection import plane
 from imgindex.analysis.scale import Scale
 from imgindex.reports.pages.model import ClusterPage, ClusterView, Facts, MapView, Shown
+from imgindex.reports.pages.words import count
 from imgindex.storage.paths import shown as from_here
 from imgindex.storage.store import Store
 from imgindex.types import Clustering, Vectors
@@ -54,7 +55,7 @@ def cluster_page(
         paths = {id: from_here(path, here=here) for id, path in store.catalogue.image_paths().items()}
         views = _views(points, fit, clustering.k, paths, [*names, *[None] * (clustering.k - len(names))])
         return ClusterPage(
-            title=f"{len(views)} clusters of {len(fit.ids):,} images",
+            title=f"{count(len(views), 'cluster')} of {count(len(fit.ids), 'image')}",
             facts=_facts(store, clustering, len(fit.ids)),
             clusters=views,
             map=_map(points, fit, paths, methods, clustering.seed) if methods and len(fit.ids) else None,
@@ -109,7 +110,7 @@ def _views(
         from_middle = own[np.argsort(fit.own[own], kind="stable")]
         margin = np.maximum(fit.second[own] - fit.own[own], 0)
         doubtful = own[np.argsort(margin, kind="stable")] if np.isfinite(margin).all() else own[:0]
-        count = EACH if len(views) < PORTRAYED else 0
+        most = EACH if len(views) < PORTRAYED else 0
         views.append(
             ClusterView(
                 label=label,
@@ -117,9 +118,9 @@ def _views(
                 size=len(own),
                 spread=float(fit.own[own].mean(dtype=np.float64)),
                 medoid=image(int(own[medoid(points.only(own))])),
-                nearest=[image(place) for place in from_middle[:count].tolist()],
-                farthest=[image(place) for place in from_middle[count:][::-1][:count].tolist()],
-                borderline=[image(place, _margin(fit, place, titles)) for place in doubtful[:count].tolist()],
+                nearest=[image(place) for place in from_middle[:most].tolist()],
+                farthest=[image(place) for place in from_middle[most:][::-1][:most].tolist()],
+                borderline=[image(place, _margin(fit, place, titles)) for place in doubtful[:most].tolist()],
             )
         )
     return views
@@ -153,7 +154,7 @@ def _facts(store: Store, clustering: Clustering, images: int) -> Facts:
         ("trained on", f"{clustering.trained_on:,} images"),
         ("iterations", f"{clustering.iterations}, best of {clustering.restarts} starts"),
         ("seed", str(clustering.seed)),
-        ("index", store.path),
+        ("index", from_here(store.path, here=os.getcwd())),
     ]
     gone = len(clustering.ids) - images
     return [*facts, ("gone since", f"{gone:,} images")] if gone else facts

@@ -152,12 +152,12 @@ def test_a_link_leads_from_the_page_to_the_file_whatever_its_name(
 
 
 def test_shares_are_said_so_that_nothing_is_claimed_to_be_all() -> None:
-    assert percent(0.5) == "50.0 %"
-    assert percent(0.99999) == "99.99 %"
-    assert percent(0.00001) == "0.01 %"
-    assert (percent(1.0), percent(0.0)) == ("100 %", "0 %")
-    assert pairs(0.992) == "nearer than 99.20 % of all pairs"
-    assert pairs(0.25) == "farther than 75.0 % of all pairs"
+    assert percent(0.5) == "50.0\u00a0%"
+    assert percent(0.99999) == "99.99\u00a0%"
+    assert percent(0.00001) == "0.01\u00a0%"
+    assert (percent(1.0), percent(0.0)) == ("100\u00a0%", "0\u00a0%")
+    assert pairs(0.992) == "nearer than 99.20\u00a0% of all pairs"
+    assert pairs(0.25) == "farther than 75.0\u00a0% of all pairs"
     assert pairs(None) == ""
 
 

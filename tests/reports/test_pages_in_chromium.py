@@ -204,6 +204,7 @@ def test_all_can_be_reached_by_keys_alone(visit: Open, site: Path) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
+    page.wait_for_url("**#content")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "picture"
     page.keyboard.press("Enter")

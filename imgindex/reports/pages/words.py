@@ -10,11 +10,11 @@ from imgindex.reports.formats import printable
 def percent(share: float) -> str:
     """Say a share 0…1 in percent, never 0 or 100 for what is only close to it."""
     if share in (0.0, 1.0):
-        return f"{100 * share:.0f} %"
+        return f"{100 * share:.0f}\u00a0%"
     value = 100 * share
     if value < 1 or value > 99:
-        return f"{min(max(value, 0.01), 99.99):.2f} %"
-    return f"{value:.1f} %"
+        return f"{min(max(value, 0.01), 99.99):.2f}\u00a0%"
+    return f"{value:.1f}\u00a0%"
 
 
 def pairs(farther: float | None) -> str:
