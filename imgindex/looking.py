@@ -24,9 +24,9 @@ from imgindex.storage.store import Store
 from imgindex.types import Answer, OnProgress, Outlier
 
 # Pixels of the pictures of a page that shows up to so many images: all together stay below some 10 MB.
-SIDES = ((150, 480), (600, 320), (1500, 240), (3000, 160))
-# Images that a map shows small when one points at them, 96 pixels each: another 5 MB.
-MAP_PICTURES, MAP_SIDE = 2500, 96
+SIDES = ((150, 480), (600, 320), (1200, 240), (2500, 160))
+# Images that a map shows small when one points at them, 96 pixels each: another 4 MB.
+MAP_PICTURES, MAP_SIDE = 2000, 96
 
 
 def matches_page(store: Store, answers: Sequence[Answer]) -> MatchesPage:

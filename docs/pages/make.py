@@ -1,4 +1,4 @@
-"""Make the pages of the sample images, and the pictures of them in this folder, with Debian's Chromium.
+"""Make the page of the sample images' clusters, and the picture of it in this folder, with Debian's Chromium.
 
 python docs/pages/make.py
 """
@@ -11,16 +11,17 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from imgindex import ImageIndex
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 DRAW = HERE.parent.parent / "benchmarks" / "sample_images.py"
 CHROMIUM = "/usr/bin/chromium"
+# From the map to a mark that is kept in view, and on to one that is pointed at.
+KEYS = ("ArrowLeft", "ArrowUp", "Enter", "ArrowRight", "ArrowRight")
 
 
 def main() -> None:
@@ -31,24 +32,17 @@ def main() -> None:
             index.add(["data/test"])
             clusters = index.clusters_page(index.cluster(range(2, 13)), maps=("umap", "pca"))
             index.write_page(clusters, "cluster.html")
-            index.write_page(index.matches_page(index.answers(["data/test/0.jpg"], n=10)), "similar.html")
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-            for page, height in (("cluster", 1640), ("similar", 640)):
-                opened = browser.new_page(viewport={"width": 1200, "height": height}, device_scale_factor=1)
-                opened.goto(Path(name, f"{page}.html").as_uri())
-                if page == "cluster":
-                    point_at_a_mark(opened)
-                opened.wait_for_timeout(300)
-                shot = Image.open(io.BytesIO(opened.screenshot())).convert("RGB")
-                shot.quantize(256).save(HERE / f"{page}.png", optimize=True)
+            page = browser.new_page(viewport={"width": 1200, "height": 1600})
+            page.goto(Path(name, "cluster.html").as_uri())
+            page.focus("#canvas")
+            for key in KEYS:
+                page.keyboard.press(key)
+            page.wait_for_timeout(300)
+            shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            shot.save(HERE / "cluster.png", optimize=True)
             browser.close()
-
-
-def point_at_a_mark(page: Any) -> None:
-    page.focus("#canvas")
-    for key in ("ArrowLeft", "ArrowUp", "Enter", "ArrowRight", "ArrowRight"):
-        page.keyboard.press(key)
 
 
 if __name__ == "__main__":

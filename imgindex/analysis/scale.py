@@ -9,7 +9,7 @@ import numpy as np
 from imgindex.analysis.points import Labels, Points
 from imgindex.types import Vectors
 
-# Pairs whose distances stand for all: a share of them is within 0.1 points of that of all, in 19 of 20 draws.
+# Pairs whose distances stand for all: a share of them is within 0.2 points of that of all in 19 of 20 draws.
 PAIRS = 200_000
 # Numbers of vectors that are held at once.
 AT_ONCE = 4 << 20
