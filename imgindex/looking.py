@@ -87,6 +87,8 @@ def write_page(page: Page, out: str, *, on_progress: OnProgress | None = None) -
     most, side = next((limit for limit in SIDES if len(wanted) <= limit[0]), SIDES[-1])
     drawn = thumbnails(wanted[:most], side=side, on_progress=on_progress)
     pictures = {one.path: _picture(one, out) for one in drawn}
+    spared = Picture(reason=f"the page has pictures of {most:,} images alone")
+    pictures |= dict.fromkeys(wanted[most:], spared)
     small = _small(page, pictures, on_progress) if isinstance(page, ClusterPage) else {}
     with replacing(out) as file:
         file.write(render(page, pictures, small))

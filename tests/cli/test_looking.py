@@ -171,3 +171,20 @@ def test_a_terminal_without_colours_is_left_as_it_is(server: ForkServer, three: 
     assert done.code == 0
     assert "\x1b" not in seen[0]
     assert "shows no colours" in done.stderr
+
+
+def test_ctrl_c_leaves_no_half_page_and_no_traceback(server: ForkServer, three: Path) -> None:
+    asked = ["outliers", "--html", "page.html", "--sheet", "sheet.png"]
+    calls = server.run(*asked, folder=three, interrupt_at=10**9).calls
+    codes = set()
+    for moment in range(8):
+        for name in ("page.html", "sheet.png"):
+            (three / name).unlink(missing_ok=True)
+        done = server.run(*asked, folder=three, interrupt_at=calls * (2 * moment + 1) // 16)
+        codes.add(done.code)
+        assert done.code in (0, 130), done
+        assert "Traceback" not in done.stderr.replace("Exception ignored", "")
+        assert [name for name in os.listdir(three) if name.startswith(".imgindex-")] == []
+        if (three / "page.html").exists():
+            assert (three / "page.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+    assert 130 in codes

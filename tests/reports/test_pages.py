@@ -10,6 +10,8 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import pytest
 
+import imgindex.looking
+from imgindex import ImageIndex
 from imgindex.looking import link
 from imgindex.reports.pages.chart import chart
 from imgindex.reports.pages.model import (
@@ -168,3 +170,14 @@ def test_a_curve_over_k_is_drawn_with_the_greatest_on_top_and_the_chosen_marked(
     assert drawn.dots[1].y < drawn.dots[2].y < drawn.dots[0].y
     assert drawn.dots[0].x < drawn.dots[1].x < drawn.dots[2].x
     assert len(chart(scores[:1], 2).dots) == 1
+
+
+def test_a_page_of_too_many_images_says_which_have_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: ImageIndex, folder: Path
+) -> None:
+    index.add([folder])
+    monkeypatch.setattr(imgindex.looking, "SIDES", ((3, 32), (5, 16)))
+    index.write_page(index.outliers_page(index.outliers(n=12)), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.count("data:image/webp;base64,") == 5
+    assert "the page has pictures of 5 images alone" in text
