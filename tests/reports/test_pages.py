@@ -160,6 +160,8 @@ def test_shares_are_said_so_that_nothing_is_claimed_to_be_all() -> None:
     assert (percent(1.0), percent(0.0)) == ("100\u00a0%", "0\u00a0%")
     assert pairs(0.992) == "nearer than 99.20\u00a0% of all pairs"
     assert pairs(0.25) == "farther than 75.0\u00a0% of all pairs"
+    assert pairs(1.0) == "nearer than any other pair"
+    assert pairs(0.0) == "farther than any other pair"
     assert pairs(None) == ""
 
 

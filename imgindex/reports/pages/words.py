@@ -21,6 +21,8 @@ def pairs(farther: float | None) -> str:
     """Say what a share of pairs that lie farther apart means."""
     if farther is None:
         return ""
+    if farther in (0.0, 1.0):
+        return "nearer than any other pair" if farther else "farther than any other pair"
     if farther >= 0.5:
         return f"nearer than {percent(farther)} of all pairs"
     return f"farther than {percent(1 - farther)} of all pairs"
