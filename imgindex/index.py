@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from imgindex.adding.survey import Scope, Watch, absolute, check_roots
 from imgindex.api.clusterings import Clusterings
 from imgindex.api.contents import Contents, Path
+from imgindex.api.pictures import Pictures
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import UnreadableImage
@@ -28,11 +28,8 @@ from imgindex.types import (
     RepairReport,
 )
 
-if TYPE_CHECKING:
-    pass
 
-
-class ImageIndex(Clusterings, Contents, AbstractContextManager["ImageIndex"]):
+class ImageIndex(Clusterings, Pictures, Contents, AbstractContextManager["ImageIndex"]):
     """An index of images: vectors of one recipe, and what is known of the files that they were made of.
 
     Paths that it returns open from the current folder: relative below it, absolute elsewhere. Use it in one thread, in

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imgindex.cli import options
+from imgindex.cli import looking, options
 from imgindex.cli.output import choose_format, emit
 from imgindex.reports.formats import Document
 
@@ -18,6 +18,11 @@ def command(
     format: options.Formats = None,
     json: options.Json = False,
     out: options.Out = None,
+    html: looking.Html = None,
+    sheet: looking.Sheet = None,
+    preview: looking.Preview = False,
+    preview_as: looking.PreviewAs = None,
+    quiet: options.Quiet = False,
 ) -> int:
     """List the images that are least like any other, with what is nearest to each, and how far away that is.
 
@@ -26,7 +31,11 @@ def command(
     from imgindex.index import ImageIndex
 
     chosen = choose_format(format, json, out)
+    looks = looking.wanted(html, sheet, preview, preview_as, table=chosen == "table" and out is None, quiet=quiet)
     with ImageIndex.open(options.find_index(index)) as opened:
-        rows = [asdict(outlier) for outlier in opened.outliers(n=n)]
+        found = opened.outliers(n=n)
+        if looks:
+            looking.show(opened, opened.outliers_page(found), looks)
+    rows = [asdict(outlier) for outlier in found]
     emit(Document(rows, rows, ["rank", "distance", "times", "path", "nearest", "id"]), chosen, out)
     return 0

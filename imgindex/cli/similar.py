@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgindex.cli import options
+from imgindex.cli import looking, options
 from imgindex.cli.output import choose_format, emit, remark
 from imgindex.errors import UnreadableImage
 
@@ -29,6 +29,10 @@ def command(
     format: options.Formats = None,
     json: options.Json = False,
     out: options.Out = None,
+    html: looking.Html = None,
+    sheet: looking.Sheet = None,
+    preview: looking.Preview = False,
+    preview_as: looking.PreviewAs = None,
     quiet: options.Quiet = False,
 ) -> int:
     """Find the images nearest to each given one, nearest first.
@@ -39,16 +43,20 @@ def command(
     from imgindex.types import Engine
 
     chosen = choose_format(format, json, out)
+    looks = looking.wanted(html, sheet, preview, preview_as, table=chosen == "table" and out is None, quiet=quiet)
     engine = Engine(device, precision)
     with ImageIndex.open(options.find_index(index), weights=weights, engine=engine) as opened:
         answers = opened.answers(images, n=n, max_distance=max_distance, include_self=include_self)
-    failed = [answer.failure for answer in answers if answer.failure is not None]
-    if len(failed) == len(answers):
-        raise UnreadableImage(
-            "; ".join(
-                f"cannot read {answer.query}: {failure.reason}" for answer, failure in zip(answers, failed, strict=True)
+        failed = [answer.failure for answer in answers if answer.failure is not None]
+        if len(failed) == len(answers):
+            raise UnreadableImage(
+                "; ".join(
+                    f"cannot read {answer.query}: {failure.reason}"
+                    for answer, failure in zip(answers, failed, strict=True)
+                )
             )
-        )
+        if looks:
+            looking.show(opened, opened.matches_page(answers), looks)
     for failure in failed:
         remark(f"failed: {failure.path}: {failure.reason}", quiet=quiet)
     _show(answers, chosen, out)
