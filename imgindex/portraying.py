@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imgindex.analysis.fit import fit
 from imgindex.analysis.points import Labels, Points
 from imgindex.analysis.projection import plane
 from imgindex.analysis.scale import Scale
-from imgindex.answers import Clustering
+from imgindex.answers import Cluster, Clustering, Fit
 from imgindex.reports.pages.model import ClusterPage, ClusterView, Facts, MapView, Shown
 from imgindex.reports.pages.words import count
 from imgindex.storage.paths import shown as from_here
 from imgindex.storage.store import Store
-from imgindex.types import Vectors
 
 # Images of each kind that a page shows of a cluster.
 EACH = 8
@@ -29,107 +29,82 @@ MOST_MARKS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Fit:
-    """How images fit their clusters, in the order of ids: the cluster of each, its distance to that one's centroid.
-
-    other, second: the next nearest centroid, and the distance to it; inf where there is one cluster alone.
-    """
+class _Members:
+    """The images of a clustering that are there now, in the order of ids: their labels, and how they fit."""
 
     ids: Labels
     labels: Labels
-    own: Vectors
-    other: Labels
-    second: Vectors
+    fit: Fit
 
 
-def cluster_page(
-    store: Store, clustering: Clustering, *, names: Sequence[str | None] = (), methods: Sequence[str] = ("pca",)
-) -> ClusterPage:
+def cluster_page(store: Store, clustering: Clustering, *, methods: Sequence[str] = ("pca",)) -> ClusterPage:
     """Return what a page of a clustering shows, from one state of the index; images gone since then are left out.
 
-    names: of the clusters, by label; there may be fewer. methods: how the map is made, see `projection.plane`; none for
-    no map. Raises UsageError, ExtraMissing or IndexDamaged.
+    methods: how the map is made, see `projection.plane`; none for no map. Raises UsageError, ExtraMissing, IndexDamaged.
     """
-    with store.reading():
+    methods: how the map is made, see `projection.plane`; none for no map. Raises UsageError, ExtraMissing or
+    IndexDamaged.
         here = os.getcwd()
-        points, fit = _fit(store, clustering)
+        points, members = _members(store, clustering)
         paths = {id: from_here(path, here=here) for id, path in store.catalogue.image_paths().items()}
-        views = _views(points, fit, clustering.k, paths, [*names, *[None] * (clustering.k - len(names))])
+        views = _views(points, members, clustering.clusters, paths)
         return ClusterPage(
-            title=f"{count(len(views), 'cluster')} of {count(len(fit.ids), 'image')}",
-            facts=_facts(store, clustering, len(fit.ids)),
+            title=f"{count(len(views), 'cluster')} of {count(len(members.ids), 'image')}",
+            facts=_facts(store, clustering, len(members.ids)),
             clusters=views,
-            map=_map(points, fit, paths, methods, clustering.seed) if methods and len(fit.ids) else None,
+            map=_map(points, members, paths, methods, clustering.seed) if methods and len(members.ids) else None,
             curve=clustering.curve,
             chosen=clustering.k,
         )
 
 
-def _fit(store: Store, clustering: Clustering) -> tuple[Points, _Fit]:
+def _members(store: Store, clustering: Clustering) -> tuple[Points, _Members]:
     blocks = store.blocks(only=clustering.ids)
     points = Points.stored(blocks, store.segments.dimension)
     ids = np.sort(np.concatenate([np.empty(0, np.int64), *(block.ids[block.ids >= 0] for block in blocks)]))
     order = np.argsort(clustering.ids, kind="stable")
     labels = clustering.labels[order][np.searchsorted(clustering.ids[order], ids)]
-    own, second = np.empty(len(ids), np.float32), np.full(len(ids), np.inf, np.float32)
-    other = np.zeros(len(ids), np.int64)
-    centroids = np.asarray(clustering.centroids, np.float32)
-    lengths = np.einsum("ij,ij->i", centroids, centroids)
-    for places, block in points.blocks():
-        own[places] = _distances(block, centroids[labels[places]])
-        if len(centroids) < 2:
-            continue
-        # Up to what each image's own length adds to all of its squared distances.
-        squares = lengths - 2 * (block @ centroids.T)
-        squares[np.arange(len(block)), labels[places]] = np.inf
-        other[places] = squares.argmin(axis=1)
-        second[places] = _distances(block, centroids[other[places]])
-    return points, _Fit(ids, labels, own, other, second)
-
-
-def _distances(rows: Vectors, others: Vectors) -> Vectors:
-    difference = rows - others
-    distances: Vectors = np.sqrt(np.einsum("ij,ij->i", difference, difference))
-    return distances
+    return points, _Members(ids, labels, fit(points, labels, clustering.centroids))
 
 
 def _views(
-    points: Points, fit: _Fit, k: int, paths: Mapping[int, str], names: Sequence[str | None]
+    points: Points, members: _Members, clusters: Sequence[Cluster], paths: Mapping[int, str]
 ) -> list[ClusterView]:
-    order = np.argsort(fit.labels, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(fit.labels, minlength=k))[:-1])
-    scale = Scale(np.sort(fit.own), exact=True)
-    titles = [name or f"cluster {label}" for label, name in enumerate(names)]
+    order = np.argsort(members.labels, kind="stable")
+    of_label = np.split(order, np.cumsum(np.bincount(members.labels, minlength=len(clusters)))[:-1])
+    distances, margins = members.fit.distances, members.fit.margins
+    scale = Scale(np.sort(distances), exact=True)
+    titles = [cluster.name or f"cluster {cluster.label}" for cluster in clusters]
 
     def image(place: int, note: str = "") -> Shown:
-        id, distance = int(fit.ids[place]), float(fit.own[place])
+        id, distance = int(members.ids[place]), float(distances[place])
         return Shown(paths[id], id, distance, scale.farther(distance), note)
 
+    def doubtful(place: int) -> Shown:
+        margin = max(0.0, float(margins[place]))
+        return image(place, f"{margin:.3f} nearer than {titles[int(members.fit.seconds[place])]}")
+
     views: list[ClusterView] = []
-    for label in sorted((label for label in range(k) if len(members[label])), key=lambda label: -len(members[label])):
-        own = members[label]
-        from_middle = own[np.argsort(fit.own[own], kind="stable")]
-        margin = np.maximum(fit.second[own] - fit.own[own], 0)
-        doubtful = own[np.argsort(margin, kind="stable")] if np.isfinite(margin).all() else own[:0]
+    for cluster in sorted(clusters, key=lambda cluster: (-len(of_label[cluster.label]), cluster.label)):
+        own = of_label[cluster.label]
+        if not len(own):
+            continue
+        from_middle = own[np.argsort(distances[own], kind="stable")]
+        between = own[np.argsort(margins[own].clip(0), kind="stable")] if len(clusters) > 1 else own[:0]
         most = EACH if len(views) < PORTRAYED else 0
         views.append(
             ClusterView(
-                label=label,
-                name=names[label],
+                label=cluster.label,
+                name=cluster.name,
                 size=len(own),
-                spread=float(fit.own[own].mean(dtype=np.float64)),
+                spread=float(distances[own].mean(dtype=np.float64)),
                 medoid=image(int(own[medoid(points.only(own))])),
                 nearest=[image(place) for place in from_middle[:most].tolist()],
                 farthest=[image(place) for place in from_middle[most:][::-1][:most].tolist()],
-                borderline=[image(place, _margin(fit, place, titles)) for place in doubtful[:most].tolist()],
+                borderline=[doubtful(place) for place in between[:most].tolist()],
             )
         )
     return views
-
-
-def _margin(fit: _Fit, place: int, titles: Sequence[str]) -> str:
-    margin = max(0.0, float(fit.second[place] - fit.own[place]))
-    return f"{margin:.3f} nearer than {titles[int(fit.other[place])]}"
 
 
 def medoid(points: Points) -> int:
@@ -157,18 +132,19 @@ def _facts(store: Store, clustering: Clustering, images: int) -> Facts:
         ("seed", str(clustering.seed)),
         ("index", from_here(store.path, here=os.getcwd())),
     ]
+    facts += [("kept as", f"clustering {clustering.id}")] if clustering.id is not None else []
     gone = len(clustering.ids) - images
     return [*facts, ("gone since", f"{gone:,} images")] if gone else facts
 
 
-def _map(points: Points, fit: _Fit, paths: Mapping[int, str], methods: Sequence[str], seed: int) -> MapView:
-    kept = np.unique(np.linspace(0, len(fit.ids) - 1, min(len(fit.ids), MOST_MARKS)).astype(np.int64))
+def _map(points: Points, members: _Members, paths: Mapping[int, str], methods: Sequence[str], seed: int) -> MapView:
+    kept = np.unique(np.linspace(0, len(members.ids) - 1, min(len(members.ids), MOST_MARKS)).astype(np.int64))
     some = points.only(kept)
-    ids = fit.ids[kept].tolist()
+    ids = members.ids[kept].tolist()
     return MapView(
         ids=ids,
         paths=[paths[id] for id in ids],
-        labels=fit.labels[kept].tolist(),
+        labels=members.labels[kept].tolist(),
         xy={method: [(x, y) for x, y in plane(some, method, seed=seed).tolist()] for method in methods},
-        of=len(fit.ids),
+        of=len(members.ids),
     )

@@ -32,8 +32,10 @@ def gallery(index: ImageIndex, tmp_path: Path) -> ImageIndex:
 
 
 def test_each_cluster_shows_its_true_medoid_its_middle_its_rim_and_its_borderline(gallery: ImageIndex) -> None:
-    clustering = gallery.cluster(3)
-    page = gallery.clusters_page(clustering, names=["reds", None])
+    gallery.cluster(3)
+    gallery.label(0, "reds")
+    clustering = gallery.clustering()
+    page = gallery.clusters_page(clustering)
     vectors = gallery.vectors().astype(np.float64)
     own = np.linalg.norm(vectors[:, None] - clustering.centroids[None], axis=2)
     assert [view.size for view in page.clusters] == [30, 20, 10] == list(clustering.sizes)

@@ -69,16 +69,14 @@ class Pictures:
 
         return outliers_page(self._store, outliers)
 
-    def clusters_page(
-        self, clustering: Clustering, *, names: Sequence[str | None] = (), maps: Sequence[str] = ("pca",)
-    ) -> ClusterPage:
+    def clusters_page(self, clustering: Clustering, *, maps: Sequence[str] = ("pca",)) -> ClusterPage:
         """Return what a page of a clustering shows: its clusters' medoids, nearest, farthest and borderline images.
 
-        names: of clusters, by label. maps: pca, umap and tsne, as many as wanted; see `map`, whose errors it raises.
+        maps: pca, umap and tsne, as many as wanted; see `map`, whose errors it raises.
         """
         from imgindex.portraying import cluster_page
 
-        return cluster_page(self._store, clustering, names=names, methods=maps)
+        return cluster_page(self._store, clustering, methods=maps)
 
     def write_page(self, page: Page, out: Path, *, on_progress: OnProgress | None = None) -> None:
         """Write a page to one HTML file with its pictures inside; it needs no network and appears when it is whole."""

@@ -55,8 +55,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         hostile = [path for path in paths if "fired" in path or "na" in Path(path).name]
         index.write_page(index.matches_page(index.answers([paths[0], *hostile], n=20)), base / "matches.html")
         index.write_page(index.outliers_page(index.outliers(n=100)), base / "outliers.html")
-        names = ["<script>fired=1</script>", None, 'blue "things" & more']
-        clusters = index.clusters_page(index.cluster(range(2, 6)), names=names, maps=("pca", "tsne"))
+        index.cluster(range(2, 6))
+        index.label(0, "<script>fired=1</script>")
+        index.label(2, 'blue "things" & more')
+        clusters = index.clusters_page(index.clustering(), maps=("pca", "tsne"))
         index.write_page(clusters, base / "clusters.html")
         group = PageGroup(
             Shown(paths[3], 4), "largest", [Shown(hostile[0], 1, 0.0, 1.0, "same bytes"), Shown("gone.png")]
