@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from imgindex.embedding.recipe import Recipe as Recipe
     from imgindex.errors import ImgindexError as ImgindexError
     from imgindex.index import ImageIndex as ImageIndex
+    from imgindex.reports.folders import Arrangement as Arrangement
+    from imgindex.reports.folders import arrange as arrange
     from imgindex.types import AddReport as AddReport
     from imgindex.types import Answer as Answer
     from imgindex.types import Clustering as Clustering
@@ -35,6 +37,8 @@ _HOMES = {
     "RECIPES": "imgindex.embedding.recipe",
     "Recipe": "imgindex.embedding.recipe",
     "ImgindexError": "imgindex.errors",
+    "Arrangement": "imgindex.reports.folders",
+    "arrange": "imgindex.reports.folders",
     "AddReport": "imgindex.types",
     "Answer": "imgindex.types",
     "Clustering": "imgindex.types",

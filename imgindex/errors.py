@@ -15,7 +15,8 @@
     ├── PathNotFound                    a path that was named does not exist or cannot be read
     ├── UnreadableImage                 one image that was asked for by name cannot be read
     ├── TooFewDistinctVectors           k-means is asked for more clusters than there are points
-    └── SampleMismatch                  the sample's ids are not the index's ids
+    ├── SampleMismatch                  the sample's ids are not the index's ids
+    └── FolderNotOurs                   a folder for links or copies says of itself what imgindex never wrote
 
 What befalls one image of many is not an error but a `Failure` (see types.py).
 """
@@ -126,3 +127,9 @@ class TooFewDistinctVectors(ImgindexError):
 
 class SampleMismatch(ImgindexError):
     """The ids of the sample and those of the index differ."""
+
+
+class FolderNotOurs(ImgindexError):
+    """A folder for links or copies says of itself what imgindex never wrote."""
+
+    hint = "name another folder; or remove that file, and all that lies there is left alone"
