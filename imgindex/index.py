@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgindex.adding.survey import Scope, Watch, absolute, check_roots
-from imgindex.api.contents import Contents, Path
+from imgindex.api.contents import Contents
+from imgindex.api.curation import Curation
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import UnreadableImage
@@ -25,6 +26,7 @@ from imgindex.types import (
     Image,
     Match,
     OnProgress,
+    Path,
     RepairReport,
 )
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from imgindex.types import Vectors
 
 
-class ImageIndex(Contents, AbstractContextManager["ImageIndex"]):
+class ImageIndex(Curation, Contents, AbstractContextManager["ImageIndex"]):
     """An index of images: vectors of one recipe, and what is known of the files that they were made of.
 
     Paths that it returns open from the current folder: relative below it, absolute elsewhere. Use it in one thread, in

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 # Strings, so that a command can speak of vectors without importing numpy.
 Vectors: TypeAlias = "npt.NDArray[np.float32]"
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+Path: TypeAlias = "str | os.PathLike[str]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Outlier:
     """An image that is little like any other: `distance` to the image that is nearest to it, Euclidean.
 
     times: how many times as far that is as for the image in the middle of all that have no exact copy.
+    reason: what is odd about it, in words.
     """
 
     rank: int
@@ -74,6 +78,7 @@ class Outlier:
     times: float
     nearest: str
     id: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

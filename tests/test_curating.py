@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from conftest import GRID_RECIPE, GridMean, Run, draw
 
-import imgindex.curating
+import imgindex.curating.neighbours
 import imgindex.searching
 from imgindex import ImageIndex
-from imgindex.curating import each_nearest
+from imgindex.curating.neighbours import each_nearest
 from imgindex.errors import UsageError
 
 
@@ -64,7 +64,7 @@ def test_few_images_and_wrong_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [10, 10**6])
 def test_each_image_gets_its_nearest_others(gallery: ImageIndex, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imgindex.curating, "QUERIES", 4)
+    monkeypatch.setattr(imgindex.curating.neighbours, "QUERIES", 4)
     monkeypatch.setattr(imgindex.searching, "EXACT_ROWS", rows)
     vectors, ids = gallery.vectors(), gallery.ids()
     distances = np.linalg.norm(vectors[:, None] - vectors, axis=2)

@@ -19,14 +19,15 @@ def command(
     json: options.Json = False,
     out: options.Out = None,
 ) -> int:
-    """List the images that are least like any other, with what is nearest to each, and how far away that is.
+    """List the images that are least like any other, with what is nearest to each, how far away, and what is odd.
 
-    `times`: how many times as far as for the image in the middle of all that have no exact copy.
+    `times`: how many times as far as for the image in the middle of all that have no exact copy. `reason`: told from
+    distance, size, shape and format among all images, and from the picture's colours.
     """
     from imgindex.index import ImageIndex
 
     chosen = choose_format(format, json, out)
     with ImageIndex.open(options.find_index(index)) as opened:
         rows = [asdict(outlier) for outlier in opened.outliers(n=n)]
-    emit(Document(rows, rows, ["rank", "distance", "times", "path", "nearest", "id"]), chosen, out)
+    emit(Document(rows, rows, ["rank", "distance", "times", "path", "nearest", "id", "reason"]), chosen, out)
     return 0
