@@ -136,10 +136,10 @@ def _table(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]
                 "path": row["path"],
                 "pixels": f"{row['width']} × {row['height']}",
                 "bytes": row["size"],
-                "said": row["problem"] or (row["why"] if kept else ""),
+                "remark": row["problem"] or (row["why"] if kept else ""),
             }
         )
-    return shown, ["group", "image", "distance", "path", "pixels", "bytes", "said"]
+    return shown, ["group", "image", "distance", "path", "pixels", "bytes", "remark"]
 
 
 def _summary(found: Duplicates) -> str:
@@ -150,6 +150,10 @@ def _summary(found: Duplicates) -> str:
     size = sum(one.size for one in spare)
     near = "by their bytes" if found.distance is None else f"within {found.distance:g}"
     return (
-        f"{len(found.groups)} groups {near} among {found.images} images; "
-        f"one can do without {len(spare)} files of {size:,} bytes"
+        f"{_count(len(found.groups), 'group')} {near} among {found.images} images; "
+        f"one can do without {_count(len(spare), 'file')} of {size:,} bytes"
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -20,6 +20,7 @@ from imgindex.images.fingerprint import read_content
 from imgindex.types import Image
 
 KEEP = ("largest", "sharpest", "oldest")
+AS = {"largest": "as large as", "sharpest": "as sharp as", "oldest": "as old as"}
 # Sharpness is compared at so many pixels of the longer side: a small picture made as large as that is blurred.
 SIDE = 1024
 
@@ -82,7 +83,7 @@ def why(ordered: Sequence[Candidate], keep: str) -> str:
     for figure, of_other in zip(mine, other, strict=True):
         if figure != of_other:
             return f"{keep}: {figure}, the next {of_other}"
-    return f"{keep} as the next one: {mine[0]}; first in the index"
+    return f"{AS[keep]} the next, {mine[0]}, and before it in the index"
 
 
 def with_sharpness(candidates: Sequence[Candidate], recipe: Recipe) -> Iterator[Candidate]:
@@ -114,7 +115,7 @@ def _figures(one: Candidate, keep: str) -> list[str]:
     if keep == "oldest":
         return [_moment(one.image.mtime_ns)]
     figures = [size, f"{one.image.size:,} bytes"]
-    return [f"{one.sharpness or 0.0:.1f}", *figures] if keep == "sharpest" else figures
+    return [f"{one.sharpness or 0.0:.4f}", *figures] if keep == "sharpest" else figures
 
 
 def _moment(mtime_ns: int) -> str:

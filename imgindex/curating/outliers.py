@@ -12,6 +12,9 @@ from imgindex.errors import UsageError
 from imgindex.storage.store import Store
 from imgindex.types import Outlier
 
+# An image that is so many times as far from its nearest as the one in the middle is apart from the rest.
+FAR = 1.5
+
 
 def outliers(store: Store, recipe: Recipe, n: int, decoders: Decoders, only: Ids | None = None) -> list[Outlier]:
     """Return the n images whose nearest other image is farthest away, the farthest first, ties by id.
@@ -26,28 +29,25 @@ def outliers(store: Store, recipe: Recipe, n: int, decoders: Decoders, only: Ids
             return []
         ids, nearest, distances = (np.concatenate(column) for column in zip(*parts, strict=True))
         ids, nearest, distances = (column[nearest >= 0] for column in (ids, nearest, distances))
-        order = np.lexsort((ids, -distances))[:n]
         apart = distances[distances > 0]
         middle = float(np.median(apart)) if len(apart) else 1.0
-        chosen = ids[order].tolist()
-        paths = store.catalogue.image_paths({*chosen, *nearest[order].tolist()})
+        order = np.lexsort((ids, -distances))[:n]
+        by_id = np.argsort(ids)
+        mutual = nearest[by_id[np.searchsorted(ids, nearest[order], sorter=by_id)]] == ids[order]
+        paths = store.catalogue.image_paths({*ids[order].tolist(), *nearest[order].tolist()})
         usual = Usual.of(store.catalogue.images() if only is None else store.catalogue.records(only.tolist()))
-        looks = usual.look(store.catalogue.records(chosen), recipe, decoders)
+        looks = list(usual.look(store.catalogue.records(ids[order].tolist()), recipe, decoders))
+    found = zip(ids[order].tolist(), distances[order].tolist(), nearest[order].tolist(), strict=True)
     return [
-        Outlier(rank, paths[id], distance, distance / middle, paths[other], id, _reason(distance, middle, look))
-        for rank, (id, distance, other, look) in enumerate(
-            zip(chosen, distances[order].tolist(), nearest[order].tolist(), looks, strict=True), 1
-        )
+        Outlier(rank, paths[id], distance, distance / middle, paths[other], id, _reason(distance / middle, pair, look))
+        for rank, ((id, distance, other), pair, look) in enumerate(zip(found, mutual.tolist(), looks, strict=True), 1)
     ]
 
 
-def _reason(distance: float, middle: float, look: list[str]) -> str:
-    """Put in words what stands in the columns, then what is odd about the image besides, where anything is."""
-    times = distance / middle
-    if not distance:
-        far = "has its like"
-    elif times < 1:
-        far = "nearer to its nearest than most are"
-    else:
-        far = f"{times:.1f} times as far from its nearest as half of the images are"
-    return "; ".join([far, *look])
+def _reason(times: float, mutual: bool, look: list[str]) -> str:
+    """Put into words how far the image is from its nearest, then what else is odd about it, where anything is."""
+    if times == 0:
+        return "; ".join(["another has the same vector", *look])
+    far = f"{times:.1f} times as far from its nearest as half of the images are"
+    pair = ["which has none nearer either: a pair apart from the rest"] if mutual and times > FAR else []
+    return "; ".join([", ".join([far, *pair]), *look])

@@ -12,9 +12,10 @@ import stat
 from dataclasses import asdict, dataclass, field
 
 from imgindex.errors import FolderNotOurs
+from imgindex.images.find import ARRANGED
 from imgindex.reports.files import replacing
 
-NAME = ".imgindex-folders.json"
+NAME = ARRANGED
 # A copy has this name, in its folder, until it is whole.
 PART = ".imgindex-part"
 VERSION = 1
