@@ -44,7 +44,7 @@ def command(
     from imgindex.index import ImageIndex
     from imgindex.reports.formats import Document
 
-    if distance is not None and fail_over is not None and fail_over > distance:
+    if distance is not None and fail_over is not None and not fail_over <= distance:
         raise UsageError(
             f"--fail-over {fail_over:g} lies beyond --distance {distance:g}",
             hint="pairs so far apart are not looked for",

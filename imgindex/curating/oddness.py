@@ -82,9 +82,9 @@ def _colours(pixels: Pixels) -> list[str]:
     if spread < FLAT:
         return ["nearly one colour"]
     if mean < DARK:
-        return ["nearly black"]
+        return ["mostly black"]
     if mean > BRIGHT:
-        return ["nearly white"]
+        return ["mostly white"]
     return []
 
 
