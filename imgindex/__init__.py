@@ -12,6 +12,11 @@ __version__ = VERSION
 if TYPE_CHECKING:
     from imgindex.benching import BenchReport as BenchReport
     from imgindex.benching import bench as bench
+    from imgindex.curating.results import Checked as Checked
+    from imgindex.curating.results import Duplicate as Duplicate
+    from imgindex.curating.results import Duplicates as Duplicates
+    from imgindex.curating.results import Group as Group
+    from imgindex.curating.results import Leak as Leak
     from imgindex.embedding.recipe import RECIPES as RECIPES
     from imgindex.embedding.recipe import Recipe as Recipe
     from imgindex.errors import ImgindexError as ImgindexError
@@ -39,6 +44,11 @@ _HOMES = {
     "ImgindexError": "imgindex.errors",
     "Arrangement": "imgindex.reports.folders",
     "arrange": "imgindex.reports.folders",
+    "Checked": "imgindex.curating.results",
+    "Duplicate": "imgindex.curating.results",
+    "Duplicates": "imgindex.curating.results",
+    "Group": "imgindex.curating.results",
+    "Leak": "imgindex.curating.results",
     "AddReport": "imgindex.types",
     "Answer": "imgindex.types",
     "Clustering": "imgindex.types",

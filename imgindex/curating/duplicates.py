@@ -20,7 +20,7 @@ from imgindex.embedding.on_demand import Turn
 from imgindex.embedding.recipe import Recipe
 from imgindex.searching import open_search
 from imgindex.storage.store import Store
-from imgindex.types import Failure, Neighbours, Progress
+from imgindex.types import Failure, Neighbours, Progress, VectorSearch
 
 # Neighbours of each image that make pairs. Of one that has more of them within the distance, the others of its part are
 # compared with it.
@@ -55,9 +55,9 @@ def duplicates(store: Store, recipe: Recipe, wish: Wish, means: Means, only: Ids
         groups = contents
         if distance is not None and len(ids):
             pairs = _Pairs(store, rows, np.unique(contents), distance)
-            pairs.find(means)
             if ways:
                 pairs.find_turned(ways, means, failures)
+            pairs.find(means)
             groups = pairs.groups()[np.searchsorted(pairs.contents, contents)]
         drafts = _drafts(store, recipe, _parts(ids, groups), wish.keep)
         measured = _Measured(rows, dict(zip(ids.tolist(), contents.tolist(), strict=True)), distance)
@@ -93,9 +93,11 @@ class _Pairs:
 
     def find_turned(self, ways: Mapping[str, Turn], means: Means, failures: list[Failure]) -> None:
         """Do the same for each image turned in all these ways, which is to read and embed it again."""
-        search, done = open_search(self._store, self._distinct), 0
-        turned = turned_images(self._store, self._distinct.tolist(), ways, means, failures)
+        turned, done = turned_images(self._store, self._distinct.tolist(), ways, means, failures), 0
+        search: VectorSearch | None = None
         while some := list(islice(turned, TURNED)):
+            # Not before: torch must be loaded ahead of FAISS.
+            search = search or open_search(self._store, self._distinct)
             near = search.search(np.concatenate([vectors for _, vectors in some]), NEIGHBOURS)
             self._add(np.repeat(np.array([id for id, _ in some]), len(ways)), near)
             done += len(some)

@@ -101,7 +101,7 @@ def with_sharpness(candidates: Sequence[Candidate], recipe: Recipe) -> Iterator[
         pixels = without_border(picture.pixels, large, picture.width, picture.height)
         return replace(one, sharpness=sharpness.measure(pixels))
 
-    with contextlib.closing(decoders), ThreadPoolExecutor(workers, thread_name_prefix="imgindex-decode") as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="imgindex-decode") as pool, contextlib.closing(decoders):
         yield from ahead(pool, measured, candidates, depth=2 * workers, size=lambda one: one.image.size)
 
 

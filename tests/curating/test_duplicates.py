@@ -265,3 +265,12 @@ def test_images_that_are_gone_cannot_be_linked_and_the_exit_code_says_so(
     assert result.returncode == 3
     assert "failed: " in result.stderr
     assert "No such file or directory" in result.stdout
+
+
+def test_without_turning_no_network_is_loaded(gallery: ImageIndex, run: Run) -> None:
+    for command in (["duplicates", "--distance", "0.1"], ["leak", "p/a", "p/b", "--distance", "1"], ["outliers"]):
+        result = run(*command, "--index", gallery.path, env={"PYTHONPROFILEIMPORTTIME": "1"})
+        assert result.returncode == 0
+        imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
+        assert "numpy" in imported
+        assert imported.isdisjoint({"torch", "pandas"})
