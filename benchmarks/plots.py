@@ -19,6 +19,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 OURS, THEIRS, GREY = "#0b6e99", "#c4551d", "#666666"
 DPI = 150
 TICKS = (20, 50, 100, 200)
+# Of the curves of duplicates: precision down to which they are drawn, and the recipe whose changes are shown.
+LEAST, SHOWN = 0.6, "vgg16-pool5 at 224 px"
 
 Rows = list[dict[str, Any]]
 
@@ -86,6 +88,39 @@ def growth(rows: Rows) -> None:
     save(figure, "growth.png")
 
 
+def duplicates(result: dict[str, Any]) -> None:
+    """Precision against recall of pairs over the distance, for each recipe; recall by change over the distance."""
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12.5, 4.2), constrained_layout=True)
+    chosen = {row["recipe"]: row for row in result["thresholds"]}
+    colours = pyplot.get_cmap("viridis")
+    for number, (name, threshold) in enumerate(chosen.items()):
+        curve = [row for row in result["rows"] if row["recipe"] == name and row["precision"] > LEAST]
+        fc1 = "fc1" in name
+        colour = THEIRS if fc1 else colours(0.9 * number / len(chosen))
+        style = "--" if fc1 else "-"
+        recall, precision = [row["recall"] for row in curve], [row["precision"] for row in curve]
+        left.plot(recall, precision, style, color=colour, label=f"{name}: {threshold['distance']:.2f}")
+        left.plot(threshold["recall"], threshold["precision"], "o", color=colour, markersize=5)
+    left.axhline(0.99, color=GREY, linewidth=0.8, linestyle=":")
+    left.set_xlim(0.3, 1.02)
+    left.set_xlabel("recall: changed copies found")
+    left.set_ylabel("precision: right pairs of those found")
+    left.legend(fontsize=7.5, loc="lower left", title="recipe: its distance (●)", title_fontsize=8)
+    curve = [row for row in result["rows"] if row["recipe"] == SHOWN]
+    facts = {"recipe", "distance", "recall", "precision", "photos_with_another_so_near"}
+    for name in (name for name in curve[0] if name not in facts):
+        right.plot([row["distance"] for row in curve], [row[name] for row in curve], label=name, linewidth=1.2)
+    distances = [row["distance"] for row in curve]
+    right.plot(distances, [row["precision"] for row in curve], "--", color="black", label="precision")
+    right.axvline(chosen[SHOWN]["distance"], color=GREY, linewidth=0.8, linestyle=":")
+    right.set_xlabel(f"distance, {SHOWN}")
+    right.set_ylabel("share of copies found, by change")
+    right.legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(1.01, 1))
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    save(figure, "duplicates.png")
+
+
 def save(figure: Any, name: str) -> None:
     # Without the date and the versions, so that the same results give the same file.
     figure.savefig(ROOT / "docs" / "plots" / name, dpi=DPI, metadata={"Software": None})
@@ -109,6 +144,9 @@ def main() -> None:
         recall(rows, "recall.png")
         if smaller := load("search-growth"):
             growth(smaller + [row for row in rows if row["d"] == 512])
+    path = RESULTS / "duplicates.json"
+    if path.exists():
+        duplicates(json.loads(path.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -173,7 +173,11 @@ def benchmarks() -> str:
         said = ", ".join(f"{key} {value}" for key, value in facts.items())
         parts.append(f"`python benchmarks/bench_{result['benchmark']}.py`" + (f", {said}" if said else ""))
         parts.append(every_column(result["rows"]))
-        parts += [f"{key}:\n\n{every_column(value)}" for key, value in result.items() if key in ("steps", "reading")]
+        parts += [
+            f"{key}:\n\n{every_column(value)}"
+            for key, value in result.items()
+            if key in ("steps", "reading", "thresholds", "groups")
+        ]
         parts.append(f"*{measured_on(result)}.*")
     return "\n\n".join(parts)
 

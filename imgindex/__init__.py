@@ -13,10 +13,17 @@ if TYPE_CHECKING:
     from imgindex.answers import Clustering as Clustering
     from imgindex.benching import BenchReport as BenchReport
     from imgindex.benching import bench as bench
+    from imgindex.curating.results import Checked as Checked
+    from imgindex.curating.results import Duplicate as Duplicate
+    from imgindex.curating.results import Duplicates as Duplicates
+    from imgindex.curating.results import Group as Group
+    from imgindex.curating.results import Leak as Leak
     from imgindex.embedding.recipe import RECIPES as RECIPES
     from imgindex.embedding.recipe import Recipe as Recipe
     from imgindex.errors import ImgindexError as ImgindexError
     from imgindex.index import ImageIndex as ImageIndex
+    from imgindex.reports.folders import Arrangement as Arrangement
+    from imgindex.reports.folders import arrange as arrange
     from imgindex.types import AddReport as AddReport
     from imgindex.types import Answer as Answer
     from imgindex.types import CompactReport as CompactReport
@@ -35,6 +42,13 @@ _HOMES = {
     "RECIPES": "imgindex.embedding.recipe",
     "Recipe": "imgindex.embedding.recipe",
     "ImgindexError": "imgindex.errors",
+    "Arrangement": "imgindex.reports.folders",
+    "arrange": "imgindex.reports.folders",
+    "Checked": "imgindex.curating.results",
+    "Duplicate": "imgindex.curating.results",
+    "Duplicates": "imgindex.curating.results",
+    "Group": "imgindex.curating.results",
+    "Leak": "imgindex.curating.results",
     "AddReport": "imgindex.types",
     "Answer": "imgindex.types",
     "Clustering": "imgindex.answers",

@@ -17,7 +17,8 @@
     ├── UnreadableImage                 one image that was asked for by name cannot be read
     ├── ClusteringNotFound              no clustering is kept under that id
     ├── TooFewDistinctVectors           k-means is asked for more clusters than there are points
-    └── SampleMismatch                  the sample's ids are not the index's ids
+    ├── SampleMismatch                  the sample's ids are not the index's ids
+    └── FolderNotOurs                   a folder for links or copies says of itself what imgindex never wrote
 
 What befalls one image of many is not an error but a `Failure` (see types.py).
 """
@@ -136,3 +137,9 @@ class TooFewDistinctVectors(ImgindexError):
 
 class SampleMismatch(ImgindexError):
     """The ids of the sample and those of the index differ."""
+
+
+class FolderNotOurs(ImgindexError):
+    """A folder for links or copies says of itself what imgindex never wrote."""
+
+    hint = "name another folder; or remove that file, and all that lies there is left alone"

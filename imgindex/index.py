@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from imgindex.adding.survey import Scope, Watch, absolute, check_roots
 from imgindex.api.clusterings import Clusterings
-from imgindex.api.contents import Contents, Path
+from imgindex.api.contents import Contents
+from imgindex.api.curation import Curation
 from imgindex.api.pictures import Pictures
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
@@ -25,11 +26,12 @@ from imgindex.types import (
     Image,
     Match,
     OnProgress,
+    Path,
     RepairReport,
 )
 
 
-class ImageIndex(Clusterings, Pictures, Contents, AbstractContextManager["ImageIndex"]):
+class ImageIndex(Clusterings, Curation, Pictures, Contents, AbstractContextManager["ImageIndex"]):
     """An index of images: vectors of one recipe, and what is known of the files that they were made of.
 
     Paths that it returns open from the current folder: relative below it, absolute elsewhere. Use it in one thread, in

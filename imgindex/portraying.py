@@ -40,10 +40,10 @@ class _Members:
 def cluster_page(store: Store, clustering: Clustering, *, methods: Sequence[str] = ("pca",)) -> ClusterPage:
     """Return what a page of a clustering shows, from one state of the index; images gone since then are left out.
 
-    methods: how the map is made, see `projection.plane`; none for no map. Raises UsageError, ExtraMissing, IndexDamaged.
-    """
     methods: how the map is made, see `projection.plane`; none for no map. Raises UsageError, ExtraMissing or
     IndexDamaged.
+    """
+    with store.reading():
         here = os.getcwd()
         points, members = _members(store, clustering)
         paths = {id: from_here(path, here=here) for id, path in store.catalogue.image_paths().items()}

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
     import numpy.typing as npt
 
 # Strings, so that a command can speak of vectors without importing numpy.
 Vectors: TypeAlias = "npt.NDArray[np.float32]"
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+Path: TypeAlias = "str | os.PathLike[str]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Outlier:
     """An image that is little like any other: `distance` to the image that is nearest to it, Euclidean.
 
     times: how many times as far that is as for the image in the middle of all that have no exact copy.
+    reason: what is odd about it, in words.
     """
 
     rank: int
@@ -73,6 +77,7 @@ class Outlier:
     times: float
     nearest: str
     id: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ import pytest
 import imgindex
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "torchvision", "faiss", "numpy", "pandas", "sqlite_utils", "pyarrow", "PIL", "safetensors")
+HEAVY = ("torch", "torchvision", "faiss", "numpy", "pandas", "sqlite_utils", "pyarrow", "PIL", "safetensors", "scipy")
 COMMANDS = ("add", "similar", "cluster", "status", "list", "failures", "remove", "export")
-COMMANDS += ("verify", "repair", "compact", "outliers", "clusterings", "label")
+COMMANDS += ("verify", "repair", "compact", "outliers", "clusterings", "label", "duplicates", "check", "leak")
 
 
 def imported(*command: str) -> set[str]:

@@ -16,10 +16,10 @@ from imgindex.answers import (
     Evaluation,
     Form,
 )
-from imgindex.api.contents import Path
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.storage.paths import shown
 from imgindex.storage.store import Store
+from imgindex.types import Path
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

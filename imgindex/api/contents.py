@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgindex.embedding.recipe import Recipe
 from imgindex.storage.paths import shown, shown_records
 from imgindex.storage.store import Store
-from imgindex.types import Failure, Image, Outlier
+from imgindex.types import Failure, Image, Path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from imgindex.storage.check import CheckReport
     from imgindex.types import Vectors
-
-Path = str | os.PathLike[str]
 
 
 class Contents:
@@ -78,16 +75,3 @@ class Contents:
         from imgindex.inspecting import status
 
         return status(self._store, self.recipe)
-
-    def outliers(self, *, n: int = 20) -> list[Outlier]:
-        """Return the n images that are least like any other, the least alike first.
-
-        Raises UsageError for n below 1, IndexDamaged.
-        """
-        from imgindex.curating import outliers
-
-        here = os.getcwd()
-        return [
-            replace(one, path=shown(one.path, here=here), nearest=shown(one.nearest, here=here))
-            for one in outliers(self._store, n)
-        ]

@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from imgindex.api.contents import Path
 from imgindex.storage.paths import shown
 from imgindex.storage.store import Store
-from imgindex.types import OnProgress
+from imgindex.types import OnProgress, Path
 
 if TYPE_CHECKING:
     from imgindex.answers import Clustering

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgindex.cli import options
+from imgindex.cli.named import named
 from imgindex.cli.output import choose_format, emit, progress, remark, show_failures
-from imgindex.errors import UsageError
 
 if TYPE_CHECKING:
     from imgindex.index import ImageIndex
@@ -62,7 +61,7 @@ def command(
     from imgindex.types import Engine
 
     chosen = choose_format(format, json, out)
-    roots = check_roots(_named(paths, null))
+    roots = check_roots(named(paths, null=null, command="add"))
     engine = Engine(device, precision, batch_size, workers)
     with contextlib.ExitStack() as stack:
         where = options.place_index(index)
@@ -91,25 +90,6 @@ def command(
         remark("imgindex: interrupted; what is done is kept, the same command goes on", quiet=quiet)
         return options.INTERRUPTED
     return options.SOME_FAILED if report.failed else 0
-
-
-def _named(paths: list[str], null: bool) -> list[str]:
-    """The paths given, with those that stdin names in the place of "-"."""
-    named: list[str] = []
-    for path in paths:
-        if path != "-":
-            named.append(path)
-            continue
-        if sys.stdin is None or sys.stdin.isatty():
-            what = "closed" if sys.stdin is None else "a terminal"
-            raise UsageError(
-                f"- reads paths from stdin, and stdin is {what}", hint="pipe them in: find … | imgindex add -"
-            )
-        lines = sys.stdin.buffer.read().split(b"\0" if null else b"\n")
-        named += [os.fsdecode(line) for line in lines if line]
-    if null and "-" not in paths:
-        raise UsageError("-0 speaks of paths from stdin", hint="give - as a path")
-    return named
 
 
 def _open(

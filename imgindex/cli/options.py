@@ -82,6 +82,21 @@ Weights = Annotated[
     typer.Option("--weights", metavar="FILE", help="A VGG-16 state dict (.pth .safetensors .npz), or random:SEED."),
 ]
 
+NearDistance = Annotated[
+    float | None,
+    typer.Option(
+        "--distance",
+        metavar="D",
+        min=0,
+        help="How far apart near images may be (Euclidean).",
+        show_default="calibrated for the recipe",
+    ),
+]
+Rotations = Annotated[
+    bool, typer.Option("--rotations", help="Also find what is turned by 90°, 180° or 270°; embeds every image anew.")
+]
+Flips = Annotated[bool, typer.Option("--flips", help="Also find what is mirrored; embeds every image anew.")]
+
 
 def find_index(wanted: str | None) -> str:
     """Return where the index is that a command reads. Raises IndexNotFound, UsageError."""

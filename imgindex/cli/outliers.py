@@ -24,9 +24,10 @@ def command(
     preview_as: looking.PreviewAs = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """List the images that are least like any other, with what is nearest to each, and how far away that is.
+    """List the images that are least like any other, with what is nearest to each, how far away, and what is odd.
 
-    `times`: how many times as far as for the image in the middle of all that have no exact copy.
+    `times`: how many times as far as for the image in the middle of all that have no exact copy. `reason`: told from
+    distance, size, shape and format among all images, and from the picture's colours.
     """
     from imgindex.index import ImageIndex
 
@@ -37,5 +38,5 @@ def command(
         if looks:
             looking.show(opened, opened.outliers_page(found), looks)
     rows = [asdict(outlier) for outlier in found]
-    emit(Document(rows, rows, ["rank", "distance", "times", "path", "nearest", "id"]), chosen, out)
+    emit(Document(rows, rows, ["rank", "distance", "times", "path", "nearest", "id", "reason"]), chosen, out)
     return 0

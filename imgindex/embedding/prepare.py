@@ -42,6 +42,15 @@ def letterbox(picture: Image.Image, side: int) -> Image.Image:
     return square
 
 
+def without_border(pixels: Pixels, recipe: Recipe, width: int, height: int) -> Pixels:
+    """Return of what `prepare` made of a picture of that size the part that shows the picture."""
+    if recipe.geometry != "letterbox":
+        return pixels
+    across, down = fitted((width, height), recipe.side)
+    left, top = (recipe.side - across) // 2, (recipe.side - down) // 2
+    return pixels[top : top + down, left : left + across]
+
+
 def article(picture: Image.Image, side: int) -> Image.Image:
     """Cut 512 × 512 out of the middle (black where the picture is smaller), then scale: CenterCrop(512), Resize(448).
 

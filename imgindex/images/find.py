@@ -27,6 +27,8 @@ IMAGE_SUFFIXES = frozenset({
 
 _NEVER_ENTERED = frozenset({"@eaDir", "node_modules", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
 _PARTS_OF_AN_INDEX = {"catalogue.db", "segments"}
+# Stands in a folder of links or copies that imgindex made, whose images lie elsewhere.
+ARRANGED = ".imgindex-folders.json"
 
 _Found = FoundFile | Failure
 _Inode = tuple[int, int]
@@ -141,13 +143,18 @@ class _Walk:
         return None
 
     def _list(self, folder: str, relative: str, given: set[str]) -> _Listing | None:
-        """Return what is to be visited of a folder, less the names that were `given`; None where it is an index."""
+        """Return what is to be visited of a folder, less the names that were `given`; None where it is an index.
+
+        Nor is a folder entered that imgindex arranged, unless it is the root.
+        """
         names, folders, seen = [], set(), set()
         with os.scandir(folder) as listed:
             for entry in listed:
                 name = entry.name
                 if name in _PARTS_OF_AN_INDEX:
                     seen.add(name)
+                elif name == ARRANGED and relative:
+                    return None
                 if name in given or not self._welcome(name, relative):
                     continue
                 if _is_folder(entry):

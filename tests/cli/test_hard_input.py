@@ -30,6 +30,9 @@ ARGUMENTS: dict[str, list[str]] = {
     "label": ["0", "cats"],
     "status": [],
     "outliers": [],
+    "duplicates": [],
+    "check": ["pictures"],
+    "leak": ["pictures", "pictures/0.png"],
     "list": [],
     "failures": [],
     "remove": ["pictures/0.png"],
@@ -101,7 +104,7 @@ class State:
 
 STATES = {
     "none": State(shutil.rmtree, codes={"add": 0}, said="no "),
-    "empty": State(as_it_is, 0, {"cluster": 1, "remove": 1, "label": 1}, images=0),
+    "empty": State(as_it_is, 0, {"cluster": 1, "remove": 1, "label": 1, "leak": 1}, images=0),
     "one image": State(as_it_is, 0),
     "garbage for a catalogue": State(garbage, said="catalogue.db"),
     "half a catalogue": State(truncated, said="catalogue.db"),
@@ -114,7 +117,7 @@ STATES = {
     "a flipped bit": State(
         flipped,
         0,
-        {"similar": 1, "cluster": 1, "outliers": 1, "export": 1, "verify": 1},
+        dict.fromkeys(("similar", "cluster", "outliers", "duplicates", "leak", "export", "verify"), 1),
         said="verify --full",
         images=3,
     ),

@@ -231,3 +231,10 @@ def test_roots_are_read_one_by_one(tmp_path: Path) -> None:
         raise AssertionError("read ahead")
 
     assert next(find(roots())).path == str(tmp_path / "a.jpg")
+
+
+def test_a_folder_of_links_that_imgindex_arranged_is_entered_only_when_it_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "sorted/.imgindex-folders.json", "sorted/cats/b.jpg")
+    assert names(tmp_path) == ["a.jpg"]
+    assert names(tmp_path, tmp_path / "sorted") == ["sorted/cats/b.jpg"]
+    assert names(tmp_path, tmp_path / "sorted/cats") == ["sorted/cats/b.jpg"]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from conftest import GRID_RECIPE, GridMean, Run, draw
 
-import imgindex.curating
+import imgindex.curating.neighbours
 import imgindex.searching
 from imgindex import ImageIndex
-from imgindex.curating import each_nearest
+from imgindex.curating.neighbours import each_nearest
 from imgindex.errors import UsageError
 
 
@@ -64,7 +64,7 @@ def test_few_images_and_wrong_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [10, 10**6])
 def test_each_image_gets_its_nearest_others(gallery: ImageIndex, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imgindex.curating, "QUERIES", 4)
+    monkeypatch.setattr(imgindex.curating.neighbours, "QUERIES", 4)
     monkeypatch.setattr(imgindex.searching, "EXACT_ROWS", rows)
     vectors, ids = gallery.vectors(), gallery.ids()
     distances = np.linalg.norm(vectors[:, None] - vectors, axis=2)
@@ -87,3 +87,39 @@ def test_the_command_says_it_in_a_table_and_in_json(gallery: ImageIndex, run: Ru
     found = json.loads(run("outliers", "-n", "2", "--json", "--index", gallery.path).stdout)
     assert [(one["rank"], Path(one["path"]).name) for one in found] == [(1, "green.png"), (2, "red.png")]
     assert run("outliers", "-n", "2", "--format", "paths", "--index", gallery.path).stdout.count("\n") == 2
+
+
+def test_what_is_odd_is_told_from_facts(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    (tmp_path / "p").mkdir()
+    for number in range(60):
+        noise = rng.integers(0, 256, (100, 120, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "p" / f"{number}.png")
+    tiles = rng.integers(0, 256, (2, 20, 3), dtype=np.uint8)
+    Image.fromarray(tiles.repeat(20, axis=0).repeat(20, axis=1)).save(tmp_path / "p/wide.jpg")
+    Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(tmp_path / "p/small.png")
+    draw(tmp_path / "p/plain.png", (200, 30, 30), (120, 100))
+    draw(tmp_path / "p/dark.png", (5, 5, 5), (120, 100))
+    draw(tmp_path / "p/gone.png", (30, 200, 30), (120, 100))
+    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
+        index.embedder = GridMean()
+        index.add([tmp_path / "p"])
+        (tmp_path / "p/gone.png").unlink()
+        reasons = {Path(one.path).name: one.reason for one in index.outliers(n=100)}
+    assert reasons["wide.jpg"].split("; ")[1:] == ["10.0 times as wide as high", "the only JPEG"]
+    assert reasons["small.png"].split("; ")[1:] == ["only 12 × 12 pixels, 83 times fewer than usual"]
+    assert reasons["plain.png"].split("; ")[1:] == ["nearly one colour"]
+    assert reasons["dark.png"].split("; ")[1:] == ["nearly one colour"]
+    assert reasons["gone.png"].split("; ")[1:] == ["cannot be read now: No such file or directory"]
+    assert reasons["0.png"].endswith("times as far from its nearest as half of the images are")
+
+
+def test_a_pair_apart_from_the_rest_and_a_copy_are_told(gallery: ImageIndex, tmp_path: Path) -> None:
+    draw(tmp_path / "p/green too.png", (0, 250, 0))
+    gallery.add([tmp_path / "p"])
+    reasons = {Path(one.path).name: one.reason for one in gallery.outliers(n=100)}
+    assert "a pair apart from the rest" in reasons["green.png"]
+    assert "a pair" not in reasons["red.png"]
+    assert reasons["3.png"].startswith("another has the same vector")
