@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imgindex.embedding.recipe import Recipe as Recipe
     from imgindex.errors import ImgindexError as ImgindexError
     from imgindex.index import ImageIndex as ImageIndex
+    from imgindex.querying import Mix as Mix
     from imgindex.types import AddReport as AddReport
     from imgindex.types import Answer as Answer
     from imgindex.types import Clustering as Clustering
@@ -35,6 +36,7 @@ _HOMES = {
     "RECIPES": "imgindex.embedding.recipe",
     "Recipe": "imgindex.embedding.recipe",
     "ImgindexError": "imgindex.errors",
+    "Mix": "imgindex.querying",
     "AddReport": "imgindex.types",
     "Answer": "imgindex.types",
     "Clustering": "imgindex.types",

@@ -12,7 +12,7 @@ from imgindex.errors import IndexDamaged, UsageError
 from imgindex.storage import compact as compaction
 from imgindex.storage import derived
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.store import Store
+from imgindex.storage.store import Ids, Store
 from imgindex.storage.writer import Writer
 from imgindex.types import CompactReport, Rows, VectorSearch
 
@@ -28,13 +28,16 @@ TARGET_SETTING, DEFAULT_TARGET = "target_recall", 0.99
 NAMES = ("vectors.faiss", "vectors-2.faiss")
 
 
-def open_search(store: Store) -> VectorSearch:
-    """Return the search over the images that are shown. Raises IndexDamaged where a vector is compared that is hurt."""
+def open_search(store: Store, only: Ids | None = None) -> VectorSearch:
+    """Return the search over the images that are shown, or over those of `only`, an exact one where these are few.
+
+    Raises IndexDamaged where a vector is compared that is hurt.
+    """
     # Not before: torch must be loaded ahead of FAISS when both are.
     from imgindex.search.exact import ExactSearch
 
     with store.reading():
-        blocks = store.blocks()
+        blocks = store.blocks(only)
         found = _load(store) if _shown(blocks) > EXACT_ROWS else None
         if found is None or not found.receipt.reached:
             return ExactSearch(blocks)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgindex.errors import UsageError
+from imgindex.storage import tags
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.store import Store
 
@@ -27,8 +28,6 @@ Ids = npt.NDArray[np.int64]
 # Image → its label in the newest clustering, and the name of that cluster.
 Labels = Callable[[Catalogue], Mapping[int, tuple[int, "str | None"]]]
 
-# The format of catalogues that know of tags and metadata.
-SINCE = 3
 # Nothing that ends takes so many seconds; nor does any value of a row have so many bytes.
 PATIENCE = 30.0
 LONGEST = 16 << 20
@@ -95,10 +94,10 @@ def columns(catalogue: Catalogue) -> dict[str, str]:
     The keys of imported metadata follow those of every index; one with the same name as those has `metadata_` before.
     """
     known = dict(COLUMNS)
-    if catalogue.version < SINCE:
+    if catalogue.version < tags.SINCE:
         return known | {"tags": "null"}
     taken = {_folded(name) for name in known}
-    for (key,) in catalogue.connection.rows((str,), "select distinct key from metadata order by key"):
+    for key in tags.keys(catalogue):
         name = PREFIX + key if _folded(key) in COLUMNS else key
         if _folded(name) not in taken:
             taken.add(_folded(name))
@@ -183,7 +182,7 @@ def _functions(connection: sqlite3.Connection, labels: Mapping[int, tuple[int, s
         "imgindex_cluster_name": lambda id: labels[id][1] if id in labels else None,
     }
     # What SQLite makes of `tags match 'cat'`.
-    connection.create_function("match", 2, lambda tag, tags: tag in tags.split(",") if isinstance(tags, str) else None)
+    connection.create_function("match", 2, _has_tag)
     for name, function in functions.items():
         connection.create_function(name, 1, function)
     try:
@@ -192,6 +191,10 @@ def _functions(connection: sqlite3.Connection, labels: Mapping[int, tuple[int, s
         connection.create_function("match", 2, None)
         for name in functions:
             connection.create_function(name, 1, None)
+
+
+def _has_tag(tag: object, tags: object) -> bool | None:
+    return tag in tags.split(",") if isinstance(tags, str) else None
 
 
 def _text(path: str | bytes) -> str:

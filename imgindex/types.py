@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 # Strings, so that a command can speak of vectors without importing numpy.
 Vectors: TypeAlias = "npt.NDArray[np.float32]"
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+Path: TypeAlias = "str | os.PathLike[str]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that could not be read or embedded: at which stage (find, read, decode, embed) and why."""
+    """An image that could not be read or embedded: at which stage (find, read, decode, embed, mix) and why."""
 
     path: str
     stage: str
@@ -39,7 +42,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A file that the index knows: `sha256` is hex, `width` and `height` are pixels of the upright picture."""
+    """A file that the index knows: `sha256` is hex, `width` and `height` are pixels of the upright picture.
+
+    tags, metadata (key → text or number): what people said of it.
+    """
 
     id: int
     path: str
@@ -49,6 +55,8 @@ class Image:
     width: int
     height: int
     format: str
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str | float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from imgindex.embedding.recipe import Recipe
 from imgindex.storage.paths import shown, shown_records
 from imgindex.storage.store import Store
-from imgindex.types import Failure, Image, Outlier
+from imgindex.types import Failure, Image, Outlier, Path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from imgindex.storage.check import CheckReport
     from imgindex.types import Vectors
-
-Path = str | os.PathLike[str]
 
 
 class Contents:
@@ -33,9 +31,23 @@ class Contents:
     def __len__(self) -> int:
         return self._store.catalogue.count()["images"]
 
-    def images(self) -> Iterator[Image]:
-        """Yield what is known of the images, in the order of ids."""
-        return shown_records(self._store.catalogue.images())
+    def images(self, *, where: str | None = None) -> Iterator[Image]:
+        """Yield what is known of the images, in the order of ids: of all, or of those that fulfil a condition.
+
+        where: an SQL expression, as docs/questions.md says. Raises UsageError for what is none.
+        """
+        from imgindex.selecting import select
+        from imgindex.storage import tags
+
+        catalogue = self._store.catalogue
+        with self._store.reading():
+            ids = select(self._store, where)
+            only = None if ids is None else frozenset(ids.tolist())
+            tagged, described = tags.of_images(catalogue), tags.described(catalogue)
+        images = (image for image in catalogue.images() if only is None or image.id in only)
+        if tagged or described:
+            images = (replace(i, tags=tagged.get(i.id, ()), metadata=described.get(i.id, {})) for i in images)
+        return shown_records(images)
 
     def failures(self) -> Iterator[Failure]:
         """Yield the ledger: the images that could not be read, and why."""

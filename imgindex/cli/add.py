@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgindex.cli import options
+from imgindex.cli.naming import stdin_paths
 from imgindex.cli.output import choose_format, emit, progress, remark, show_failures
 from imgindex.errors import UsageError
 
@@ -93,13 +93,7 @@ def _named(paths: list[str], null: bool) -> list[str]:
         if path != "-":
             named.append(path)
             continue
-        if sys.stdin is None or sys.stdin.isatty():
-            what = "closed" if sys.stdin is None else "a terminal"
-            raise UsageError(
-                f"- reads paths from stdin, and stdin is {what}", hint="pipe them in: find … | imgindex add -"
-            )
-        lines = sys.stdin.buffer.read().split(b"\0" if null else b"\n")
-        named += [os.fsdecode(line) for line in lines if line]
+        named += stdin_paths("add", null=null)
     if null and "-" not in paths:
         raise UsageError("-0 speaks of paths from stdin", hint="give - as a path")
     return named
