@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from imgindex.adding.survey import Scope, Watch, absolute, check_roots
 from imgindex.api.contents import Contents
+from imgindex.api.describing import Describing
 from imgindex.api.questions import Questions
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from imgindex.types import Vectors
 
 
-class ImageIndex(Questions, Contents, AbstractContextManager["ImageIndex"]):
+class ImageIndex(Questions, Describing, Contents, AbstractContextManager["ImageIndex"]):
     """An index of images: vectors of one recipe, and what is known of the files that they were made of.
 
     Paths that it returns open from the current folder: relative below it, absolute elsewhere. Use it in one thread, in

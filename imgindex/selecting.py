@@ -80,8 +80,8 @@ def select(store: Store, where: str | None, *, labels: Labels = lambda catalogue
     """
     if where is None:
         return None
-    with store.reading():
-        catalogue = store.catalogue
+    catalogue = store.catalogue
+    with catalogue.snapshot():
         condition = _Condition(where, columns(catalogue))
         condition.check()
         found = labels(catalogue) if condition.mentions("cluster") else {}

@@ -40,7 +40,7 @@ class Contents:
         from imgindex.storage import tags
 
         catalogue = self._store.catalogue
-        with self._store.reading():
+        with catalogue.snapshot():  # which needs no segments
             ids = select(self._store, where)
             only = None if ids is None else frozenset(ids.tolist())
             tagged, described = tags.of_images(catalogue), tags.described(catalogue)

@@ -30,6 +30,7 @@ from imgindex.cli import (
     repair,
     similar,
     status,
+    tag,
     verify,
 )
 from imgindex.cli.options import INTERRUPTED
@@ -53,6 +54,7 @@ for module, name in (
     (list_, "list"),
     (failures, "failures"),
     (remove, "remove"),
+    (tag, "tag"),
     (export, "export"),
     (verify, "verify"),
     (repair, "repair"),

@@ -31,12 +31,13 @@ ARGUMENTS: dict[str, list[str]] = {
     "list": [],
     "failures": [],
     "remove": ["pictures/0.png"],
+    "tag": ["cat", "pictures/0.png"],
     "export": ["--out", "vectors.npz"],
     "verify": ["--full"],
     "repair": [],
     "compact": [],
 }
-WRITERS = {"add", "remove", "repair", "compact"}
+WRITERS = {"add", "remove", "tag", "repair", "compact"}
 READERS = set(COMMANDS) - WRITERS
 NEWER = "pip install --upgrade"
 
@@ -97,7 +98,7 @@ class State:
 
 STATES = {
     "none": State(shutil.rmtree, codes={"add": 0}, said="no "),
-    "empty": State(as_it_is, 0, {"cluster": 1, "remove": 1}, images=0),
+    "empty": State(as_it_is, 0, {"cluster": 1, "remove": 1, "tag": 1}, images=0),
     "one image": State(as_it_is, 0),
     "garbage for a catalogue": State(garbage, said="catalogue.db"),
     "half a catalogue": State(truncated, said="catalogue.db"),
