@@ -12,6 +12,7 @@
     ├── WeightsMismatch                 a weights file that does not fit the recipe
     ├── DeviceUnavailable               a device or precision that this machine lacks
     ├── DecoderUnavailable              no process can be started that decodes images
+    ├── ExtraMissing                    what was asked for needs a library that is not installed
     ├── PathNotFound                    a path that was named does not exist or cannot be read
     ├── UnreadableImage                 one image that was asked for by name cannot be read
     ├── TooFewDistinctVectors           k-means is asked for more clusters than there are points
@@ -99,6 +100,10 @@ class DecoderUnavailable(ImgindexError):
     """No process can be started that decodes images."""
 
     hint = "check that this Python starts by itself, and that memory and processes are left"
+
+
+class ExtraMissing(ImgindexError):
+    """What was asked for needs a library that is not installed; the hint names the extra that brings it."""
 
 
 class PathNotFound(ImgindexError):

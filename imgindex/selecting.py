@@ -70,7 +70,12 @@ MARKS = re.compile(r'["`\[\]]')
 OF_A_STATEMENT = (1, 18)
 
 
-def select(store: Store, where: str | None, *, labels: Labels = lambda catalogue: {}) -> Ids | None:
+def no_labels(catalogue: Catalogue) -> Mapping[int, tuple[int, str | None]]:
+    """Return the labels of an index without clusterings."""
+    return {}
+
+
+def select(store: Store, where: str | None, *, labels: Labels = no_labels) -> Ids | None:
     """Return the ids of the images that are shown and for which a condition holds, rising; None for no condition.
 
     where: an SQL expression over the columns that `columns` names. Within `store.reading()` it speaks of the state of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from imgindex.embedding.recipe import Recipe
 from imgindex.storage.paths import shown, shown_records
 from imgindex.storage.store import Store
-from imgindex.types import Failure, Image, Outlier, Path
+from imgindex.types import Failure, Image, OnProgress, Outlier, Path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,15 +69,26 @@ class Contents:
         with self._store.reading():
             return self._store.vectors(list(self._store.catalogue.image_paths()))
 
-    def export(self, out: Path) -> int:
-        """Write ids, paths and vectors to a file by its ending, .npz .npy .parquet or .csv; return the count.
+    def export(
+        self,
+        out: Path,
+        *,
+        where: str | None = None,
+        map: str = "pca",
+        thumbnails: int = 192,
+        on_progress: OnProgress | None = None,
+    ) -> int:
+        """Write ids, paths and vectors to a file by its ending, .npz .npy .parquet .faiss or .csv; return the count.
 
-        npz: `ids` int64 (n,), `paths` str (n,), `vectors` float32 (n, dimension). npy: the vectors alone. The file
-        appears when it is whole. Raises UsageError for another ending, IndexDamaged.
+        npz: `ids` int64 (n,), `paths` str (n,), `vectors` float32 (n, dimension). npy: the vectors alone. faiss: an
+        IndexIDMap2 of them. parquet: also clusters, tags, metadata, x and y by `map` (pca, umap, tsne or none) and
+        JPEGs of so many pixels, 0 for none. The file appears when it is whole.
+
+        where: a condition on the images. Raises UsageError, IndexDamaged, ExtraMissing.
         """
-        from imgindex.exporting import export_index
+        from imgindex.exporting import Wishes, export_index
 
-        return export_index(self._store, os.fspath(out))
+        return export_index(self._store, os.fspath(out), Wishes(where, map, thumbnails), on_progress=on_progress)
 
     def verify(self, *, full: bool = False) -> CheckReport:
         """Check the index against its catalogue, and with `full` every vector against its CRC32; changes nothing."""
