@@ -18,7 +18,7 @@ from imgindex.storage.store import Store
 
 # A table of a million images with a hundred columns has so many bytes.
 LARGEST = 1 << 30
-MOST_COLUMNS, LONGEST_KEY, LONGEST_VALUE = 1000, 200, 100_000
+MOST_COLUMNS = 1000
 # What numbers are written with; what begins with a plus may be a telephone.
 NUMBERS = frozenset("0123456789+-.eE")
 
@@ -50,7 +50,9 @@ def tag(
 
     Raises UsageError for what is no tag, and for neither paths nor a condition, or both; PathNotFound; IndexLocked.
     """
-    tags.check_tag(name)
+    if not tags.is_tag(name):
+        hint = f"a tag is printable, has no comma and at most {tags.LONGEST} characters"
+        raise UsageError(f"{name!r} is no tag", hint=hint)
     if (paths is None) == (where is None):
         raise UsageError("name the images by paths, or by a condition with --where")
     with store.writing(wait=wait) as writer:
@@ -127,7 +129,7 @@ def _check(path: str, header: list[str], rows: list[list[str]]) -> None:
         raise UsageError(f"{path} has {len(header)} columns, and needs 2 to {MOST_COLUMNS}", hint=hint)
     seen: set[str] = set()
     for key in header[1:]:
-        if not key or len(key) > LONGEST_KEY or not key.isprintable() or key.casefold() in seen:
+        if not tags.is_key(key) or key.casefold() in seen:
             what = "stands there twice" if key.casefold() in seen else "is no name"
             raise UsageError(f"{key!r} {what} in the header of {path}", hint=hint)
         seen.add(key.casefold())
@@ -136,7 +138,7 @@ def _check(path: str, header: list[str], rows: list[list[str]]) -> None:
         if row[0] in ids:
             raise UsageError(f"{path} has {row[0]!r} more than once")
         ids.add(row[0])
-        long = next((text for text in row if len(text) > LONGEST_VALUE or "\0" in text), None)
+        long = next((text for text in row if len(text) > tags.LONGEST_VALUE or "\0" in text), None)
         if long is not None:
             raise UsageError(f"{path} has a value of {row[0]!r} that is no text of a table: {long[:40]!r}…")
 

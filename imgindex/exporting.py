@@ -101,4 +101,4 @@ def _pictures(paths: list[str], side: int, on_progress: OnProgress | None) -> It
             missing.append(picture)
         yield picture.data or None
     if missing:
-        log.warning("%d images have no thumbnail, as %s: %s", len(missing), missing[0].path, missing[0].reason)
+        log.warning("images without a thumbnail: %d, as %s: %s", len(missing), missing[0].path, missing[0].reason)

@@ -78,5 +78,5 @@ def _imported(opened: ImageIndex, csv: str, id: str) -> tuple[Document, str]:
     if report.unknown:
         more = f" and {len(report.unknown) - SHOWN} more" if len(report.unknown) > SHOWN else ""
         ids = ", ".join(map(repr, report.unknown[:SHOWN]))
-        said = f"{len(report.unknown)} rows speak of no image of the index: {ids}{more}"
+        said = f"of no image of the index are {len(report.unknown)} rows: {ids}{more}"
     return Document(asdict(report), rows, ["column", "images"]), said

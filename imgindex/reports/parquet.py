@@ -31,6 +31,8 @@ def write(file: IO[bytes], table: Table) -> None:
                 rows = slice(start, min(start + GROUP, part.stop))
                 of_block = block[rows.start - part.start : rows.stop - part.start]
                 writer.write_table(pa.table(_arrays(table, rows, of_block), schema=schema))
+    # Whoever makes thumbnails may have something to say after the last one, and processes to end.
+    next(table.thumbnails or iter(()), None)
 
 
 def _schema(table: Table) -> Any:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from imgindex.errors import UsageError
 from imgindex.storage.catalogue import Catalogue
 
 # The format of catalogues that know of them.
 SINCE = 3
-LONGEST = 100
+LONGEST, LONGEST_KEY, LONGEST_VALUE = 100, 200, 100_000
 VALUE = (str, int, float)
 
 Value = str | float
 Described = dict[int, dict[str, Value]]
 
 
-def check_tag(tag: str) -> None:
-    """Raise UsageError for what is no tag: a few printable words without a comma, which stands between tags."""
-    if not tag or len(tag) > LONGEST or not tag.isprintable() or "," in tag or tag != tag.strip():
-        raise UsageError(
-            f"{tag!r} is no tag", hint=f"a tag is printable, has no comma and at most {LONGEST} characters"
-        )
+def is_tag(tag: str) -> bool:
+    """Whether it can be a tag: a few printable words without a comma, which stands between tags."""
+    return bool(tag) and len(tag) <= LONGEST and tag.isprintable() and "," not in tag and tag == tag.strip()
+
+
+def is_key(key: str) -> bool:
+    """Whether it can be the name of a column of metadata."""
+    return bool(key) and len(key) <= LONGEST_KEY and key.isprintable()
 
 
 def add_tag(catalogue: Catalogue, tag: str, ids: Iterable[int]) -> int:
