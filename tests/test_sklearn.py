@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import decode_here, draw
+from conftest import GridMean, decode_here, draw
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+import imgindex.sklearn
 from imgindex import ImageIndex
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import ImgindexError, UnreadableImage, UsageError, WeightsMismatch
@@ -164,21 +165,20 @@ def _drawn(rows: np.ndarray) -> list[np.ndarray]:
     return [np.tile(row, (32, 1)) for row in shown]
 
 
-ROUNDING = (
-    "the network's sums are in another order for another batch, and vectors equal within 1e-3 are what it promises"
-)
-EXPECTED = {
-    "check_methods_subset_invariance": ROUNDING,
-    "check_methods_sample_order_invariance": ROUNDING,
-}
+class Quick(GridMean):
+    """In the place of the network, which these checks would load some hundred times."""
+
+    def embed(self, batch: np.ndarray) -> np.ndarray:
+        return np.tile(super().embed(batch), (1, 43))[:, :512]
 
 
 def test_check_estimator_finds_nothing_wrong_when_rows_are_drawn_as_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Decoders, "start", lambda decoders: None)
     monkeypatch.setattr(Decoders, "decode", decode_here)
-    checks = check_estimator(RowsAsPictures(**SMALL, precision="fp32"), expected_failed_checks=EXPECTED, on_skip=None)
+    monkeypatch.setattr(imgindex.sklearn, "make_embedder", lambda *arguments: Quick())
+    checks = check_estimator(RowsAsPictures(**SMALL), on_skip=None)
     assert len(checks) > 35
-    assert {check["status"] for check in checks} <= {"passed", "skipped", "xfail"}
+    assert {check["status"] for check in checks} <= {"passed", "skipped"}
 
 
 def test_without_scikit_learn_the_error_names_the_extra() -> None:
