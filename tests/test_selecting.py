@@ -114,6 +114,15 @@ def test_every_column_of_the_view_was_tried() -> None:
     assert set(COLUMNS) <= tried
 
 
+def test_the_manual_has_a_row_and_an_example_for_each_column(store: Store) -> None:
+    manual = Path(__file__).parent.parent / "docs" / "questions.md"
+    rows = re.findall(r"^\| `(\w+)` \| .* \| `(.*)` \|$", manual.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert [column for column, _ in rows] == list(COLUMNS)
+    for column, example in rows:
+        assert column in example
+        assert select(store, example, labels=lambda catalogue: LABELS) is not None
+
+
 def test_no_condition_is_not_the_same_as_one_that_nothing_fulfils(store: Store) -> None:
     assert select(store, None) is None
     assert select(store, "false").tolist() == []
