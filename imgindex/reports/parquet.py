@@ -1,4 +1,4 @@
-"""A table of images as Parquet, as Embedding Atlas, Renumics Spotlight, FiftyOne and Hugging Face's datasets open it.
+"""A table of images as Parquet, as Embedding Atlas, Renumics Spotlight and Hugging Face's datasets open it.
 
 Thumbnails are what Hugging Face calls an Image, {bytes, path}, and the schema says so in their way: those programs take
 the column for pictures by that, or by its shape.
