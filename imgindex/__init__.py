@@ -10,18 +10,19 @@ from imgindex._version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from imgindex.answers import Clustering as Clustering
+    from imgindex.answers.clusterings import Clustering as Clustering
+    from imgindex.answers.curation import Checked as Checked
+    from imgindex.answers.curation import Duplicate as Duplicate
+    from imgindex.answers.curation import Duplicates as Duplicates
+    from imgindex.answers.curation import Group as Group
+    from imgindex.answers.curation import Leak as Leak
     from imgindex.benching import BenchReport as BenchReport
     from imgindex.benching import bench as bench
-    from imgindex.curating.results import Checked as Checked
-    from imgindex.curating.results import Duplicate as Duplicate
-    from imgindex.curating.results import Duplicates as Duplicates
-    from imgindex.curating.results import Group as Group
-    from imgindex.curating.results import Leak as Leak
     from imgindex.embedding.recipe import RECIPES as RECIPES
     from imgindex.embedding.recipe import Recipe as Recipe
     from imgindex.errors import ImgindexError as ImgindexError
     from imgindex.index import ImageIndex as ImageIndex
+    from imgindex.querying import Mix as Mix
     from imgindex.reports.folders import Arrangement as Arrangement
     from imgindex.reports.folders import arrange as arrange
     from imgindex.types import AddReport as AddReport
@@ -44,14 +45,15 @@ _HOMES = {
     "ImgindexError": "imgindex.errors",
     "Arrangement": "imgindex.reports.folders",
     "arrange": "imgindex.reports.folders",
-    "Checked": "imgindex.curating.results",
-    "Duplicate": "imgindex.curating.results",
-    "Duplicates": "imgindex.curating.results",
-    "Group": "imgindex.curating.results",
-    "Leak": "imgindex.curating.results",
+    "Checked": "imgindex.answers.curation",
+    "Duplicate": "imgindex.answers.curation",
+    "Duplicates": "imgindex.answers.curation",
+    "Group": "imgindex.answers.curation",
+    "Leak": "imgindex.answers.curation",
+    "Mix": "imgindex.querying",
     "AddReport": "imgindex.types",
     "Answer": "imgindex.types",
-    "Clustering": "imgindex.answers",
+    "Clustering": "imgindex.answers.clusterings",
     "CompactReport": "imgindex.types",
     "Embedder": "imgindex.types",
     "Engine": "imgindex.types",

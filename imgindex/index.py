@@ -11,27 +11,28 @@ from imgindex.adding.survey import Scope, Watch, absolute, check_roots
 from imgindex.api.clusterings import Clusterings
 from imgindex.api.contents import Contents
 from imgindex.api.curation import Curation
+from imgindex.api.describing import Describing
 from imgindex.api.pictures import Pictures
+from imgindex.api.questions import Questions
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
-from imgindex.errors import UnreadableImage
 from imgindex.storage.paths import shown_records
 from imgindex.storage.store import Store
 from imgindex.types import (
     AddReport,
-    Answer,
     CompactReport,
     Embedder,
     Engine,
     Image,
-    Match,
     OnProgress,
     Path,
     RepairReport,
 )
 
 
-class ImageIndex(Clusterings, Curation, Pictures, Contents, AbstractContextManager["ImageIndex"]):
+class ImageIndex(
+    Questions, Clusterings, Curation, Pictures, Describing, Contents, AbstractContextManager["ImageIndex"]
+):
     """An index of images: vectors of one recipe, and what is known of the files that they were made of.
 
     Paths that it returns open from the current folder: relative below it, absolute elsewhere. Use it in one thread, in
@@ -144,32 +145,6 @@ class ImageIndex(Clusterings, Curation, Pictures, Contents, AbstractContextManag
                 watch=watch,
             )
         return replace(report, failures=tuple(shown_records(report.failures)))
-
-    def similar(
-        self, image: Path, *, n: int = 10, max_distance: float | None = None, include_self: bool = False
-    ) -> list[Match]:
-        """Return the images nearest to one, nearest first; an indexed image is answered from its stored vector.
-
-        max_distance: Euclidean, none farther is returned. Raises UnreadableImage when the image cannot be read.
-        """
-        answer = self.answers([image], n=n, max_distance=max_distance, include_self=include_self)[0]
-        if answer.failure is not None:
-            raise UnreadableImage(f"cannot read {answer.query}: {answer.failure.reason}", stage=answer.failure.stage)
-        return answer.matches
-
-    def answers(
-        self, images: Iterable[Path], *, n: int = 10, max_distance: float | None = None, include_self: bool = False
-    ) -> list[Answer]:
-        """Return what `similar` returns, for many images at once; a failure takes the place of matches.
-
-        Raises UsageError for n below 1 or a max_distance that is no distance.
-        """
-        from imgindex.querying import Limits, answer
-
-        limits = Limits(n, max_distance, include_self)
-        names = [os.fspath(image) for image in images]
-        found = answer(self._store, names, limits, decoders=self._decoders, make_embedder=lambda: self.embedder)
-        return [replace(one, matches=list(shown_records(one.matches))) for one in found]
 
     def remove(self, paths: Iterable[Path]) -> list[Image]:
         """Take images out, those below a folder too, and forget their failures; the files stay where they are.

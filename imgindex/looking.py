@@ -9,12 +9,23 @@ from urllib.parse import quote
 
 import numpy as np
 
+from imgindex.answers.curation import Duplicates
 from imgindex.errors import UsageError
 from imgindex.mapping import make_scale
 from imgindex.picturing import Thumbnail, small_pictures, thumbnails
 from imgindex.reports.files import replacing
 from imgindex.reports.formats import printable
-from imgindex.reports.pages.model import ClusterPage, MatchesPage, OutliersPage, OutlierView, Page, QueryView, Shown
+from imgindex.reports.pages.model import (
+    ClusterPage,
+    DuplicatesPage,
+    MatchesPage,
+    OutliersPage,
+    OutlierView,
+    Page,
+    PageGroup,
+    QueryView,
+    Shown,
+)
 from imgindex.reports.pages.render import Picture, render
 from imgindex.reports.pages.words import count
 from imgindex.reports.sheet import SIDE, draw, lay_out, numbered
@@ -76,6 +87,35 @@ def outliers_page(store: Store, outliers: Sequence[Outlier]) -> OutliersPage:
         for one in outliers
     ]
     return OutliersPage(f"{count(len(views), 'image')} least like any other", _facts(store), views)
+
+
+def duplicates_page(store: Store, found: Duplicates) -> DuplicatesPage:
+    """Return what a page of duplicates shows: of each group the one to keep and why, and the others beside it.
+
+    Raises IndexDamaged.
+    """
+    scale = make_scale(store)
+    groups = [
+        PageGroup(
+            Shown(group.kept.path, group.kept.id, note=group.kept.problem),
+            group.why,
+            [
+                Shown(
+                    one.path,
+                    one.id,
+                    one.distance,
+                    scale.farther(one.distance),
+                    ", ".join(filter(None, (one.how, one.turned, one.problem))),
+                )
+                for one in group.others
+            ],
+        )
+        for group in found.groups
+    ]
+    facts = _facts(store)
+    if found.distance is not None:
+        facts = [*facts, ("within a distance of", f"{found.distance:g}")]
+    return DuplicatesPage(f"{count(len(groups), 'group')} of duplicates", facts, groups)
 
 
 def write_page(page: Page, out: str, *, on_progress: OnProgress | None = None) -> None:

@@ -12,7 +12,7 @@ from imgindex.analysis.fit import fit
 from imgindex.analysis.points import Labels, Points
 from imgindex.analysis.projection import plane
 from imgindex.analysis.scale import Scale
-from imgindex.answers import Cluster, Clustering, Fit
+from imgindex.answers.clusterings import Cluster, Clustering, Fit
 from imgindex.reports.pages.model import ClusterPage, ClusterView, Facts, MapView, Shown
 from imgindex.reports.pages.words import count
 from imgindex.storage.paths import shown as from_here

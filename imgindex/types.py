@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that could not be read or embedded: at which stage (find, read, decode, embed) and why."""
+    """An image that could not be read or embedded: at which stage (find, read, decode, embed, mix) and why."""
 
     path: str
     stage: str
@@ -41,7 +41,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A file that the index knows: `sha256` is hex, `width` and `height` are pixels of the upright picture."""
+    """A file that the index knows: `sha256` is hex, `width` and `height` are pixels of the upright picture.
+
+    tags, metadata (key → text or number): what people said of it.
+    """
 
     id: int
     path: str
@@ -51,6 +54,8 @@ class Image:
     width: int
     height: int
     format: str
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str | float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

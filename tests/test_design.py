@@ -15,7 +15,7 @@ import imgindex
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "torchvision", "faiss", "numpy", "pandas", "sqlite_utils", "pyarrow", "PIL", "safetensors", "scipy")
 COMMANDS = ("add", "similar", "cluster", "status", "list", "failures", "remove", "export")
-COMMANDS += ("verify", "repair", "compact", "outliers", "clusterings", "label", "duplicates", "check", "leak")
+COMMANDS += ("verify", "repair", "compact", "outliers", "clusterings", "label", "duplicates", "check", "leak", "tag")
 
 
 def imported(*command: str) -> set[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from imgindex.analysis import seeding
 from imgindex.analysis.agreement import adjusted_rand
 from imgindex.analysis.points import Labels, Points, measure
-from imgindex.answers import KScore
+from imgindex.answers.clusterings import KScore
 from imgindex.errors import TooFewDistinctVectors, UsageError
 from imgindex.types import Vectors
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imgindex.analysis.points import Labels, Points
-from imgindex.answers import Fit
+from imgindex.answers.clusterings import Fit
 from imgindex.types import Vectors
 
 # Rows that silhouettes are told by: all of them up to so many, else as many evenly taken from each cluster.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
-from imgindex.answers import (
+from imgindex.answers.clusterings import (
     Assignment,
     Cluster,
     Clustering,
@@ -40,6 +40,7 @@ class ClusterOptions(TypedDict, total=False):
     balanced: bool
     max_size: int | None
     form: Form | None
+    where: str | None
     on_progress: OnProgress | None
 
 
@@ -58,7 +59,8 @@ class Clusterings:
         k: a number, a range to choose from by the silhouette, or None for 2 to 40, or as many as there are anchors.
         restarts, iterations: see analysis/kmeans.py. init: centroids (k, dimension) to begin with. anchors: images by
         the name of the cluster that is to begin with them. balanced: sizes differ by one at most; max_size: none is
-        larger. form: how labels are to be written; what is wrong with their ids is then said before the work.
+        larger. where: an SQL condition on the images that are clustered, see docs/questions.md. form: how labels are
+        to be written; what is wrong with their ids is then said before the work.
         Clusters that are still the same as in the newest clustering before keep their ids and names.
 
         Raises TooFewDistinctVectors, UsageError, UnreadableImage, DeviceUnavailable, IndexDamaged. That the index
@@ -70,7 +72,7 @@ class Clusterings:
             raise TypeError(f"cluster() has no option {min(unknown)!r}")
         form = options.get("form")
         if form is not None:
-            self._check(form)
+            self._check(form, self._paths(options.get("where")))
         request = Request(
             k,
             seed,
@@ -82,6 +84,7 @@ class Clusterings:
             balanced=options.get("balanced", False),
             max_size=options.get("max_size"),
             form=form or Form(),
+            where=options.get("where"),
         )
         on_progress = options.get("on_progress") or (lambda progress: None)
         return _shown(cluster(self._store, request, wait=lambda: self.wait, on_progress=on_progress))
@@ -198,29 +201,36 @@ class Clusterings:
         classes = truth if truth is None or isinstance(truth, Mapping) else read_classes(read_text(os.fspath(truth)))
         return evaluate(self._store, clustering, classes, id_kind=id_kind)
 
-    def _check(self, form: Form, paths: list[str] | None = None) -> Submission:
-        """What is wrong with the ids of a form is said here: of these paths, or of all images."""
+    def _check(self, form: Form, paths: list[str]) -> Submission:
+        """What is wrong with the ids of a form is said here."""
         from imgindex.reports.submission import form_of
 
         here = os.getcwd()
         failed = {shown(one.path, here=here): one.reason for one in self._store.catalogue.journal.failures()}
-        if paths is None:
-            paths = [shown(path, here=here) for path in self._store.catalogue.image_paths().values()]
         return form_of(form, paths, failed=failed)
+
+    def _paths(self, where: str | None) -> list[str]:
+        from imgindex.selecting import select
+
+        here, catalogue = os.getcwd(), self._store.catalogue
+        with catalogue.snapshot():
+            ids = select(self._store, where)
+            paths = catalogue.image_paths(None if ids is None else ids.tolist())
+        return [shown(path, here=here) for path in paths.values()]
 
     def _vectors_of(self, name: str, images: Iterable[Path]) -> Vectors:
         """Vectors (m, dimension) of the examples of an anchor."""
         import numpy as np
 
-        from imgindex.querying import resolve
+        from imgindex.querying import Sources, resolve
 
         given = [os.fspath(image) for image in images]
         if not given:
             raise UsageError(f"the anchor {name!r} has no images")
-        found = resolve(self._store, given, decoders=self._decoders, make_embedder=lambda: self.embedder)
+        found = resolve(Sources(self._store, self._decoders, lambda: self.embedder), given)
         for query in found:
             if query.failure is not None:
-                raise UnreadableImage(f"cannot read {query.image}: {query.failure.reason}", stage=query.failure.stage)
+                raise UnreadableImage(f"cannot read {query.text}: {query.failure.reason}", stage=query.failure.stage)
         return np.stack([query.vector for query in found])
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgindex.embedding.recipe import Recipe
 from imgindex.storage.paths import shown, shown_records
 from imgindex.storage.store import Store
-from imgindex.types import Failure, Image, Path
+from imgindex.types import Failure, Image, OnProgress, Path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,9 +31,23 @@ class Contents:
     def __len__(self) -> int:
         return self._store.catalogue.count()["images"]
 
-    def images(self) -> Iterator[Image]:
-        """Yield what is known of the images, in the order of ids."""
-        return shown_records(self._store.catalogue.images())
+    def images(self, *, where: str | None = None) -> Iterator[Image]:
+        """Yield what is known of the images, in the order of ids: of all, or of those that fulfil a condition.
+
+        where: an SQL expression, as docs/questions.md says. Raises UsageError for what is none.
+        """
+        from imgindex.selecting import select
+        from imgindex.storage import tags
+
+        catalogue = self._store.catalogue
+        with catalogue.snapshot():  # which needs no segments
+            ids = select(self._store, where)
+            only = None if ids is None else frozenset(ids.tolist())
+            tagged, described = tags.of_images(catalogue), tags.described(catalogue)
+        images = (image for image in catalogue.images() if only is None or image.id in only)
+        if tagged or described:
+            images = (replace(i, tags=tagged.get(i.id, ()), metadata=described.get(i.id, {})) for i in images)
+        return shown_records(images)
 
     def failures(self) -> Iterator[Failure]:
         """Yield the ledger: the images that could not be read, and why."""
@@ -54,15 +69,26 @@ class Contents:
         with self._store.reading():
             return self._store.vectors(list(self._store.catalogue.image_paths()))
 
-    def export(self, out: Path) -> int:
-        """Write ids, paths and vectors to a file by its ending, .npz .npy .parquet or .csv; return the count.
+    def export(
+        self,
+        out: Path,
+        *,
+        where: str | None = None,
+        map: str = "pca",
+        thumbnails: int = 192,
+        on_progress: OnProgress | None = None,
+    ) -> int:
+        """Write ids, paths and vectors to a file by its ending, .npz .npy .parquet .faiss or .csv; return the count.
 
-        npz: `ids` int64 (n,), `paths` str (n,), `vectors` float32 (n, dimension). npy: the vectors alone. The file
-        appears when it is whole. Raises UsageError for another ending, IndexDamaged.
+        npz: `ids` int64 (n,), `paths` str (n,), `vectors` float32 (n, dimension). npy: the vectors alone. faiss: an
+        IndexIDMap2 of them. parquet: also clusters, tags, metadata, x and y by `map` (pca, umap, tsne or none) and
+        JPEGs of so many pixels, 0 for none. The file appears when it is whole.
+
+        where: a condition on the images. Raises UsageError, IndexDamaged, ExtraMissing.
         """
-        from imgindex.exporting import export_index
+        from imgindex.exporting import Wishes, export_index
 
-        return export_index(self._store, os.fspath(out))
+        return export_index(self._store, os.fspath(out), Wishes(where, map, thumbnails), on_progress=on_progress)
 
     def verify(self, *, full: bool = False) -> CheckReport:
         """Check the index against its catalogue, and with `full` every vector against its CRC32; changes nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from imgindex.adding.survey import absolute, check_roots
 from imgindex.embedding.recipe import Recipe
@@ -15,8 +15,21 @@ from imgindex.storage.store import Store
 from imgindex.types import Embedder, OnProgress, Outlier, Path
 
 if TYPE_CHECKING:
-    from imgindex.curating.results import Checked, Duplicates, Leak
+    from typing_extensions import Unpack
+
+    from imgindex.answers.curation import Checked, Duplicates, Leak
     from imgindex.curating.turning import Means
+
+
+class DuplicatesWish(TypedDict, total=False):
+    """What `duplicates` may be asked."""
+
+    distance: float | None
+    exact: bool
+    keep: str
+    rotations: bool
+    flips: bool
+    where: str | None
 
 
 class Curation:
@@ -27,28 +40,19 @@ class Curation:
     _store: Store
     _decoders: Decoders
 
-    def duplicates(
-        self,
-        *,
-        distance: float | None = None,
-        exact: bool = False,
-        keep: str = "largest",
-        rotations: bool = False,
-        flips: bool = False,
-        on_progress: OnProgress | None = None,
-    ) -> Duplicates:
+    def duplicates(self, *, on_progress: OnProgress | None = None, **wish: Unpack[DuplicatesWish]) -> Duplicates:
         """Return groups of images that duplicate each other, and which one of each to keep; changes nothing.
 
         distance: Euclidean, else as calibrated for the recipe; each image of a group is so near to the group's centre,
         or has the same bytes as one that is. exact: by bytes alone. keep: largest, sharpest or oldest. rotations,
-        flips: also what was turned by 90°, 180° or 270° or mirrored, for which every image is embedded again.
+        flips: also what was turned by 90°, 180° or 270° or mirrored, for which every image is embedded again. where:
+        an SQL condition on the images that are looked at, see docs/questions.md.
 
         Raises UsageError for a distance that is none or, where none is calibrated, is not given, IndexDamaged.
         """
         from imgindex.curating.duplicates import Wish, duplicates
 
-        wish = Wish(distance, exact, keep, rotations, flips)
-        found = duplicates(self._store, self.recipe, wish, self._means(on_progress))
+        found = duplicates(self._store, self.recipe, Wish(**wish), self._means(on_progress))
         show = _shower()
         groups = tuple(
             replace(

@@ -11,10 +11,11 @@ from imgindex.storage.store import Store
 from imgindex.types import OnProgress, Path
 
 if TYPE_CHECKING:
-    from imgindex.answers import Clustering
+    from imgindex.answers.clusterings import Clustering
+    from imgindex.answers.curation import Duplicates
     from imgindex.mapping import Map
     from imgindex.picturing import Thumbnail
-    from imgindex.reports.pages.model import ClusterPage, MatchesPage, OutliersPage, Page
+    from imgindex.reports.pages.model import ClusterPage, DuplicatesPage, MatchesPage, OutliersPage, Page
     from imgindex.reports.terminal import Screen
     from imgindex.types import Answer, Outlier
 
@@ -67,6 +68,12 @@ class Pictures:
         from imgindex.looking import outliers_page
 
         return outliers_page(self._store, outliers)
+
+    def duplicates_page(self, duplicates: Duplicates) -> DuplicatesPage:
+        """Return what a page of `duplicates` shows. Raises IndexDamaged."""
+        from imgindex.looking import duplicates_page
+
+        return duplicates_page(self._store, duplicates)
 
     def clusters_page(self, clustering: Clustering, *, maps: Sequence[str] = ("pca",)) -> ClusterPage:
         """Return what a page of a clustering shows: its clusters' medoids, nearest, farthest and borderline images.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgindex.cli import options
-from imgindex.cli.named import named
+from imgindex.cli.naming import named
 from imgindex.cli.output import choose_format, emit, progress, remark, show_failures
 
 if TYPE_CHECKING:

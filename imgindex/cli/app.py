@@ -37,6 +37,7 @@ from imgindex.cli import (
     repair,
     similar,
     status,
+    tag,
     verify,
 )
 from imgindex.cli.options import INTERRUPTED
@@ -69,6 +70,7 @@ for module, name in (
     (list_, "list"),
     (failures, "failures"),
     (remove, "remove"),
+    (tag, "tag"),
     (export, "export"),
     (verify, "verify"),
     (repair, "repair"),

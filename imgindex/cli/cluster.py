@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgindex.cli import options
+from imgindex.cli import arranged, looking, options
 from imgindex.cli.output import choose_format, emit, progress, remark
 from imgindex.errors import UsageError
 from imgindex.reports.formats import ENDINGS
 
 if TYPE_CHECKING:
-    from imgindex.answers import Assignment, Clustering, Form
+    from imgindex.answers.clusterings import Assignment, Clustering
     from imgindex.index import ImageIndex
 
 
@@ -54,11 +54,26 @@ def command(
     assign: Annotated[
         int | None, typer.Option(metavar="ID", help="Put new images into the clusters of a kept clustering, instead.")
     ] = None,
+    where: options.Where = None,
+    link_to: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Make a folder of links for each cluster in this folder.")
+    ] = None,
+    copy_to: Annotated[str | None, typer.Option(metavar="DIR", help="The same with copies.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what --link-to or --copy-to would do, and make nothing.")
+    ] = False,
+    map: Annotated[
+        str, typer.Option("--map", metavar="METHODS", help="Maps of the page: pca, umap, tsne, or several with commas.")
+    ] = "pca",
     device: options.DeviceName = "auto",
     index: options.Index = None,
     wait: options.Wait = False,
     format: options.Formats = None,
     json: options.Json = False,
+    html: looking.Html = None,
+    sheet: looking.Sheet = None,
+    preview: looking.Preview = False,
+    preview_as: looking.PreviewAs = None,
     quiet: options.Quiet = False,
 ) -> int:
     """Cluster all images by FAISS k-means with Euclidean distance; label 0 is the largest cluster.
@@ -69,7 +84,7 @@ def command(
     """
     if context.invoked_subcommand is not None:
         return 0
-    from imgindex.answers import Form
+    from imgindex.answers.clusterings import Form
     from imgindex.index import ImageIndex
     from imgindex.reports.submission import read_text
     from imgindex.types import Engine
@@ -78,20 +93,29 @@ def command(
         raise UsageError("cluster takes one of -k K, --replay ID and --assign ID", hint="to begin with, say -k 5")
     if like is not None and not os.path.isfile(like):
         raise UsageError(f"there is no sample {like}", hint="check the path given to --like")
-    printed = Printed(out, None if out is None else choose_format(None if _names_format(out) else format, False, out),
-                      choose_format(None if out is not None and not json else format, json), quiet)  # fmt: skip
+    if dry_run and link_to is None and copy_to is None:
+        raise UsageError("--dry-run speaks of --link-to and --copy-to", hint="name the folder with one of these")
+    printed = Printed(
+        out,
+        None if out is None else choose_format(None if _names_format(out) else format, False, out),
+        choose_format(None if out is not None and not json else format, json),
+        quiet,
+    )
+    looks = looking.wanted(html, sheet, preview, preview_as, table=printed.format == "table", quiet=quiet)
+    maps = _maps(map)
     columns = None if extras is None else tuple(filter(None, extras.split(",")))
     text = None if like is None else read_text(like)
     with ImageIndex.open(options.find_index(index), engine=Engine(device)) as opened:
         opened.wait = wait
         if replay is not None:
             found = opened.clustering(replay, extras=columns)
-            form = Form(id or found.form.id, text or found.form.like, found.form.extras)
-            _print(opened, replace(found, form=form), printed)
+            found = replace(found, form=Form(id or found.form.id, text or found.form.like, found.form.extras))
+            _print(opened, found, printed)
         elif assign is not None:
             assigned = opened.assign(assign)
             form = Form(id or assigned.clustering.form.id, text, columns or ())
-            _print_assignment(opened, assigned, form, printed)
+            found = opened.fitted(replace(assigned.clustering, form=form))
+            _print_assignment(opened, replace(assigned, clustering=found), printed)
         else:
             with progress(quiet=quiet) as on_progress:
                 found = opened.cluster(
@@ -102,11 +126,17 @@ def command(
                     anchors=_anchors(anchor or []),
                     balanced=balanced,
                     max_size=max_size,
+                    where=where,
                     form=Form(id or "stem", text, columns or ()),
                     on_progress=on_progress,
                 )
             _print(opened, found, printed)
-    return 0
+        failed = [
+            _arrange(found, place, copy, dry_run, quiet=quiet) for place, copy in ((link_to, False), (copy_to, True))
+        ]
+        if looks:
+            looking.show(opened, opened.clusters_page(found, maps=maps), looks)
+    return options.SOME_FAILED if any(failed) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +176,31 @@ def _anchors(given: list[str]) -> dict[str, list[str]]:
     return anchors
 
 
+def _maps(text: str) -> list[str]:
+    from imgindex.analysis.projection import METHODS
+
+    maps = list(dict.fromkeys(filter(None, text.split(","))))
+    if wrong := [method for method in maps if method not in METHODS]:
+        raise UsageError(f"there is no map {wrong[0]!r}", hint=f"choose from: {', '.join(METHODS)}")
+    return maps
+
+
+def _arrange(found: Clustering, where: str | None, copy: bool, dry_run: bool, *, quiet: bool) -> bool:
+    """Make a folder for each cluster; return whether some images are missing there."""
+    if where is None:
+        return False
+    from imgindex.reports.folders import arrange
+
+    folders: dict[str, list[str]] = {}
+    for path, label in zip(found.paths, found.labels.tolist(), strict=True):
+        name = found.clusters[label].name
+        folders.setdefault(f"{label} {name}" if name else str(label), []).append(path)
+    with progress(quiet=quiet) as on_progress:
+        made = arrange(where, folders, copy=copy, dry_run=dry_run, on_progress=on_progress)
+    arranged.show(made, quiet=quiet)
+    return bool(made.failures)
+
+
 def _names_format(out: str) -> bool:
     return os.path.splitext(out)[1].lower() in ENDINGS
 
@@ -183,17 +238,15 @@ def _remark_on_keeping(found: Clustering, *, quiet: bool) -> None:
         remark(f"this clustering is not kept: {found.not_kept}", quiet=quiet)
 
 
-def _print_assignment(opened: ImageIndex, found: Assignment, form: Form, printed: Printed) -> None:
+def _print_assignment(opened: ImageIndex, found: Assignment, printed: Printed) -> None:
     from imgindex.reports import clusters
 
-    grown = opened.fitted(replace(found.clustering, form=form))
-    labels = opened.labels(grown)
+    labels = opened.labels(found.clustering)
     if printed.out is not None and printed.written is not None:
         emit(labels, printed.written, printed.out)
-    document = clusters.assignment(found)
     if printed.format in ("table", "json", "paths"):
-        emit(document, printed.format)
+        emit(clusters.assignment(found), printed.format)
     else:
         emit(labels, printed.format)
     where = f"; labels in {printed.out}" if printed.out is not None else ""
-    remark(f"{len(found.assigned)} images put into clustering {grown.id}{where}", quiet=printed.quiet)
+    remark(f"{len(found.assigned)} images put into clustering {found.clustering.id}{where}", quiet=printed.quiet)

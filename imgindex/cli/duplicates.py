@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgindex.cli import arranged, options
+from imgindex.cli import arranged, looking, options
 from imgindex.cli.output import choose_format, emit, progress, remark, show_failures
 from imgindex.errors import UsageError
 
 if TYPE_CHECKING:
-    from imgindex.curating.results import Duplicates
+    from imgindex.answers.curation import Duplicates
 
 
 class Keep(str, Enum):
@@ -34,6 +34,7 @@ def command(
     ] = Keep.largest,
     rotations: options.Rotations = False,
     flips: options.Flips = False,
+    where: options.Where = None,
     link_to: Annotated[
         str | None, typer.Option(metavar="DIR", help="Make a folder of links for each group in this folder.")
     ] = None,
@@ -45,6 +46,10 @@ def command(
     format: options.Formats = None,
     json: options.Json = False,
     out: options.Out = None,
+    html: looking.Html = None,
+    sheet: looking.Sheet = None,
+    preview: looking.Preview = False,
+    preview_as: looking.PreviewAs = None,
     quiet: options.Quiet = False,
 ) -> int:
     """List groups of images that duplicate each other, and which one of each to keep and why; touches no image.
@@ -61,24 +66,26 @@ def command(
     if exact and (distance is not None or rotations or flips):
         raise UsageError("--exact compares bytes, so it knows no distance and turns nothing")
     chosen = choose_format(format, json, out)
+    looks = looking.wanted(html, sheet, preview, preview_as, table=chosen == "table" and out is None, quiet=quiet)
     engine = Engine(device, precision)
-    with (
-        ImageIndex.open(options.find_index(index), weights=weights, engine=engine) as opened,
-        progress(quiet=quiet) as on_progress,
-    ):
-        found = opened.duplicates(
-            distance=distance,
-            exact=exact,
-            keep=keep.value,
-            rotations=rotations,
-            flips=flips,
-            on_progress=on_progress,
-        )
-        folders = {
-            _folder(number, group.kept.path): [one.path for one in group.images]
-            for number, group in enumerate(found.groups, 1)
-        }
-        links = None if link_to is None else arrange(link_to, folders, dry_run=dry_run, on_progress=on_progress)
+    with ImageIndex.open(options.find_index(index), weights=weights, engine=engine) as opened:
+        with progress(quiet=quiet) as on_progress:
+            found = opened.duplicates(
+                distance=distance,
+                exact=exact,
+                keep=keep.value,
+                rotations=rotations,
+                flips=flips,
+                where=where,
+                on_progress=on_progress,
+            )
+            folders = {
+                _folder(number, group.kept.path): [one.path for one in group.images]
+                for number, group in enumerate(found.groups, 1)
+            }
+            links = None if link_to is None else arrange(link_to, folders, dry_run=dry_run, on_progress=on_progress)
+        if looks:
+            looking.show(opened, opened.duplicates_page(found), looks)
     _show(found, chosen, out)
     if chosen == "table":
         remark(_summary(found), quiet=quiet)

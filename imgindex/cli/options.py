@@ -55,6 +55,10 @@ Index = Annotated[
     str | None,
     typer.Option("--index", metavar="DIR", help=f"The index; else ${VARIABLE}, else the nearest {HOME}."),
 ]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="SQL", help="Only images that fulfil it, as width > 1000 and tags match 'cat'."),
+]
 Formats = Annotated[Format | None, typer.Option("--format", help="How the answer is printed.")]
 Json = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 Out = Annotated[

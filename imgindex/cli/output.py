@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imgindex.cli.options import Format
@@ -68,6 +69,20 @@ def emit(document: Document, format: str, out: str | None = None) -> None:
     if sys.stdout is not None and sys.stdout.isatty():
         width = os.get_terminal_size(sys.stdout.fileno()).columns
     write(render(document, format, width=width))
+
+
+def emit_each(documents: Iterable[Document], format: str, out: str | None = None) -> None:
+    """Print the parts of an answer as they come, in a format of lines; a file appears when it is whole."""
+    from imgindex.reports.files import replacing
+    from imgindex.reports.formats import render
+
+    rendered = (render(replace(document, header=not number), format) for number, document in enumerate(documents))
+    if out is None:
+        for part in rendered:
+            write(part)
+        return
+    with replacing(out) as file:
+        file.writelines(rendered)
 
 
 def write(data: bytes) -> None:

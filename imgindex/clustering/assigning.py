@@ -9,7 +9,7 @@ import numpy as np
 
 from imgindex.analysis.fit import fit, nearest
 from imgindex.analysis.points import Points
-from imgindex.answers import Assigned, Assignment
+from imgindex.answers.clusterings import Assigned, Assignment
 from imgindex.clustering.keeping import clusters_of, restore
 from imgindex.storage import clusterings
 from imgindex.storage.clusterings import Members

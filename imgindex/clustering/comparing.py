@@ -10,7 +10,7 @@ import numpy as np
 
 from imgindex.analysis.agreement import agreement, confusion
 from imgindex.analysis.matching import partners
-from imgindex.answers import ClusteringDiff, Evaluation, Moved
+from imgindex.answers.clusterings import ClusteringDiff, Evaluation, Moved
 from imgindex.clustering.keeping import restore
 from imgindex.errors import SampleMismatch
 from imgindex.reports.submission import image_ids

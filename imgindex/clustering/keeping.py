@@ -11,7 +11,7 @@ import numpy as np
 
 from imgindex.analysis.fit import fit
 from imgindex.analysis.points import Points
-from imgindex.answers import Cluster, Clustering, ClusteringSummary, Fit, Form, KScore
+from imgindex.answers.clusterings import Cluster, Clustering, ClusteringSummary, Fit, Form, KScore
 from imgindex.clustering.lasting import Wish, before_of, compared, lasting_ids
 from imgindex.embedding.recipe import Recipe
 from imgindex.errors import ImgindexError, IndexDamaged, IndexLocked

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgindex.analysis.matching import SAME, partners
-from imgindex.answers import Cluster, Clustering
+from imgindex.answers.clusterings import Cluster, Clustering
 from imgindex.storage import clusterings
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.clusterings import Head, Ids, Kept

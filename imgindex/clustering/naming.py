@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from imgindex.answers import Cluster
+from imgindex.answers.clusterings import Cluster
 from imgindex.errors import UsageError
 from imgindex.storage import clusterings
 from imgindex.storage.catalogue import Catalogue

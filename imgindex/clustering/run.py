@@ -16,11 +16,12 @@ from imgindex.analysis.choosing import auto_range, choose, curve
 from imgindex.analysis.fit import fit
 from imgindex.analysis.kmeans import KMeansResult, kmeans
 from imgindex.analysis.points import Points
-from imgindex.answers import Clustering, Form, KScore
+from imgindex.answers.clusterings import Clustering, Form, KScore
 from imgindex.clustering.keeping import keep
 from imgindex.clustering.lasting import Wish
 from imgindex.errors import TooFewDistinctVectors, UsageError
-from imgindex.storage.clusterings import Ids, Members
+from imgindex.selecting import select
+from imgindex.storage.clusterings import Members
 from imgindex.storage.store import Store
 from imgindex.types import OnProgress, Progress, Vectors
 
@@ -35,7 +36,7 @@ OF_VECTORS = {"distance", "margin", "second", "silhouette"}
 class Request:
     """What is asked of a clustering; see `ImageIndex.cluster`.
 
-    anchors: by name, vectors (m, d) of examples. only: the images, by rising id, that the condition `where` chose.
+    anchors: by name, vectors (m, d) of examples.
     """
 
     k: int | range | None
@@ -49,7 +50,6 @@ class Request:
     max_size: int | None = None
     form: Form = field(default_factory=Form)
     where: str | None = None
-    only: Ids | None = None
 
     def __post_init__(self) -> None:
         if self.init is not None and self.anchors:
@@ -82,17 +82,20 @@ def cluster(
     """
     started = time.perf_counter()
     with store.reading():
-        blocks = store.blocks(request.only)
+        only = select(store, request.where)
+        blocks = store.blocks(only)
         points = Points.stored(blocks, store.segments.dimension)
         table = store.catalogue.places()
-        if request.only is not None:
-            table = table[np.isin(table[:, 0], request.only)]
+        if only is not None:
+            table = table[np.isin(table[:, 0], only)]
         members = Members(table[:, 0], np.empty(0, np.int64), table[:, 3])
-        paths = list(store.catalogue.image_paths(None if request.only is None else members.ids.tolist()).values())
-    if not paths and request.only is None:
+        paths = list(store.catalogue.image_paths(None if only is None else only.tolist()).values())
+    if not paths and only is None:
         raise TooFewDistinctVectors("the index holds no images", hint="add some with `imgindex add FOLDER`")
     if not paths:
-        raise TooFewDistinctVectors(f"no image meets the condition {request.where}", hint="try it with `imgindex list`")
+        raise TooFewDistinctVectors(
+            f"no image fulfils {request.where!r}", hint="try conditions with `imgindex list --where`"
+        )
     scores, k = _choose(points, request, on_progress)
     points = _on_device(points, request.device, len(points) * k * points.dimension)
     result = _run(points, k, request)

@@ -7,8 +7,8 @@ from itertools import islice
 
 import numpy as np
 
+from imgindex.answers.curation import Checked
 from imgindex.curating.neighbours import Ids
-from imgindex.curating.results import Checked
 from imgindex.curating.turning import AS_IT_IS, Means
 from imgindex.embedding.on_demand import Turn
 from imgindex.errors import UnreadableImage

@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from imgindex.analysis.grouping import around_centres
+from imgindex.answers.curation import Duplicate, Duplicates, Group
 from imgindex.curating import keeping
 from imgindex.curating.keeping import Candidate
 from imgindex.curating.neighbours import Ids, StoredRows, by_content, by_vector, each_nearest
-from imgindex.curating.results import Duplicate, Duplicates, Group
 from imgindex.curating.thresholds import threshold
 from imgindex.curating.turning import Means, turned_images, turns
 from imgindex.embedding.on_demand import Turn
 from imgindex.embedding.recipe import Recipe
 from imgindex.searching import open_search
+from imgindex.selecting import select
 from imgindex.storage.store import Store
 from imgindex.types import Failure, Neighbours, Progress, VectorSearch
 
@@ -31,16 +32,17 @@ TURNED = 128
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is a duplicate: by bytes alone (`exact`), or within a distance, also turned; and which one is kept."""
+    """Among which images, and what is a duplicate: by bytes alone, or within a distance, also turned; which one is kept."""
 
     distance: float | None = None
     exact: bool = False
     keep: str = "largest"
     rotations: bool = False
     flips: bool = False
+    where: str | None = None
 
 
-def duplicates(store: Store, recipe: Recipe, wish: Wish, means: Means, only: Ids | None = None) -> Duplicates:
+def duplicates(store: Store, recipe: Recipe, wish: Wish, means: Means) -> Duplicates:
     """Return the groups of images that duplicate each other, the largest first.
 
     Raises UsageError for a wish that cannot be, as for a distance where none is calibrated, and IndexDamaged.
@@ -50,7 +52,7 @@ def duplicates(store: Store, recipe: Recipe, wish: Wish, means: Means, only: Ids
     ways = {} if wish.exact else turns(rotations=wish.rotations, flips=wish.flips)
     failures: list[Failure] = []
     with store.reading():
-        ids, contents = by_content(store, only)
+        ids, contents = by_content(store, select(store, wish.where))
         rows = StoredRows(store.blocks(np.unique(contents)) if distance is not None else [])
         groups = contents
         if distance is not None and len(ids):

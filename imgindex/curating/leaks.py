@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from imgindex.answers.curation import Leak
 from imgindex.curating.neighbours import Ids, by_content, each_nearest
-from imgindex.curating.results import Leak
 from imgindex.errors import PathNotFound, UsageError
 from imgindex.storage.paths import under
 from imgindex.storage.store import Store

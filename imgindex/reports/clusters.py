@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from imgindex.answers import Assignment, Cluster, Clustering, ClusteringDiff, Evaluation
+from imgindex.answers.clusterings import Assignment, Cluster, Clustering, ClusteringDiff, Evaluation
 from imgindex.reports.formats import Document
 
 RECEIPT: tuple[str, ...] = ("id", "k", "seed", "objective", "iterations", "converged", "restarts", "restart_objectives")

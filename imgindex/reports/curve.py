@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imgindex.answers import KScore
+from imgindex.answers.clusterings import KScore
 
 WIDTH = 40
 EIGHTHS = " ▏▎▍▌▋▊▉█"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import struct
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -18,22 +19,49 @@ from imgindex.types import Vectors
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """One value of each image, or None: `kind` is integer, number or text."""
+
+    name: str
+    kind: str
+    values: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """What is exported: ids and paths (n each), and their vectors in blocks (m, dimension) of the same order."""
+    """What is exported: ids and paths (n each), and their vectors in blocks (m, dimension) of the same order.
+
+    columns: what else is known of each image. thumbnails: a small picture of each, as JPEG, or None without one.
+    """
 
     ids: list[int]
     paths: list[str]
     dimension: int
     blocks: Iterable[Vectors]
+    columns: Sequence[Column] = ()
+    thumbnails: Iterator[bytes | None] | None = None
+
+    def parts(self) -> Iterator[tuple[slice, Vectors]]:
+        """Give every block with the place of its rows."""
+        start = 0
+        for block in self.blocks:
+            yield slice(start, start + len(block)), block
+            start += len(block)
 
 
 def export(out: str, table: Table) -> None:
     """Write a table in the format that the file's ending names. Raises UsageError for an unknown one."""
+    writer = WRITERS[check_ending(out)]
+    with replacing(out) as file:
+        writer(file, table)
+
+
+def check_ending(out: str) -> str:
+    """Return the ending of a file's name that tells its format. Raises UsageError for an unknown one."""
     suffix = os.path.splitext(out)[1].lower()
     if suffix not in WRITERS:
         raise UsageError(f"cannot export to {out!r}", hint=f"end the name in one of: {' '.join(WRITERS)}")
-    with replacing(out) as file:
-        WRITERS[suffix](file, table)
+    return suffix
 
 
 def write_npz(file: IO[bytes], table: Table) -> None:
@@ -53,33 +81,29 @@ def write_npy(file: IO[bytes], table: Table) -> None:
         file.write(np.ascontiguousarray(block, dtype="<f4").tobytes())
 
 
-def write_parquet(file: IO[bytes], table: Table) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def write_faiss(file: IO[bytes], table: Table) -> None:
+    """Write an IndexIDMap2 over an IndexFlatL2, byte for byte as FAISS does, which would hold all vectors in memory."""
+    n, unused, trained, euclidean = len(table.ids), 1 << 20, True, 1
+    header = struct.pack("<iqqq?i", table.dimension, n, unused, unused, trained, euclidean)
+    file.write(b"IxM2" + header + b"IxF2" + header + struct.pack("<Q", n * table.dimension))
+    for block in table.blocks:
+        file.write(np.ascontiguousarray(block, dtype="<f4").tobytes())
+    file.write(struct.pack("<Q", n) + np.array(table.ids, dtype="<i8").tobytes())
 
-    vector = pa.list_(pa.float32(), table.dimension)
-    schema = pa.schema([("id", pa.int64()), ("path", pa.string()), ("vector", vector)])
-    with pq.ParquetWriter(file, schema) as writer:
-        start = 0
-        for block in table.blocks:
-            part = slice(start, start + len(block))
-            # Parquet's strings are UTF-8: bytes of a name that are not come out as \udcXX.
-            names = [os.fspath(path).encode("utf-8", "backslashreplace").decode() for path in table.paths[part]]
-            rows = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), table.dimension)
-            writer.write_table(pa.table([pa.array(table.ids[part]), pa.array(names), rows], schema=schema))
-            start += len(block)
+
+def write_parquet(file: IO[bytes], table: Table) -> None:
+    from imgindex.reports.parquet import write
+
+    write(file, table)
 
 
 def write_csv(file: IO[bytes], table: Table) -> None:
     rows = _Lines(file)
     writer = csv.writer(rows, lineterminator="\n")
     writer.writerow(["id", "path", *(f"v{position}" for position in range(table.dimension))])
-    start = 0
-    for block in table.blocks:
-        part = slice(start, start + len(block))
+    for part, block in table.parts():
         for id, path, vector in zip(table.ids[part], table.paths[part], block, strict=True):
             writer.writerow([id, path, *(f"{number:.9g}" for number in vector.tolist())])
-        start += len(block)
 
 
 class _Lines:
@@ -96,5 +120,6 @@ WRITERS: dict[str, Callable[[IO[bytes], Table], None]] = {
     ".npz": write_npz,
     ".npy": write_npy,
     ".parquet": write_parquet,
+    ".faiss": write_faiss,
     ".csv": write_csv,
 }

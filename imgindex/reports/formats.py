@@ -12,11 +12,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """An answer in its two shapes: `data` for JSON, and flat `rows` with `columns` for everything else."""
+    """An answer in its two shapes: `data` for JSON, and flat `rows` with `columns` for everything else.
+
+    header: whether csv and tsv begin with the names of the columns.
+    """
 
     data: Any
     rows: Sequence[dict[str, Any]]
     columns: Sequence[str]
+    header: bool = True
 
 
 def render(document: Document, format: str, *, width: int | None = None) -> bytes:
@@ -70,7 +74,8 @@ def _dump(data: Any, indent: int | None = None) -> bytes:
 def _separated(document: Document, delimiter: str) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(document.columns)
+    if document.header:
+        writer.writerow(document.columns)
     writer.writerows([row[column] for column in document.columns] for row in document.rows)
     return text.getvalue().encode("utf-8", "surrogateescape")
 
@@ -86,5 +91,7 @@ RENDERERS: dict[str, Callable[[Document], bytes]] = {
     "tsv": lambda document: _separated(document, "\t"),
     "paths": _paths,
 }
+# Those whose lines can be written one after the other, before the last is known.
+LINES = ("jsonl", "csv", "tsv", "paths")
 # What a file's ending says of its format.
 ENDINGS = {".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "paths"}

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from imgindex.answers import Clustering, Form
+from imgindex.answers.clusterings import Clustering, Form
 from imgindex.errors import SampleMismatch, UsageError
 
 SHOWN = 5

@@ -3,12 +3,14 @@
 SQLite cannot tell which row of a damaged file is right. So every image is kept hidden, with a time that no file has:
 whoever sees a file of the same content at its path may show it again, and `add` opens it before it believes anything.
 The ledger of failures is not kept: nobody could tell a wrong path or reason in it, and `add` finds them all again.
+Tags and metadata are kept where they make sense: a wrong one cannot be told either, but nobody could find them again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import sqlite3
@@ -18,7 +20,7 @@ from typing import Any
 from urllib.request import pathname2url
 
 from imgindex.errors import FormatTooNew, IndexDamaged
-from imgindex.storage import checksum, clusterings, durable
+from imgindex.storage import checksum, clusterings, durable, tags
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import PathMap
 from imgindex.storage.segments import DTYPES
@@ -77,6 +79,8 @@ def salvage(path: str) -> int:
                 f"no image can be read from the catalogue at {path}, and there are vectors", hint=WAYS_OUT
             )
         tables = {table: _rows(old, f"select {columns} from {table}", kinds) for table, columns, kinds in SAID}
+        tagged = _rows(old, "select image, tag from tags", TAG)
+        described = _rows(old, "select image, key, value from metadata", VALUE)
         last = max([*images, *(id for (id,) in _rows(old, LAST_ID, (int,)) if id < 2**48)], default=0)
 
     def fill(new: Catalogue) -> None:
@@ -90,6 +94,10 @@ def salvage(path: str) -> int:
         new.connection.execute("pragma defer_foreign_keys = on")
         run(f"insert or ignore into images ({COLUMNS}) values ({', '.join('?' * len(IMAGE))})", images.values())
         run("update images set present = 0, mtime_ns = ?", [(NEVER,)])
+        # Only of images that came through.
+        there = "where exists (select 1 from images where id = ?1)"
+        run(f"insert or ignore into tags select ?1, ?2 {there}", filter(_is_tag, tagged))
+        run(f"insert or ignore into metadata select ?1, ?2, ?3 {there}", filter(_is_value, described))
         run("insert or ignore into roots (path, added_at) values (?, ?)", roots)
         run("insert into runs (command, started_at, seconds, report) values (?, ?, ?, ?)", filter(_is_run, runs))
         for table, columns, kinds in SAID:
@@ -114,6 +122,8 @@ SAID: tuple[tuple[str, str, Kinds], ...] = (
     ("assigned", "clustering, image, label, crc32", (int, int, int, int)),
 )
 RUN: Kinds = (str, str, (int, float), str)
+TAG: Kinds = (int, str)
+VALUE: Kinds = (int, str, (str, int, float))
 
 
 def _open(database: str) -> sqlite3.Connection:
@@ -170,6 +180,15 @@ def _has_kind(value: Any, kind: type | tuple[type, ...]) -> bool:
 def _is_image(row: Row) -> bool:
     path = os.fsencode(row[1])
     return bool(row[0] > 0 and path and b"\0" not in path and 0 < row[SEGMENT] < SEGMENTS and 0 <= row[ROW] < ROWS)
+
+
+def _is_tag(row: Row) -> bool:
+    return tags.is_tag(row[1])
+
+
+def _is_value(row: Row) -> bool:
+    sound = len(row[2]) <= tags.LONGEST_VALUE if isinstance(row[2], str) else math.isfinite(row[2])
+    return sound and tags.is_key(row[1])
 
 
 def _is_run(row: Row) -> bool:

@@ -9,7 +9,7 @@ from sklearn.metrics import silhouette_score
 from imgindex.analysis import choosing
 from imgindex.analysis.choosing import auto_range, choose, curve, silhouette
 from imgindex.analysis.points import Points
-from imgindex.answers import KScore
+from imgindex.answers.clusterings import KScore
 from imgindex.errors import TooFewDistinctVectors, UsageError
 
 

@@ -36,12 +36,13 @@ ARGUMENTS: dict[str, list[str]] = {
     "list": [],
     "failures": [],
     "remove": ["pictures/0.png"],
+    "tag": ["cat", "pictures/0.png"],
     "export": ["--out", "vectors.npz"],
     "verify": ["--full"],
     "repair": [],
     "compact": [],
 }
-WRITERS = {"add", "remove", "repair", "compact", "label"}
+WRITERS = {"add", "remove", "tag", "repair", "compact", "label"}
 READERS = set(COMMANDS) - WRITERS
 # They answer wherever a reader does, and keep the answer where they can.
 KEEPERS = {"cluster"}
@@ -104,7 +105,7 @@ class State:
 
 STATES = {
     "none": State(shutil.rmtree, codes={"add": 0}, said="no "),
-    "empty": State(as_it_is, 0, {"cluster": 1, "remove": 1, "label": 1, "leak": 1}, images=0),
+    "empty": State(as_it_is, 0, {"cluster": 1, "remove": 1, "label": 1, "leak": 1, "tag": 1}, images=0),
     "one image": State(as_it_is, 0),
     "garbage for a catalogue": State(garbage, said="catalogue.db"),
     "half a catalogue": State(truncated, said="catalogue.db"),

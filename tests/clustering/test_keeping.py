@@ -10,7 +10,7 @@ import pytest
 from conftest import GRID_RECIPE, GridMean, draw
 
 from imgindex import ImageIndex
-from imgindex.answers import Form
+from imgindex.answers.clusterings import Form
 from imgindex.errors import ClusteringNotFound, UsageError
 from imgindex.storage import clusterings
 from imgindex.storage.clusterings import Head, Kept, Members

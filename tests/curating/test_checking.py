@@ -17,7 +17,7 @@ from conftest import GRID_RECIPE, GridMean, Run, contents, draw
 
 import imgindex.curating.checking
 from imgindex import ImageIndex
-from imgindex.curating.results import Checked
+from imgindex.answers.curation import Checked
 from imgindex.errors import PathNotFound, UsageError
 
 RED, GREEN, BLUE, BLACK = (250, 0, 0), (0, 250, 0), (0, 0, 250), (0, 0, 0)

@@ -16,7 +16,7 @@ from conftest import GRID_RECIPE, GridMean, Run, contents, draw
 from PIL import Image, ImageFilter
 
 from imgindex import ImageIndex
-from imgindex.curating.results import Group
+from imgindex.answers.curation import Group
 from imgindex.errors import UsageError
 
 RED, GREEN, BLUE, BLACK = (250, 0, 0), (0, 250, 0), (0, 0, 250), (0, 0, 0)

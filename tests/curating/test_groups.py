@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 import imgindex.curating.duplicates
 from imgindex.analysis.grouping import around_centres
-from imgindex.curating.results import Duplicates
+from imgindex.answers.curation import Duplicates
 
 
 def groups(found: Duplicates) -> list[list[int]]:
@@ -129,10 +129,7 @@ def test_groups_lie_around_centres_and_leave_out_no_free_neighbour(
 
 
 def test_only_some_images_can_be_asked_about(tmp_path: Path) -> None:
-    from imgindex.curating.duplicates import Wish, duplicates
-
     with of_vectors(tmp_path / "it.imgindex", np.zeros((6, 12), dtype=np.float32)) as index:
-        wish = Wish(distance=0.1)
-        found = duplicates(index._store, index.recipe, wish, index._means(None), only=index.ids()[2:5])
+        found = index.duplicates(distance=0.1, where="id between 3 and 5")
     assert groups(found) == [[2, 3, 4]]
     assert found.images == 3

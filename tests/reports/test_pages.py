@@ -12,7 +12,7 @@ import pytest
 
 import imgindex.looking
 from imgindex import ImageIndex
-from imgindex.answers import KScore
+from imgindex.answers.clusterings import KScore
 from imgindex.looking import link
 from imgindex.reports.pages.chart import chart
 from imgindex.reports.pages.model import (

@@ -277,3 +277,25 @@ def test_a_clustering_that_makes_no_sense_is_forgotten_and_the_other_one_stays(c
         assert [one.id for one in index.clusterings()] == [2]
         assert index.clustering(2).clusters[1].name == "others"
         assert len(index.assign(2).assigned) == 1
+
+
+def test_tags_and_metadata_are_saved_where_they_make_sense_and_stay_with_their_images(home: Path) -> None:
+    table = home.parent / "table.csv"
+    table.write_text("ImageID,Age,Place\n3,7,Oslo\n4,2.5,\n")
+    with ImageIndex.open(home) as index:
+        index.tag("cat", where="id in (4, 5)")
+        index.tag("a dog", where="id = 4")
+        index.import_csv(table)
+        before = [(image.id, image.tags, image.metadata) for image in index.images()]
+    edit(
+        home,
+        "update images set width = 5 where id = 1",
+        "insert into tags values (4, x'00ff'), (4, 'a,b'), (4, ''), (99, 'nobody'), (5, cast(x'ff' as text))",
+        "insert into metadata values (4, 'blob', x'00'), (4, '', 1), (99, 'Age', 1), (5, 'far', 9e999)",
+    )
+    repair(home)
+    with ImageIndex.open(home) as index:
+        after = [(image.id, image.tags, image.metadata) for image in index.images()]
+        assert after == before
+        assert index.tags() == {"cat": 2, "a dog": 1}
+        assert index.verify(full=True).ok

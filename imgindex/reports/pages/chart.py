@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imgindex.answers import KScore
+from imgindex.answers.clusterings import KScore
 
 WIDTH, HEIGHT, MARGIN = 640, 160, 26
 TICKS = 10

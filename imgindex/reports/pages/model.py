@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from imgindex.answers import KScore
+from imgindex.answers.clusterings import KScore
 
 Facts = Sequence[tuple[str, str]]
 

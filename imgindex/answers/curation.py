@@ -1,4 +1,4 @@
-"""What curating finds, as frozen dataclasses; nothing here imports anything heavy."""
+"""What is found by curating: duplicates, what is known of other files, and leaks between sets."""
 
 from __future__ import annotations
 

@@ -1,0 +1,281 @@
+"""`similar` with conditions, mixes and many queries: exactly n answers if n exist, in order, bounded in memory."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import GRID_RECIPE, GridMean, Run, draw
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import imgindex.searching
+from imgindex import ImageIndex, Mix
+from imgindex.errors import UnreadableImage, UsageError
+from imgindex.search.exact import ExactSearch
+from imgindex.search.faiss_search import FaissSearch
+from imgindex.searching import open_search, renew_alone
+from imgindex.selecting import select
+from imgindex.storage.records import NewImage
+from imgindex.storage.store import Store
+from imgindex.types import FoundFile
+
+COUNT, DIMENSION, TARGET = 24_000, 64, 0.95
+
+
+def make_store(path: Path) -> tuple[Store, np.ndarray]:
+    """An index of so many vectors around 60 centres; the image with id i has a width of i − 1."""
+    recipe = replace(GRID_RECIPE, dimension=DIMENSION)
+    described = {"recipe": recipe.to_json(), "recipe_digest": recipe.digest, "dimension": str(DIMENSION)}
+    store = Store.create(str(path), described | {"store": "float32", "target_recall": str(TARGET)})
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((60, DIMENSION), dtype=np.float32)
+    vectors = centres[random.integers(60, size=COUNT)]
+    vectors += 0.3 * random.standard_normal((COUNT, DIMENSION), dtype=np.float32)
+    with store.writing() as writer:
+        for number, vector in enumerate(vectors):
+            file = FoundFile(str(path.parent / f"{number}.png"), 1, 1)
+            writer.put(NewImage(file, number.to_bytes(32, "big"), number, 1, "PNG"), vector)
+        writer.commit()
+    return store, vectors
+
+
+@pytest.fixture(scope="module", params=["exact", "faiss"])
+def large(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Store, np.ndarray]]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "faiss":
+            patch.setattr(imgindex.searching, "EXACT_ROWS", 1)
+        store, vectors = make_store(tmp_path_factory.mktemp("large") / "it.imgindex")
+        renew_alone(store, wait=lambda: False)
+        kind = ExactSearch if request.param == "exact" else FaissSearch
+        assert type(open_search(store)) is kind
+        assert type(open_search(store, select(store, "width < 12000"))) is kind
+        yield store, vectors
+        store.close()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    share=st.sampled_from([1e-4, 1e-3, 1e-2, 0.1, 0.5, 1.0]),
+    offset=st.integers(0, 100),
+    n=st.sampled_from([1, 10, 100]),
+    queries=st.sampled_from([1, 20]),
+)
+def test_exactly_n_answers_come_if_n_fulfil_the_condition_and_all_of_them_do(
+    large: tuple[Store, np.ndarray], share: float, offset: int, n: int, queries: int
+) -> None:
+    store, vectors = large
+    step = round(1 / share)
+    ids = select(store, f"width % {step} = {offset % step}")
+    rows = np.arange(offset % step, COUNT, step)
+    np.testing.assert_array_equal(ids, rows + 1)
+    asked = vectors[offset : offset + queries] + np.float32(0.01)
+    search = open_search(store, ids)
+    near = search.search(asked, n)
+    wanted = min(n, len(rows))
+    assert ((near.ids >= 0).sum(axis=1) == wanted).all()
+    found, distances = near.ids[:, :wanted], near.distances[:, :wanted]
+    assert np.isin(found, rows + 1).all()
+    assert all(len(set(row)) == wanted for row in found.tolist())
+    truth = np.linalg.norm(vectors[found - 1].astype(np.float64) - asked[:, None], axis=2)
+    np.testing.assert_allclose(distances, truth, rtol=1e-5)
+    assert (np.diff(distances, axis=1) >= 0).all()
+    if isinstance(search, ExactSearch):
+        of_all = np.sort(np.linalg.norm(vectors[rows].astype(np.float64) - asked[:, None], axis=2), axis=1)
+        np.testing.assert_allclose(distances, of_all[:, :wanted], rtol=1e-5)
+
+
+@pytest.mark.parametrize("share", [1e-4, 1e-3, 1e-2, 0.1, 0.5, 1.0])
+def test_the_nearest_are_found_under_conditions_as_often_as_without(
+    large: tuple[Store, np.ndarray], share: float
+) -> None:
+    store, vectors = large
+    rows = np.arange(0, COUNT, round(1 / share))
+    asked = vectors[:300] + np.float32(0.01)
+    near = open_search(store, select(store, f"width % {round(1 / share)} = 0")).search(asked, 10)
+    distances = np.stack([np.linalg.norm(vectors[rows] - query, axis=1) for query in asked])
+    truth = rows[np.argsort(distances, axis=1)[:, :10]] + 1
+    recall = np.mean([np.isin(found, true).sum() / len(true) for found, true in zip(near.ids, truth, strict=True)])
+    assert recall >= TARGET
+
+
+@pytest.fixture
+def grey(index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageIndex:
+    """The index of 20 grey pictures `grey/0.png` … `grey/190.png`, seen from the folder that holds it."""
+    for level in range(0, 200, 10):
+        draw(tmp_path / "grey" / f"{level}.png", (level, level, level), (32 + level, 32 + level))
+    index.add([tmp_path / "grey"])
+    monkeypatch.chdir(tmp_path)
+    return index
+
+
+def levels(matches: list) -> list[int]:
+    return [int(Path(match.path).stem) for match in matches]
+
+
+def test_a_condition_chooses_before_the_search_so_that_n_answers_come(grey: ImageIndex) -> None:
+    assert levels(grey.similar("grey/0.png", n=3, where="width >= 132")) == [100, 110, 120]
+    assert levels(grey.similar("grey/150.png", n=3, where="width >= 132"))[0] in (140, 160)
+    assert len(grey.similar("grey/150.png", n=10, where="width >= 132")) == 9
+    assert len(grey.similar("grey/150.png", n=100, where="width >= 132", include_self=True)) == 10
+    assert grey.similar("grey/0.png", where="width > 10000") == []
+    assert [match.rank for match in grey.similar("grey/0.png", n=2, where="name like '1%'")] == [1, 2]
+    with pytest.raises(UsageError, match="no such column"):
+        grey.similar("grey/0.png", where="widht > 1")
+
+
+def test_a_mix_is_the_sum_of_its_images_less_those_taken_away(grey: ImageIndex) -> None:
+    assert levels(grey.similar(Mix(["grey/20.png", "grey/50.png"]), n=1)) == [70]
+    assert levels(grey.similar(Mix(["grey/100.png", "grey/80.png"], minus=["grey/60.png"]), n=1)) == [120]
+    matches = grey.similar(Mix(["grey/20.png", "grey/50.png"]), n=100)
+    assert not {20, 50} & set(levels(matches))
+    assert len(matches) == 18
+    everything = grey.similar(Mix(["grey/20.png", "grey/50.png"]), n=100, include_self=True)
+    assert {20, 50} < set(levels(everything))
+    assert len(everything) == 20
+
+
+def test_a_mix_takes_images_that_are_not_indexed_and_has_their_failures(grey: ImageIndex, tmp_path: Path) -> None:
+    draw(tmp_path / "new.png", (33, 33, 33))
+    assert levels(grey.similar(Mix(["new.png", "grey/50.png"]), n=1)) == [80]
+    answer, other = grey.answers([Mix(["new.png", "absent.png"]), "grey/0.png"], n=1)
+    assert (answer.query, answer.matches) == ("new.png + absent.png", [])
+    assert answer.failure.path == str(tmp_path / "absent.png")
+    assert levels(other.matches) == [10]
+    with pytest.raises(UnreadableImage, match=r"cannot read absent\.png"):
+        grey.similar(Mix(["new.png"], minus=["absent.png"]))
+    with pytest.raises(UsageError):
+        Mix([])
+    assert Mix("a.png").plus == ("a.png",)
+
+
+def test_vectors_of_length_one_stay_so_in_a_mix_and_may_cancel_each_other_out(tmp_path: Path) -> None:
+    class Unit(GridMean):
+        def embed(self, batch: np.ndarray) -> np.ndarray:
+            vectors = super().embed(batch)
+            return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    for name, colour in {"red": (200, 0, 0), "green": (0, 200, 0), "yellow": (90, 90, 0), "blue": (0, 0, 99)}.items():
+        draw(tmp_path / "p" / f"{name}.png", colour)
+    with ImageIndex.create(tmp_path / "unit", recipe=replace(GRID_RECIPE, norm="l2")) as index:
+        index.embedder = Unit()
+        index.add([tmp_path / "p"])
+        red, green = tmp_path / "p/red.png", tmp_path / "p/green.png"
+        (match,) = index.similar(Mix([red, green]), n=1)
+        assert Path(match.path).name == "yellow.png"
+        assert match.distance == pytest.approx(0, abs=1e-6)
+        (answer,) = index.answers([Mix([red], minus=[red])])
+        assert (answer.failure.stage, "cancel" in answer.failure.reason) == ("mix", True)
+
+
+def test_thousands_of_queries_are_answered_in_order_while_few_are_held(grey: ImageIndex) -> None:
+    names = [f"grey/{level}.png" for level in range(0, 200, 10)]
+    asked: list[str] = []
+
+    def endless() -> Iterator[str]:
+        for name in itertools.cycle(names):
+            asked.append(name)
+            yield name
+
+    answers = grey.each_answer(endless(), n=1)
+    found = [answer.query for answer in itertools.islice(answers, 3000)]
+    assert found == asked[:3000]
+    assert len(asked) <= 3000 + 256
+    assert grey._store._view is not None
+    answers.close()
+
+
+CALLS = {
+    "one": (["0.png"], ["0.png"]),
+    "several": (["0.png", "1.png"], ["0.png", "1.png"]),
+    "plus": (["0.png", "+", "1.png"], ["0.png + 1.png"]),
+    "minus": (["0.png", "+", "1.png", "-", "2.png"], ["0.png + 1.png - 2.png"]),
+    "a mix beside others": (["0.png", "1.png", "-", "2.png", "0.png"], ["0.png", "1.png - 2.png", "0.png"]),
+    "stdin": (["-"], ["1.png", "2.png"]),
+    "stdin first": (["-", "0.png"], ["1.png", "2.png", "0.png"]),
+    "stdin last": (["0.png", "-"], ["0.png", "1.png", "2.png"]),
+    "a file called +": (["./+"], ["./+"]),
+    "a list": (["--from", "list.txt"], ["2.png", "0.png"]),
+    "after words": (["1.png", "--from", "list.txt"], ["1.png", "2.png", "0.png"]),
+    "jsonl": (["--from", "list.jsonl"], ["1.png", "0.png + 1.png - 2.png", "2.png"]),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_words_stdin_and_files_ask_in_their_order(run: Run, three: Path, name: str) -> None:
+    arguments, queries = CALLS[name]
+    pictures = three / "pictures"
+    draw(pictures / "any.png", 9).rename(pictures / "+")
+    (pictures / "list.txt").write_text("2.png\n\n0.png")
+    lines = [{"query": "1.png"}, {"plus": ["0.png", "1.png"], "minus": ["2.png"]}, {"plus": ["2.png"]}]
+    (pictures / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = run(
+        "similar", *arguments, "--include-self", "--format", "jsonl", cwd=pictures, stdin=None, input="1.png\n2.png\n"
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["query"] for one in found] == queries
+    assert all(one["matches"] for one in found)
+
+
+def test_names_before_nul_may_hold_newlines_and_other_bytes(run: Run, three: Path) -> None:
+    odd = os.fsdecode(b"new\nline\xff.png")
+    draw(three / "pictures/x.png", 3).rename(three / "pictures" / odd)
+    done = run("similar", "-", "-0", "--json", cwd=three / "pictures", stdin=None, input=f"{odd}\0" + "0.png")
+    assert [one["query"] for one in json.loads(done.stdout)] == [odd, "0.png"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["+"],
+        ["+", "0.png"],
+        ["0.png", "+"],
+        ["0.png", "+", "+", "0.png"],
+        ["0.png", "-", "+", "0.png"],
+        ["-", "+", "0.png"],
+        ["0.png", "+", "-"],
+        ["0.png", "-0"],
+        ["--from", "bad.jsonl"],
+    ],
+    ids=" ".join,
+)
+def test_what_asks_nothing_is_refused(run: Run, three: Path, arguments: list[str]) -> None:
+    (three / "pictures/bad.jsonl").write_text('{"query": 3}\n')
+    done = run("similar", *arguments, cwd=three / "pictures")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_answers_in_lines_have_one_header_and_go_to_a_file_as_well(run: Run, three: Path) -> None:
+    arguments = ["pictures/0.png", "absent.png", "pictures/1.png", "-n", "1"]
+    done = run("similar", *arguments, "--format", "csv")
+    assert done.returncode == 3
+    header, *rows = done.stdout.splitlines()
+    assert header == "query,rank,distance,path,id"
+    assert [row.split(",")[0] for row in rows] == ["pictures/0.png", "pictures/1.png"]
+    assert "absent.png" in done.stderr
+    assert run("similar", *arguments, "--out", "answers.csv").stdout == ""
+    assert (three / "answers.csv").read_text() == done.stdout
+
+
+def test_when_nothing_can_be_read_one_line_says_so_and_names_some(run: Run, three: Path) -> None:
+    done = run("similar", *(f"absent{number}.png" for number in range(9)), "--format", "jsonl")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "absent0.png" in line
+    assert "and 4 more" in line
+
+
+def test_no_query_at_all_is_no_error(run: Run, three: Path) -> None:
+    done = run("similar", "-", "--json", stdin=None, input="")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
