@@ -32,7 +32,7 @@ TURNED = 128
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Among which images, and what is a duplicate: by bytes alone, or within a distance, also turned; which one is kept."""
+    """Among which images; what is a duplicate: by bytes alone, or within a distance, also turned; which one is kept."""
 
     distance: float | None = None
     exact: bool = False
