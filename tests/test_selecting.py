@@ -228,7 +228,7 @@ def test_a_condition_speaks_of_the_state_that_is_read(store: Store) -> None:
 
 
 def test_a_catalogue_that_knows_of_no_tags_is_asked_all_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.catalogue, "version", 2)
+    monkeypatch.setattr(type(store.catalogue), "version", 2)
     assert select(store, "tags is null and width = 640").tolist() == [1]
     with pytest.raises(UsageError, match="no such column: age"):
         select(store, "age = 1")

@@ -75,6 +75,7 @@ def command(
         )
         if looks:
             answers = list(answers)
+            looking.show(opened, opened.matches_page(answers), looks)
         sound = _sound(answers, failed, quiet)
         if chosen in LINES:
             emit_each((Document([_data(answer)], _rows(answer), COLUMNS) for answer in sound), chosen, out)
@@ -83,8 +84,6 @@ def command(
             rows = [row for answer in found for row in _rows(answer)]
             columns = COLUMNS[1:] if chosen == "table" and len(found) + len(failed) == 1 else COLUMNS
             emit(Document(list(map(_data, found)), rows, columns), chosen, out)
-        if looks:
-            looking.show(opened, opened.matches_page(list(answers)), looks)
     return options.SOME_FAILED if failed else 0
 
 

@@ -106,6 +106,6 @@ def compared(found: Clustering, before: Before | None, lasting: list[int], wish:
     gone = tuple(
         Cluster(label, id, before.names.get(id), int(of_before[label]))
         for label, id in enumerate(before.head.clusters)
-        if id not in lasting
+        if id not in lasting and of_before[label]  # else none of its images was clustered now
     )
     return replace(found, clusters=tuple(clusters), since=before.head.id, gone=gone)
