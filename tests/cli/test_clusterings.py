@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import shutil
@@ -181,3 +182,83 @@ def test_a_clustering_is_judged_by_folders_and_by_a_table(run: Run, here: Path) 
         assert run("cluster", "evaluate", *wrong).returncode == code
     (here / "other.csv").write_text("file,class\na,b\n")
     assert run("cluster", "evaluate", "--truth", "other.csv").returncode == 1
+
+
+def test_a_condition_chooses_what_is_clustered_and_clusters_are_conditions(run: Run, here: Path) -> None:
+    found = json.loads(run("cluster", "-k", "2", "--where", "path not like '%blue%'", "--json").stdout)
+    assert (found["sizes"], found["options"]) == ([5, 4], {"where": "path not like '%blue%'"})
+    run("label", "1", "leaves")
+    listed = json.loads(run("list", "--where", "cluster_name = 'leaves'", "--json").stdout)
+    assert {Path(image["path"]).stem for image in listed} == {"green0", "green1", "green2", "green3"}
+    assert len(json.loads(run("list", "--where", "cluster is null", "--json").stdout)) == 3
+    (answer,) = json.loads(
+        run("similar", "pictures/red/red0.png", "--where", "cluster = 1", "-n", "9", "--json").stdout
+    )
+    assert len(answer["matches"]) == 4
+    groups = json.loads(run("duplicates", "--distance", "2", "--where", "folder like '%/red'", "--json").stdout)
+    assert groups["images"] == 5
+    none = run("cluster", "-k", "2", "--where", "width > 1e6")
+    assert none.returncode == 1
+    assert "list --where" in none.stderr
+    wrong = run("cluster", "-k", "2", "--where", "colour = 1")
+    assert wrong.returncode == 2
+    assert "cluster_name" in wrong.stderr
+
+
+@pytest.mark.parametrize(("option", "links"), [("--link-to", True), ("--copy-to", False)])
+def test_a_folder_for_each_cluster(run: Run, here: Path, option: str, links: bool) -> None:
+    run("cluster", "-k", "3")
+    run("label", "0", "a/b")
+    (here / "out/1").mkdir(parents=True)
+    (here / "out/1/mine.txt").write_text("mine")
+    dry = run("cluster", "--replay", "1", option, "out", "--dry-run")
+    assert (dry.returncode, sorted(path.name for path in (here / "out").rglob("*"))) == (0, ["1", "mine.txt"])
+    assert "red0.png" in dry.stderr
+    assert run("cluster", "--replay", "1", option, "out").returncode == 0
+    made = sorted((here / "out").rglob("*.png"))
+    assert len(made) == 12
+    assert {path.is_symlink() for path in made} == {links}
+    folders = {
+        folder: {path.stem[:-1] for path in made if path.parent == folder} for folder in {p.parent for p in made}
+    }
+    assert sorted(map(list, folders.values())) == [["blue"], ["green"], ["red"]]
+    for path in made:
+        assert path.read_bytes() == next((here / "pictures").rglob(path.name)).read_bytes()
+    assert run("cluster", "-k", "2", option, "out").returncode == 0
+    assert len(sorted((here / "out").rglob("*.png"))) == 12
+    assert (here / "out/1/mine.txt").read_text() == "mine"
+    assert len(list((here / "pictures").rglob("*.png"))) == 12
+    assert run("cluster", "-k", "2", "--dry-run").returncode == 2
+
+
+def test_clusters_and_duplicates_have_pages_and_contact_sheets(run: Run, here: Path) -> None:
+    run("cluster", "-k", "3")
+    run("label", "0", "<b>roses</b>")
+    for arguments, words in (
+        (
+            ["cluster", "-k", "2..4", "--map", "pca,tsne"],
+            ["&lt;b&gt;roses&lt;/b&gt;", "t-SNE", "medoid", "starts agree"],
+        ),
+        (["cluster", "--replay", "1"], ["&lt;b&gt;roses&lt;/b&gt;", "medoid"]),
+        (["duplicates", "--distance", "0.5"], ["keep", "near", "within a distance of"]),
+    ):
+        result = run(*arguments, "--html", "page.html", "--sheet", "sheet.png", "--preview")
+        assert result.returncode == 0, result.stderr
+        page = (here / "page.html").read_text(encoding="utf-8")
+        assert [word for word in words if word not in page] == []
+        assert (here / "sheet.png").stat().st_size > 1000
+        assert "no terminal" in result.stderr
+    wrong = run("cluster", "-k", "2", "--html", "page.html", "--map", "mds")
+    assert wrong.returncode == 2
+    assert "pca, umap, tsne" in wrong.stderr
+
+
+def test_an_index_that_cannot_be_written_to_is_clustered_and_that_is_said(run: Run, here: Path) -> None:
+    with open(here / ".imgindex/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = run("cluster", "-k", "3", "--out", "labels.csv")
+        assert result.returncode == 0
+        assert "this clustering is not kept" in result.stderr
+        assert len(rows((here / "labels.csv").read_text())) == 12
+        assert json.loads(run("cluster", "-k", "3", "--json").stdout)["not_kept"] != ""
+    assert json.loads(run("clusterings", "--json").stdout) == []

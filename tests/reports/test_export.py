@@ -116,13 +116,18 @@ def test_a_name_that_is_not_utf_8_and_one_with_a_newline_come_through(tmp_path: 
     assert sorted(names) == ["caf\\udce9.png", "new\nline.png"]
 
 
-def test_clusters_come_from_whoever_knows_them(filled: ImageIndex) -> None:
-    labels = {1: (0, "beach"), 3: (1, None)}
-    wishes = imgindex.exporting.Wishes(where="cluster >= 0", thumbnails=0)
-    assert imgindex.exporting.export_index(filled._store, "it.parquet", wishes, labels=lambda catalogue: labels) == 2
+def test_clusters_are_those_of_the_newest_clustering_with_their_names(filled: ImageIndex) -> None:
+    filled.cluster(2)
+    clustering = filled.cluster(3, where="id > 2")
+    filled.label(1, "beach")
+    filled.export("it.parquet", thumbnails=0)
     table = pq.read_table("it.parquet")
-    assert table["cluster"].to_pylist() == [0, 1]
-    assert table["cluster_name"].to_pylist() == ["beach", None]
+    labels = dict(zip(clustering.ids.tolist(), clustering.labels.tolist(), strict=True))
+    assert table["cluster"].to_pylist() == [labels.get(id) for id in table["id"].to_pylist()]
+    named = ["beach" if labels.get(id) == 1 else None for id in table["id"].to_pylist()]
+    assert table["cluster_name"].to_pylist() == named
+    filled.export("some.parquet", where="cluster_name = 'beach'", thumbnails=0)
+    assert len(pq.read_table("some.parquet")) == clustering.sizes[1]
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5, 12])
