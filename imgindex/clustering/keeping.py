@@ -111,6 +111,7 @@ def _restored(store: Store, kept: Kept, names: Mapping[int, str | None]) -> Clus
     head, receipt = kept.head, kept.head.receipt
     try:
         told = {name: receipt[name] for name in RECEIPT}
+        _check_kinds(told, receipt, len(head.clusters))
         for name in ("sizes", "restart_objectives"):
             told[name] = tuple(told[name])
         form = Form(receipt["form"]["id"], kept.sample, tuple(receipt["form"]["extras"]))
@@ -130,8 +131,33 @@ def _restored(store: Store, kept: Kept, names: Mapping[int, str | None]) -> Clus
             form=form,
             fit=_fit(kept.details) if kept.details else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _senseless(store, head) from error
+
+
+COUNTS, NUMBERS, TEXTS = ("k", "seed", "iterations", "restarts", "trained_on"), ("objective", "seconds"), ("recipe",)
+
+
+def _check_kinds(told: Mapping[str, Any], receipt: Mapping[str, Any], k: int) -> None:
+    """Raise ValueError for a receipt that somebody else made up."""
+    counts = [*(told[name] for name in COUNTS), *told["sizes"], receipt["since"] or 0]
+    numbers = [*(told[name] for name in NUMBERS), *told["restart_objectives"]]
+    labels = [one["label"] for one in receipt["clusters"]]
+    if (
+        not all(type(count) is int and 0 <= count < 2**53 for count in counts)
+        or not all(isinstance(number, int | float) and abs(number) < 1e300 for number in numbers)
+        or not all(isinstance(told[name], str) for name in TEXTS)
+        or not all(isinstance(told[name], dict) for name in ("versions", "options"))
+        or not (told["k"] == len(told["sizes"]) == k and labels == list(range(k)))
+    ):
+        raise ValueError("a receipt that cannot be")
+    for one in (*receipt["clusters"], *receipt["gone"]):
+        whole = [one["label"], one["id"], one["size"], one["was"] or 0, one["came"], one["left"]]
+        if not all(type(count) is int for count in whole) or not isinstance(one["moved"], int | float):
+            raise ValueError("clusters that cannot be")
+    for score in receipt["curve"]:
+        if type(score["k"]) is not int or not all(isinstance(value, int | float) for value in score.values()):
+            raise ValueError("a curve that cannot be")
 
 
 def _summary(store: Store, head: Head, names: Mapping[int, str | None]) -> ClusteringSummary:
@@ -148,7 +174,7 @@ def _summary(store: Store, head: Head, names: Mapping[int, str | None]) -> Clust
             seconds=float(receipt["seconds"]),
             names=tuple(names.get(id) for id in head.clusters),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _senseless(store, head) from error
 
 

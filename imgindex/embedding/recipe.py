@@ -50,9 +50,25 @@ class Recipe:
         """Return the recipe that `to_json` wrote. Raises IndexDamaged for anything else."""
         try:
             fields: dict[str, Any] = json.loads(text)
-            return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+            recipe = cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+            if not recipe.makes_sense():
+                raise ValueError(text[:200])
+            return recipe
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise IndexDamaged(f"the catalogue holds no recipe that this imgindex can read: {error!r}") from error
+
+    def makes_sense(self) -> bool:
+        """Whether each field is of its kind: what a stranger's index says of itself may be anything."""
+        counts = (self.side, self.dimension)
+        numbers = [number for three in (self.mean, self.std) for number in three]
+        texts = set(asdict(self)) - {"side", "dimension", "mean", "std", "upright"}
+        return (
+            all(isinstance(getattr(self, name), str) for name in texts)
+            and all(type(count) is int and count > 0 for count in counts)
+            and len(self.mean) == len(self.std) == 3
+            and all(isinstance(number, int | float) and abs(number) < 1e9 for number in numbers)
+            and isinstance(self.upright, bool)
+        )
 
     @property
     def digest(self) -> str:

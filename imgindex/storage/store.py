@@ -152,7 +152,7 @@ class Store:
         """
         with self.reading() as view:
             table = self.catalogue.places()
-            if (np.diff(table[:, 0]) <= 0).any() or not np.isin(table[:, 1], list(view)).all():
+            if (np.diff(table[:, 0], prepend=0) <= 0).any() or not np.isin(table[:, 1], list(view)).all():
                 raise IndexDamaged(f"{self.catalogue.path} does not say clearly where vectors lie")
             if only is not None:
                 table = table[np.isin(table[:, 0], only)]

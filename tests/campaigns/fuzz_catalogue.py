@@ -18,6 +18,9 @@ from fuzz_bytes import Outcome, altered, tried
 from fuzz_statements import ENDLESS, STATEMENTS
 
 from imgindex import ImageIndex
+from imgindex.answers.clusterings import Form
+from imgindex.reports import clusters
+from imgindex.reports.formats import Document
 from imgindex.reports.submission import image_ids, plain
 
 PICTURES = 9
@@ -52,6 +55,14 @@ class _Index:
         with ImageIndex.create(self.sound, recipe=GRID_RECIPE) as index:
             index.embedder = GridMean()
             index.add([self.pictures])
+            index.cluster(2, form=Form(extras=("distance", "silhouette")))
+            index.label(1, "others")
+            index.tag("a tag", where="id < 4")
+            (place / "table.csv").write_text("ImageID,Age,Place\n3,7,Oslo\n4,2.5,\n")
+            index.import_csv(place / "table.csv")
+            draw(self.pictures / "later.png", 50)
+            index.add([self.pictures])
+            index.assign()
         self.copy = place / "copy"
 
     def case(self, dice: random.Random) -> list[Outcome]:
@@ -105,6 +116,8 @@ class CatalogueTables(_Index):
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("pragma wal_checkpoint(truncate)")
             connection.close()
+        if dice.random() < 0.8:  # as whoever sends a made-up index would: nothing then says that it was altered
+            (self.copy / "catalogue.db.crc32").unlink()
 
 
 def _loosen(connection: sqlite3.Connection, dice: random.Random) -> None:
@@ -225,11 +238,34 @@ def _many(connection: sqlite3.Connection, dice: random.Random) -> None:
         connection.execute("update images set segment = ?", (number,))
 
 
+def _receipt(connection: sqlite3.Connection, dice: random.Random) -> None:
+    """Change one field of a clustering's receipt, or what it says of its clusters."""
+    (text,) = connection.execute("select receipt from clusterings").fetchone()
+    try:
+        receipt = json.loads(text)
+        field = dice.choice(sorted(receipt))
+    except (ValueError, TypeError, IndexError):  # an earlier change has made something else of it
+        return
+    if dice.random() < 0.2:
+        del receipt[field]
+    else:
+        receipt[field] = dice.choice((*NUMBERS, None, "x", [], {}, [1, 2], ["a", "b"], {"a": {}}, [{"k": 1}] * 2))
+    connection.execute("update clusterings set receipt = ?", (json.dumps(receipt),))
+    if dice.random() < 0.3:
+        connection.execute("update clusterings set clusters = ?", (dice.choice((*JSONS, "[1, 1]", "[7, 8]")),))
+
+
 LIES: tuple[Callable[[sqlite3.Connection, random.Random], None], ...] = (
     *(_statement,) * 12,
     *(_wrong_value,) * 5,
+    *(_receipt,) * 3,
     *(_setting, _recipe, _recipe, _report, _no_table, _no_column, _view, _computed, _trigger, _pragma, _many),
 )
+
+
+def _shown(index: ImageIndex) -> tuple[Document, str, str | None]:
+    found = index.clustering()
+    return clusters.sizes(found), clusters.summary(found), clusters.drift(found)
 
 
 def use(path: Path, pictures: Path) -> list[Outcome]:
@@ -247,12 +283,24 @@ def use(path: Path, pictures: Path) -> list[Outcome]:
             "vectors": index.vectors,
             "similar": lambda: index.similar(known, n=3),
             "answers": lambda: index.answers([known, pictures / "cut.png"]),
+            "condition": lambda: index.similar(known, where="cluster = 0 or tags match 'a tag' or age > 3"),
+            "clusterings": index.clusterings,
+            "clustering": lambda: (index.clustering().to_frame(), index.labels(index.clustering()), _shown(index)),
+            "evaluate": lambda: index.evaluate({"3": "a", "4": "b"}),
+            "diff": lambda: index.diff(1, 1),
+            "tags": index.tags,
             "cluster": lambda: index.cluster(2, restarts=1),
+            "assign": index.assign,
+            "label": lambda: index.label(0, "all"),
+            "duplicates": lambda: index.duplicates(distance=0.1),
+            "outliers": index.outliers,
+            "page": lambda: index.clusters_page(index.clustering()),
             "submission": lambda: plain(image_ids(index.paths(), "stem")),
             "status": index.status,
             "failures": lambda: list(index.failures()),
             "verify": lambda: "works" if index.verify(full=True).ok else "problems",
             "export": lambda: index.export(path / "out.npz"),
+            "table": lambda: index.export(path / "out.parquet", thumbnails=0),
             "dry run": lambda: index.add([pictures], dry_run=True),
             "add": lambda: index.add([pictures], retry_failed=True),
             "remove": lambda: index.remove([known]),
