@@ -17,7 +17,7 @@ from fuzz_bytes import Outcome, altered, tried
 from safetensors.torch import save
 
 from imgindex.embedding.weights import WeightsFile, load
-from imgindex.reports.submission import image_ids, like
+from imgindex.reports.submission import image_ids, like, read_text
 
 SHAPES: dict[str, tuple[int, ...]] = {"features.0.weight": (4, 3, 3, 3), "features.0.bias": (4,)}
 HUGE = 10**12
@@ -163,4 +163,4 @@ class Samples:
         self.path.write_bytes(data)
         labels = dict.fromkeys(self.ids.values(), 1)
         failed = {"/p/cut.jpg": "cut"}
-        return [tried("like", lambda: like(str(self.path), self.ids, failed=failed).fill(labels))]
+        return [tried("like", lambda: like(read_text(str(self.path)), self.ids, failed=failed).fill(labels))]

@@ -43,6 +43,12 @@ def test_an_old_index_is_read_as_it_is(golden: Path) -> None:
         assert index.status()["absent"] == 1
         assert index.verify(full=True).ok
         assert [one.names for one in index.clusterings()] == [(None, "the other ones")] * (version(golden) >= 3)
+        tagged = [image for image in index.images() if image.tags]
+        assert len(index.similar(golden / "pictures/0.png", where="tags match 'a tag'", include_self=True)) == len(
+            tagged
+        )
+        assert len(tagged) == 2 * (version(golden) >= 3)
+        assert [image.metadata for image in index.images() if image.metadata] == [{"Age": 7}] * (version(golden) >= 3)
     assert (golden / "golden.imgindex/catalogue.db").read_bytes() == before
 
 

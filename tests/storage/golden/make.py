@@ -16,7 +16,7 @@ from imgindex import ImageIndex
 
 
 def make(folder: Path) -> None:
-    """Three pictures and a copy, one hidden, one updated, a failure, a name that is not UTF-8; a clustering."""
+    """Three pictures and a copy, one hidden, one updated, a failure, a name that is not UTF-8; a clustering and tags."""
     pictures = folder / "pictures"
     for number in range(3):
         draw(pictures / f"{number}.png", number)
@@ -32,6 +32,9 @@ def make(folder: Path) -> None:
         index.add([pictures])
         index.cluster(k=2)
         index.label(1, "the other ones")
+        index.tag("a tag", where="id < 3")
+        (folder / "table.csv").write_text("ImageID,Age\n1,7\n")
+        index.import_csv(folder / "table.csv")
 
 
 if __name__ == "__main__":
