@@ -16,7 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics import (
+    adjusted_rand_score,
+    homogeneity_completeness_v_measure,
+    normalized_mutual_info_score,
+)
 
 # What a person may set outside, and what would change the answers here.
 OUTSIDE = ("IMGINDEX_DIR", "PYTHONPATH")
@@ -129,6 +133,62 @@ def test_clusters_follow_what_the_photos_show(collection: Collection, tmp_path: 
         )
     print("NMI", [round(one, 4) for one in found])
     assert statistics.median(found) >= 0.77
+
+
+def test_the_number_of_clusters_is_near_that_of_the_kinds(collection: Collection) -> None:
+    found = json.loads(collection.imgindex("cluster", "-k", "auto", "--id", "path", "--json"))
+    silhouettes = {score["k"]: score["silhouette"] for score in found["curve"]}
+    print(f"-k auto chose {found['k']} for {len(set(collection.classes.values()))} kinds")
+    assert 5 <= found["k"] <= 12
+    assert silhouettes[found["k"]] == max(silhouettes.values())
+    assert set(silhouettes) == set(range(2, 41))
+
+
+def test_a_clustering_is_judged_by_the_folders_as_scikit_learn_judges_it(collection: Collection) -> None:
+    made = json.loads(collection.imgindex("cluster", "-k", "9", "--id", "path", "--json"))
+    found = json.loads(collection.imgindex("cluster", "evaluate", "--by-folder", "--json"))
+    labels = {row["ImageID"]: row["label"] for row in made["images"]}
+    truth = [collection.classes[file] for file in collection.files]
+    told = [labels[file] for file in collection.files]
+    assert found["ari"] == pytest.approx(adjusted_rand_score(truth, told))
+    assert found["nmi"] == pytest.approx(normalized_mutual_info_score(truth, told))
+    scores = homogeneity_completeness_v_measure(truth, told)
+    assert [found[name] for name in ("homogeneity", "completeness", "v_measure")] == pytest.approx(scores)
+    counts = np.array(found["confusion"])
+    assert counts.sum() == len(collection.files)
+    assert found["purity"] == pytest.approx(counts.max(axis=1).sum() / counts.sum())
+
+
+def test_examples_begin_clusters_that_hold_their_kind(collection: Collection) -> None:
+    by_kind: dict[str, list[str]] = {}
+    for file, kind in collection.classes.items():
+        by_kind.setdefault(kind, []).append(file)
+    anchors = [f"--anchor={kind}={','.join(files[:3])}" for kind, files in by_kind.items()]
+    found = json.loads(collection.imgindex("cluster", *anchors, "--id", "path", "--with", "name", "--json"))
+    right = [row["name"] == collection.classes[row["ImageID"]] for row in found["images"]]
+    print(f"three examples of each kind: {statistics.mean(right):.3f} of the photos under their kind's name")
+    assert found["k"] == len(by_kind)
+    assert statistics.mean(right) >= 0.8
+
+
+def test_photos_that_were_held_out_go_where_their_kind_is(collection: Collection) -> None:
+    held_out = "id % 3 = 0"
+    collection.imgindex("cluster", "-k", "9", "--id", "path", "--where", f"not ({held_out})", "--json")
+    (*_, newest) = json.loads(collection.imgindex("clusterings", "--json"))
+    kept = json.loads(collection.imgindex("cluster", "--replay", str(newest["id"]), "--json"))
+    of_label: dict[str, list[str]] = {}
+    for row in kept["images"]:
+        of_label.setdefault(row["label"], []).append(collection.classes[row["ImageID"]])
+    found = json.loads(collection.imgindex("cluster", "--assign", str(newest["id"]), "--json"))
+    assert len(found["assigned"]) + len(kept["images"]) == len(collection.files)
+    right = [
+        collection.classes[one["path"]] == statistics.mode(of_label[str(one["label"])]) for one in found["assigned"]
+    ]
+    margins = [one["margin"] for one in found["assigned"]]
+    print(f"{statistics.mean(right):.3f} of {len(right)} held-out photos with most of their kind")
+    assert statistics.mean(right) >= 0.75
+    sure = [one for one, margin in zip(right, margins, strict=True) if margin >= statistics.median(margins)]
+    assert statistics.mean(sure) >= statistics.mean(right)
 
 
 def spied(collection: Collection, tmp_path: Path, *arguments: str) -> tuple[dict[str, Any], set[str], set[str]]:

@@ -16,7 +16,7 @@ from imgindex import ImageIndex
 
 
 def make(folder: Path) -> None:
-    """Three pictures and a copy, one hidden, one updated, a failure, a name that is not UTF-8; a clustering and tags."""
+    """Three pictures and a copy, one hidden, one updated, a failure, a name not in UTF-8; a clustering and tags."""
     pictures = folder / "pictures"
     for number in range(3):
         draw(pictures / f"{number}.png", number)
