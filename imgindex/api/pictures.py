@@ -59,19 +59,19 @@ class Pictures:
 
         Raises IndexDamaged.
         """
-        from imgindex.looking import matches_page
+        from imgindex.looking.pages import matches_page
 
         return matches_page(self._store, answers)
 
     def outliers_page(self, outliers: Sequence[Outlier]) -> OutliersPage:
         """Return what a page of `outliers` shows. Raises IndexDamaged."""
-        from imgindex.looking import outliers_page
+        from imgindex.looking.pages import outliers_page
 
         return outliers_page(self._store, outliers)
 
     def duplicates_page(self, duplicates: Duplicates) -> DuplicatesPage:
         """Return what a page of `duplicates` shows. Raises IndexDamaged."""
-        from imgindex.looking import duplicates_page
+        from imgindex.looking.pages import duplicates_page
 
         return duplicates_page(self._store, duplicates)
 
@@ -80,13 +80,13 @@ class Pictures:
 
         maps: pca, umap and tsne, as many as wanted; see `map`, whose errors it raises.
         """
-        from imgindex.portraying import cluster_page
+        from imgindex.looking.portraits import cluster_page
 
         return cluster_page(self._store, clustering, methods=maps)
 
     def write_page(self, page: Page, out: Path, *, on_progress: OnProgress | None = None) -> None:
         """Write a page to one HTML file with its pictures inside; it needs no network and appears when it is whole."""
-        from imgindex.looking import write_page
+        from imgindex.looking.pages import write_page
 
         write_page(page, os.fspath(out), on_progress=on_progress)
 
@@ -95,12 +95,12 @@ class Pictures:
 
         Raises UsageError unless the name ends in .png.
         """
-        from imgindex.looking import write_sheet
+        from imgindex.looking.pages import write_sheet
 
         return write_sheet(page, os.fspath(out), on_progress=on_progress)
 
     def preview(self, page: Page, screen: Screen) -> Iterator[bytes]:
         """Yield the bytes that show a page's images in a terminal, row by row."""
-        from imgindex.looking import preview
+        from imgindex.looking.pages import preview
 
         return preview(page, screen)

@@ -68,7 +68,7 @@ def wanted(
     if html == "" or sheet == "":
         raise UsageError(f"{'--html' if html == '' else '--sheet'} '' names no file")
     if sheet is not None:
-        from imgindex.looking import check_sheet
+        from imgindex.looking.pages import check_sheet
 
         check_sheet(sheet)
     screen = None

@@ -64,7 +64,7 @@ class Recipe:
         texts = set(asdict(self)) - {"side", "dimension", "mean", "std", "upright"}
         return (
             all(isinstance(getattr(self, name), str) for name in texts)
-            and all(type(count) is int and count > 0 for count in counts)
+            and all(type(count) is int and count >= 0 for count in counts)
             and len(self.mean) == len(self.std) == 3
             and all(isinstance(number, int | float) and abs(number) < 1e9 for number in numbers)
             and isinstance(self.upright, bool)

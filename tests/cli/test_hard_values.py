@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import contents, draw
 from forking import Done, ForkServer
+from test_hard_input import KEEPERS
 
 BIG = str(10**9)
 ADD, SIMILAR, CLUSTER = ["add", "pictures"], ["similar", "pictures/0.png"], ["cluster", "-k", "2"]
@@ -229,7 +230,12 @@ def test_an_answer_that_cannot_be_written_is_one_line_that_names_the_file(
             (kept / out).symlink_to("/dev/full")
     before = contents(kept)
     assert out in one_line(server.run(*command, "--out", out, folder=kept), 1)
-    assert contents(kept) == before
+    assert but_for_what_is_kept(contents(kept), command) == but_for_what_is_kept(before, command)
+
+
+def but_for_what_is_kept(files: dict[str, bytes], command: list[str]) -> dict[str, bytes]:
+    """A clustering is kept before its labels are written, so that what could not be written is not lost."""
+    return {name: data for name, data in files.items() if command[0] not in KEEPERS or "catalogue.db" not in name}
 
 
 def test_a_file_for_what_verify_finds_is_filled_where_there_is_damage(server: ForkServer, three: Path) -> None:
@@ -271,4 +277,4 @@ def test_a_folder_that_may_not_be_written_into_is_one_line(server: ForkServer, t
         before = contents(folder)
         done = server.run(*command, "--out", "closed/answer.csv", folder=folder, unprivileged=True)
         assert one_line(done, 1) == "imgindex: error: Permission denied: closed/answer.csv"
-        assert contents(folder) == before
+        assert but_for_what_is_kept(contents(folder), command) == but_for_what_is_kept(before, command)

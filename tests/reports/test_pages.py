@@ -10,10 +10,10 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import pytest
 
-import imgindex.looking
+import imgindex.looking.pages
 from imgindex import ImageIndex
 from imgindex.answers.clusterings import KScore
-from imgindex.looking import link
+from imgindex.looking.pages import link
 from imgindex.reports.pages.chart import chart
 from imgindex.reports.pages.model import (
     ClusterPage,
@@ -178,7 +178,7 @@ def test_a_page_of_too_many_images_says_which_have_no_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: ImageIndex, folder: Path
 ) -> None:
     index.add([folder])
-    monkeypatch.setattr(imgindex.looking, "SIDES", ((3, 32), (5, 16)))
+    monkeypatch.setattr(imgindex.looking.pages, "SIDES", ((3, 32), (5, 16)))
     index.write_page(index.outliers_page(index.outliers(n=12)), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert text.count("data:image/webp;base64,") == 5

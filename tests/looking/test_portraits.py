@@ -13,7 +13,8 @@ from conftest import GRID_RECIPE, draw
 from imgindex import Clustering, ImageIndex
 from imgindex.analysis.kmeans import kmeans
 from imgindex.analysis.points import Points
-from imgindex.portraying import CANDIDATES, cluster_page, medoid
+from imgindex.answers.clusterings import Cluster
+from imgindex.looking.portraits import CANDIDATES, cluster_page, medoid
 from imgindex.storage.records import NewImage
 from imgindex.storage.store import Store
 from imgindex.types import FoundFile
@@ -124,10 +125,9 @@ def large(tmp_path: Path) -> Iterator[tuple[Store, Clustering]]:
             writer.commit()
         found = kmeans(vectors, 40, seed=1)
         ids = np.arange(1, 25_001)
-        yield (
-            store,
-            Clustering(40, 1, ids, [], found.labels, found.centroids, found.sizes, found.objective, 1, 1, 25_000, 0.1),
-        )
+        clusters = tuple(Cluster(label, label + 1, None, size) for label, size in enumerate(found.sizes))
+        run = (found.sizes, found.objective, 1, 1, 25_000, 0.1)
+        yield store, Clustering(40, 1, ids, [], found.labels, found.centroids, *run, clusters=clusters)
 
 
 def test_of_more_images_than_a_browser_draws_the_map_shows_20_000_evenly_taken(
