@@ -93,4 +93,4 @@ campaigns: install ## Try every promise of docs/reliability.md at full size (abo
 	$(BIN)/python benchmarks/tables.py
 
 clean: ## Remove what make made, the demo's index and results too
-	rm -rf .venv build data .imgindex submission.csv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build data .imgindex submission.csv clusters.html *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

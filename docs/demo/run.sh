@@ -11,7 +11,7 @@ if [ $# -eq 0 ]; then
     echo "Drawing sample images of five kinds into data/test …"
     python benchmarks/sample_images.py data/test --sample data/sample_submission.csv
     show imgindex add data/test
-    show imgindex cluster -k 5 --out submission.csv --like data/sample_submission.csv
+    show imgindex cluster -k 5 --out submission.csv --like data/sample_submission.csv --html clusters.html
     show imgindex similar data/test/0.jpg
     index=.imgindex
 else
@@ -22,7 +22,7 @@ else
     code=0
     show imgindex add "$images" || code=$?
     [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
-    show imgindex cluster -k 5 --id path --out submission.csv
+    show imgindex cluster -k 5 --id path --out submission.csv --html clusters.html
     imgindex list --format paths >paths.txt
     IFS= read -r first <paths.txt
     show imgindex similar "$first"
@@ -31,5 +31,6 @@ fi
 
 echo
 echo "Labels:       $PWD/submission.csv"
+echo "To look at:   $PWD/clusters.html"
 echo "Index:        ${index} (imgindex status)"
 echo "Next:         . .venv/bin/activate, then imgindex --help"

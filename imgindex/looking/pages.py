@@ -79,6 +79,7 @@ def outliers_page(store: Store, outliers: Sequence[Outlier]) -> OutliersPage:
             Shown(
                 one.path,
                 one.id,
+                note=one.reason,
                 caption=f"{one.rank}  {one.times:.1f} × as far  {os.path.basename(one.path)}",
             ),
             Shown(one.nearest, distance=one.distance, farther=scale.farther(one.distance)),
