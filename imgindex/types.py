@@ -145,12 +145,13 @@ class RepairReport:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long task has come; `total` is 0 while it is not known, `limit` names what the task waits for most."""
+    """How far a long task has come, in `unit`; `total` is 0 while it is not known, `limit` names what is waited for."""
 
     stage: str
     done: int
     total: int
     limit: str = ""
+    unit: str = "images"
 
 
 OnProgress = Callable[[Progress], None]

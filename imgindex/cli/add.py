@@ -115,7 +115,7 @@ def _first_interrupt() -> Iterator[list[int]]:
     def note(number: int, frame: object) -> None:
         seen.append(number)
         # Before it is said: whoever reads it may press the keys at once.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
         remark("imgindex: finishing this batch (Ctrl-C again to stop at once) …")
 
     before = signal.signal(signal.SIGINT, note)

@@ -110,12 +110,20 @@ def main() -> NoReturn:
         warnings.simplefilter("ignore")
     logging.basicConfig(format="imgindex: %(message)s", level=logging.WARNING)
     interruptible = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    interrupts: list[int] = []
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
     try:
         if interruptible:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, interrupt)
         code = app(args=arguments, prog_name="imgindex", standalone_mode=False)
         _flush()
         _be_deaf()
+        if code == INTERRUPTED and interrupts:  # of which the command line's parser has said nothing
+            _say("interrupted")
     except BaseException as error:  # noqa: BLE001  the last door
         _be_deaf()
         if debug and not isinstance(error, SystemExit):

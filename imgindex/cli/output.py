@@ -146,7 +146,7 @@ def progress(*, quiet: bool) -> Iterator[OnProgress]:
                 tasks[event.stage] = bar.add_task(event.stage, total=event.total or None, rate="", limit="")
             task = bar.tasks[bar.task_ids.index(tasks[event.stage])]
             elapsed = task.elapsed or 0.0
-            rate = f"{event.done / elapsed:,.1f} images/s" if event.done and elapsed else ""
+            rate = f"{event.done / elapsed:,.1f} {event.unit}/s" if event.done and elapsed else ""
             limit = f"waits for {event.limit}" if event.limit else ""
             bar.update(task.id, completed=event.done, total=event.total or None, rate=rate, limit=limit)
 

@@ -138,7 +138,7 @@ def _choose(points: Points, request: Request, on_progress: OnProgress) -> tuple[
     scores = []
     for score in curve(points, ks, seed=request.seed):
         scores.append(score)
-        on_progress(Progress("choosing k", len(scores), len(ks)))
+        on_progress(Progress("choosing k", len(scores), len(ks), unit="clusterings"))
     return tuple(scores), choose(scores)
 
 

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -251,3 +252,15 @@ def test_a_stream_that_is_closed_when_a_process_starts_is_none(three: Path) -> N
     code = "import sys; print(sys.stdin is sys.stdout is sys.stderr is None, file=open('streams', 'w'))"
     subprocess.run(["bash", "-c", f'{sys.executable} -c "{code}" <&- >&- 2>&-'], cwd=three, check=True)
     assert (three / "streams").read_text() == "True\n"
+
+
+def test_ctrl_c_is_answered_in_one_line(three: Path) -> None:
+    command = [sys.executable, "-m", "imgindex", "similar", "-", "--format", "jsonl"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=three, **pipes) as process:
+        process.stdin.write(b"pictures/0.png\n" * 300)
+        process.stdin.flush()
+        assert process.stdout.read1()  # some answers: it waits for more questions now
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, b"imgindex: error: interrupted\n")
