@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -83,7 +83,7 @@ class Sources:
     make_embedder: Callable[[], Embedder]
 
 
-def answer(sources: Sources, asked: Iterable[str | Mix], limits: Limits) -> Iterator[Answer]:
+def answer(sources: Sources, asked: Iterable[str | Mix], limits: Limits) -> Generator[Answer, None, None]:
     """Yield the matches of each image or mix of images, or why it could not be read, from one state of the index.
 
     Some hundred queries are in memory at once. Raises UsageError for a condition that is none, IndexDamaged when the

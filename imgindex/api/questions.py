@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 
 from imgindex.embedding.sandbox import Decoders
@@ -68,7 +69,7 @@ class Questions:
         max_distance: float | None = None,
         include_self: bool = False,
         where: str | None = None,
-    ) -> Iterator[Answer]:
+    ) -> Generator[Answer, None, None]:
         """Yield what `answers` returns, one after the other, with some hundred of them in memory at once.
 
         All are answered from the state that the index has when the first one is asked for.
@@ -76,4 +77,6 @@ class Questions:
         limits = Limits(n, max_distance, include_self, where)
         sources = Sources(self._store, self._decoders, lambda: self.embedder)
         asked = (image if isinstance(image, Mix) else os.fspath(image) for image in images)
-        return (replace(one, matches=list(shown_records(one.matches))) for one in answer(sources, asked, limits))
+        with contextlib.closing(answer(sources, asked, limits)) as found:
+            for one in found:
+                yield replace(one, matches=list(shown_records(one.matches)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -69,10 +70,11 @@ def command(
     asked = questions(images or [], source, null=null)
     engine = Engine(device, precision)
     failed: list[Failure] = []
-    with ImageIndex.open(options.find_index(index), weights=weights, engine=engine) as opened:
-        answers: Iterable[Answer] = opened.each_answer(
-            asked, n=n, max_distance=max_distance, include_self=include_self, where=where
-        )
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(ImageIndex.open(options.find_index(index), weights=weights, engine=engine))
+        found = opened.each_answer(asked, n=n, max_distance=max_distance, include_self=include_self, where=where)
+        # Before the index is: whoever stops in the middle leaves its state of the index open otherwise.
+        answers: Iterable[Answer] = stack.enter_context(contextlib.closing(found))
         if looks:
             answers = list(answers)
             looking.show(opened, opened.matches_page(answers), looks)
@@ -80,10 +82,10 @@ def command(
         if chosen in LINES:
             emit_each((Document([_data(answer)], _rows(answer), COLUMNS) for answer in sound), chosen, out)
         else:
-            found = list(sound)
-            rows = [row for answer in found for row in _rows(answer)]
-            columns = COLUMNS[1:] if chosen == "table" and len(found) + len(failed) == 1 else COLUMNS
-            emit(Document(list(map(_data, found)), rows, columns), chosen, out)
+            able = list(sound)
+            rows = [row for answer in able for row in _rows(answer)]
+            columns = COLUMNS[1:] if chosen == "table" and len(able) + len(failed) == 1 else COLUMNS
+            emit(Document(list(map(_data, able)), rows, columns), chosen, out)
     return options.SOME_FAILED if failed else 0
 
 
