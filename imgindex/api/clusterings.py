@@ -121,6 +121,7 @@ class Clusterings:
     def labels(self, clustering: Clustering) -> Document:
         """Return the CSV of a clustering in its form: `columns`, and `rows`, which know the path of each image, too.
 
+        data: the same rows, with the name of the cluster where one has a name.
         Raises UsageError where two images have one ImageID, SampleMismatch.
         """
         from imgindex.reports.formats import Document
@@ -128,8 +129,15 @@ class Clusterings:
 
         form = self._check(clustering.form, clustering.paths)
         header, rows = labelled(clustering, form)
-        named = [{"path": form.paths[row[0]], **dict(zip(header, row, strict=True))} for row in rows]
-        return Document(named, named, header)
+        labelled_rows = [{"path": form.paths[row[0]], **dict(zip(header, row, strict=True))} for row in rows]
+        if not any(cluster.name for cluster in clustering.clusters):
+            return Document(labelled_rows, labelled_rows, header)
+        of_label = [cluster.name for cluster in clustering.clusters]
+        names = {
+            path: of_label[label] for path, label in zip(clustering.paths, clustering.labels.tolist(), strict=True)
+        }
+        named = [{"name": names[form.paths[row[0]]], **shown} for row, shown in zip(rows, labelled_rows, strict=True)]
+        return Document(named, labelled_rows, header)
 
     def write_labels(self, clustering: Clustering, out: Path) -> None:
         """Write ImageID and label to a CSV file, in the form that the clustering was asked for.

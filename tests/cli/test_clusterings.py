@@ -95,8 +95,9 @@ def test_a_name_is_in_every_output_and_outlives_the_next_clustering(run: Run, he
         assert "leaves" in run("cluster", "-k", "3").stdout
         shutil.rmtree(here / "pictures/red", ignore_errors=True)
         run("add", "pictures")
-    result = run("cluster", "-k", "2", "--json")
-    assert [cluster["name"] for cluster in json.loads(result.stdout)["clusters"]] == ["leaves", None]
+    found = json.loads(run("cluster", "-k", "2", "--json").stdout)
+    assert [cluster["name"] for cluster in found["clusters"]] == ["leaves", None]
+    assert {(row["label"], row["name"]) for row in found["images"]} == {("0", "leaves"), ("1", None)}
     assert {row["name"] for row in rows(run("cluster", "-k", "2", "--with", "name", "--format", "csv").stdout)} == {
         "leaves", ""
     }  # fmt: skip
