@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from imgindex.index import ImageIndex
 
 
+# Options that mean nothing where a kept clustering is printed or added to.
+OF_A_RUN = {"seed", "restarts", "iterations", "balanced", "max_size", "where", "device"}
+
+
 def command(
     context: typer.Context,
     k: Annotated[
@@ -82,7 +86,10 @@ def command(
     silhouette: how much nearer an image's own cluster is than the next one. Each clustering is kept in the index:
     clusters that are still the same as in the one before keep their ids and names.
     """
+    given = {name for name in context.params if _is_given(context, name)}
     if context.invoked_subcommand is not None:
+        if given:
+            raise UsageError(f"options of `cluster {context.invoked_subcommand}` stand behind its name")
         return 0
     from imgindex.answers.clusterings import Form
     from imgindex.index import ImageIndex
@@ -93,6 +100,10 @@ def command(
         raise UsageError("cluster takes one of -k K, --replay ID and --assign ID", hint="to begin with, say -k 5")
     if like is not None and not os.path.isfile(like):
         raise UsageError(f"there is no sample {like}", hint="check the path given to --like")
+    if k is None and not anchor and (idle := sorted(OF_A_RUN & given)):
+        raise UsageError(f"--{idle[0].replace('_', '-')} speaks of a new clustering", hint="leave it out, or say -k K")
+    if "map" in given and html is None:
+        raise UsageError("--map speaks of the page", hint="say --html FILE too")
     if dry_run and link_to is None and copy_to is None:
         raise UsageError("--dry-run speaks of --link-to and --copy-to", hint="name the folder with one of these")
     printed = Printed(
@@ -137,6 +148,11 @@ def command(
         if looks:
             looking.show(opened, opened.clusters_page(found, maps=maps), looks)
     return options.SOME_FAILED if any(failed) else 0
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @dataclass(frozen=True, slots=True)

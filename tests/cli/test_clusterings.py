@@ -146,6 +146,22 @@ def test_a_clustering_is_made_or_replayed_or_added_to(run: Run, here: Path, wron
     assert "-k K, --replay ID and --assign ID" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--replay", "1", "--seed", "3"], "--seed speaks of a new clustering"),
+        (["--assign", "1", "--max-size", "3"], "--max-size speaks of a new clustering"),
+        (["-k", "2", "--map", "umap"], "--map speaks of the page"),
+        (["-k", "2", "diff", "1", "1"], "stand behind its name"),
+    ],
+    ids=str,
+)
+def test_an_option_that_would_do_nothing_is_refused(run: Run, here: Path, wrong: list[str], said: str) -> None:
+    result = run("cluster", *wrong)
+    assert result.returncode == 2
+    assert said in result.stderr
+
+
 def test_a_difference_names_the_images_that_moved(run: Run, here: Path) -> None:
     run("cluster", "-k", "3")
     run("cluster", "-k", "2")
