@@ -11,12 +11,11 @@ from typing import TypeVar
 
 from PIL import Image
 
-from imgindex.embedding.decoder import Decoded
 from imgindex.embedding.pipeline import ahead, worker_count
+from imgindex.embedding.prepare import without_border
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
 from imgindex.errors import UnreadableImage, UsageError
-from imgindex.images.decode import fitted
 from imgindex.images.fingerprint import read_content
 from imgindex.types import OnProgress, Pixels, Progress
 
@@ -95,7 +94,8 @@ def _each(
 def _drawn(
     paths: list[str], side: int, make: Callable[[SmallPicture], Made], on_progress: OnProgress
 ) -> Iterator[Made]:
-    decoders = Decoders(_as_recipe(side))
+    recipe = _as_recipe(side)
+    decoders = Decoders(recipe)
 
     def draw(path: str) -> Made:
         try:
@@ -103,7 +103,8 @@ def _drawn(
             decoded = decoders.decode(read_content(os.path.abspath(path)).data)
         except UnreadableImage as error:
             return make(SmallPicture(path, None, error.reason))
-        return make(SmallPicture(path, without_border(decoded, side)))
+        pixels = without_border(decoded.pixels, recipe, decoded.width, decoded.height)
+        return make(SmallPicture(path, pixels))
 
     workers = worker_count(None)
     try:
@@ -118,10 +119,3 @@ def _drawn(
 def _as_recipe(side: int) -> Recipe:
     """The pixels of a thumbnail are those that a network would see, without the border that makes them a square."""
     return Recipe(name="thumbnail", cut="", weights="", weights_sha256="", side=side, dimension=0)
-
-
-def without_border(decoded: Decoded, side: int) -> Pixels:
-    """Return the part of a letterboxed square that the picture lies in."""
-    width, height = fitted((decoded.width, decoded.height), side)
-    left, top = (side - width) // 2, (side - height) // 2
-    return decoded.pixels[top : top + height, left : left + width]

@@ -113,9 +113,9 @@ class Clusterings:
 
         Raises UsageError for a column that there is not, IndexDamaged.
         """
-        from imgindex.clustering.keeping import fitted
+        from imgindex.clustering.keeping import OF_VECTORS, fitted
 
-        told = {"distance", "margin", "second", "silhouette"} & set(clustering.form.extras)
+        told = OF_VECTORS & set(clustering.form.extras)
         return fitted(self._store, clustering, silhouettes="silhouette" in told) if told else clustering
 
     def labels(self, clustering: Clustering) -> Document:

@@ -23,6 +23,8 @@ from imgindex.types import Vectors
 
 RECEIPT: tuple[str, ...] = ("k", "seed", "objective", "iterations", "restarts", "restart_objectives", "converged")
 RECEIPT += ("sizes", "trained_on", "seconds", "recipe", "recipe_digest", "versions", "options")
+# Extras of a CSV that are told by the vectors.
+OF_VECTORS = frozenset({"distance", "margin", "second", "silhouette"})
 
 
 def keep(store: Store, found: Clustering, wish: Wish, *, wait: Callable[[], bool]) -> Clustering:

@@ -17,7 +17,7 @@ from imgindex.analysis.fit import fit
 from imgindex.analysis.kmeans import KMeansResult, kmeans
 from imgindex.analysis.points import Points
 from imgindex.answers.clusterings import Clustering, Form, KScore
-from imgindex.clustering.keeping import keep
+from imgindex.clustering.keeping import OF_VECTORS, keep
 from imgindex.clustering.lasting import Wish
 from imgindex.errors import TooFewDistinctVectors, UsageError
 from imgindex.selecting import select
@@ -28,8 +28,6 @@ from imgindex.types import OnProgress, Progress, Vectors
 # Multiplications in one assignment of all rows from which on a GPU gains more than torch's import and start cost:
 # from there on a processor takes about a second for it, and a run makes ten or more.
 WORTH_A_GPU = 5e10
-# Extras that are told by the vectors.
-OF_VECTORS = {"distance", "margin", "second", "silhouette"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +120,9 @@ def cluster(
         form=request.form,
         fit=fit(points, result.labels, result.centroids, silhouettes="silhouette" in told) if told else None,
     )
-    named = {
-        label: name for label, start in enumerate(result.starts) for name in list(request.anchors)[start : start + 1]
-    }
-    return keep(store, found, Wish(members.crcs, named if request.anchors else {}), wait=wait)
+    anchors = list(request.anchors)
+    named = {label: anchors[start] for label, start in enumerate(result.starts) if start < len(anchors)}
+    return keep(store, found, Wish(members.crcs, named), wait=wait)
 
 
 def _choose(points: Points, request: Request, on_progress: OnProgress) -> tuple[tuple[KScore, ...], int]:
