@@ -8,7 +8,6 @@ from itertools import islice
 import numpy as np
 
 from imgindex.answers.curation import Checked
-from imgindex.curating.neighbours import Ids
 from imgindex.curating.turning import AS_IT_IS, Means
 from imgindex.embedding.on_demand import Turn
 from imgindex.errors import UnreadableImage
@@ -22,16 +21,14 @@ from imgindex.types import Failure, FoundFile, Progress, Vectors, VectorSearch
 QUERIES = 128
 
 
-def check(
-    store: Store, roots: Sequence[str], distance: float, ways: Mapping[str, Turn], means: Means, only: Ids | None = None
-) -> list[Checked]:
+def check(store: Store, roots: Sequence[str], distance: float, ways: Mapping[str, Turn], means: Means) -> list[Checked]:
     """Return what the index knows of each file under the roots, absolute paths, in their order.
 
     A file with the bytes of an image is not decoded. Raises IndexDamaged, and what making the embedder raises.
     """
     with store.reading():
         files = list(find(roots, skip=[store.path]))
-        work = _Check(store, files, only)
+        work = _Check(store, files)
         ways = AS_IT_IS | dict(ways)
         embedded = means.embed(work.unknown(), ways)
         while some := list(islice(embedded, QUERIES)):
@@ -43,10 +40,9 @@ def check(
 class _Check:
     """The files, and by their places in this list what has been found of them."""
 
-    def __init__(self, store: Store, files: Sequence[FoundFile | Failure], only: Ids | None) -> None:
+    def __init__(self, store: Store, files: Sequence[FoundFile | Failure]) -> None:
         self.found: dict[int, Checked] = {}
-        self._store, self._files, self._only = store, files, only
-        self._wanted = None if only is None else set(only.tolist())
+        self._store, self._files = store, files
         self._search: VectorSearch | None = None
 
     def unknown(self) -> Iterator[tuple[int, bytes]]:
@@ -72,9 +68,8 @@ class _Check:
         twins = self._store.catalogue.image_paths(
             [twin.place.id for twin in self._store.catalogue.twins(content.sha256)]
         )
-        able = [(id, other) for id, other in twins.items() if self._wanted is None or id in self._wanted]
-        same = [(id, other) for id, other in able if other == self._store.paths.canonical(path)]
-        return next(iter([*same, *able]), None)
+        same = [(id, other) for id, other in twins.items() if other == self._store.paths.canonical(path)]
+        return next(iter([*same, *twins.items()]), None)
 
     def answer(
         self, some: Sequence[tuple[int, Vectors | UnreadableImage]], ways: Sequence[str], distance: float
@@ -88,7 +83,7 @@ class _Check:
                 able.append((place, vectors))
         if not able:
             return
-        self._search = self._search or open_search(self._store, self._only)
+        self._search = self._search or open_search(self._store)
         near = self._search.search(np.concatenate([vectors for _, vectors in able]), 1)
         ids, distances = near.ids.reshape(len(able), len(ways)), near.distances.reshape(len(able), len(ways))
         best = distances.argmin(axis=1)

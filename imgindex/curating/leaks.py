@@ -13,7 +13,7 @@ from imgindex.storage.store import Store
 Pair = tuple[int, int]
 
 
-def leak(store: Store, a: str, b: str, distance: float, n: int, only: Ids | None = None) -> list[Leak]:
+def leak(store: Store, a: str, b: str, distance: float, n: int) -> list[Leak]:
     """Return the pairs of an image below the absolute path `a` and one below `b` within a distance, nearest first.
 
     n: at most so many of `b`, the nearest, for each image of `a`. An image that is below both is no pair with itself.
@@ -23,9 +23,9 @@ def leak(store: Store, a: str, b: str, distance: float, n: int, only: Ids | None
     if n < 1:
         raise UsageError(f"-n {n}: at least one image must be asked for")
     with store.reading():
-        ids, contents = by_content(store, only)
+        ids, contents = by_content(store)
         content = dict(zip(ids.tolist(), contents.tolist(), strict=True))
-        paths = {id: path for id, path in store.catalogue.image_paths().items() if id in content}
+        paths = store.catalogue.image_paths()
         of_a, of_b = _below(store, a, paths), _below(store, b, paths)
         found: dict[Pair, float] = {}
         for some, near in each_nearest(store, min(n, len(of_b)), of_a, among=of_b):

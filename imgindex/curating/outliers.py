@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imgindex.curating.neighbours import Ids, each_nearest
+from imgindex.curating.neighbours import each_nearest
 from imgindex.curating.oddness import Usual
 from imgindex.embedding.recipe import Recipe
 from imgindex.embedding.sandbox import Decoders
@@ -16,7 +16,7 @@ from imgindex.types import Outlier
 FAR = 1.5
 
 
-def outliers(store: Store, recipe: Recipe, n: int, decoders: Decoders, only: Ids | None = None) -> list[Outlier]:
+def outliers(store: Store, recipe: Recipe, n: int, decoders: Decoders) -> list[Outlier]:
     """Return the n images whose nearest other image is farthest away, the farthest first, ties by id.
 
     Only these n are decoded, to tell what they look like. Raises UsageError for n below 1, IndexDamaged.
@@ -24,7 +24,7 @@ def outliers(store: Store, recipe: Recipe, n: int, decoders: Decoders, only: Ids
     if n < 1:
         raise UsageError(f"-n {n}: at least one image must be asked for")
     with store.reading():
-        parts = [(ids, near.ids[:, 0], near.distances[:, 0]) for ids, near in each_nearest(store, 1, only)]
+        parts = [(ids, near.ids[:, 0], near.distances[:, 0]) for ids, near in each_nearest(store, 1)]
         if not parts:
             return []
         ids, nearest, distances = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -35,7 +35,7 @@ def outliers(store: Store, recipe: Recipe, n: int, decoders: Decoders, only: Ids
         by_id = np.argsort(ids)
         mutual = nearest[by_id[np.searchsorted(ids, nearest[order], sorter=by_id)]] == ids[order]
         paths = store.catalogue.image_paths({*ids[order].tolist(), *nearest[order].tolist()})
-        usual = Usual.of(store.catalogue.images() if only is None else store.catalogue.records(only.tolist()))
+        usual = Usual.of(store.catalogue.images())
         looks = list(usual.look(store.catalogue.records(ids[order].tolist()), recipe, decoders))
     found = zip(ids[order].tolist(), distances[order].tolist(), nearest[order].tolist(), strict=True)
     return [
