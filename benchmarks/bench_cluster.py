@@ -5,8 +5,8 @@
 
 Each contender runs in a process of its own, all seeds in turn after one warm-up, so that threads and peak memory
 (above what the process held with its data mapped) are its own. The objective is computed here from the labels.
-digits are scikit-learn's, real but small; --vectors takes others, say what `imgindex export` wrote.
-full is a million rows, where scikit-learn's own seeding alone would take hours: there MiniBatchKMeans stands for it.
+The digits are scikit-learn's: real, but few. --vectors takes other vectors, such as a file of `imgindex export`.
+The size full has a million rows. There MiniBatchKMeans runs for scikit-learn, whose seeding alone would take hours.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def cluster(contender: str, vectors: np.ndarray, k: int, seed: int) -> np.ndarra
         trained.train(vectors)
         labels = trained.assign(vectors)[1]
         return labels
-    from imgindex.analysis.kmeans import kmeans
-    from imgindex.analysis.points import Points
-    from imgindex.types import Rows
+    from imgindex.clustering.kmeans import kmeans
+    from imgindex.types import VectorBlock
+    from imgindex.vectors.rows import VectorRows
 
-    # As a store gives them: the rows of each segment, mapped.
+    # The mapped rows of each segment, as a store returns them.
     parts = np.array_split(np.arange(len(vectors)), 1 + vectors.nbytes // (1 << 30))
-    blocks = [Rows(part, vectors[part[0] : part[-1] + 1]) for part in parts]
-    return kmeans(Points.stored(blocks, vectors.shape[1]), k, seed=seed).labels
+    blocks = [VectorBlock(part, vectors[part[0] : part[-1] + 1]) for part in parts]
+    return kmeans(VectorRows.stored(blocks, vectors.shape[1]), k, seed=seed).labels
 
 
 def objective(vectors: np.ndarray, labels: np.ndarray) -> float:
@@ -86,7 +86,7 @@ def run_contender(contender: str, data: str, k: int, seeds: int) -> dict[str, An
     """Run every seed of one contender on the vectors in the .npy file `data`, in this process."""
     vectors = np.load(data, mmap_mode="r")
     cluster(contender, vectors[: 5 * k, :64].copy(), 5, 0)
-    vectors[:, 0].sum()  # every page is there now, and counts for no contender
+    vectors[:, 0].sum()  # every page is in memory now, and is not counted for a contender
     before = measure.peak_mib()
     walls, processors, found = [], [], []
     for seed in range(seeds):
@@ -119,7 +119,7 @@ def against_scikit_learn(rows: list[measure.Row]) -> list[measure.Row]:
 
 
 def data_sets(options: argparse.Namespace, folder: str) -> Iterator[tuple[str, str, int, int]]:
-    """Give name, file, k and seeds of each data set, written just before it is wanted."""
+    """Yield name, file, k and seeds of each data set; the file is written just before that."""
     n, d, k, seeds = SIZES[options.size]
     if options.vectors:
         yield Path(options.vectors).stem, options.vectors, options.k, seeds

@@ -2,11 +2,11 @@
 
     python benchmarks/bench_decode.py [--size fast|regular] [--side 224] [--rounds 5] [--out FILE.json]
 
-The pictures are seeded noise with more of it coarse than fine, as photographs have, as JPEG of 500 × 375 and of 12
-megapixels, PNG and WebP. Every contender scales the whole picture to `--side` pixels; each has one thread, but for the
-last, which has as many decoder processes as `add` takes. Every round runs every contender once, in turn. Processor time
-is that of this process and of the decoders, and beside it stands what this process alone had to do. Difference is that
-of the pixels from Pillow's, of 255.
+The images are seeded noise, more coarse than fine as in photographs: JPEGs of 500 × 375 and of 12 megapixels, PNG and
+WebP. Every contender scales the whole image to `--side` pixels. Each has one thread, except the last, which has as many
+decoder processes as `add` uses. Every round runs every contender once, in turn. CPU time is that of this process and of
+the decoders; the time of this process alone is in its own column. The difference is that of the pixels from Pillow's,
+of 255.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ import measure
 import numpy as np
 from PIL import Image
 
-from imgindex.embedding.pipeline import ahead, worker_count
-from imgindex.embedding.prepare import fit, prepare
-from imgindex.embedding.recipe import Recipe, named
-from imgindex.embedding.sandbox import Decoders
-from imgindex.images.decode import decode, fitted
+from imgindex.decoding.decode import decode, scaled_size
+from imgindex.decoding.lookahead import map_ahead, worker_count
+from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.transforms import draft_size, prepare
+from imgindex.recipe import Recipe, get_recipe
 
-# Images of each kind: few of the large ones, which take long.
+# How many images of each kind: few large ones, which take long.
 SIZES = {"fast": (40, 4), "regular": (400, 24)}
 SMALL, LARGE = (500, 375), (4000, 3000)
 DIFFERENT = 8
@@ -51,7 +51,7 @@ class Contender:
 
 
 def picture(size: tuple[int, int], seed: int) -> Image.Image:
-    """Return a picture with detail of every size."""
+    """Return an image with detail of every size."""
     rng = np.random.default_rng(seed)
     mixed = np.zeros((size[1], size[0], 3), dtype=np.float32)
     for level in range(2, max(size).bit_length()):
@@ -62,7 +62,7 @@ def picture(size: tuple[int, int], seed: int) -> Image.Image:
 
 
 def make_files(small: int, large: int) -> dict[str, Files]:
-    """Return the files of each kind, a few different ones again and again."""
+    """Return the files of each kind, a few different ones repeated."""
 
     def files(format: str, size: tuple[int, int], count: int, **options: int) -> Files:
         different = []
@@ -85,20 +85,20 @@ def pillow(files: Files, side: int) -> list[np.ndarray]:
     squares = []
     for data in files:
         with Image.open(io.BytesIO(data)) as opened:
-            scaled = opened.convert("RGB").resize(fitted(opened.size, side), Image.Resampling.BILINEAR)
+            scaled = opened.convert("RGB").resize(scaled_size(opened.size, side), Image.Resampling.BILINEAR)
         squares.append(np.asarray(scaled))
     return squares
 
 
 def opencv(files: Files, side: int) -> list[np.ndarray]:
-    """Decode in full, then scale by area, OpenCV's way to shrink."""
+    """Decode in full, then scale by area, which OpenCV recommends for making images smaller."""
     import cv2
 
     cv2.setNumThreads(1)
     squares = []
     for data in files:
         full = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-        scaled = cv2.resize(full, fitted((full.shape[1], full.shape[0]), side), interpolation=cv2.INTER_AREA)
+        scaled = cv2.resize(full, scaled_size((full.shape[1], full.shape[0]), side), interpolation=cv2.INTER_AREA)
         squares.append(scaled[:, :, ::-1])
     return squares
 
@@ -113,27 +113,27 @@ def torchvision(files: Files, side: int) -> list[np.ndarray]:
     squares = []
     for data in files:
         full = pictures.decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), pictures.ImageReadMode.RGB)
-        width, height = fitted((full.shape[2], full.shape[1]), side)
+        width, height = scaled_size((full.shape[2], full.shape[1]), side)
         squares.append(functional.resize(full, [height, width], antialias=True).permute(1, 2, 0).numpy())
     return squares
 
 
 def in_process(files: Files, recipe: Recipe) -> list[np.ndarray]:
-    """Do what a decoder process does, here."""
-    return [prepare(decode(data, fit=fit(recipe)).image, recipe) for data in files]
+    """Do in this process what a decoder process does."""
+    return [prepare(decode(data, draft_size=draft_size(recipe)).image, recipe) for data in files]
 
 
-def in_processes(files: Files, decoders: Decoders, workers: int) -> list[np.ndarray]:
-    """Do what `add` does once files are read."""
+def in_processes(files: Files, decoders: DecoderPool, workers: int) -> list[np.ndarray]:
+    """Do what `add` does after it has read the files."""
     with ThreadPoolExecutor(workers) as pool:
-        return [decoded.pixels for decoded in ahead(pool, decoders.decode, files, depth=2 * workers)]
+        return [decoded.pixels for decoded in map_ahead(pool, decoders.decode, files, depth=2 * workers)]
 
 
 def seconds_of_children() -> float:
-    """Return the processor time so far of the processes that this one has started and that still live (Linux)."""
+    """Return the CPU time so far of the child processes that are still alive (Linux)."""
     total = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # a process may end meanwhile
+        with suppress(OSError):  # the process has ended meanwhile
             fields = stat.read_text().rpartition(")")[2].split()
             total += int(fields[11]) + int(fields[12]) if int(fields[1]) == os.getpid() else 0
     return total / CLOCK_TICK
@@ -170,7 +170,7 @@ def measure_kind(kind: str, files: Files, contenders: list[Contender], rounds: i
 
 
 def inside(square: np.ndarray, like: np.ndarray | None) -> np.ndarray:
-    """Return the picture within a letterbox, which other contenders do not draw."""
+    """Return the image without the border of the letterbox, which other contenders do not draw."""
     if like is None or square.shape == like.shape:
         return square
     top, left = ((have - want) // 2 for have, want in zip(square.shape, like.shape[:2], strict=False))
@@ -185,9 +185,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", metavar="FILE.json")
     options = parser.parse_args()
-    recipe, workers = named("vgg16-pool5", size=options.side), worker_count(None)
+    recipe, workers = get_recipe("vgg16-pool5", size=options.side), worker_count(None)
     rows: list[measure.Row] = []
-    with closing(Decoders(recipe)) as single, closing(Decoders(recipe)) as several:
+    with closing(DecoderPool(recipe)) as single, closing(DecoderPool(recipe)) as several:
         ours = {"one process": (single, 1), f"{workers} processes": (several, workers)}
         contenders = [
             Contender("Pillow", partial(pillow, side=options.side)),

@@ -1,14 +1,14 @@
-"""Measures how far apart near-duplicates of real photos lie, and from which distance on other photos come in.
+"""Measures the distances between near-duplicates of real photos, and from which distance on other photos match too.
 
     python benchmarks/bench_duplicates.py --photos TAR [--sizes 96,128,160,224,320,448] [--out FILE.json]
 
-Each photo of the tar is changed as pictures are on their way through other hands: encoded anew, scaled, its edges cut
-off, made brighter or darker, and all of it together. A pair is right where both are of one photo. Beside each distance
-stand the share of the changed pictures within it of their photo (recall, by change), and of all pairs within it, the
-share that is right (precision). Photos that the collection holds twice, or nearly so, count as wrong pairs.
+Each photo of the tar is changed in the ways in which copies of images differ: encoded again, scaled, cropped, made
+brighter or darker, and all of these together. A pair is right if both images come from one photo. For each distance,
+recall is the share of the changed images that are within it of their photo (for each change), and precision is the
+share of the pairs within it that are right. Photos that the collection holds twice, or nearly so, count as wrong pairs.
 
-The threshold of a recipe, which is `duplicates`' own choice there, is the greatest distance within which at least 99 of
-100 pairs are right. Without a trained fc1 at hand, vgg16-fc1 is measured with a random one on Oxford's convolutions.
+The threshold of a recipe, which `duplicates` uses by default, is the greatest distance at which at least 99 of 100
+pairs are right. Without trained weights of fc1, vgg16-fc1 is measured with a random fc1 on Oxford's convolutions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 import photos
 from PIL import Image, ImageEnhance
 
-from imgindex.embedding.recipe import OXFORD_MEAN, OXFORD_STD
+from imgindex.recipe import OXFORD_MEAN, OXFORD_STD
 
 DISTANCES = [round(0.05 * step, 2) for step in range(1, 19)]
 PRECISION = 0.99
@@ -48,8 +48,8 @@ def scaled(picture: Image.Image, scale: float) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def cut(picture: Image.Image, share: float) -> Image.Image:
-    """Cut this share of the width and the height off, half of it on each side."""
+def crop(picture: Image.Image, share: float) -> Image.Image:
+    """Remove this share of the width and of the height, half of it on each side."""
     width, height = picture.size
     x, y = round(width * share / 2), round(height * share / 2)
     return picture.crop((x, y, width - x, height - y))
@@ -64,27 +64,27 @@ CHANGES: dict[str, Change] = {
     "JPEG quality 20": lambda p: jpeg(p, 20),
     "half as large": lambda p: jpeg(scaled(p, 0.5)),
     "twice as large": lambda p: jpeg(scaled(p, 2)),
-    "5 % cut off": lambda p: jpeg(cut(p, 0.05)),
-    "10 % cut off": lambda p: jpeg(cut(p, 0.1)),
+    "5 % cut off": lambda p: jpeg(crop(p, 0.05)),
+    "10 % cut off": lambda p: jpeg(crop(p, 0.1)),
     "20 % brighter": lambda p: jpeg(bright(p, 1.2)),
     "20 % darker": lambda p: jpeg(bright(p, 0.8)),
-    "half, 5 % cut, 10 % brighter, quality 60": lambda p: jpeg(bright(scaled(cut(p, 0.05), 0.5), 1.1), 60),
+    "half, 5 % cut, 10 % brighter, quality 60": lambda p: jpeg(bright(scaled(crop(p, 0.05), 0.5), 1.1), 60),
 }
 
 
-def embedded(embedder: Any, files: Iterator[bytes]) -> np.ndarray:
+def embedded(encoder: Any, files: Iterator[bytes]) -> np.ndarray:
     """Return the vectors of files, as `add` makes them."""
-    from imgindex.embedding.prepare import fit, prepare
-    from imgindex.images.decode import decode
+    from imgindex.decoding.decode import decode
+    from imgindex.decoding.transforms import draft_size, prepare
 
-    recipe = embedder.recipe
-    pixels = np.stack([prepare(decode(data, fit=fit(recipe)).image, recipe) for data in files])
-    return np.concatenate([embedder.embed(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)])
+    recipe = encoder.recipe
+    pixels = np.stack([prepare(decode(data, draft_size=draft_size(recipe)).image, recipe) for data in files])
+    return np.concatenate([encoder.encode(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)])
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Distances of the changed pictures to their photos by change, of all pairs, and whether these are right."""
+    """The distances of the changed images to their photos, by change; those of all pairs; and which pairs are right."""
 
     apart: dict[str, np.ndarray]
     distances: np.ndarray
@@ -103,7 +103,7 @@ class Measured:
         }
 
     def threshold(self) -> float:
-        """Return the greatest distance, in hundredths, up to which precision is never below what is wanted."""
+        """Return the greatest distance, in hundredths, up to which the precision is never below the bound."""
         steps = [round(STEP * step, 2) for step in range(1, 1 + round(DISTANCES[-1] / STEP))]
         return max(takewhile(lambda distance: self.at(distance)["precision"] >= PRECISION, steps))
 
@@ -124,11 +124,11 @@ def measured(originals: np.ndarray, changed: dict[str, np.ndarray]) -> Measured:
 
 
 def groups(originals: np.ndarray, changed: dict[str, np.ndarray], distance: float) -> Iterator[dict[str, Any]]:
-    """Yield how well groups hold the copies of one photo: parts joined by pairs, and the same cut around centres."""
+    """Yield how well groups hold the copies of one photo: groups joined by pairs, and groups around centres."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    from imgindex.analysis.grouping import around_centres
+    from imgindex.curation.grouping import groups_around_centres
 
     everything = np.concatenate([originals, *changed.values()])
     photo = np.tile(np.arange(len(originals)), 1 + len(changed))
@@ -137,7 +137,7 @@ def groups(originals: np.ndarray, changed: dict[str, np.ndarray], distance: floa
     b = np.concatenate([row + 1 + np.flatnonzero(of_row <= distance) for row, of_row in enumerate(near)])
     count = len(everything)
     joined = connected_components(coo_matrix((np.ones(len(a)), (a, b)), (count, count)), directed=False)[1]
-    centred = around_centres(count, (a, b), np.zeros(count, dtype=np.bool_), lambda row, others: others < 0)
+    centred = groups_around_centres(count, (a, b), np.zeros(count, dtype=np.bool_), lambda row, others: others < 0)
     for how, group in (("joined by pairs", joined), ("around centres", centred)):
         sizes, both = np.unique(group, return_counts=True)[1], np.unique([group, photo], axis=1, return_counts=True)[1]
         together, right = (sizes * (sizes - 1)).sum(), (both * (both - 1)).sum()
@@ -150,19 +150,19 @@ def groups(originals: np.ndarray, changed: dict[str, np.ndarray], distance: floa
         }
 
 
-def embedders(sizes: list[int], folder: Path) -> Iterator[tuple[str, Any]]:
+def encoders(sizes: list[int], folder: Path) -> Iterator[tuple[str, Any]]:
     """Yield vgg16-pool5 at each size, and vgg16-fc1 with a random fc1 on the same convolutions, with their names."""
     from imgindex import Engine
-    from imgindex.embedding.choice import choose
-    from imgindex.embedding.embedder import VggEmbedder
+    from imgindex.encoders.registry import choose_recipe
+    from imgindex.encoders.vgg.encoder import VggEncoder
 
     for size in sizes:
-        choice = choose("vgg16-pool5", size=size)
-        yield f"vgg16-pool5 at {size} px", VggEmbedder(choice.recipe, choice.weights, Engine())
-    choice = choose("vgg16-fc1", weights=str(with_random_fc1(folder)))
-    # These convolutions expect Oxford's pixels.
+        choice = choose_recipe("vgg16-pool5", size=size)
+        yield f"vgg16-pool5 at {size} px", VggEncoder(choice.recipe, choice.weights, Engine())
+    choice = choose_recipe("vgg16-fc1", weights=str(with_random_fc1(folder)))
+    # These convolutions expect pixels that are normalised as Oxford's.
     recipe = replace(choice.recipe, mean=OXFORD_MEAN, std=OXFORD_STD)
-    yield "vgg16-fc1, with a random fc1", VggEmbedder(recipe, choice.weights, Engine())
+    yield "vgg16-fc1, with a random fc1", VggEncoder(recipe, choice.weights, Engine())
 
 
 def with_random_fc1(folder: Path) -> Path:
@@ -170,7 +170,7 @@ def with_random_fc1(folder: Path) -> Path:
     import torch
     from safetensors.torch import load_file, save_file
 
-    from imgindex.embedding.weights import shipped_path
+    from imgindex.encoders.weights import shipped_path
 
     torch.manual_seed(0)
     tensors = load_file(shipped_path())
@@ -187,18 +187,18 @@ def main() -> None:
     parser.add_argument("--sizes", default="96,128,160,224,320,448")
     parser.add_argument("--out", metavar="FILE.json")
     options = parser.parse_args()
-    from imgindex.images.decode import decode
+    from imgindex.decoding.decode import decode
 
     rows, thresholds, grouped = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         files = list(photos.labelled(options.photos, Path(folder)))
         originals = [path.read_bytes() for path in files]
-        for name, embedder in embedders(list(map(int, options.sizes.split(","))), Path(folder)):
+        for name, encoder in encoders(list(map(int, options.sizes.split(","))), Path(folder)):
             changed = {
-                change: embedded(embedder, (make(decode(data).image) for data in originals))
+                change: embedded(encoder, (make(decode(data).image) for data in originals))
                 for change, make in CHANGES.items()
             }
-            plain = embedded(embedder, iter(originals))
+            plain = embedded(encoder, iter(originals))
             found = measured(plain, changed)
             rows += [{"recipe": name, **found.at(distance)} for distance in DISTANCES]
             thresholds.append({"recipe": name, **found.at(found.threshold())})

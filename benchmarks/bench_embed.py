@@ -2,17 +2,17 @@
 
     python benchmarks/bench_embed.py [--images 1024] [--rounds 3] [--photos TAR] [--out FILE.json]
 
-The article's loop is the script that imgindex began as: OpenCV reads one image, torchvision crops and scales it, VGG-16
-up to its first fully connected layer makes a vector of it, one image a batch, in fp32. Weights are seeded and random:
-they do not change how long anything takes. Contenders run in processes of their own, one after the other, `rounds`
-times over; the first pass of each process, over some of the images, is not counted, nor is the making of networks.
-The slow ones take an eighth or a sixteenth of the images.
+The article's loop is the script from which imgindex began: OpenCV reads one image, torchvision crops and scales it, and
+VGG-16 up to its first fully connected layer makes its vector, in batches of one image, in fp32. Weights are random,
+from a seed, which does not change any time. Contenders run in processes of their own, one after the other, for `rounds`
+rounds. The first pass of each process, over some of the images, is not counted, nor is the time to make the network.
+The slow contenders get an eighth or a sixteenth of the images.
 
 `files`: from files to vectors (imgindex: to a finished index, with a precision receipt where the run is long enough).
 `model`: the network alone, on tensors in memory.
-The ceiling is what the network would do if all of its arithmetic ran at the rate of its inner convolutions, those of
-blocks 3 to 5, each repeated alone on an input in the cache, in every thread at once. Beside each rate stands how near
-the vectors come to those of the article's loop, where the pixels are the same.
+`ceiling`: the rate of the network if all of its arithmetic ran as fast as its inner convolutions, those of blocks 3 to
+5, each repeated alone on an input in the cache, in every thread at once.
+`relative_error`: how much the vectors differ from those of the article's loop, where the pixels are the same.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ import numpy as np
 import photos
 
 SEED = 7
-WEIGHTS = "weights.pth"  # in the folder where contenders run
+WEIGHTS = "weights.pth"  # in the folder in which contenders run
 SIDE = 448
 BASE = "article's loop, fp32"
 WARM = 4
 
 
-def article_loop(files: list[Path]) -> Callable[[list[Path]], np.ndarray]:
-    """Return the article's script as a function of files: its network is made."""
+def article_loop() -> Callable[[list[Path]], np.ndarray]:
+    """Return the article's script as a function of files, with its network made."""
     import cv2
     import torch
     from torchvision import transforms
@@ -50,9 +50,9 @@ def article_loop(files: list[Path]) -> Callable[[list[Path]], np.ndarray]:
     steps = [transforms.ToPILImage(), transforms.CenterCrop(512), transforms.Resize(SIDE), transforms.ToTensor()]
     transform = transforms.Compose(steps)
 
-    def run(some: list[Path]) -> np.ndarray:
+    def run(files: list[Path]) -> np.ndarray:
         features = []
-        for file in some:
+        for file in files:
             image = transform(cv2.imread(str(file))).reshape(1, 3, SIDE, SIDE)
             with torch.no_grad():
                 features.append(extractor(image).detach().numpy().reshape(-1))
@@ -91,16 +91,16 @@ def torchvision_eager(precision: str) -> Callable[[list[Path]], None]:
     network = torchvision_network().to(dtype).to(memory_format=torch.channels_last)
     batch = torch.rand(8, 3, SIDE, SIDE, dtype=dtype).contiguous(memory_format=torch.channels_last)
 
-    def run(some: list[Path]) -> None:
+    def run(files: list[Path]) -> None:
         with torch.inference_mode():
-            for start in range(0, len(some), 8):
-                network(batch[: len(some) - start])
+            for start in range(0, len(files), 8):
+                network(batch[: len(files) - start])
 
     return run
 
 
 def openvino(precision: str) -> Callable[[list[Path]], None]:
-    """Return the same network in OpenVINO's throughput mode: single images, as many at once as it says is best."""
+    """Return the same network in OpenVINO's throughput mode: single images, as many at once as OpenVINO recommends."""
     import openvino as ov  # type: ignore[import-not-found]
     from openvino import opset13 as ops
 
@@ -127,8 +127,8 @@ def openvino(precision: str) -> Callable[[list[Path]], None]:
     queue = ov.AsyncInferQueue(compiled, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     image = np.random.default_rng(0).random((1, 3, SIDE, SIDE), dtype=np.float32)
 
-    def run(some: list[Path]) -> None:
-        for _ in some:
+    def run(files: list[Path]) -> None:
+        for _ in files:
             queue.start_async({0: image})
         queue.wait_all()
 
@@ -136,7 +136,7 @@ def openvino(precision: str) -> Callable[[list[Path]], None]:
 
 
 def to_index(recipe: str, precision: str) -> Callable[[list[Path]], np.ndarray]:
-    """Return `add` of files into a fresh index, whose network is made and whose decoders run, as a function."""
+    """Return a function that adds files to a new index, with the network made and the decoders running."""
     from imgindex import Engine, ImageIndex
 
     folder = tempfile.TemporaryDirectory()
@@ -145,35 +145,37 @@ def to_index(recipe: str, precision: str) -> Callable[[list[Path]], np.ndarray]:
         Path(folder.name, "first"), recipe=recipe, weights=WEIGHTS, engine=Engine(precision=precision)
     )
 
-    def run(some: list[Path]) -> np.ndarray:
+    def run(files: list[Path]) -> np.ndarray:
         where = Path(folder.name, str(next(indexes)))
         with ImageIndex.create(where, recipe=first.recipe, weights=WEIGHTS, engine=first.engine) as index:
-            index.embedder, index._decoders = first.embedder, first._decoders
-            index.add(some)
+            index.encoder, index._decoders = first.encoder, first._decoders
+            index.add(files)
             order = np.argsort([Path(path).name for path in index.paths()], kind="stable")
             vectors: np.ndarray = index.vectors()[order]
-            index._decoders = type(first._decoders)(first.recipe)  # so that closing leaves the first one's at work
+            index._decoders = type(first._decoders)(
+                first.recipe
+            )  # so that closing this index does not end the decoders of the first one
             return vectors
 
     return run
 
 
 def network_alone(precision: str) -> Callable[[list[Path]], None]:
-    """Return imgindex's network alone on prepared pictures, in all its lanes."""
+    """Return imgindex's network alone on prepared images, in all its streams."""
     from concurrent.futures import ThreadPoolExecutor
 
     from imgindex import Engine
-    from imgindex.embedding.choice import choose
-    from imgindex.embedding.embedder import VggEmbedder
+    from imgindex.encoders.registry import choose_recipe
+    from imgindex.encoders.vgg.encoder import VggEncoder
 
-    choice = choose("vgg16-fc1", weights=WEIGHTS)
-    embedder = VggEmbedder(choice.recipe, choice.weights, Engine("cpu", precision))
-    batch = np.random.default_rng(0).integers(0, 256, (embedder.batch_size, SIDE, SIDE, 3), dtype=np.uint8)
-    pool = ThreadPoolExecutor(embedder.lanes)
+    choice = choose_recipe("vgg16-fc1", weights=WEIGHTS)
+    encoder = VggEncoder(choice.recipe, choice.weights, Engine("cpu", precision))
+    batch = np.random.default_rng(0).integers(0, 256, (encoder.batch_size, SIDE, SIDE, 3), dtype=np.uint8)
+    pool = ThreadPoolExecutor(encoder.streams)
 
-    def run(some: list[Path]) -> None:
-        lots = range(0, len(some), len(batch))
-        list(pool.map(embedder.embed, [batch[: len(some) - start] for start in lots]))
+    def run(files: list[Path]) -> None:
+        starts = range(0, len(files), len(batch))
+        list(pool.map(encoder.encode, [batch[: len(files) - start] for start in starts]))
 
     return run
 
@@ -182,7 +184,7 @@ def ceiling(precision: str) -> Callable[[list[Path]], None]:
     """Return a function that takes as long as images would at the rate of the network's inner convolutions."""
     import torch
 
-    from imgindex.embedding.fused import Convolution
+    from imgindex.encoders.vgg.cpu import PackedConvolution
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     network = torchvision_network()
@@ -195,14 +197,14 @@ def ceiling(precision: str) -> Callable[[list[Path]], None]:
             shapes.append((layer.to(dtype).to(memory_format=torch.channels_last), size))
 
     def alone(layer: torch.nn.Conv2d, size: int) -> float:
-        """Seconds of one convolution of an image, in as many threads as there are, each on an image of its own."""
+        """Return the seconds of one convolution of an image, when every thread computes it on an image of its own."""
         threads, rounds = torch.get_num_threads(), 6
         ready, started = threading.Barrier(threads + 1), [0.0]
 
         def work() -> None:
             torch.set_num_threads(1)
             with torch.inference_mode():
-                convolution = Convolution.of(layer, size, size)
+                convolution = PackedConvolution.pack(layer, size, size)
                 image = torch.rand(1, layer.in_channels, size, size, dtype=dtype)
                 image = image.contiguous(memory_format=torch.channels_last)
                 convolution(image)
@@ -219,18 +221,18 @@ def ceiling(precision: str) -> Callable[[list[Path]], None]:
             worker.join()
         return (time.perf_counter() - started[0]) / (threads * rounds)
 
-    def run(some: list[Path]) -> None:
+    def run(files: list[Path]) -> None:
         inner = shapes[4:]
         seconds = sum(min(alone(*shape) for _ in range(3)) for shape in inner)
         rate = sum(2 * layer.weight.numel() * size**2 for layer, size in inner) / seconds
-        run.seconds = len(some) * flop / rate  # type: ignore[attr-defined]
+        run.seconds = len(files) * flop / rate  # type: ignore[attr-defined]
 
     return run
 
 
-# From what, over which part of the images, and how it is made.
+# What is measured, one in how many of the images it gets, and how it is made.
 CONTENDERS: dict[str, tuple[str, int, Callable[[], Callable[[list[Path]], Any]]]] = {
-    BASE: ("files", 16, lambda: article_loop([])),
+    BASE: ("files", 16, article_loop),
     "imgindex, article, fp32": ("files", 16, lambda: to_index("article", "fp32")),
     "imgindex, article, bf16": ("files", 8, lambda: to_index("article", "bf16")),
     "imgindex, vgg16-fc1, fp32": ("files", 8, lambda: to_index("vgg16-fc1", "fp32")),
@@ -247,7 +249,7 @@ CONTENDERS: dict[str, tuple[str, int, Callable[[], Callable[[list[Path]], Any]]]
 
 
 def child(name: str, folder: Path, vectors: Path) -> dict[str, Any]:
-    """Run one contender in this process over the files of a folder, after some of them for nothing."""
+    """Run one contender in this process over the files of a folder, after a warm-up over some of them."""
     os.chdir(folder.parent)
     _, part, make = CONTENDERS[name]
     files = sorted(folder.iterdir())
@@ -262,7 +264,7 @@ def child(name: str, folder: Path, vectors: Path) -> dict[str, Any]:
 
 
 def relative_error(found: np.ndarray, truth: np.ndarray) -> float:
-    """Return the greatest difference of a vector, in units of the greatest number of the true one."""
+    """Return the largest difference of a vector, relative to the largest number of the true one."""
     found = found[: len(truth)]
     return float((np.abs(found - truth).max(axis=1) / np.abs(truth).max(axis=1)).max())
 

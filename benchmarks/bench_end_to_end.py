@@ -4,12 +4,12 @@
                                           [--out FILE.json]
 
 Speed: whole processes, started on a folder of JPEGs of 500 × 375 that are all different, ended when the index is on
-disk; images a second of that time, and of the part that the program itself calls the run. Every round runs every
+disk; images per second of that time, and of the part that the program itself reports as its run. Every round runs every
 contender once, in turn. Quality: the same contender's vectors of the labelled photos in TAR (CLASS/FILE), scored as
-bench_recipes.py does; without TAR pictures are drawn, and quality is not measured.
+bench_recipes.py does. Without TAR the images are drawn, and quality is not measured.
 
-fastdup is the fastest of the rivals on a processor: a small network of its own, 576 numbers a picture. It is installed
-into an environment of its own, with what it reports home turned off, and run as its documentation says.
+fastdup is the fastest of the other programs on a CPU: a small network of its own, with 576 numbers for each image. It
+is installed into an environment of its own, with its telemetry turned off, and run as its documentation describes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Contender:
 
 
 def fastdup_python() -> str:
-    """Return the Python of an environment that has fastdup, which is made at the first time."""
+    """Return the Python of an environment that has fastdup; the first call makes the environment."""
     home = CACHE / "fastdup"
     python = str(home / "bin" / "python")
     if (
@@ -88,7 +88,7 @@ def fastdup_python() -> str:
 
 
 def run(contender: Contender, folder: Path, work: Path) -> dict[str, float]:
-    """Run a contender over a folder: seconds of the whole process, of the run, and the largest process's peak."""
+    """Run a contender over a folder; return the seconds of the process and of its run, and the peak of its memory."""
     work.mkdir()
     environment = {**os.environ, "SENTRY_OPT_OUT": "1"}
     started = time.perf_counter()

@@ -2,14 +2,14 @@
 
     python benchmarks/bench_gpu.py [--images 4000] [--rounds 3] [--photos TAR] [--device cuda] [--out FILE.json]
 
-Right: vectors of 16 pictures are compared with those of fp32 on the processor; if they differ by more than rounding,
-nothing is measured and the exit code is 1. Then, in processes of their own, in turn, `rounds` times over:
+First the vectors of 16 images are compared with those of fp32 on the CPU. If they differ by more than rounding, nothing
+is measured and the exit code is 1. Then the parts run in processes of their own, in turn, for `rounds` rounds:
 
-`files`: `add` of JPEGs of 500 × 375 that are all different, to a finished index, the network being made.
-`memory`: prepared pictures in memory through the embedder: copies to the GPU, the network, vectors back.
-`network`: the network alone, on a batch that lies on the GPU: the ceiling in that precision, by the faster of the plain
-layers, cuDNN's convolutions with ReLU, and torch.compile's code.
-`decoding`: files to prepared pictures, without a network. Where it is slower than the network, it is the limit.
+`files`: `add` of JPEGs of 500 × 375 that are all different, up to a finished index, with the network already made.
+`memory`: the encoder on prepared images in memory: copies to the GPU, the network, copies of the vectors back.
+`network`: the network alone, on a batch on the GPU: the ceiling in that precision, by the fastest of the plain layers,
+cuDNN's convolutions with ReLU, and the code of torch.compile.
+`decoding`: from files to prepared images, without a network. Where this is slower than the network, it is the limit.
 """
 
 from __future__ import annotations
@@ -38,34 +38,34 @@ LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.999, "fp16": 0.999}
 SECONDS = 5.0
 
 
-def chosen(recipe: str, device: str, precision: str) -> Any:
-    """Return the embedder of one of RECIPES on a device."""
+def make_encoder(recipe: str, device: str, precision: str) -> Any:
+    """Return the encoder of one of RECIPES on a device."""
     from imgindex import Engine
-    from imgindex.embedding.choice import choose
-    from imgindex.embedding.embedder import VggEmbedder
+    from imgindex.encoders.registry import choose_recipe
+    from imgindex.encoders.vgg.encoder import VggEncoder
 
     name, size, weights = RECIPES[recipe]
-    choice = choose(name, size=size, weights=weights)
-    return VggEmbedder(choice.recipe, choice.weights, Engine(device, precision))
+    choice = choose_recipe(name, size=size, weights=weights)
+    return VggEncoder(choice.recipe, choice.weights, Engine(device, precision))
 
 
 def pictures(side: int, count: int) -> np.ndarray:
-    """Return drawn pictures uint8 (count, side, side, 3), smooth enough for the network to see more than noise."""
+    """Return drawn images uint8 (count, side, side, 3), smooth enough that the network sees more than noise."""
     coarse = np.random.default_rng(SEED).integers(0, 256, (count, side // 16, side // 16, 3), dtype=np.uint8)
     return coarse.repeat(16, axis=1).repeat(16, axis=2)
 
 
 def least_cosine(recipe: str, device: str, precision: str) -> float:
-    """Return the least cosine between vectors of the device and those of fp32 on the processor."""
-    found, right = chosen(recipe, device, precision), chosen(recipe, "cpu", "fp32")
+    """Return the least cosine between vectors of the device and those of fp32 on the CPU."""
+    found, right = make_encoder(recipe, device, precision), make_encoder(recipe, "cpu", "fp32")
     batch = pictures(right.recipe.side, 16)
-    one, two = found.embed(batch), right.embed(batch)
+    one, two = found.encode(batch), right.encode(batch)
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
     return float(((one * two).sum(axis=1) / lengths).min())
 
 
 def rate(step: Callable[[], int]) -> float:
-    """Return images a second of a step that says how many it did: after two for nothing, for some seconds."""
+    """Return the images per second of a step that returns its number of images; two warm-up steps are not counted."""
     step(), step()
     done, started = 0, time.perf_counter()
     while (seconds := time.perf_counter() - started) < SECONDS:
@@ -73,33 +73,33 @@ def rate(step: Callable[[], int]) -> float:
     return done / seconds
 
 
-def memory(embedder: Any) -> float:
-    """Images a second from prepared pictures in memory to vectors, in all lanes."""
-    batch = pictures(embedder.recipe.side, embedder.batch_size)
-    with ThreadPoolExecutor(embedder.lanes) as pool:
-        lots = 4 * embedder.lanes
-        return rate(lambda: sum(map(len, pool.map(embedder.embed, [batch] * lots))))
+def memory(encoder: Any) -> float:
+    """Return images per second from prepared images in memory to vectors, in all streams."""
+    batch = pictures(encoder.recipe.side, encoder.batch_size)
+    with ThreadPoolExecutor(encoder.streams) as pool:
+        batches = [batch] * (4 * encoder.streams)
+        return rate(lambda: sum(map(len, pool.map(encoder.encode, batches))))
 
 
-def network(embedder: Any) -> float:
-    """Images a second of the network alone, on a batch on the device, by the fastest of its forms."""
+def network(encoder: Any) -> float:
+    """Return images per second of the network alone, on a batch on the device, by the fastest of its forms."""
     import torch
 
-    from imgindex.embedding.cudnn import CudnnExtractor, exactly
-    from imgindex.embedding.device import DTYPES
-    from imgindex.embedding.vgg import FeatureExtractor
-    from imgindex.embedding.weights import load
+    from imgindex.encoders.devices import DTYPES
+    from imgindex.encoders.vgg.cuda import CudnnNetwork, cudnn_without_tf32
+    from imgindex.encoders.vgg.network import VggNetwork
+    from imgindex.encoders.weights import load_weights
 
-    recipe, device = embedder.recipe, embedder.device
-    plain = FeatureExtractor(recipe.cut)
-    plain.load_state_dict(load(embedder._weights, plain.shapes()), assign=True)
-    dtype = DTYPES[embedder.precision]
+    recipe, device = encoder.recipe, encoder.device
+    plain = VggNetwork(recipe.layer)
+    plain.load_state_dict(load_weights(encoder._weights, plain.shapes()), assign=True)
+    dtype = DTYPES[encoder.precision]
     plain = plain.eval().to(device, dtype).to(memory_format=torch.channels_last)
-    batch = torch.zeros(embedder.batch_size, 3, recipe.side, recipe.side, device=device, dtype=dtype)
+    batch = torch.zeros(encoder.batch_size, 3, recipe.side, recipe.side, device=device, dtype=dtype)
     batch = batch.contiguous(memory_format=torch.channels_last)
     forms: list[Callable[[Any], Any]] = [plain]
     if device.type == "cuda":
-        twin = CudnnExtractor(plain)
+        twin = CudnnNetwork(plain)
         forms += [lambda x: twin.head(twin.deep(twin.shallow(x))), torch.compile(plain, mode="max-autotune")]
 
     def step(form: Callable[[Any], Any]) -> int:
@@ -110,7 +110,7 @@ def network(embedder: Any) -> float:
         return 4 * len(batch)
 
     best = 0.0
-    with torch.inference_mode(), exactly():
+    with torch.inference_mode(), cudnn_without_tf32():
         for form in forms:
             try:
                 best = max(best, rate(lambda form=form: step(form)))  # type: ignore[misc]
@@ -119,28 +119,28 @@ def network(embedder: Any) -> float:
     return best
 
 
-def decoding(embedder: Any, folder: Path) -> float:
-    """Images a second from files to prepared pictures, in as many processes as there are processors."""
-    from imgindex.embedding.pipeline import worker_count
-    from imgindex.embedding.sandbox import Decoders
+def decoding(encoder: Any, folder: Path) -> float:
+    """Return images per second from files to prepared images, in as many processes as there are cores."""
+    from imgindex.decoding.lookahead import worker_count
+    from imgindex.decoding.pool import DecoderPool
 
     files = [file.read_bytes() for file in sorted(folder.iterdir())]
-    with closing(Decoders(embedder.recipe)) as decoders, ThreadPoolExecutor(worker_count(None)) as pool:
+    with closing(DecoderPool(encoder.recipe)) as decoders, ThreadPoolExecutor(worker_count(None)) as pool:
         list(pool.map(decoders.decode, files[:200]))
         return len(files) / measure.timed(lambda: list(pool.map(decoders.decode, files)))[0]
 
 
-def to_index(embedder: Any, folder: Path) -> float:
-    """Images a second from files to a finished index, the second one that this process makes."""
+def to_index(encoder: Any, folder: Path) -> float:
+    """Return images per second from files to a finished index, the second one that this process makes."""
     from imgindex import ImageIndex
 
-    name = RECIPES[embedder.recipe.name + f" at {embedder.recipe.side} px"]
+    name = RECIPES[encoder.recipe.name + f" at {encoder.recipe.side} px"]
     files = sorted(folder.iterdir())
     with tempfile.TemporaryDirectory() as place:
         for number, some in enumerate((files[:256], files)):
             where = Path(place, str(number))
             with ImageIndex.create(where, recipe=name[0], size=name[1], weights=name[2]) as index:
-                index.embedder = embedder
+                index.encoder = encoder
                 seconds, report = measure.timed(lambda index=index, some=some: index.add(some))  # type: ignore[misc]
                 assert report.added == len(some), report
     return len(files) / seconds
@@ -148,14 +148,14 @@ def to_index(embedder: Any, folder: Path) -> float:
 
 def child(recipe: str, part: str, device: str, precision: str, folder: str) -> dict[str, Any]:
     """Measure one part in this process."""
-    embedder = chosen(recipe, device, precision)
+    encoder = make_encoder(recipe, device, precision)
     found = {
-        "files": lambda: to_index(embedder, Path(folder)),
-        "memory": lambda: memory(embedder),
-        "network": lambda: network(embedder),
-        "decoding": lambda: decoding(embedder, Path(folder)),
+        "files": lambda: to_index(encoder, Path(folder)),
+        "memory": lambda: memory(encoder),
+        "network": lambda: network(encoder),
+        "decoding": lambda: decoding(encoder, Path(folder)),
     }[part]()
-    return {"rate": found, "peak_mib": round(measure.peak_mib()), "batch": embedder.batch_size}
+    return {"rate": found, "peak_mib": round(measure.peak_mib()), "batch": encoder.batch_size}
 
 
 def main() -> int:

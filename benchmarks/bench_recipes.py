@@ -4,8 +4,8 @@
 
 Answers are scored leave-one-out by Euclidean distance. P@1: the nearest other photo is of the same class. mAP: mean
 average precision with all other photos ranked. NMI: k-means with as many clusters as there are classes. The interval of
-P@1 and of the difference in mAP is a 95 % bootstrap over the queries, the collection held fixed: it says nothing of
-other collections, and rows whose interval of the difference holds 0 are not told apart by these photos.
+P@1 and of the difference in mAP is a 95 % bootstrap over the queries, with the collection held fixed. It is not valid
+for other collections. If the interval of a difference contains 0, these photos do not distinguish the two rows.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, linear, normalize
 
-from imgindex.embedding.choice import choose
-from imgindex.embedding.embedder import VggEmbedder
-from imgindex.embedding.prepare import prepare
-from imgindex.embedding.recipe import IMAGENET_MEAN, IMAGENET_STD, OXFORD_MEAN, OXFORD_STD, RECIPES, Recipe
-from imgindex.embedding.vgg import LAYERS, FeatureExtractor, generalised_mean
-from imgindex.embedding.weights import load, locate
-from imgindex.images.decode import decode
+from imgindex.decoding.decode import decode
+from imgindex.decoding.transforms import prepare
+from imgindex.encoders.registry import choose_recipe
+from imgindex.encoders.vgg.encoder import VggEncoder
+from imgindex.encoders.vgg.network import LAYERS, VggNetwork, generalised_mean
+from imgindex.encoders.weights import load_weights, locate_weights
+from imgindex.recipe import IMAGENET_MEAN, IMAGENET_STD, OXFORD_MEAN, OXFORD_STD, RECIPES, Recipe
 from imgindex.types import Engine
 
 OURS = RECIPES["vgg16-pool5"]
@@ -66,8 +66,8 @@ class Photos:
 class Weights:
     """A network's convolutions and the fc1 layers to try on them.
 
-    unit: what one standard deviation of ImageNet's pixels is to this network, so that "no mean/std" can mean to any
-    network what it means to torchvision's.
+    unit: one standard deviation of ImageNet's pixels, on the scale of this network's input, so that "no mean/std" is
+    the same change for any network as for torchvision's.
     """
 
     name: str
@@ -80,10 +80,10 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How pictures become the network's input, and which vectors are taken from that one forward pass.
+class Variant:
+    """How images become the network's input, and which vectors are taken from that one forward pass.
 
-    geometry: letterbox (on white), crop (short side, then the middle square), short (short side, nothing cut off),
+    geometry: letterbox (on white), crop (short side, then the middle square), short (short side, nothing removed),
     stretch (to the square), article. pixels: mean/std, none (RGB without mean/std), bgr (the same in BGR order).
     """
 
@@ -116,29 +116,32 @@ class Row:
     average_precisions: list[float] = field(default_factory=list)
 
 
-def looks(oxford: bool) -> list[Look]:
-    """Return what is measured; of other weights than Oxford's only what bears on fc1."""
+def variants(oxford: bool) -> list[Variant]:
+    """Return what is measured; for other weights than Oxford's, only what concerns fc1."""
     pools, inside, fc1 = ("average", "gem"), ("average inside", "gem inside"), ("fc1",)
     both = [
-        Look("letterbox", 224, pools + fc1),
-        Look("crop", 224, pools + fc1),
-        Look("short", 224, pools + fc1),
-        Look("letterbox", 448, pools + fc1),
-        Look("short", 448, pools + fc1),
-        Look("article", 448, (*pools, "fc1", "fc1 as is"), pixels="bgr"),
-        Look("letterbox", 224, pools + fc1, pixels="none"),
+        Variant("letterbox", 224, pools + fc1),
+        Variant("crop", 224, pools + fc1),
+        Variant("short", 224, pools + fc1),
+        Variant("letterbox", 448, pools + fc1),
+        Variant("short", 448, pools + fc1),
+        Variant("article", 448, (*pools, "fc1", "fc1 as is"), pixels="bgr"),
+        Variant("letterbox", 224, pools + fc1, pixels="none"),
     ]
     if not oxford:
         return both
-    both = [replace(look, vectors=look.vectors + inside) if look.geometry == "letterbox" else look for look in both]
-    sweep = [Look("letterbox", side, pools + inside) for side in SIDES if side not in (224, 448)]
-    squares = [Look("crop", 160), Look("stretch", 224)]
-    resampled = [Look("letterbox", OURS.side, resampling=name) for name in RESAMPLINGS if name != "bilinear"]
+    both = [
+        replace(variant, vectors=variant.vectors + inside) if variant.geometry == "letterbox" else variant
+        for variant in both
+    ]
+    sweep = [Variant("letterbox", side, pools + inside) for side in SIDES if side not in (224, 448)]
+    squares = [Variant("crop", 160), Variant("stretch", 224)]
+    resampled = [Variant("letterbox", OURS.side, resampling=name) for name in RESAMPLINGS if name != "bilinear"]
     return sweep + squares + resampled + both
 
 
 def read(path: Path) -> Photos:
-    """Read CLASS/FILE from a tar file or a folder; the classes' names matter no further than that they differ."""
+    """Read CLASS/FILE from a tar file or a folder; the names of the classes only have to differ."""
     if path.is_dir():
         files = {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
     else:
@@ -158,14 +161,14 @@ def oxford() -> Weights:
             torch.manual_seed(seed)
             yield torch.empty(4096, 25088).normal_(0, 0.01), torch.zeros(4096)
 
-    network = extractor("oxford", "pool5")
+    network = vgg("oxford", "pool5")
     unit = 255 * statistics.mean(IMAGENET_STD)
     return Weights("oxford", network.features, OXFORD_MEAN, OXFORD_STD, unit, f"fc1 random × {len(FC1_SEEDS)}", fc1)
 
 
 def trained(path: str) -> Weights:
-    """Return a user's weights with their fc1, taken to be trained on pixels of IMAGENET1K_V1's mean/std."""
-    network = extractor(path, "fc1")
+    """Return a user's weights with their fc1, assumed to be trained with the mean/std of IMAGENET1K_V1."""
+    network = vgg(path, "fc1")
     layer = network.classifier[0]
     return Weights(
         Path(path).name,
@@ -178,23 +181,23 @@ def trained(path: str) -> Weights:
     )
 
 
-def extractor(source: str, cut: str) -> FeatureExtractor:
+def vgg(source: str, layer: str) -> VggNetwork:
     """Return imgindex's own network in fp32."""
-    network = FeatureExtractor(cut)
-    state = load(locate(source), network.shapes())
+    network = VggNetwork(layer)
+    state = load_weights(locate_weights(source), network.shapes())
     network.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def square(picture: Image.Image, look: Look) -> np.ndarray:
-    """Return RGB pixels as the network sees them: by imgindex's own code where the geometry is one of ours."""
-    if look.geometry in ("letterbox", "article") and look.resampling == "bilinear":
-        recipe = ARTICLE if look.geometry == "article" else OURS
-        return prepare(picture, replace(recipe, side=look.side, channels="rgb"))
-    method, side = RESAMPLINGS[look.resampling], look.side
-    if look.geometry == "stretch":
+def square(picture: Image.Image, variant: Variant) -> np.ndarray:
+    """Return RGB pixels as the network sees them, by imgindex's own code where it has the geometry."""
+    if variant.geometry in ("letterbox", "article") and variant.resampling == "bilinear":
+        recipe = ARTICLE if variant.geometry == "article" else OURS
+        return prepare(picture, replace(recipe, side=variant.side, channels="rgb"))
+    method, side = RESAMPLINGS[variant.resampling], variant.side
+    if variant.geometry == "stretch":
         return np.asarray(picture.resize((side, side), method))
-    if look.geometry == "letterbox":
+    if variant.geometry == "letterbox":
         scale = side / max(picture.size)
         width, height = (max(1, round(length * scale)) for length in picture.size)
         page = Image.new("RGB", (side, side), "white")
@@ -202,22 +205,22 @@ def square(picture: Image.Image, look: Look) -> np.ndarray:
         return np.asarray(page)
     scale = side / min(picture.size)
     picture = picture.resize(tuple(max(side, round(length * scale)) for length in picture.size), method)
-    if look.geometry == "short":
+    if variant.geometry == "short":
         return np.asarray(picture)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     return np.asarray(picture.crop((left, top, left + side, top + side)))
 
 
-def normalised(pixels: np.ndarray, look: Look, weights: Weights) -> Tensor:
+def normalised(pixels: np.ndarray, variant: Variant, weights: Weights) -> Tensor:
     """Return the network's input (n, 3, h, w) of uint8 pixels (n, h, w, 3)."""
     tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255)
-    if look.pixels == "mean/std":
+    if variant.pixels == "mean/std":
         return (tensor - torch.tensor(weights.mean).view(3, 1, 1)) / torch.tensor(weights.std).view(3, 1, 1)
-    return (tensor.flip(1) if look.pixels == "bgr" else tensor) * weights.unit
+    return (tensor.flip(1) if variant.pixels == "bgr" else tensor) * weights.unit
 
 
 def coverage(size: tuple[int, int], side: int) -> Tensor:
-    """Return which share of each cell of the last maps (side / 32 a side) shows the picture, not the white border."""
+    """Return the share of each cell of the last maps (side / 32 per side) that shows the image, not the border."""
     cells, shares = side // 32, []
     for length in (size[1], size[0]):
         inner = max(1, round(length * side / max(size)))
@@ -228,7 +231,7 @@ def coverage(size: tuple[int, int], side: int) -> Tensor:
 
 
 def pooled(maps: Tensor, vector: str, inner: Tensor) -> Tensor:
-    """Return (n, 512) of maps (n, 512, h, w); "inside" weighs each place by `inner` (n, h, w)."""
+    """Pool maps (n, 512, h, w) to (n, 512); "inside" weights each position by `inner` (n, h, w)."""
     if vector == "average":
         return maps.mean(dim=(2, 3))
     if vector == "gem":
@@ -240,26 +243,26 @@ def pooled(maps: Tensor, vector: str, inner: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def vectors(photos: Photos, look: Look, weights: Weights) -> dict[str, list[np.ndarray]]:
-    """Return, for each vector of the look, matrices (photos, dimension): one, or one for each fc1 that is tried."""
-    pictures = photos.stored if look.geometry == "article" else photos.white
-    pools = [vector for vector in look.vectors if not vector.startswith("fc1")]
+def vectors(photos: Photos, variant: Variant, weights: Weights) -> dict[str, list[np.ndarray]]:
+    """Return, for each vector of the variant, matrices (photos, dimension): one, or one for each fc1 that is tried."""
+    pictures = photos.stored if variant.geometry == "article" else photos.white
+    pools = [vector for vector in variant.vectors if not vector.startswith("fc1")]
     parts: dict[str, list[Tensor]] = {vector: [] for vector in [*pools, "maps"]}
-    batch = 1 if look.geometry == "short" else BATCH
+    batch = 1 if variant.geometry == "short" else BATCH
     for start in range(0, len(pictures), batch):
-        some = pictures[start : start + batch]
-        maps = weights.features(normalised(np.stack([square(picture, look) for picture in some]), look, weights))
-        inner = torch.stack([coverage(picture.size, look.side) for picture in some])
+        group = pictures[start : start + batch]
+        maps = weights.features(normalised(np.stack([square(picture, variant) for picture in group]), variant, weights))
+        inner = torch.stack([coverage(picture.size, variant.side) for picture in group])
         for vector in pools:
             parts[vector].append(pooled(maps, vector, inner))
         parts["maps"].append(adaptive_avg_pool2d(maps, (7, 7)).flatten(1))
     result = {vector: [normalize(torch.cat(parts[vector]), dim=1).numpy()] for vector in pools}
-    if len(pools) < len(look.vectors):
+    if len(pools) < len(variant.vectors):
         flat = torch.cat(parts["maps"])
         plain = [linear(flat, *layer) for layer in weights.fc1()]
         result["fc1"] = [normalize(matrix, dim=1).numpy() for matrix in plain]
         result["fc1 as is"] = [matrix.numpy() for matrix in plain]
-    return {vector: result[vector] for vector in look.vectors}
+    return {vector: result[vector] for vector in variant.vectors}
 
 
 def answers(matrix: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -275,23 +278,23 @@ def answers(matrix: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def interval(values: np.ndarray) -> list[float]:
-    """Return the 95 % bootstrap interval of the mean of one value a photo."""
+    """Return the 95 % bootstrap interval of the mean of a value of each photo."""
     picks = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
     return [round(float(end), 4) for end in np.percentile(values[picks].mean(axis=1), [2.5, 97.5])]
 
 
 def rotated(matrix: np.ndarray) -> np.ndarray:
-    """Return the rows in axes of their own, no more than there are rows: all distances kept, k-means much faster."""
+    """Return the rows in axes of their own, at most as many as rows: same distances, much faster k-means."""
     left, sizes, _ = np.linalg.svd(matrix - matrix.mean(axis=0), full_matrices=False)
     return left * sizes
 
 
 def score(matrices: list[np.ndarray], labels: np.ndarray) -> dict[str, object]:
-    """Return the scores of a Row: of several matrices the mean a photo, and k-means over all of them."""
+    """Return the scores of a Row; for several matrices the mean for each photo, and k-means over all of them."""
     pairs = [answers(matrix, labels) for matrix in matrices]
     hits, precisions = (np.mean([pair[place] for pair in pairs], axis=0) for place in (0, 1))
     classes = len(np.unique(labels))
-    with threadpool_limits(1):  # so few rows are not worth a second thread, which a busy machine makes wait
+    with threadpool_limits(1):  # so few rows are not worth a second thread, which waits on a busy machine
         found = [
             normalized_mutual_info_score(labels, KMeans(classes, n_init=10, random_state=seed).fit_predict(turned))
             for turned in map(rotated, matrices)
@@ -309,7 +312,7 @@ def score(matrices: list[np.ndarray], labels: np.ndarray) -> dict[str, object]:
 
 
 def gflop(height: int, width: int, fc1: bool) -> float:
-    """Return billions of floating point operations (a multiply-add is two) of VGG-16 up to the cut."""
+    """Return billions of floating point operations (a multiply-add is two) of VGG-16 up to the layer."""
     total, channels = 0, 3
     for layer in LAYERS:
         if isinstance(layer, str):
@@ -320,20 +323,19 @@ def gflop(height: int, width: int, fc1: bool) -> float:
     return (total + 2 * 25088 * 4096 * fc1) / 1e9
 
 
-Cut = tuple[int, bool]  # side, whether fc1 comes after the convolutions
+NetworkSize = tuple[int, bool]  # side, whether fc1 comes after the convolutions
 
 
 @torch.inference_mode()
-def speeds(weights: Weights, cuts: list[Cut]) -> dict[Cut, float]:
-    """Return images per second of the network alone in fp32: of each cut the median of several rounds.
+def speeds(weights: Weights, sizes: list[NetworkSize]) -> dict[NetworkSize, float]:
+    """Return images per second of the network alone in fp32: for each size the median of several rounds.
 
-    A round, of which the first only warms up, takes every cut once: whatever else the machine does in the meantime
-    slows all of them.
+    The first round is a warm-up. A round measures every size once, so other load on the machine slows all of them.
     """
     layer = next(weights.fc1())
-    seconds: dict[Cut, list[float]] = {cut: [] for cut in cuts}
+    seconds: dict[NetworkSize, list[float]] = {size: [] for size in sizes}
     for _ in range(ROUNDS + 1):
-        for side, fc1 in cuts:
+        for side, fc1 in sizes:
             batch = torch.randn(BATCH, 3, side, side).to(memory_format=torch.channels_last)
             start = time.perf_counter()
             maps = weights.features(batch)
@@ -342,30 +344,32 @@ def speeds(weights: Weights, cuts: list[Cut]) -> dict[Cut, float]:
             else:
                 generalised_mean(maps)
             seconds[side, fc1].append(time.perf_counter() - start)
-    return {cut: round(BATCH / statistics.median(times[1:]), 2) for cut, times in seconds.items()}
+    return {size: round(BATCH / statistics.median(times[1:]), 2) for size, times in seconds.items()}
 
 
-def rows(photos: Photos, look: Look, weights: Weights, speed: dict[Cut, float]) -> Iterator[Row]:
-    """Measure one look: one forward pass, a row for each vector."""
-    for vector, matrices in vectors(photos, look, weights).items():
+def rows(photos: Photos, variant: Variant, weights: Weights, speed: dict[NetworkSize, float]) -> Iterator[Row]:
+    """Measure one variant: one forward pass, a row for each vector."""
+    for vector, matrices in vectors(photos, variant, weights).items():
         fc1 = vector.startswith("fc1")
-        sizes = [square(picture, look).shape[:2] for picture in photos.white] if look.geometry == "short" else None
-        sizes = sizes or [(look.side, look.side)]
+        sizes = (
+            [square(picture, variant).shape[:2] for picture in photos.white] if variant.geometry == "short" else None
+        )
+        sizes = sizes or [(variant.side, variant.side)]
         yield Row(
             weights=weights.name,
-            geometry=look.geometry,
-            side=look.side,
-            pixels=look.pixels,
-            resampling=look.resampling,
+            geometry=variant.geometry,
+            side=variant.side,
+            pixels=variant.pixels,
+            resampling=variant.resampling,
             vector=vector.replace("fc1", weights.fc1_name),
             gflop=round(statistics.mean(gflop(*size, fc1) for size in sizes), 1),
-            images_per_second=None if look.geometry == "short" else speed[look.side, fc1],
+            images_per_second=None if variant.geometry == "short" else speed[variant.side, fc1],
             **score(matrices, photos.labels),
         )
 
 
 def compared(table: list[Row]) -> list[Row]:
-    """Return the rows with the interval of their mAP less that of the recipe as shipped."""
+    """Return the rows with the interval of the difference between their mAP and that of the recipe vgg16-pool5."""
     wanted = ("oxford", OURS.geometry, OURS.side, "mean/std", "bilinear", OURS.pooling)
     ours = next(
         row for row in table if (row.weights, row.geometry, row.side, row.pixels, row.resampling, row.vector) == wanted
@@ -379,17 +383,17 @@ def compared(table: list[Row]) -> list[Row]:
 
 def same_as_imgindex(photos: Photos, weights: Weights) -> float:
     """Return the largest difference between the vectors measured here and those that imgindex itself computes."""
-    some = replace(photos, white=photos.white[:4])
-    look = Look(OURS.geometry, OURS.side, (OURS.pooling,))
-    choice = choose(OURS.name)
-    embedder = VggEmbedder(choice.recipe, choice.weights, Engine(device="cpu", precision="fp32"))
+    few = replace(photos, white=photos.white[:4])
+    variant = Variant(OURS.geometry, OURS.side, (OURS.pooling,))
+    choice = choose_recipe(OURS.name)
+    encoder = VggEncoder(choice.recipe, choice.weights, Engine(device="cpu", precision="fp32"))
     recipe: Recipe = choice.recipe
-    theirs = embedder.embed(np.stack([prepare(picture, recipe) for picture in some.white]))
-    return float(np.abs(vectors(some, look, weights)[OURS.pooling][0] - theirs).max())
+    theirs = encoder.encode(np.stack([prepare(picture, recipe) for picture in few.white]))
+    return float(np.abs(vectors(few, variant, weights)[OURS.pooling][0] - theirs).max())
 
 
 def markdown(table: list[Row]) -> str:
-    """Return the table for people; ours is the row whose last column says so."""
+    """Return the table as Markdown; the row of vgg16-pool5 is marked as ours."""
     head = "| weights | geometry | side | pixels | resize | vector | P@1 | mAP | NMI | mAP − ours | GFLOP | img/s |"
     lines = [head, "|" + "---|" * 12]
     for row in table:
@@ -405,7 +409,7 @@ def markdown(table: list[Row]) -> str:
 
 
 def main() -> None:
-    """Measure, print the table, write what was asked for."""
+    """Measure, print the table, and write the files that the options name."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--photos", type=Path, required=True, help="tar file or folder of CLASS/FILE")
     parser.add_argument("--weights", help="state dict with a trained fc1, as torchvision's vgg16")
@@ -420,13 +424,13 @@ def main() -> None:
     table: list[Row] = []
     busy: list[float] = []
     for weights in sets:
-        wanted = looks(oxford=weights is sets[0])
-        cuts = {(look.side, vector.startswith("fc1")) for look in wanted for vector in look.vectors}
+        wanted = variants(oxford=weights is sets[0])
+        sizes = {(variant.side, vector.startswith("fc1")) for variant in wanted for vector in variant.vectors}
         busy.append(os.getloadavg()[0])
-        speed = speeds(weights, sorted(cuts))
-        for number, look in enumerate(wanted, 1):
+        speed = speeds(weights, sorted(sizes))
+        for number, variant in enumerate(wanted, 1):
             start = time.perf_counter()
-            table += rows(photos, look, weights, speed)
+            table += rows(photos, variant, weights, speed)
             seconds = time.perf_counter() - start
             print(f"{weights.name} {number}/{len(wanted)}: {seconds:.0f} s, {table[-1]}"[:200], file=sys.stderr)
     table = compared(table)

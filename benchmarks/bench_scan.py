@@ -1,13 +1,13 @@
-"""Measures `add` over files that have not changed, and its first look at new ones, as whole processes.
+"""Measures `add` over files that have not changed, and its first scan of new ones, as whole processes.
 
     python benchmarks/bench_scan.py [--size fast|regular|large] [--rounds 5] [--out FILE.json]
 
-The files are real images of one pixel, a thousand in a folder; the index is filled through its store, since no vector
-matters here. Every round runs every contender once, in turn. The floor is a Python that walks the folders and asks for
-the size and time of each file, and does nothing with them.
+The files are real images of one pixel, a thousand in a folder. The index is filled through its store, because the
+vectors do not matter here. Every round runs every contender once, in turn. The floor is a Python process that walks the
+folders and only reads the size and time of each file.
 
-Beside the rate of the whole process stand the rate beyond the start of one (`imgindex --version`), the peak memory,
-how many of the images were opened (by an audit hook, in a run of its own) and which large libraries were imported.
+The other columns are the rate without the start of a process (`imgindex --version`), the peak memory, how many of the
+images were opened (by an audit hook, in a run of its own) and which large libraries were imported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 
 from imgindex import ImageIndex
-from imgindex.images.find import find
+from imgindex.sources.local import find_files
 from imgindex.storage.records import NewImage
 from imgindex.storage.store import Store
 from imgindex.types import FoundFile
@@ -44,7 +44,7 @@ for folder, _, names in os.walk("photos"):
     for name in names:
         os.stat(os.path.join(folder, name))
 """
-# Runs a program, and says on stderr what it opened, imported and took.
+# Runs a program, and prints to stderr what it opened and imported, and its peak memory.
 WATCHED = """
 import json, runpy, sys
 program, opened = sys.argv[1], 0
@@ -82,7 +82,7 @@ CONTENDERS = {
 
 
 def make_files(root: Path, count: int) -> None:
-    """Write PNG files of one pixel, no two alike."""
+    """Write PNG files of one pixel, all different."""
     for number in range(count):
         folder = root / f"{number // FOLDER:04d}"
         if number % FOLDER == 0:
@@ -97,7 +97,7 @@ def make_index(folder: Path) -> None:
     ImageIndex.create(folder / ".imgindex", recipe="vgg16-pool5", size=32, store="fp16").close()
     vector = np.ones(512, dtype=np.float32)
     with contextlib.closing(Store(str(folder / ".imgindex"))) as store, store.writing() as writer:
-        for number, file in enumerate(find([str(folder / "photos")])):
+        for number, file in enumerate(find_files([str(folder / "photos")])):
             assert isinstance(file, FoundFile)
             writer.put(NewImage(file, hashlib.sha256(file.path.encode()).digest(), 1, 1, "PNG"), vector)
             if number % LOT == LOT - 1:
@@ -106,7 +106,7 @@ def make_index(folder: Path) -> None:
 
 
 def run(contender: str, folder: Path) -> None:
-    """Run a contender as it would be run."""
+    """Run a contender as a user runs it."""
     program, *arguments = CONTENDERS[contender]
     python = ["-m", "imgindex", *arguments] if arguments else ["-c", program]
     subprocess.run([sys.executable, *python], cwd=folder, stdout=subprocess.DEVNULL, check=True)

@@ -2,13 +2,14 @@
 
     python benchmarks/bench_search.py [--size fast|growth|full] [--out FILE.json]
 
-Each contender runs in a process of its own over the same .npy files, mapped: rows and queries that are not among them.
-usearch is left out where it is not installed. `ms_one` is the median of single queries, `ms_batch` the time a query in
-a batch of all; memory is that of the whole process, in which the mapped rows count (`rows_mib`).
+Each contender runs in a process of its own over the same mapped .npy files: rows, and queries that are not among them.
+usearch is left out if it is not installed. `ms_one` is the median of single queries, `ms_batch` the time per query in a
+batch of all. Memory is that of the whole process, including the mapped rows (`rows_mib`).
 
-Rows lie around centres of unequal weight and width (Dirichlet, spread 0.2 to 0.9 of the distance between centres) in
-128 latent dimensions of falling variance (i^-0.7), go through a random linear map, noise and ReLU to d numbers, and are
-normalised, as pooled vectors of a network are: neighbours of a row are many, close to each other, and in several lists.
+Rows are drawn around centres of unequal weight and width (Dirichlet, spread 0.2 to 0.9 of the distance between centres)
+in 128 latent dimensions of falling variance (i^-0.7). A random linear map, noise and a ReLU turn them into d numbers,
+which are normalised. Like pooled vectors of a network they have many neighbours, close to each other and in several
+lists.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SIZES = {
     "growth": [(10_000, 512), (100_000, 512), (300_000, 512)],
     "full": [(1_000_000, 512), (200_000, 4096)],
 }
-# The first one's answers are the truth for the others.
+# The answers of the first one are the truth for the others.
 OURS = ("imgindex exact fp32", "faiss.knn", "imgindex exact fp16", "imgindex index")
 CONTENDERS = (*OURS, "scikit-learn", "usearch")
 LATENT, K, QUERIES, ONES, PIECE = 128, 10, 500, 20, 20_000
@@ -41,7 +42,7 @@ Search = Callable[[np.ndarray], np.ndarray]
 
 
 def write_vectors(path: Path, n: int, d: int, *, part: int) -> None:
-    """Write float32 (n, d) as the docstring above says, a piece at a time; each part has rows of its own."""
+    """Write float32 (n, d) as described at the top of this file, a piece at a time; each part has its own rows."""
     rng = np.random.default_rng(0)
     spectrum = (np.arange(1, LATENT + 1) ** -0.7).astype(np.float32)
     to_rows = rng.standard_normal((LATENT, d), dtype=np.float32)
@@ -68,31 +69,31 @@ def exact(contender: str, rows: np.ndarray) -> Search:
     if contender == "scikit-learn":
         from sklearn.neighbors import NearestNeighbors  # type: ignore[import-untyped]
 
-        fitted = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(rows)
-        return lambda queries: fitted.kneighbors(queries)[0]
+        with_fit = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(rows)
+        return lambda queries: with_fit.kneighbors(queries)[0]
     from imgindex.search.exact import ExactSearch
-    from imgindex.types import Rows
+    from imgindex.types import VectorBlock
 
     stored = np.asarray(rows, dtype=np.float16) if contender.endswith("fp16") else rows
-    search = ExactSearch([Rows(np.arange(len(rows)), stored)])
+    search = ExactSearch([VectorBlock(np.arange(len(rows)), stored)])
     return lambda queries: search.search(queries, K).distances
 
 
 def settings(contender: str, rows: np.ndarray) -> Iterator[tuple[str, Search]]:
-    """Build a contender and yield it at each of its settings, with what they are called."""
+    """Build a contender and yield it at each of its settings, with the name of the setting."""
     if contender == "imgindex index":
         from dataclasses import replace
 
         from imgindex.search.faiss_build import build
-        from imgindex.search.faiss_search import FaissSearch
-        from imgindex.types import Rows
+        from imgindex.search.faiss_ivf import IvfSearch
+        from imgindex.types import VectorBlock
 
-        blocks = [Rows(np.arange(len(rows)), rows)]
+        blocks = [VectorBlock(np.arange(len(rows)), rows)]
         built = build(blocks, dimension=rows.shape[1], target=0.99)
-        chosen, search = built.receipt, FaissSearch(built.index, built.receipt, blocks, [len(rows)])
+        chosen, search = built.metadata, IvfSearch(built.index, built.metadata, blocks, [len(rows)])
         for spread in SPREADS:
             nprobe = min(chosen.nlist, max(1, round(chosen.nprobe * spread)))
-            search.receipt = replace(chosen, nprobe=nprobe)
+            search.metadata = replace(chosen, nprobe=nprobe)
             name = f"{chosen.factory} nprobe {nprobe} refine {chosen.refine}" + " (chosen)" * (spread == 1)
             yield name, lambda queries: search.search(queries, K).distances
     elif contender == "usearch":
@@ -125,7 +126,7 @@ def run_contender(contender: str, folder: str) -> dict[str, Any]:
         batch, distances = measure.timed(partial(search, queries))
         if not truth.exists():
             np.save(truth, distances)
-        # Another way to compute a distance may round it up.
+        # Other formulas for the distance may round it up.
         hits = distances <= np.load(truth)[:, -1:] * (1 + 1e-5) + 1e-6
         found.append(
             {

@@ -2,9 +2,9 @@
 
     python benchmarks/bench_start.py [--images 500] [--rounds 7] [--out FILE.json]
 
-Every round runs every command once, in turn, so that a machine whose speed drifts slows them all. Below stands what
-`similar` of a new image is made of, one step after the other, in a process of its own: in the command itself the
-decoder's process starts while torch is imported.
+Every round runs every command once, in turn, so a change of the machine's speed affects all of them. A second table has
+the steps of `similar` for a new image, one after the other in a process of its own. In the command itself the decoder
+process starts while torch is imported.
 """
 
 from __future__ import annotations
@@ -24,26 +24,28 @@ IMGINDEX = [sys.executable, "-m", "imgindex"]
 BASE = 'python -c "import torch"'
 NEW = "new.png"
 
-# Each step in its order, and what it runs; all share their names.
+# The steps in their order, and the code of each; all run in one namespace.
 STEPS = {
     "imports of the command line": "import imgindex.cli.app",
-    "imports of imgindex and numpy": "import imgindex.index, imgindex.querying",
+    "imports of imgindex and numpy": "import imgindex.index, imgindex.search.query",
     "open the index": "index = imgindex.index.ImageIndex.open('.imgindex')",
     "start a decoder": f"data = open({NEW!r}, 'rb').read(); decoded = index._decoders.decode(data)",
     "decode": "decoded = index._decoders.decode(data)",
     "import torch": "import torch",
-    "imports for the network": "from imgindex.embedding import choice, embedder, weights",
-    "find the weights, by SHA-256": "found = choice.recall(index.recipe, source=index._store.settings['weights'])",
-    "make the network, load the weights": "network = embedder.VggEmbedder(index.recipe, found, index.engine)",
-    "embed the first image": "vector = network.embed(decoded.pixels[None])",
-    "embed it again": "vector = network.embed(decoded.pixels[None])",
-    "open the search, import FAISS": "from imgindex.searching import open_search; search = open_search(index._store)",
+    "imports for the network": "from imgindex.encoders import registry\nfrom imgindex.encoders.vgg import encoder",
+    "find the weights, by SHA-256": (
+        "found = registry.find_weights_again(index.recipe, source=index._store.settings['weights'])"
+    ),
+    "make the network, load the weights": "network = encoder.VggEncoder(index.recipe, found, index.engine)",
+    "embed the first image": "vector = network.encode(decoded.pixels[None])",
+    "embed it again": "vector = network.encode(decoded.pixels[None])",
+    "open the search, import FAISS": "import imgindex.search.lifecycle as l; search = l.load_search(index._store)",
     "search": "search.search(vector, 11)",
 }
 
 
 def commands(image: str) -> dict[str, list[str]]:
-    """What is timed: the name that is printed, and the command."""
+    """Return the commands that are timed, by the name that is printed."""
     return {
         BASE: [sys.executable, "-c", "import torch"],
         "imgindex --help": [*IMGINDEX, "--help"],
@@ -55,7 +57,7 @@ def commands(image: str) -> dict[str, list[str]]:
 
 def prepare(folder: Path, images: int) -> str:
     """Make an index of sample images (at 32 px: their vectors do not matter here); return the path of one image."""
-    import sample_images  # not in the process that times the steps: it imports numpy
+    import sample_images  # imported here, because it imports numpy, which the process that times the steps must not
 
     names = sample_images.write(folder / "images", images, seed=7)
     make = [*IMGINDEX, "add", "images", "--recipe", "vgg16-pool5", "--size", "32", "--quiet"]
@@ -88,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.steps:
         print(json.dumps(time_steps()), flush=True)
-        os._exit(0)  # decoders are still there
+        os._exit(0)  # decoder processes are still running
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         timed = commands(prepare(folder, options.images))
@@ -96,7 +98,7 @@ def main() -> None:
         for number in range(options.rounds + 1):
             for command, arguments in timed.items():
                 run = measure.timed(lambda arguments=arguments: run_quietly(arguments, folder))[0]
-                if number:  # the first round warms the disk's cache
+                if number:  # the first round fills the disk cache
                     seconds[command].append(run)
         steps = steps_in_children(folder, options.rounds)
     rows = [

@@ -1,12 +1,12 @@
-"""Measures the store: commits of several sizes beside a plain file and vectors in SQLite, and opening what is large.
+"""Measures the store: commits of several sizes, against a plain file and vectors in SQLite, and opening a large store.
 
     python benchmarks/bench_store.py [--size fast|regular] [--rounds 3] [--folder DIR] [--out FILE.json]
 
-Every contender makes each batch durable before it takes the next one, as a run of `add` must, who may be killed at any
-moment: imgindex by two syncs, of the vectors and of SQLite's log; the others by one. The plain file holds rows alone,
-and nothing tells which of them are whole; SQLite holds what imgindex's catalogue does, and each vector as a blob. Where
-the folder lies decides (--folder): in memory a sync costs nothing. Below stands how long it takes to open a store of so
-many rows, to read all vectors of it checked against their CRC32, and to look for a thousand paths.
+Every contender makes each batch durable before it takes the next one, as a run of `add` must, because it may be killed
+at any moment. imgindex needs two syncs, of the vectors and of SQLite's log; the others need one. The plain file holds
+rows only, and no record of which of them are complete. SQLite holds what imgindex's catalogue does, and each vector as
+a blob. The disk of the folder (--folder) matters: in memory a sync costs nothing. A second table has the times to open
+a store, to read all its vectors and check them against their CRC32, and to look up a thousand paths.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Batches = Iterator[tuple[list[NewImage], Vectors]]
 
 
 class TimedDisk(durable.Disk):
-    """The disk, and the seconds spent in waiting for it."""
+    """The disk, with a count of the seconds spent in waiting for it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -56,7 +56,7 @@ class TimedDisk(durable.Disk):
 
 
 def batches(count: int, size: int, dimension: int) -> Batches:
-    """Yield so many batches of images, no two alike, with their vectors."""
+    """Yield batches of images that are all different, with their vectors."""
     rng = np.random.default_rng(0)
     for batch in range(count):
         numbers = range(batch * size, (batch + 1) * size)
@@ -64,13 +64,13 @@ def batches(count: int, size: int, dimension: int) -> Batches:
 
 
 def image(number: int) -> NewImage:
-    """Return what is known of an image that is nowhere."""
+    """Return the record of an image that has no file."""
     file = FoundFile(f"/photos/{number // 1000:04d}/photo-{number:07d}.jpg", 100_000 + number, number * 10**9)
     return NewImage(file, hashlib.sha256(str(number).encode()).digest(), 4000, 3000, "JPEG")
 
 
 def new_store(folder: Path, dimension: int, dtype: str) -> Store:
-    """Make a store of vectors of that form."""
+    """Make a store for vectors of that type."""
     settings = {"recipe": "{}", "recipe_digest": "00" * 32, "dimension": str(dimension), "store": dtype}
     return Store.create(str(folder / "index"), settings)
 
@@ -157,7 +157,7 @@ def measure_commits(count: int, rounds: int, where: str | None) -> Iterator[meas
 
 
 def measure_reading(rows: int, rounds: int, where: str | None) -> measure.Row:
-    """Time what a reader does with a store of so many rows."""
+    """Time what a reader does with a store of that many rows."""
     dimension, size = 512, 1_000
     with tempfile.TemporaryDirectory(dir=where) as name:
         folder = Path(name)

@@ -39,7 +39,7 @@ Row = dict[str, Any]
 
 
 def machine() -> dict[str, Any]:
-    """Describe this machine: processor, cores that this process may use, its vector flags, memory, system, Python."""
+    """Describe this machine: CPU, cores that this process may use, vector instructions, memory, system, Python."""
     model, flags = platform.processor() or platform.machine(), []
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -62,7 +62,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that matter here, as far as they are installed."""
+    """Return the versions of those PACKAGES that are installed."""
     found = {}
     for package in PACKAGES:
         try:
@@ -73,19 +73,19 @@ def versions() -> dict[str, str]:
 
 
 def installed(module: str) -> bool:
-    """Whether a module can be imported."""
+    """Return whether a module can be imported."""
     return importlib.util.find_spec(module) is not None
 
 
 def timed(task: Callable[[], Any]) -> tuple[float, Any]:
-    """Run a task once: seconds by perf_counter, and what it returned."""
+    """Run a task once; return its seconds by perf_counter, and its result."""
     started = time.perf_counter()
     result = task()
     return time.perf_counter() - started, result
 
 
 def median_seconds(task: Callable[[], Any], rounds: int = 5, warm_up: int = 1) -> float:
-    """Run a task a few times for nothing, then `rounds` times, and return the median in seconds."""
+    """Run a task `warm_up` times uncounted, then `rounds` times, and return the median in seconds."""
     for _ in range(warm_up):
         task()
     return statistics.median(timed(task)[0] for _ in range(rounds))
@@ -99,9 +99,9 @@ def in_child(arguments: list[str]) -> dict[str, Any]:
 
 
 def peak_mib() -> float:
-    """Return the greatest resident size of this process so far, in MiB: VmHWM, or ru_maxrss where there is none.
+    """Return the largest resident size of this process so far, in MiB: VmHWM, or ru_maxrss on other systems than Linux.
 
-    On Linux a child's ru_maxrss begins at its parent's size, so it would hide what the child itself took.
+    On Linux the ru_maxrss of a child starts at the size of its parent, so it would hide the memory of the child.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -113,7 +113,7 @@ def peak_mib() -> float:
 
 
 def report(benchmark: str, rows: list[Row], out: str | None, **facts: Any) -> None:
-    """Print the rows as a table without their lists; write them whole, with machine and versions, if `out` is given."""
+    """Print the rows as a table without their lists; write them to `out`, with machine and versions, if it is given."""
     columns = [name for name, value in rows[0].items() if not isinstance(value, list)]
     table = [columns] + [[_cell(row[name]) for name in columns] for row in rows]
     widths = [max(len(line[i]) for line in table) for i in range(len(columns))]

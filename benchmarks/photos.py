@@ -1,4 +1,4 @@
-"""Folders of JPEGs for the benchmarks: as many as are wanted, all different, varied from photos or drawn pictures."""
+"""Make folders of JPEGs for the benchmarks, all different, varied from photos or drawn images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def labelled(archive: Path, folder: Path) -> dict[Path, str]:
 
 
 def sources(archive: Path | None, seed: int) -> Iterator[Image.Image]:
-    """Yield RGB pictures: those of a tar of photos on white, else drawn ones."""
+    """Yield RGB images: those of a tar of photos, on white, or drawn ones."""
     if archive is None:
         kinds = list(sample_images.KINDS)
         for number in range(DRAWN):
@@ -49,7 +49,7 @@ def sources(archive: Path | None, seed: int) -> Iterator[Image.Image]:
 def write(
     folder: Path, count: int, *, archive: Path | None = None, size: tuple[int, int] = (500, 375), seed: int = 0
 ) -> list[Path]:
-    """Write JPEGs of one size, each another part of a picture, with other brightness and noise; return their paths."""
+    """Write JPEGs of one size, each a part of an image with other brightness and noise; return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     rng, pictures, written = np.random.default_rng(seed), list(sources(archive, seed)), []
     for number in range(count):

@@ -19,14 +19,14 @@ RESULTS = ROOT / "benchmarks" / "results"
 OURS, THEIRS, GREY = "#0b6e99", "#c4551d", "#666666"
 DPI = 150
 TICKS = (20, 50, 100, 200)
-# Of the curves of duplicates: precision down to which they are drawn, and the recipe whose changes are shown.
+# For the curves of duplicates: the least precision that is drawn, and the recipe whose changes are drawn.
 LEAST, SHOWN = 0.6, "vgg16-pool5 at 224 px"
 
 Rows = list[dict[str, Any]]
 
 
 def pareto(rows: Rows) -> None:
-    """Quality of answers against images a second, from files to index, for our sizes and for a rival."""
+    """Quality of answers against images a second, from files to index, for imgindex and another program."""
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
     ours = sorted((row for row in rows if "imgindex" in row["contender"]), key=lambda row: row["images_per_second"])
     for axis, score, title in zip(axes, ("map", "nmi"), ("mAP", "NMI of k-means"), strict=True):
@@ -122,7 +122,7 @@ def duplicates(result: dict[str, Any]) -> None:
 
 
 def save(figure: Any, name: str) -> None:
-    # Without the date and the versions, so that the same results give the same file.
+    # Without the date and the versions, so that equal results give equal files.
     figure.savefig(ROOT / "docs" / "plots" / name, dpi=DPI, metadata={"Software": None})
     pyplot.close(figure)
 
@@ -136,7 +136,7 @@ def load(name: str) -> Rows | None:
 
 
 def main() -> None:
-    """Draw every plot whose results are there."""
+    """Draw every plot whose results exist."""
     (ROOT / "docs" / "plots").mkdir(exist_ok=True)
     if rows := load("end_to_end"):
         pareto(rows)

@@ -1,8 +1,8 @@
-"""Draws sample images of five kinds, with nothing but a seed: for the demo, the tests and the benchmarks.
+"""Draws sample images of five kinds from a seed, for the demo, the tests and the benchmarks.
 
     python benchmarks/sample_images.py data/test --count 75 --seed 7 --sample data/sample_submission.csv
 
-The kinds share their palettes, so that colour alone does not tell them apart.
+The kinds share their palettes, so that colour alone does not distinguish them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def mix(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
 
 
 def ink(colour: np.ndarray) -> Colour:
-    """Return the colour as Pillow takes it."""
+    """Return the colour as Pillow expects it."""
     return tuple(int(value) for value in np.clip(colour, 0, 255))
 
 
@@ -377,10 +377,10 @@ def draw(kind: str, rng: Rng) -> Image.Image:
 def write(folder: str | Path, count: int, seed: int) -> dict[str, str]:
     """Draw `count` pictures into a folder as 0.jpg, 1.jpg, … and return the kind of each by its name.
 
-    The kinds are as many of each, shuffled by the seed; the folder is made where there is none.
+    There are equally many of each kind, shuffled by the seed. The folder is made if it does not exist.
 
-    Raises FileExistsError, before anything is written, when the folder holds anything but such pictures of earlier
-    runs: only files that carry the mark of this script are overwritten.
+    Raises FileExistsError, before anything is written, when the folder holds other files than the pictures of earlier
+    runs: only files with the mark of this script are overwritten.
     """
     folder = Path(folder)
     names = [f"{number}.jpg" for number in range(count)]
@@ -394,7 +394,7 @@ def write(folder: str | Path, count: int, seed: int) -> dict[str, str]:
 
 
 def check(folder: Path, names: Sequence[str]) -> None:
-    """Raise FileExistsError when writing these names could harm, or mix with, files that are not ours."""
+    """Raise FileExistsError when writing these names could overwrite, or mix with, files of other origin."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -407,21 +407,21 @@ def check(folder: Path, names: Sequence[str]) -> None:
 
 
 def is_ours(file: Path) -> bool:
-    """Whether a file is a picture that this script wrote."""
+    """Return whether a file is a picture that this script wrote."""
     try:
         with Image.open(file) as picture:
             return picture.info.get("comment") == MARK
-    except Exception:  # whatever Pillow makes of another's file
+    except Exception:  # Pillow may raise anything for a file of other origin
         return False
 
 
 def sample(count: int) -> str:
-    """Return the CSV that goes with `count` pictures: their ids in order, each with the label 0."""
+    """Return the CSV for `count` pictures: their ids in order, each with the label 0."""
     return "ImageID,label\n" + "".join(f"{number},0\n" for number in range(count))
 
 
 def main() -> None:
-    """Write the pictures, and the CSV where one is asked for."""
+    """Write the pictures, and the CSV if --sample names one."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="where the pictures go; must not hold other files")
     parser.add_argument("--count", type=int, default=75)

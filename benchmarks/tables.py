@@ -170,8 +170,8 @@ def benchmarks() -> str:
         facts = {key: value for key, value in result.items() if not isinstance(value, list | dict)}
         facts.pop("benchmark")
         parts.append(f"## {name.replace('_', ' ').replace('-', ', ')}")
-        said = ", ".join(f"{key} {value}" for key, value in facts.items())
-        parts.append(f"`python benchmarks/bench_{result['benchmark']}.py`" + (f", {said}" if said else ""))
+        options = ", ".join(f"{key} {value}" for key, value in facts.items())
+        parts.append(f"`python benchmarks/bench_{result['benchmark']}.py`" + (f", {options}" if options else ""))
         parts.append(every_column(result["rows"]))
         parts += [
             f"{key}:\n\n{every_column(value)}"
@@ -187,7 +187,7 @@ def known(name: str) -> Result | None:
 
 
 def every_column(rows: list[Result]) -> str:
-    """A table of rows with all that is in them but lists."""
+    """A table of rows, with all their values except lists."""
     names = dict.fromkeys(name for row in rows for name, value in row.items() if not isinstance(value, list))
     return table(
         [name.replace("_", " ") for name in names], [[cell(row.get(name, "")) for name in names] for row in rows]
@@ -254,7 +254,7 @@ PLACES: list[tuple[str, str, Callable[[], str]]] = [
 
 
 def main() -> None:
-    """Write what has changed, or with --check say so and end with 1."""
+    """Write the files whose tables have changed; with --check print their names instead and exit with 1."""
     check = "--check" in sys.argv[1:]
     for file, name, make in PLACES:
         path = ROOT / file

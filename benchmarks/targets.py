@@ -1,4 +1,4 @@
-"""What imgindex means to reach, each with the figure that the last run of the benchmarks gave."""
+"""The targets of imgindex, each with the figure of the last run of the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Load = Callable[[str], Result | None]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A figure that is wanted, as words and a bound, and what was measured."""
+    """A figure to reach, as words and a bound, and the figure that was measured."""
 
     what: str
     wanted: str
@@ -32,7 +32,7 @@ def at_most(what: str, bound: float, found: float, unit: str = " ×") -> Target:
 
 
 def targets(load: Load) -> Iterator[Target]:
-    """Yield every target whose results are there."""
+    """Yield every target whose results exist."""
     for name, make in PARTS.items():
         result = load(name)
         if result is not None:
@@ -65,7 +65,7 @@ def end_to_end(result: Result) -> Iterator[Target]:
     if not any(row["contender"] == "fastdup" for row in result["rows"]):
         return
     rate = value(result, "images_per_second", contender="fastdup")
-    # One size is wanted that is as fast, and answers no worse.
+    # The target is one size that is as fast and whose answers are not worse.
     ours = "imgindex --size 128"
     speed = value(result, "images_per_second", contender=ours)
     yield at_least("128 px, whole process, against fastdup on the same files", 1, speed / rate)
@@ -121,7 +121,7 @@ def cluster(result: Result) -> Iterator[Target]:
     for shape in dict.fromkeys(row["shape"] for row in result["rows"]):
         of = {"shape": shape, "contender": "imgindex"}
         yield at_most(f"k-means, {shape}: objective, scikit-learn = 1", 1, value(result, "objective_ratio", **of), "")
-        if shape != "digits":  # 1,797 rows, which take milliseconds either way
+        if shape != "digits":  # 1,797 rows, which take milliseconds with either
             yield at_least(f"k-means, {shape}: faster than scikit-learn", 5, value(result, "times_faster", **of))
 
 

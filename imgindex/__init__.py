@@ -10,58 +10,85 @@ from imgindex._version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from imgindex.answers.clusterings import Clustering as Clustering
-    from imgindex.answers.curation import Checked as Checked
-    from imgindex.answers.curation import Duplicate as Duplicate
-    from imgindex.answers.curation import Duplicates as Duplicates
-    from imgindex.answers.curation import Group as Group
-    from imgindex.answers.curation import Leak as Leak
-    from imgindex.benching import BenchReport as BenchReport
-    from imgindex.benching import bench as bench
-    from imgindex.embedding.recipe import RECIPES as RECIPES
-    from imgindex.embedding.recipe import Recipe as Recipe
+    from imgindex.bench import BenchReport as BenchReport
+    from imgindex.bench import benchmark as benchmark
     from imgindex.errors import ImgindexError as ImgindexError
+    from imgindex.export.folders import LinkedFolders as LinkedFolders
+    from imgindex.export.folders import link_folders as link_folders
     from imgindex.index import ImageIndex as ImageIndex
-    from imgindex.querying import Mix as Mix
-    from imgindex.reports.folders import Arrangement as Arrangement
-    from imgindex.reports.folders import arrange as arrange
-    from imgindex.types import AddReport as AddReport
-    from imgindex.types import Answer as Answer
-    from imgindex.types import CompactReport as CompactReport
-    from imgindex.types import Embedder as Embedder
+    from imgindex.recipe import RECIPES as RECIPES
+    from imgindex.recipe import Recipe as Recipe
+    from imgindex.results import AddReport as AddReport
+    from imgindex.results import Answer as Answer
+    from imgindex.results import Assigned as Assigned
+    from imgindex.results import Assignment as Assignment
+    from imgindex.results import Cluster as Cluster
+    from imgindex.results import Clustering as Clustering
+    from imgindex.results import ClusteringDiff as ClusteringDiff
+    from imgindex.results import ClusteringSummary as ClusteringSummary
+    from imgindex.results import CompactReport as CompactReport
+    from imgindex.results import Duplicate as Duplicate
+    from imgindex.results import Duplicates as Duplicates
+    from imgindex.results import Evaluation as Evaluation
+    from imgindex.results import Fit as Fit
+    from imgindex.results import Group as Group
+    from imgindex.results import ImportReport as ImportReport
+    from imgindex.results import KScore as KScore
+    from imgindex.results import LabelFormat as LabelFormat
+    from imgindex.results import Leak as Leak
+    from imgindex.results import LookupResult as LookupResult
+    from imgindex.results import Match as Match
+    from imgindex.results import MovedImage as MovedImage
+    from imgindex.results import Outlier as Outlier
+    from imgindex.results import RepairReport as RepairReport
+    from imgindex.results import TagReport as TagReport
+    from imgindex.search.query import Mix as Mix
+    from imgindex.types import Encoder as Encoder
     from imgindex.types import Engine as Engine
     from imgindex.types import Failure as Failure
     from imgindex.types import Image as Image
-    from imgindex.types import Match as Match
     from imgindex.types import Progress as Progress
-    from imgindex.types import RepairReport as RepairReport
 
+# The module that defines each public name. Type checkers read the imports above, which say the same.
 _HOMES = {
-    "ImageIndex": "imgindex.index",
-    "bench": "imgindex.benching",
-    "BenchReport": "imgindex.benching",
-    "RECIPES": "imgindex.embedding.recipe",
-    "Recipe": "imgindex.embedding.recipe",
+    "BenchReport": "imgindex.bench",
+    "benchmark": "imgindex.bench",
     "ImgindexError": "imgindex.errors",
-    "Arrangement": "imgindex.reports.folders",
-    "arrange": "imgindex.reports.folders",
-    "Checked": "imgindex.answers.curation",
-    "Duplicate": "imgindex.answers.curation",
-    "Duplicates": "imgindex.answers.curation",
-    "Group": "imgindex.answers.curation",
-    "Leak": "imgindex.answers.curation",
-    "Mix": "imgindex.querying",
-    "AddReport": "imgindex.types",
-    "Answer": "imgindex.types",
-    "Clustering": "imgindex.answers.clusterings",
-    "CompactReport": "imgindex.types",
-    "Embedder": "imgindex.types",
+    "LinkedFolders": "imgindex.export.folders",
+    "link_folders": "imgindex.export.folders",
+    "ImageIndex": "imgindex.index",
+    "RECIPES": "imgindex.recipe",
+    "Recipe": "imgindex.recipe",
+    "AddReport": "imgindex.results",
+    "Answer": "imgindex.results",
+    "Assigned": "imgindex.results",
+    "Assignment": "imgindex.results",
+    "Cluster": "imgindex.results",
+    "Clustering": "imgindex.results",
+    "ClusteringDiff": "imgindex.results",
+    "ClusteringSummary": "imgindex.results",
+    "CompactReport": "imgindex.results",
+    "Duplicate": "imgindex.results",
+    "Duplicates": "imgindex.results",
+    "Evaluation": "imgindex.results",
+    "Fit": "imgindex.results",
+    "Group": "imgindex.results",
+    "ImportReport": "imgindex.results",
+    "KScore": "imgindex.results",
+    "LabelFormat": "imgindex.results",
+    "Leak": "imgindex.results",
+    "LookupResult": "imgindex.results",
+    "Match": "imgindex.results",
+    "MovedImage": "imgindex.results",
+    "Outlier": "imgindex.results",
+    "RepairReport": "imgindex.results",
+    "TagReport": "imgindex.results",
+    "Mix": "imgindex.search.query",
+    "Encoder": "imgindex.types",
     "Engine": "imgindex.types",
     "Failure": "imgindex.types",
     "Image": "imgindex.types",
-    "Match": "imgindex.types",
     "Progress": "imgindex.types",
-    "RepairReport": "imgindex.types",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  each is a string

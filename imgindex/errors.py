@@ -1,33 +1,34 @@
-"""Every error that imgindex raises on purpose, each with its exit code and the way out.
+"""Every error that imgindex raises on purpose, each with its exit code and a hint on the way out.
 
     ImgindexError                   1
-    ├── UsageError                  2   the call cannot mean anything
-    ├── IndexNotFound                   there is no index where one was asked for
-    ├── IndexExists                     one is there already
-    ├── IndexLocked                     another process is writing
+    ├── UsageError                  2   the call is wrong: impossible values, or options that contradict
+    ├── IndexNotFound                   the folder does not hold an index
+    ├── IndexExists                     the folder already holds an index
+    ├── IndexLocked                     another process is writing to the index
     ├── IndexDamaged                    the files on disk contradict the catalogue
-    ├── FormatTooNew                    written by a newer imgindex
-    ├── RecipeMismatch                  vectors of two recipes are not comparable
-    ├── WeightsUnavailable              the network's weights cannot be had
-    ├── WeightsMismatch                 a weights file that does not fit the recipe
-    ├── DeviceUnavailable               a device or precision that this machine lacks
-    ├── DecoderUnavailable              no process can be started that decodes images
-    ├── ExtraMissing                    what was asked for needs a library that is not installed
-    ├── PathNotFound                    a path that was named does not exist or cannot be read
-    ├── UnreadableImage                 one image that was asked for by name cannot be read
-    ├── ClusteringNotFound              no clustering is kept under that id
-    ├── TooFewDistinctVectors           k-means is asked for more clusters than there are points
-    ├── SampleMismatch                  the sample's ids are not the index's ids
-    └── FolderNotOurs                   a folder for links or copies says of itself what imgindex never wrote
+    ├── FormatTooNew                    a newer imgindex wrote the index
+    ├── RecipeMismatch                  the index has another recipe: its vectors are not comparable
+    ├── WeightsUnavailable              the network's weights are not on disk and cannot be downloaded
+    ├── WeightsMismatch                 the weights file does not fit the recipe
+    ├── DeviceUnavailable               this machine lacks the device or the precision
+    ├── DecoderUnavailable              the processes that decode images cannot be started
+    ├── ExtraMissing                    a library that this call needs is not installed
+    ├── PathNotFound                    a given path does not exist or cannot be read
+    ├── UnreadableImage                 a given image cannot be read
+    ├── ClusteringNotFound              the index does not keep a clustering with this id
+    ├── TooFewDistinctVectors           there are fewer distinct vectors than clusters
+    ├── SampleMismatch                  the ids of the sample differ from those of the index
+    └── FolderNotOurs                   a folder for links or copies has files that imgindex did not write
 
-What befalls one image of many is not an error but a `Failure` (see types.py).
+If one of many images cannot be read, that is not an error but a `Failure` (see types.py). Results that are not errors
+have exit codes too: see cli/options.py.
 """
 
 from __future__ import annotations
 
 
 class ImgindexError(Exception):
-    """Something that imgindex refuses to do, or cannot do; `hint` says the way out."""
+    """An error that imgindex raises on purpose; `hint` is a way out, for people."""
 
     exit_code = 1
     hint = ""
@@ -39,57 +40,57 @@ class ImgindexError(Exception):
 
 
 class UsageError(ImgindexError, ValueError):
-    """The call cannot mean anything."""
+    """The call is wrong: it has an impossible value, or options that contradict each other."""
 
     exit_code = 2
 
 
 class IndexNotFound(ImgindexError):
-    """There is no index where one was asked for."""
+    """The folder does not hold an index."""
 
-    hint = "make one with `imgindex add FOLDER`, or name one with --index DIR"
+    hint = "make an index with `imgindex add FOLDER`, or name another one with --index DIR"
 
 
 class IndexExists(ImgindexError):
-    """There is an index already where one was to be made."""
+    """The folder already holds an index."""
 
     hint = "open it with ImageIndex.open, or choose another folder"
 
 
 class IndexLocked(ImgindexError):
-    """Another process is writing to this index."""
+    """Another process is writing to the index."""
 
-    hint = "try again when it has finished, or wait for it with --wait; reading needs no lock"
+    hint = "try again when it has finished, or wait for it with --wait; commands that only read need not wait"
 
 
 class IndexDamaged(ImgindexError):
     """The files on disk contradict the catalogue."""
 
-    hint = "see what is hurt with `imgindex verify --full`, mend it with `imgindex repair`"
+    hint = "list the damage with `imgindex verify --full`, repair it with `imgindex repair`"
 
 
 class FormatTooNew(ImgindexError):
-    """The index was written by a newer version of imgindex."""
+    """A newer version of imgindex wrote the index."""
 
     hint = "upgrade with `pip install --upgrade imgindex`"
 
 
 class RecipeMismatch(ImgindexError):
-    """Vectors of two recipes are not comparable, so one index holds one recipe."""
+    """The index has another recipe. One index holds one recipe, because vectors of two recipes are not comparable."""
 
-    hint = (
-        "leave --recipe, --size, --weights and --store out to go on with this index, or make another with --index DIR"
-    )
+    hint = "leave out --recipe, --size, --weights and --store to use this index, or make another one with --index DIR"
 
 
 class WeightsUnavailable(ImgindexError):
     """The network's weights are not on this disk and cannot be downloaded."""
 
+    hint = "connect to the network, or name a weights file with --weights FILE"
+
 
 class WeightsMismatch(ImgindexError):
-    """A weights file does not hold what the recipe needs."""
+    """The weights file does not hold what the recipe needs."""
 
-    hint = "give a VGG-16 state dict shaped as torchvision's (.pth, .safetensors or .npz)"
+    hint = "give a VGG-16 state dict with the shapes of torchvision's (.pth or .safetensors)"
 
 
 class DeviceUnavailable(ImgindexError):
@@ -99,25 +100,23 @@ class DeviceUnavailable(ImgindexError):
 
 
 class DecoderUnavailable(ImgindexError):
-    """No process can be started that decodes images."""
+    """The processes that decode images cannot be started."""
 
-    hint = "check that this Python starts by itself, and that memory and processes are left"
+    hint = "check that this Python starts by itself, and that memory and process numbers are left"
 
 
 class ExtraMissing(ImgindexError):
-    """What was asked for needs a library that is not installed; the hint names the extra that brings it."""
+    """A library that this call needs is not installed; the hint names the package to install."""
 
 
 class PathNotFound(ImgindexError):
-    """A path that was named does not exist or cannot be read."""
+    """A given path does not exist or cannot be read."""
 
-    hint = "check the path, or that the disk is mounted (nothing was changed)"
+    hint = "check the path, and that its disk is mounted; nothing was changed"
 
 
 class UnreadableImage(ImgindexError):
-    """An image that was asked for by name cannot be read."""
-
-    hint = ""
+    """A given image cannot be read: at which `stage` (as of a `Failure`), and for what `reason`."""
 
     def __init__(self, reason: str, *, stage: str = "decode") -> None:
         super().__init__(reason)
@@ -126,20 +125,22 @@ class UnreadableImage(ImgindexError):
 
 
 class ClusteringNotFound(ImgindexError):
-    """No clustering is kept under that id."""
+    """The index does not keep a clustering with this id."""
+
+    hint = "`imgindex clusterings` lists those that are kept; `imgindex cluster -k 5` makes one"
 
 
 class TooFewDistinctVectors(ImgindexError):
-    """There are fewer distinct vectors than clusters asked for."""
+    """There are fewer distinct vectors than clusters."""
 
     hint = "choose a smaller k"
 
 
 class SampleMismatch(ImgindexError):
-    """The ids of the sample and those of the index differ."""
+    """The ids of the sample differ from the ids of the images in the index."""
 
 
 class FolderNotOurs(ImgindexError):
-    """A folder for links or copies says of itself what imgindex never wrote."""
+    """A folder for links or copies has files that imgindex did not write."""
 
-    hint = "name another folder; or remove that file, and all that lies there is left alone"
+    hint = "name a new or empty folder, or move these files away"

@@ -1,51 +1,80 @@
-"""ImageIndex, the whole of imgindex for a Python program: joins the parts and decides nothing else."""
+"""ImageIndex, the whole of imgindex for a Python program: each method hands its parameters to the room that does it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from imgindex.adding.survey import Scope, Watch, absolute, check_roots
-from imgindex.api.clusterings import Clusterings
-from imgindex.api.contents import Contents
-from imgindex.api.curation import Curation
-from imgindex.api.describing import Describing
-from imgindex.api.pictures import Pictures
-from imgindex.api.questions import Questions
-from imgindex.embedding.recipe import Recipe
-from imgindex.embedding.sandbox import Decoders
-from imgindex.storage.paths import shown_records
-from imgindex.storage.store import Store
-from imgindex.types import (
+from imgindex.decoding.pool import DecoderPool
+from imgindex.recipe import Recipe
+from imgindex.results import (
     AddReport,
+    Answer,
+    Clustering,
     CompactReport,
-    Embedder,
-    Engine,
-    Image,
-    OnProgress,
-    Path,
+    Duplicates,
+    ImportReport,
+    LabelFormat,
+    Leak,
+    LookupResult,
+    Match,
+    Outlier,
+    Outliers,
     RepairReport,
+    TagReport,
 )
+from imgindex.storage.paths import absolute, as_iterable, as_list
+from imgindex.storage.store import Store
+from imgindex.types import Encoder, Engine, Failure, Image, OnProgress, Path, Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from imgindex.clustering.collection import Clusterings
+    from imgindex.curation.rotations import EmbeddingContext
+    from imgindex.decoding.thumbnails import Thumbnail
+    from imgindex.export.tables import Table
+    from imgindex.gallery.builder import GalleryPage
+    from imgindex.gallery.map import Map
+    from imgindex.search.query import Mix, QueryContext
+    from imgindex.storage.verify import VerifyReport
+    from imgindex.types import Vectors
 
 
-class ImageIndex(
-    Questions, Clusterings, Curation, Pictures, Describing, Contents, AbstractContextManager["ImageIndex"]
-):
-    """An index of images: vectors of one recipe, and what is known of the files that they were made of.
+# The last runs that `status` returns.
+RUNS = 5
 
-    Paths that it returns open from the current folder: relative below it, absolute elsewhere. Use it in one thread, in
-    a `with` block or with `close()`. With `wait` set, whoever writes waits for another process that is writing.
+
+def _ignore(progress: Progress) -> None:
+    """Report progress to no one."""
+
+
+class ImageIndex(AbstractContextManager["ImageIndex"]):
+    """An index of images: their vectors, all made by one recipe, and what is known of their files.
+
+    Paths are returned absolute, and accepted absolute or relative to the current folder. Use an index in one thread.
+    Close it, or use it in a `with` block:
+
+    >>> from imgindex import ImageIndex
+    >>> with ImageIndex.create("album.imgindex", recipe="vgg16-pool5", size=96) as album:
+    ...     report = album.add("photos")
+    ...     matches = album.similar("photos/cat.jpg", n=3)
     """
 
-    def __init__(self, store: Store, *, engine: Engine, weights: str | None = None) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, *, engine: Engine, weights: str | None = None, wait: bool = False) -> None:
+        self.path = store.path
+        self.recipe = Recipe.from_json(store.recipe_json)
         self.engine = engine
-        self.wait = False
+        self._store = store
         self._weights = weights
-        self._embedder: Embedder | None = None
-        self._decoders = Decoders(self.recipe)
+        self._wait = wait
+        self._encoder: Encoder | None = None
+        self._decoders = DecoderPool(self.recipe)
 
     @classmethod
     def create(
@@ -57,62 +86,88 @@ class ImageIndex(
         weights: str | None = None,
         store: str = "fp32",
         engine: Engine | None = None,
+        wait: bool = False,
     ) -> ImageIndex:
-        """Make an index in the folder `path`.
+        """Make an index in the folder `path`, and open it.
 
-        recipe: auto, vgg16-fc1, vgg16-pool5, article, or a Recipe of one's own. size: pixels, for vgg16-pool5.
-        weights: a file, or random:SEED. store: fp32, or fp16 for half the space.
+        recipe: auto, vgg16-fc1, vgg16-pool5, article, or a Recipe. size: the side in pixels of vgg16-pool5, a multiple
+        of 32. weights: a file, or random:SEED. store: fp32, or fp16 for half the space. engine: the device and
+        precision that compute vectors. wait: wait while another process writes to the index, instead of raising
+        IndexLocked.
 
         Raises IndexExists, UsageError, WeightsUnavailable or WeightsMismatch.
-        """
-        from imgindex.creating import create
 
-        made = create(os.fspath(path), recipe, size=size, weights=weights, store=store)
-        return cls(made, engine=engine or Engine())
+        >>> index = ImageIndex.create("small.imgindex", recipe="vgg16-pool5", size=96)
+        >>> index.close()
+        """
+        from imgindex.encoders.registry import new_index_settings
+        from imgindex.storage.store import check_free
+
+        where = os.fspath(path)
+        check_free(where)
+        settings = new_index_settings(recipe, size=size, weights=weights, store=store)
+        return cls(Store.create(where, settings), engine=engine or Engine(), wait=wait)
 
     @classmethod
-    def open(cls, path: Path, *, weights: str | None = None, engine: Engine | None = None) -> ImageIndex:
-        """Open an index. weights: where its weights file is now, if it was moved.
+    def open(
+        cls, path: Path, *, weights: str | None = None, engine: Engine | None = None, wait: bool = False
+    ) -> ImageIndex:
+        """Open the index in the folder `path`.
+
+        weights: where the weights file of this index is now, if it was moved. engine, wait: as in `create`.
 
         Raises IndexNotFound, IndexDamaged or FormatTooNew.
+
+        >>> with ImageIndex.open("photos.imgindex") as photos:
+        ...     len(photos) == len(index)
+        True
         """
         store = Store(os.fspath(path))
         try:
-            return cls(store, engine=engine or Engine(), weights=weights)
+            return cls(store, engine=engine or Engine(), weights=weights, wait=wait)
         except BaseException:
             store.close()
             raise
 
     def close(self) -> None:
-        """Let go of the files, and of the processes that decode."""
+        """Close the index's files, and end the processes that decode images."""
         self._decoders.close()
         self._store.close()
 
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def require(self, *, recipe: str = "auto", size: int | None = None, store: str | None = None) -> None:
-        """Raise RecipeMismatch unless this index has that recipe, side in pixels and storage."""
-        from imgindex.creating import require
+    def __len__(self) -> int:
+        return self._store.catalogue.count()["images"]
 
-        require(self._store, self.recipe, recipe=recipe, size=size, store=store)
+    def require(self, *, recipe: str = "auto", size: int | None = None, store: str | None = None) -> None:
+        """Raise RecipeMismatch unless this index has that recipe, side in pixels and storage.
+
+        >>> index.require(recipe="vgg16-pool5", size=96)
+        """
+        from imgindex.encoders.registry import require_settings
+
+        dtype = self._store.segments.dtype.name
+        require_settings(self.path, self.recipe, dtype, recipe=recipe, size=size, store=store)
 
     @property
-    def embedder(self) -> Embedder:
-        """What turns pictures into vectors here; made on first use, and may be set to another one."""
-        if self._embedder is None:
-            from imgindex.embedding.choice import make_embedder
+    def encoder(self) -> Encoder:
+        """The encoder that turns pictures into vectors for this index; it is made on first use."""
+        if self._encoder is None:
+            from imgindex.encoders.registry import make_encoder
 
-            self._embedder = make_embedder(self.recipe, self._store.settings, self._weights, self.engine)
-        return self._embedder
+            self._encoder = make_encoder(self.recipe, self._store.settings, self._weights, self.engine)
+        return self._encoder
 
-    @embedder.setter
-    def embedder(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+    @encoder.setter
+    def encoder(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+
+    # Images in and out.
 
     def add(
         self,
-        paths: Iterable[Path],
+        paths: Path | Iterable[Path],
         *,
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
@@ -120,49 +175,563 @@ class ImageIndex(
         on_progress: OnProgress | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> AddReport:
-        """Bring the index up to date with files and folders (read recursively).
+        """Bring the index up to date with one or several files and folders; folders are read recursively.
 
-        Unchanged images are not opened, renamed and copied ones not embedded again; those gone from these folders
-        are shown no more. Whatever befalls one image is in `report.failures` and in the ledger.
-        stop: asked after each batch; when it says True the run ends there, with nothing lost.
+        Unchanged images are not opened. Renamed and copied ones are not embedded again. Images that are gone from these
+        folders no longer appear in answers. An image that cannot be read is listed in `report.failures` and in the
+        ledger, and is tried again when its file changes.
 
-        Raises PathNotFound (and changes nothing) when a path is missing or unreadable, IndexLocked, IndexDamaged,
-        and what the making of the embedder raises.
+        exclude: globs of files and folders to leave out. retry_failed: try known failures again. dry_run: report what
+        would be done, and change nothing. stop: called after each batch; when it returns True the run ends, and what
+        was done is kept.
+
+        Raises PathNotFound (and changes nothing) when a path is missing or unreadable; IndexLocked; IndexDamaged;
+        WeightsUnavailable, RecipeMismatch or DeviceUnavailable when no encoder can be made.
+
+        >>> report = index.add("photos")
+        >>> report.added, report.failed, report.unchanged == report.found
+        (0, 0, True)
         """
-        from imgindex.adding.run import add, preview
+        from imgindex.ingest.control import RunControl
+        from imgindex.ingest.run import add, preview
 
-        scope = Scope(check_roots(paths), tuple(exclude), retry_failed)
-        watch = Watch(on_progress or (lambda progress: None), stop or (lambda: False), self.wait)
+        control = RunControl(on_progress or _ignore, stop or (lambda: False), self._wait)
         if dry_run:
-            report = preview(self._store, scope, watch)
-        else:
-            report = add(
-                self._store,
-                scope,
-                decoders=self._decoders,
-                engine=self.engine,
-                make_embedder=lambda: self.embedder,
-                watch=watch,
-            )
-        return replace(report, failures=tuple(shown_records(report.failures)))
+            return preview(self._store, as_list(paths), exclude=exclude, retry_failed=retry_failed, control=control)
+        return add(
+            self._store,
+            as_list(paths),
+            exclude=exclude,
+            retry_failed=retry_failed,
+            decoders=self._decoders,
+            workers=self.engine.workers,
+            make_encoder=lambda: self.encoder,
+            control=control,
+        )
 
-    def remove(self, paths: Iterable[Path]) -> list[Image]:
-        """Take images out, those below a folder too, and forget their failures; the files stay where they are.
+    def remove(self, paths: Path | Iterable[Path]) -> list[Image]:
+        """Take images out of the index, those below a folder too, and forget their failures; no file is touched.
 
-        Returns the images taken out. Raises IndexLocked, or PathNotFound (and changes nothing) when the index has
-        nothing at a path.
+        Returns the images that were taken out. Raises IndexLocked, or PathNotFound (and changes nothing) when the index
+        has no image at a path.
+
+        >>> [os.path.basename(image.path) for image in index.remove("photos/cat.jpg")]
+        ['cat.jpg']
+        >>> index.add("photos").added
+        1
         """
-        with self._store.writing(wait=lambda: self.wait) as writer:
-            return list(shown_records(writer.remove([absolute(path) for path in paths])))
+        with self._store.writing(wait=lambda: self._wait) as writer:
+            return list(writer.remove([absolute(path) for path in as_list(paths)]))
+
+    def images(self, *, where: str | None = None) -> Iterator[Image]:
+        """Yield the images in the order of their ids: all of them, or those that fulfil the SQL condition `where`.
+
+        docs/questions.md lists the columns of a condition. Raises UsageError when it is not a condition.
+
+        >>> wide = [image.path for image in index.images(where="width > 2 * height")]
+        """
+        from imgindex.search.filters import images
+
+        return images(self._store, where)
+
+    def failures(self) -> Iterator[Failure]:
+        """Yield the ledger: the images that could not be read, each with the stage and the reason.
+
+        >>> [failure.reason for failure in index.failures()]
+        []
+        """
+        return iter(self._store.catalogue.ledger.failures())
+
+    def ids(self) -> npt.NDArray[np.int64]:
+        """Return the ids of the images (n,), rising."""
+        import numpy as np
+
+        return np.fromiter(self._store.catalogue.image_paths(), dtype=np.int64)
+
+    def paths(self) -> list[str]:
+        """Return the absolute paths of the images, in the order of ids.
+
+        >>> paths, vectors = index.paths(), index.vectors()
+        >>> len(paths) == len(vectors)
+        True
+        """
+        return list(self._store.catalogue.image_paths().values())
+
+    def vectors(self) -> Vectors:
+        """Return the vectors of the images, float32 (n, dimension), in the order of ids. Raises IndexDamaged."""
+        with self._store.reading():
+            return self._store.vectors(list(self._store.catalogue.image_paths()))
+
+    # Search.
+
+    def similar(
+        self,
+        image: Path | Mix,
+        *,
+        n: int = 10,
+        max_distance: float | None = None,
+        include_self: bool = False,
+        where: str | None = None,
+    ) -> list[Match]:
+        """Return the n images nearest to an image, or to a `Mix` of images, nearest first.
+
+        An image of the index is answered from its stored vector. There are fewer than n matches when fewer images
+        fulfil the conditions. max_distance: Euclidean; no match is farther. include_self: whether the image itself may
+        be a match. where: an SQL condition on the matches.
+
+        Raises UnreadableImage when the image cannot be read, UsageError, IndexDamaged.
+
+        >>> for match in index.similar("photos/cat.jpg", n=3, where="width >= 64"):
+        ...     print(match.rank, match.path)  # doctest: +ELLIPSIS
+        1 ...
+        """
+        from imgindex.errors import UnreadableImage
+
+        (answer,) = self.answers([image], n=n, max_distance=max_distance, include_self=include_self, where=where)
+        if answer.failure is not None:
+            failure = answer.failure
+            raise UnreadableImage(f"cannot read {failure.path}: {failure.reason}", stage=failure.stage)
+        return answer.matches
+
+    def answers(
+        self,
+        images: Path | Mix | Iterable[Path | Mix],
+        *,
+        n: int = 10,
+        max_distance: float | None = None,
+        include_self: bool = False,
+        where: str | None = None,
+    ) -> list[Answer]:
+        """Return what `similar` returns, for many images at once; an unreadable one has a failure instead of matches.
+
+        Raises UsageError for n below 1, a max_distance that is not a distance, or a `where` that is not a condition.
+
+        >>> cat, mixed = index.answers(["photos/cat.jpg", Mix(plus=["photos/cat.jpg"], minus=["photos/1.jpg"])], n=2)
+        >>> len(cat.matches), mixed.query
+        (2, 'photos/cat.jpg - photos/1.jpg')
+        """
+        return list(self.each_answer(images, n=n, max_distance=max_distance, include_self=include_self, where=where))
+
+    def each_answer(
+        self,
+        images: Path | Mix | Iterable[Path | Mix],
+        *,
+        n: int = 10,
+        max_distance: float | None = None,
+        include_self: bool = False,
+        where: str | None = None,
+    ) -> Generator[Answer, None, None]:
+        """Yield what `answers` returns, one answer at a time; a few hundred are in memory at once.
+
+        All are answered from the state that the index has when the first one is asked for.
+
+        >>> for answer in index.each_answer(index.paths(), n=1):
+        ...     nearest = answer.matches[0].path
+        """
+        from imgindex.search.query import answer
+
+        return answer(
+            self._query_context(),
+            as_iterable(images),
+            n=n,
+            max_distance=max_distance,
+            include_self=include_self,
+            where=where,
+        )
+
+    # Clusterings.
+
+    def cluster(
+        self,
+        k: int | range | None = None,
+        *,
+        seed: int = 42,
+        restarts: int | None = None,
+        iterations: int | None = None,
+        init: Vectors | None = None,
+        anchors: Mapping[str, Path | Iterable[Path]] | None = None,
+        balanced: bool = False,
+        max_size: int | None = None,
+        where: str | None = None,
+        label_format: LabelFormat | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Clustering:
+        """Cluster the images by FAISS k-means with Euclidean distance, and keep the clustering in the index.
+
+        The same seed gives the same labels. Label 0 is the largest cluster. Clusters that hold mostly the same images
+        as one of the newest clustering before keep its id and its name. An index that cannot be written to is no error:
+        `Clustering.not_kept` then says why the clustering was not kept.
+
+        k: the number of clusters, a range to choose it from by the silhouette, or None for a choice from 2 to 40, or
+        for as many as there are anchors.
+        restarts: how many starts are tried, of which the one with the least objective is kept; None: by the size.
+        iterations: at most so many in each start; None: 300.
+        init: centroids float32 (k, dimension) to begin with.
+        anchors: images by the name of the cluster that begins with them.
+        balanced: make clusters whose sizes differ by at most one. max_size: make no cluster larger than this.
+        where: an SQL condition on the images that are clustered.
+        label_format: how the labels are going to be written; ids that it cannot write are reported before the work.
+
+        Raises TooFewDistinctVectors, UsageError, UnreadableImage, DeviceUnavailable, IndexDamaged.
+
+        >>> clustering = index.cluster(k=3, seed=7)
+        >>> sum(clustering.sizes) == len(index)
+        True
+        """
+        from imgindex.clustering.run import cluster
+        from imgindex.search.query import anchor_vectors
+
+        context = self._query_context()
+        examples = {name: anchor_vectors(context, name, as_list(images)) for name, images in (anchors or {}).items()}
+        return cluster(
+            self._store,
+            k,
+            seed=seed,
+            restarts=restarts,
+            iterations=iterations,
+            init=init,
+            anchors=examples,
+            balanced=balanced,
+            max_size=max_size,
+            where=where,
+            label_format=label_format,
+            device=self.engine.device,
+            wait=lambda: self._wait,
+            on_progress=on_progress or _ignore,
+        )
+
+    @cached_property
+    def clusterings(self) -> Clusterings:
+        """The clusterings that are kept in the index, a collection by id.
+
+        >>> [summary.id for summary in index.clusterings]
+        [1]
+        >>> index.clusterings.newest.k == index.clusterings[1].k
+        True
+        """
+        from imgindex.clustering.collection import Clusterings
+
+        return Clusterings(self._store, wait=lambda: self._wait)
+
+    def label_table(self, clustering: Clustering, label_format: LabelFormat | None = None) -> Table:
+        """Return the labels of a clustering as a table with a row an image, whose `columns` are those of the CSV.
+
+        label_format: what an ImageID is, and which columns there are; None for the format that the clustering was made
+        with. Columns that depend on vectors, such as distance, are computed from the vectors of today.
+
+        Raises UsageError where two images have one ImageID, SampleMismatch, IndexDamaged.
+
+        >>> index.label_table(index.clusterings.newest, LabelFormat(id="name")).columns
+        ['ImageID', 'label']
+        """
+        from imgindex.clustering.labels import label_table
+
+        return label_table(self._store, clustering, label_format or clustering.label_format)
+
+    def write_labels(self, clustering: Clustering, out: Path, label_format: LabelFormat | None = None) -> None:
+        """Write the table that `label_table` returns to a CSV file. Raises as `label_table`, and OSError.
+
+        >>> index.write_labels(index.clusterings.newest, "submission.csv")
+        """
+        from imgindex.export.atomic import replacing
+        from imgindex.export.tables import render
+
+        table = self.label_table(clustering, label_format)
+        with replacing(os.fspath(out)) as file:
+            file.write(render(table, "csv"))
+
+    # Curation.
+
+    def duplicates(
+        self,
+        *,
+        distance: float | None = None,
+        exact: bool = False,
+        keep: str = "largest",
+        rotations: bool = False,
+        flips: bool = False,
+        where: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Duplicates:
+        """Return groups of images that duplicate each other, and which one of each group to keep; changes nothing.
+
+        distance: Euclidean; each image of a group is at most this far from the group's centre, or has the same bytes as
+        one that is. None: the distance that was calibrated for the recipe. exact: compare bytes alone. keep: largest,
+        sharpest or oldest. rotations, flips: also find images that were turned by 90°, 180° or 270°, or mirrored; every
+        image is embedded again for that. where: an SQL condition on the images that are compared.
+
+        Raises UsageError for an impossible distance, or when none is given and none is calibrated; IndexDamaged.
+
+        >>> for group in index.duplicates(exact=True).groups:
+        ...     print(group.kept.path, group.why)
+        """
+        from imgindex.curation.duplicates import duplicates
+
+        return duplicates(
+            self._store,
+            self.recipe,
+            self._embedding_context(on_progress),
+            distance=distance,
+            exact=exact,
+            keep=keep,
+            rotations=rotations,
+            flips=flips,
+            where=where,
+        )
+
+    def outliers(self, *, n: int = 20) -> Outliers:
+        """Return the n images that are least like any other, the least alike first, each with the likely reason.
+
+        Raises UsageError for n below 1, IndexDamaged.
+
+        >>> [outlier.rank for outlier in index.outliers(n=3)]
+        [1, 2, 3]
+        """
+        from imgindex.curation.outliers import outliers
+
+        return outliers(self._store, self.recipe, n, self._decoders)
+
+    def lookup(
+        self,
+        paths: Path | Iterable[Path],
+        *,
+        distance: float | None = None,
+        rotations: bool = False,
+        flips: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[LookupResult]:
+        """Return for each file, or file in a folder, whether the index has it: new, exact, near, or failed.
+
+        Nothing is added. distance: Euclidean, up to which an image is near; None: as calibrated for the recipe.
+        rotations, flips: also find it turned or mirrored.
+
+        Raises PathNotFound when a path is missing or unreadable, UsageError as `duplicates`, IndexDamaged.
+
+        >>> index.lookup("photos/cat.jpg")[0].status
+        'exact'
+        """
+        from imgindex.curation.lookup import lookup
+        from imgindex.ingest.mounts import check_roots
+
+        return lookup(
+            self._store,
+            self.recipe,
+            check_roots(as_list(paths)),
+            self._embedding_context(on_progress),
+            distance=distance,
+            rotations=rotations,
+            flips=flips,
+        )
+
+    def leak(self, a: Path, b: Path, *, distance: float | None = None, n: int = 10) -> list[Leak]:
+        """Return pairs of an image below the folder `a` and one below `b` that are the same or near, nearest first.
+
+        distance: Euclidean, up to which a pair is near; None: as calibrated for the recipe. n: how many images of `b`
+        are returned for each image of `a`, at most. An image below both folders makes no pair with itself.
+
+        Raises PathNotFound where the index has no image below one of them, UsageError as `duplicates`, IndexDamaged.
+
+        >>> index.leak("photos/cat.jpg", "photos/1.jpg", distance=0.0)
+        []
+        """
+        from imgindex.curation.leaks import leak
+
+        return leak(self._store, self.recipe, absolute(a), absolute(b), distance=distance, n=n)
+
+    # Tags and metadata.
+
+    def tag(
+        self,
+        name: str,
+        paths: Path | Iterable[Path] | None = None,
+        *,
+        where: str | None = None,
+        remove: bool = False,
+    ) -> TagReport:
+        """Put a tag on images, those below a folder too, or on those that fulfil a condition; or take the tag off.
+
+        Raises UsageError for an impossible tag or condition, PathNotFound (and changes nothing) when the index has no
+        image at a path, IndexLocked.
+
+        >>> index.tag("cat", "photos/cat.jpg").changed
+        1
+        >>> [os.path.basename(image.path) for image in index.images(where="tags match 'cat'")]
+        ['cat.jpg']
+        """
+        from imgindex.metadata import tag
+
+        named = None if paths is None else [absolute(path) for path in as_list(paths)]
+        return tag(self._store, name, named, where, remove=remove, wait=lambda: self._wait)
+
+    def tags(self) -> dict[str, int]:
+        """Return how many images have each tag, the most frequent first.
+
+        >>> index.tags()
+        {'cat': 1}
+        """
+        from imgindex.storage.tags import count_tags
+
+        return count_tags(self._store.catalogue)
+
+    def import_csv(self, path: Path, *, id: str = "stem") -> ImportReport:
+        """Join the columns of a CSV to the images by its first column: all of them, or none when it raises.
+
+        id: what the first column holds: stem, name, or path (relative to the folder that holds the index). Text that is
+        written as a number becomes one. An empty value removes a value. Ids that no image has are in the report.
+
+        Raises UsageError for a file that is not such a table or images that have the same id, OSError, IndexLocked.
+
+        >>> with open("years.csv", "w") as file:
+        ...     _ = file.write("ImageID,year\\ncat,1969\\n")
+        >>> index.import_csv("years.csv").images
+        1
+        """
+        from imgindex.metadata import import_csv
+
+        return import_csv(self._store, os.fspath(path), id, wait=lambda: self._wait)
+
+    # To look at, and for other programs.
+
+    def gallery(
+        self,
+        found: Clustering | Duplicates | Sequence[Answer] | Sequence[Outlier],
+        *,
+        maps: Sequence[str] = ("pca",),
+        relative_to: Path | None = None,
+    ) -> GalleryPage:
+        """Return a page that shows what a method of this index returned: an HTML file, a contact sheet, or a preview.
+
+        found: what `cluster`, `duplicates`, `answers` or `outliers` returned. maps: the maps on the page of a
+        clustering: pca, umap and tsne, see `map`, whose errors it raises. relative_to: the folder that paths below it
+        are shown relative to; None for absolute paths. Links open the files wherever the page is written.
+
+        Raises IndexDamaged.
+
+        >>> index.gallery(index.cluster(k=3)).write_html("clusters.html")
+        """
+        from imgindex.gallery.builder import build
+
+        folder = None if relative_to is None else os.fspath(relative_to)
+        return build(self._store, found, maps=maps, relative_to=folder)
+
+    def thumbnails(
+        self,
+        ids: Iterable[int] | None = None,
+        *,
+        side: int = 256,
+        format: str = "webp",
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[Thumbnail]:
+        """Yield a thumbnail of each image, of all in the order of ids, or of the given ids.
+
+        side: pixels of the longer side. format: webp or jpeg. The thumbnail of a file that is missing or cannot be
+        read has no data, and the reason. Raises UsageError.
+
+        >>> thumbnail = next(index.thumbnails(side=96))
+        >>> max(thumbnail.width, thumbnail.height)
+        96
+        """
+        from imgindex.decoding.thumbnails import thumbnails
+
+        paths = self._store.catalogue.image_paths(ids).values()
+        return thumbnails(paths, side=side, format=format, on_progress=on_progress)
+
+    def map(self, method: str = "pca", *, seed: int = 42) -> Map:
+        """Return coordinates of all images on a plane, by pca, umap or tsne; the same seed gives the same map.
+
+        Raises UsageError for another method, or for t-SNE of more than 20,000 images; ExtraMissing without the library
+        of umap or tsne; IndexDamaged.
+
+        >>> index.map("pca").xy.shape == (len(index), 2)
+        True
+        """
+        from imgindex.gallery.map import make_map
+
+        return make_map(self._store, method, seed=seed)
+
+    def export(
+        self,
+        out: Path,
+        *,
+        where: str | None = None,
+        map: str = "pca",
+        thumbnails: int = 192,
+        relative_to: Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> int:
+        """Write ids, paths and vectors to a file, .npz .npy .parquet .faiss or .csv by its ending; return the count.
+
+        npz: `ids` int64 (n,), `paths` str (n,), `vectors` float32 (n, dimension). npy: the vectors alone. faiss: an
+        IndexIDMap2 of them. parquet: also clusters, tags, metadata, coordinates by `map` (pca, umap, tsne or none) and
+        JPEG thumbnails, whose longer side has so many pixels; 0 for none. The file appears when it is complete.
+
+        where: an SQL condition on the images. relative_to: the folder that paths below it are relative to; None for
+        absolute paths. Raises UsageError, IndexDamaged, ExtraMissing.
+
+        >>> index.export("vectors.npz") == len(index)
+        True
+        """
+        from imgindex.export.run import export_index
+
+        return export_index(
+            self._store,
+            os.fspath(out),
+            where=where,
+            map=map,
+            thumbnails=thumbnails,
+            relative_to=None if relative_to is None else os.fspath(relative_to),
+            on_progress=on_progress,
+        )
+
+    # Maintenance.
+
+    def status(self) -> dict[str, Any]:
+        """Return counts, recipe, sizes on disk in bytes, roots and the last runs.
+
+        >>> index.status()["recipe"]["name"]
+        'vgg16-pool5'
+        """
+        from imgindex.search.lifecycle import provenance, target_recall
+        from imgindex.storage import precision
+
+        store = self._store
+        with store.catalogue.snapshot():
+            return {
+                "index": self.path,
+                **store.catalogue.count(),
+                "recipe": {**self.recipe.to_dict(), "digest": self.recipe.digest},
+                "store": store.segments.dtype.name,
+                "segments": len(store.catalogue.segments()),
+                "bytes": store.bytes_on_disk(),
+                "search": provenance(store),
+                "precision": [asdict(one) for one in precision.read(store.catalogue).values()],
+                "target_recall": target_recall(store.catalogue),
+                "roots": store.catalogue.ledger.roots(),
+                "runs": store.catalogue.ledger.runs(RUNS),
+            }
+
+    def verify(self, *, full: bool = False) -> VerifyReport:
+        """Check the index against its catalogue, and with `full` every vector against its CRC32; changes nothing.
+
+        >>> index.verify(full=True).ok
+        True
+        """
+        from imgindex.storage.verify import check
+
+        return check(self.path, full=full)
 
     def compact(self, *, target_recall: float | None = None) -> CompactReport:
-        """Free the room of vectors of no image, and renew the search index of a large collection; others may read.
+        """Free the space of vectors that belong to no image, and renew the search index; others may read meanwhile.
 
-        target_recall: share (0, 1] of true neighbours that it is to find. Raises IndexLocked, IndexDamaged, UsageError.
+        target_recall: the share (0, 1] of true neighbours that the search index of a large collection has to find.
+        Raises IndexLocked, IndexDamaged, UsageError.
+
+        >>> index.compact().segments_after
+        1
         """
-        from imgindex.searching import compact
+        from imgindex.search.lifecycle import compact
 
-        return compact(self._store, target_recall=target_recall, wait=lambda: self.wait)
+        return compact(self._store, target_recall=target_recall, wait=lambda: self._wait)
 
     @classmethod
     def repair(
@@ -171,27 +740,39 @@ class ImageIndex(
         *,
         weights: str | None = None,
         engine: Engine | None = None,
-        embedder: Embedder | None = None,
+        encoder: Encoder | None = None,
         wait: bool = False,
         on_progress: OnProgress | None = None,
     ) -> RepairReport:
-        """Mend whatever is damaged in the index at `path`, which need not open: make again what can be, drop the rest.
+        """Repair the index at `path`, which need not open: make lost vectors again, drop what cannot be made.
 
-        A lost vector is made again from its image where that has the same bytes still; otherwise the image is dropped,
-        and named in the report. weights: where that file is now; embedder: another one than the recipe's own.
+        A lost vector is made again from its image if that still has the same bytes; otherwise the image is dropped, and
+        named in the report. weights: where the weights file is now. encoder: used instead of the recipe's own.
 
-        Raises IndexNotFound, IndexLocked, FormatTooNew; IndexDamaged when nobody can tell what the vectors are;
+        Raises IndexNotFound, IndexLocked, FormatTooNew; IndexDamaged when the recipe itself is lost;
         WeightsUnavailable, with nothing dropped, when vectors must be made and cannot be.
-        """
-        from imgindex.adding.repair import repair
-        from imgindex.adding.survey import Watch
-        from imgindex.embedding.choice import make_embedder
 
-        engine, watch = engine or Engine(), Watch(on_progress or (lambda progress: None), wait=wait)
-        report = repair(
+        >>> ImageIndex.repair("photos.imgindex").mended
+        ()
+        """
+        from imgindex.encoders.registry import make_encoder
+        from imgindex.ingest.control import RunControl
+        from imgindex.ingest.reembed import repair
+
+        engine = engine or Engine()
+        return repair(
             os.fspath(path),
-            make_embedder=lambda recipe, settings: embedder or make_embedder(recipe, settings, weights, engine),
+            make_encoder=lambda recipe, settings: encoder or make_encoder(recipe, settings, weights, engine),
             workers=engine.workers,
-            watch=watch,
+            control=RunControl(on_progress or _ignore, wait=wait),
         )
-        return replace(report, dropped=tuple(shown_records(report.dropped)))
+
+    def _query_context(self) -> QueryContext:
+        from imgindex.search.query import QueryContext
+
+        return QueryContext(self._store, self._decoders, lambda: self.encoder)
+
+    def _embedding_context(self, on_progress: OnProgress | None) -> EmbeddingContext:
+        from imgindex.curation.rotations import EmbeddingContext
+
+        return EmbeddingContext(self._decoders, lambda: self.encoder, on_progress or _ignore)

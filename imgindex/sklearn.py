@@ -1,4 +1,4 @@
-"""ImageEmbedder: images to vectors as a step of a scikit-learn pipeline."""
+"""ImageEncoder: from images to vectors, as a step of a scikit-learn pipeline."""
 
 from __future__ import annotations
 
@@ -11,40 +11,49 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from imgindex.embedding.choice import choose, make_embedder
-from imgindex.embedding.on_demand import embed_files
-from imgindex.embedding.recipe import Recipe
-from imgindex.embedding.sandbox import Decoders
+from imgindex.decoding.pool import DecoderPool
+from imgindex.encoders.encode_files import encode_files
+from imgindex.encoders.registry import choose_recipe, make_encoder
 from imgindex.errors import ExtraMissing, UnreadableImage, UsageError
-from imgindex.images.fingerprint import read_content
-from imgindex.types import Embedder, Engine, Vectors
+from imgindex.recipe import Recipe
+from imgindex.sources.content import read_content
+from imgindex.types import Encoder, Engine, Vectors
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
     raise ExtraMissing(
-        "imgindex.sklearn needs scikit-learn", hint="install it with `pip install 'imgindex[sklearn]'`"
+        "imgindex.sklearn needs scikit-learn", hint="install it with `pip install scikit-learn`"
     ) from error
 
 ON_ERROR = ("raise", "nan")
-# What Pillow writes into a PNG without losing anything.
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+# The modes that Pillow writes to a PNG without loss.
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
-class ImageEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Embed images by the network of a recipe; nothing is learned, `fit` chooses recipe and weights.
+class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Encode images with the network of a recipe; `fit` learns nothing, it chooses the recipe and its weights.
 
-    X is a sequence (n,) of paths, PIL images or uint8 arrays (height, width[, 3 or 4]); a column (n, 1) of paths is
-    one, too. Images are decoded and prepared exactly as `ImageIndex.add` does.
+    X is a sequence (n,) of paths, PIL images or uint8 arrays (height, width[, 3 or 4]), or a column (n, 1) of paths.
+    Images are decoded and transformed exactly as in `ImageIndex.add`.
 
-    recipe, size, weights: as `ImageIndex.create` takes them; device, precision, batch_size, workers: as Engine.
-    on_error: raise (UnreadableImage, which names the image), or nan for a row of NaN in the place of its vector.
+    recipe, size, weights: as in `ImageIndex.create`. device, precision, batch_size, workers: as in `Engine`.
+    on_error: raise for UnreadableImage, which names the image, or nan for a row of NaN instead of its vector.
 
-    recipe_: the Recipe, once fitted.
+    A fitted encoder has the attribute recipe_, a `Recipe`.
+
+    >>> from imgindex.sklearn import ImageEncoder
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> encoder = ImageEncoder(recipe="vgg16-pool5", size=96)
+    >>> pipeline = make_pipeline(encoder, KNeighborsClassifier(n_neighbors=1))
+    >>> pipeline = pipeline.fit(["photos/cat.jpg", "photos/dog.jpg"], ["cat", "dog"])
+    >>> pipeline.predict(["photos/cat.jpg"]).tolist()
+    ['cat']
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917  scikit-learn reads the parameters of an estimator from here
+    def __init__(
         self,
         recipe: str = "auto",
         size: int | None = None,
@@ -64,42 +73,44 @@ class ImageEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.workers = workers
         self.on_error = on_error
 
-    def fit(self, X: Any, y: Any = None) -> ImageEmbedder:  # noqa: N803  scikit-learn's name
-        """Choose recipe and weights; the images are not read.
+    def fit(self, X: Any, y: Any = None) -> ImageEncoder:  # noqa: N803  scikit-learn's name
+        """Choose the recipe and its weights; the images are not read.
 
         Raises UsageError, WeightsUnavailable or WeightsMismatch.
         """
         if self.on_error not in ON_ERROR:
-            raise UsageError(f"there is no on_error={self.on_error!r}", hint=f"choose one of: {', '.join(ON_ERROR)}")
-        _images(X)
-        choice = choose(self.recipe, size=self.size, weights=self.weights)
+            raise UsageError(f"unknown on_error={self.on_error!r}", hint=f"choose one of: {', '.join(ON_ERROR)}")
+        _image_list(X)
+        choice = choose_recipe(self.recipe, size=self.size, weights=self.weights)
         self.recipe_: Recipe = choice.recipe
         engine = Engine(self.device, self.precision, self.batch_size, self.workers)
-        self._network = _Network(choice.recipe, choice.weights.source, engine)
+        self._lazy_encoder = _LazyEncoder(choice.recipe, choice.weights.source, engine)
         return self
 
     def transform(self, X: Any) -> Vectors:  # noqa: N803
-        """Return the vectors (n, dimension) of n images, float32.
+        """Return the float32 vectors (n, dimension) of n images.
 
-        Raises UnreadableImage unless on_error is nan, and what the making of the embedder raises.
+        Raises UnreadableImage unless on_error is nan, and DeviceUnavailable, WeightsUnavailable or RecipeMismatch when
+        the encoder cannot be made.
         """
         check_is_fitted(self)
-        images = _images(X)
+        images = _image_list(X)
         vectors = np.full((len(images), self.recipe_.dimension), np.nan, dtype=np.float32)
-        wrong: dict[int, UnreadableImage] = {}
-        with closing(Decoders(self.recipe_)) as decoders:
+        failures: dict[int, UnreadableImage] = {}
+        with closing(DecoderPool(self.recipe_)) as decoders:
             decoders.start()  # while torch is imported
-            files, embedder = _files(images, wrong, self.on_error), self._network.embedder
-            for place, found in embed_files(files, decoders=decoders, embedder=embedder, workers=self.workers):
+            files, encoder = _files(images, failures, self.on_error), self._lazy_encoder.get()
+            for position, found in encode_files(files, decoders=decoders, encoder=encoder, workers=self.workers):
                 if isinstance(found, UnreadableImage):
-                    wrong[place] = found
+                    failures[position] = found
                     if self.on_error == "raise":
                         break
                 else:
-                    vectors[place] = found
-        if wrong and self.on_error == "raise":
-            first = min(wrong)
-            raise UnreadableImage(f"cannot read {_name(images[first], first)}: {wrong[first].reason}") from wrong[first]
+                    vectors[position] = found
+        if failures and self.on_error == "raise":
+            position = min(failures)
+            failure = failures[position]
+            raise UnreadableImage(f"cannot read {_name(images[position], position)}: {failure.reason}") from failure
         return vectors
 
     @property
@@ -116,70 +127,70 @@ class ImageEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return tags
 
 
-class _Network:
-    """The embedder of a fitted estimator, made when it is first wanted; a copy and a pickle make their own."""
+class _LazyEncoder:
+    """Makes the encoder of a fitted estimator on first use; a copy and a pickle make their own, and so stay small."""
 
     def __init__(self, recipe: Recipe, weights: str, engine: Engine) -> None:
         self._recipe, self._weights, self._engine = recipe, weights, engine
-        self._embedder: Embedder | None = None
+        self._encoder: Encoder | None = None
 
-    @property
-    def embedder(self) -> Embedder:
-        if self._embedder is None:
-            self._embedder = make_embedder(self._recipe, {"weights": self._weights}, None, self._engine)
-        return self._embedder
+    def get(self) -> Encoder:
+        if self._encoder is None:
+            self._encoder = make_encoder(self._recipe, {"weights": self._weights}, None, self._engine)
+        return self._encoder
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_embedder": None}
+        return {**vars(self), "_encoder": None}
 
 
-def _images(X: Any) -> list[Any]:  # noqa: N803
-    """Return the images of a sequence. Raises UsageError for what is none."""
+def _image_list(X: Any) -> list[Any]:  # noqa: N803
+    """Return the images of a sequence. Raises UsageError when X is not a sequence of images."""
     if isinstance(X, (str, bytes, os.PathLike, Image.Image)) or not isinstance(X, Iterable):
-        raise UsageError("X is one image, or none", hint="give a list of paths, PIL images or uint8 arrays")
+        raise UsageError("X is not a sequence of images", hint="give a list of paths, PIL images or uint8 arrays")
     shape: tuple[int, ...] = getattr(X, "shape", ())
     if len(shape) == 2 and shape[1] == 1:
-        X = np.asarray(X)[:, 0]  # noqa: N806  a table's only column
+        X = np.asarray(X)[:, 0]  # noqa: N806  the only column of a table
     images = list(X)
-    for place, image in enumerate(images):
-        if not isinstance(image, (str, os.PathLike, Image.Image)) and not _is_picture(image):
+    for position, image in enumerate(images):
+        if not isinstance(image, (str, os.PathLike, Image.Image)) and not _is_pixel_array(image):
             raise UsageError(
-                f"X[{place}] is no image but {type(image).__name__}", hint="give paths, PIL images or uint8 arrays"
+                f"X[{position}] is not an image: it is of type {type(image).__name__}",
+                hint="give paths, PIL images or uint8 arrays",
             )
     return images
 
 
-def _is_picture(image: Any) -> bool:
-    """Whether it is an array of grey, RGB or RGBA pixels."""
+def _is_pixel_array(image: Any) -> bool:
+    """Return whether this is an array of grey, RGB or RGBA pixels."""
     shape: tuple[int, ...] = getattr(image, "shape", ())
     coloured = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
     return bool(coloured and 0 not in shape and getattr(image, "dtype", None) == np.uint8)
 
 
-def _files(images: list[Any], wrong: dict[int, UnreadableImage], on_error: str) -> Iterator[tuple[int, bytes]]:
-    """Yield the place and the bytes of every image that can be read."""
-    for place, image in enumerate(images):
+def _files(images: list[Any], failures: dict[int, UnreadableImage], on_error: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the position and the bytes of every image that can be read; put the others into `failures`."""
+    for position, image in enumerate(images):
         try:
             data = read_content(os.path.abspath(image)).data if isinstance(image, (str, os.PathLike)) else _png(image)
-        except UnreadableImage as unreadable:
-            wrong[place] = unreadable
+        except UnreadableImage as error:
+            failures[position] = error
             if on_error == "raise":
                 return
             continue
-        yield place, data
+        yield position, data
 
 
 def _png(image: Any) -> bytes:
-    """Return an image in memory as a file, so that it goes the way of all others. Raises UnreadableImage."""
+    """Return the bytes of a PNG, so that an image in memory is decoded as any file is. Raises UnreadableImage."""
     file = io.BytesIO()
     try:
         picture = ImageOps.exif_transpose(image if isinstance(image, Image.Image) else Image.fromarray(image))
-        picture = picture if picture.mode in MODES else picture.convert("RGB")
+        picture = picture if picture.mode in PNG_MODES else picture.convert("RGB")
         picture.save(file, "png", compress_level=1)
-    except Exception as error:  # a lazily opened picture may hold anything
+    except Exception as error:  # Pillow reads a file that it opened only now, which may raise anything
         raise UnreadableImage(str(error) or type(error).__name__) from error
     return file.getvalue()
 
 
-def _name(image: Any, place: int) -> str:
-    return os.fspath(image) if isinstance(image, (str, os.PathLike)) else f"X[{place}]"
+def _name(image: Any, position: int) -> str:
+    return os.fspath(image) if isinstance(image, (str, os.PathLike)) else f"X[{position}]"

@@ -1,56 +1,120 @@
-"""What the tests share: an embedder that one can compute in the head, and images drawn in a temporary folder."""
+"""What the tests share: an encoder that one can compute in the head, and images drawn in a temporary folder."""
 
 from __future__ import annotations
 
 import os
+
+# Before numpy, FAISS and torch are imported: several processes run tests, and each would take all cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from forking import ForkServer
+from hypothesis import settings
 from PIL import Image
 
 from imgindex import ImageIndex, Recipe
-from imgindex.embedding.decoder import Decoded
-from imgindex.embedding.prepare import prepare
-from imgindex.embedding.sandbox import Decoders
-from imgindex.images.decode import decode
+from imgindex.decoding.decode import decode
+from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.process import DecodedImage
+from imgindex.decoding.transforms import prepare
+
+ROOT = Path(__file__).parent.parent
+
+# A shell that starts the tests in the background has Ctrl-C ignored, by all processes that they start as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples each time, however busy the machine is; `make campaigns` looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+# `--quick` leaves out tests that use these (other processes, a browser, photos), or that are in these files.
+SLOW_FIXTURES = {"run", "server", "templates", "three", "photos", "browser", "chromium", "page"}
+SLOW_FILES = (
+    "campaigns/",
+    "clustering/test_balanced.py",
+    "clustering/test_choose_k.py",
+    "curation/test_grouping.py",
+    "curation/test_leaks.py",
+    "decoding/test_pool.py",
+    "decoding/test_process.py",
+    "encoders/test_registry.py",
+    "encoders/test_weights.py",
+    "encoders/vgg/",
+    "ingest/test_reembed.py",
+    "search/test_faiss_files.py",
+    "search/test_search_contract.py",
+    "storage/test_connection_logs.py",
+    "storage/test_lock.py",
+    "storage/test_salvage.py",
+    "storage/test_store_machine.py",
+    "test_answers.py",
+    "test_article.py",
+    "test_bench.py",
+    "test_docstrings.py",
+    "test_photos.py",
+    "test_readme.py",
+    "test_sklearn.py",
+    "vectors/test_projection.py",
+)
+# But for these few, by which the command line is tried once.
+SMOKE = (
+    "test_add_reports_in_json",
+    "test_a_second_add_reports",
+    "test_similar_answers_in_json",
+    "test_cluster_writes_labels",
+)
 
 # The recipe of GridMean: pictures of 32 pixels, vectors of 12 numbers that nothing normalises.
 GRID_RECIPE = Recipe(
-    name="grid", cut="pool5", weights="random:0", weights_sha256="", side=32, dimension=12, norm="none"
+    name="grid", layer="pool5", weights="random:0", weights_sha256="", side=32, dimension=12, norm="none"
 )
 
 
 class GridMean:
     """Embeds a picture as the mean colour (0…1) of each quarter: 2 × 2 × 3 numbers. Counts what it is given."""
 
-    lanes = 1
+    streams = 1
     precision = "fp32"
 
     def __init__(self, batch_size: int = 4) -> None:
         self.batch_size = batch_size
         self.embedded = 0
 
-    def embed(self, batch: np.ndarray) -> np.ndarray:
+    def encode(self, batch: np.ndarray) -> np.ndarray:
         self.embedded += len(batch)
         n, side, _, _ = batch.shape
         quarters = batch.reshape(n, 2, side // 2, 2, side // 2, 3)
         return quarters.mean(axis=(2, 4)).reshape(n, 12).astype(np.float32) / 255
 
-    def exact(self) -> GridMean:
+    def fp32(self) -> GridMean:
         return self
 
 
-def decode_here(decoders: Decoders, data: bytes) -> Decoded:
-    """What `Decoders.decode` does, without processes of their own: those would take longer than all the rest."""
+def decode_here(decoders: DecoderPool, data: bytes) -> DecodedImage:
+    """What `DecoderPool.decode` does, without processes of their own: those would take longer than all the rest."""
     recipe = decoders._recipe
     picture = decode(data, alpha=recipe.alpha)
-    return Decoded(prepare(picture.image, recipe), picture.width, picture.height, picture.format)
+    return DecodedImage(prepare(picture.image, recipe), picture.width, picture.height, picture.format)
+
+
+class DecodersHere(DecoderPool):
+    """Decodes in this process: to start others would take longer than most tests. tests/decoding has real ones."""
+
+    def start(self) -> None:
+        """Start nothing."""
+
+    def decode(self, data: bytes) -> DecodedImage:
+        return decode_here(self, data)
 
 
 def draw(path: Path, colour: int | tuple[int, int, int], size: tuple[int, int] = (32, 32)) -> Path:
@@ -69,6 +133,25 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="run the fast tests only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out slow tests where `--quick` asks for it."""
+    if config.getoption("--quick"):
+        slow = [item for item in items if _is_slow(item)]
+        items[:] = [item for item in items if not _is_slow(item)]
+        config.hook.pytest_deselected(items=slow)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    file = item.path.relative_to(ROOT / "tests").as_posix()
+    slow = not fixtures.isdisjoint(SLOW_FIXTURES) or file.startswith(SLOW_FILES) or item.get_closest_marker("slow")
+    return bool(slow) and not item.name.startswith(SMOKE)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with twelve pictures in two sub-folders: `a/0.png` … `b/11.png`."""
@@ -78,15 +161,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def embedder() -> GridMean:
+def encoder() -> GridMean:
     return GridMean()
 
 
 @pytest.fixture
-def index(tmp_path: Path, embedder: GridMean) -> Iterator[ImageIndex]:
-    """An empty index beside the pictures, with the embedder of the tests."""
+def index(tmp_path: Path, encoder: GridMean) -> Iterator[ImageIndex]:
+    """An empty index beside the pictures, with the encoder of the tests, which decodes in this process."""
     with ImageIndex.create(tmp_path / "pictures.imgindex", recipe=GRID_RECIPE) as opened:
-        opened.embedder = embedder
+        opened.encoder = encoder
+        opened._decoders = DecodersHere(opened.recipe)
         yield opened
 
 
@@ -94,26 +178,27 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Run the command line in a process of its own, in the temporary folder, without a way to the web."""
+def run(tmp_path: Path, server: ForkServer) -> Run:
+    """Run the command line in a process of its own, in the temporary folder, without a way to the web.
 
-    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    The process is a fork of one that has imported everything. It is a new interpreter with `fresh=True`, and where the
+    environment has a variable that an interpreter reads when it starts.
+    """
+
+    def run(
+        *arguments: str | Path, fresh: bool = False, env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[Any]:
+        command = [sys.executable, "-m", "imgindex", *map(os.fspath, arguments)]
         environment = {**os.environ, "TORCH_HOME": str(tmp_path / "torch"), "https_proxy": "http://127.0.0.1:9"}
         environment.pop("IMGINDEX_DIR", None)
-        return subprocess.run(
-            [sys.executable, "-m", "imgindex", *map(os.fspath, arguments)],
-            check=False,
-            **{
-                "cwd": tmp_path,
-                "env": environment | options.pop("env", {}),
-                "capture_output": True,
-                "text": True,
-                "errors": "surrogateescape",
-                "stdin": subprocess.DEVNULL,
-                "timeout": 120,
-                **options,
-            },
-        )
+        environment |= env or {}
+        if env and "PYTHONPATH" in env:  # the package need not be installed
+            environment["PYTHONPATH"] += os.pathsep + str(ROOT)
+        options = {"cwd": tmp_path, "env": environment, "text": True, "errors": "surrogateescape"} | options
+        if not fresh and server.can_run_in(environment):
+            return server.complete(command, **options)
+        options.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run(command, check=False, capture_output=True, timeout=300, **options)
 
     return run
 

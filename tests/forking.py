@@ -5,7 +5,10 @@ Run as a script it is the server. It never uses torch or FAISS itself, whose thr
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
+import gc
 import importlib
 import io
 import json
@@ -14,12 +17,16 @@ import pkgutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-SECONDS = 60  # a child that takes longer dies of SIGALRM, which no test expects
+SECONDS = 300  # a child that takes longer dies of SIGALRM, which no test expects, on a busy machine either
+# Variables that an interpreter or a library reads once, when it starts.
+AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "MKL_", "OPENBLAS_", "MALLOC_", "CUDA_", "TORCH")
+AT_EACH_RUN = {"TORCH_HOME"}
 BROKEN = "a broken pipe"
 
 
@@ -59,16 +66,17 @@ class ForkServer:
 
     def __init__(self, scratch: Path) -> None:
         self._out, self._err, self._calls = (scratch / name for name in ("stdout", "stderr", "calls"))
-        environment = {
+        self._in = scratch / "stdin"
+        self._environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
             "TORCH_HOME": str(scratch / "torch"),
             "https_proxy": "http://127.0.0.1:9",
         }
-        environment.pop("IMGINDEX_DIR", None)
+        self._environment.pop("IMGINDEX_DIR", None)
         self._server = subprocess.Popen(
             [sys.executable, __file__, str(self._out), str(self._err), str(self._calls)],
-            env=environment,
+            env=self._environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -84,6 +92,34 @@ class ForkServer:
         calls = int(self._calls.read_text() or 0) if self._calls.exists() else 0
         return Done(code, self._out.read_bytes(), self._err.read_text("utf-8", "surrogateescape"), calls)
 
+    def can_run_in(self, environment: Mapping[str, str]) -> bool:
+        """Return whether a fork behaves as a new interpreter would in this environment."""
+        return _read_at_start(environment) == _read_at_start(self._environment)
+
+    def complete(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: str | Path,
+        env: Mapping[str, str],
+        input: str | bytes | None = None,
+        stdin: object = None,
+        text: bool = True,
+        errors: str | None = None,
+    ) -> subprocess.CompletedProcess[Any]:
+        """Run `python -m imgindex …` as `subprocess.run` does that captures its output."""
+        assert stdin in (None, subprocess.DEVNULL)
+        if input is not None:
+            self._in.write_bytes(input.encode("utf-8", errors or "strict") if isinstance(input, str) else input)
+        changes = {name: env.get(name) for name in self._environment.keys() | env.keys()}
+        given = os.devnull if input is None else str(self._in)
+        done = self.run(*command[3:], folder=Path(cwd), environment=changes, stdin=given)
+        out, err = done.stdout, done.stderr.encode("utf-8", "surrogateescape")
+        if not text:
+            return subprocess.CompletedProcess(command, done.code, out, err)
+        decoded = (io.TextIOWrapper(io.BytesIO(data), "utf-8", errors).read() for data in (out, err))
+        return subprocess.CompletedProcess(command, done.code, *decoded)
+
     def close(self) -> None:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
@@ -92,9 +128,16 @@ class ForkServer:
         self._server.stdout.close()
 
 
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    names = (name for name in environment if name.startswith(AT_START) and name not in AT_EACH_RUN)
+    return {name: environment[name] for name in names if name != "OMP_NUM_THREADS"}
+
+
 def serve(out: str, err: str, calls: str) -> None:
     """Fork a child for each line of stdin and answer with its exit code, or minus the signal that it died of."""
     load()
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         call = Call(**json.loads(line))
         child = os.fork()
@@ -109,14 +152,40 @@ def load() -> None:
     import torch  # noqa: F401  isort: skip
     import faiss  # noqa: F401  isort: skip
     import pyarrow.parquet  # noqa: F401
+    import typer.main
 
     import imgindex
-    from imgindex.reports.formats import Document, render
+    from imgindex.cli.app import app
+    from imgindex.export.tables import Table, render
 
     for module in pkgutil.walk_packages(imgindex.__path__, "imgindex."):
         importlib.import_module(module.name)
     # A child without privileges may not be able to read what a table needs.
-    render(Document([], [], ["column"]), "table")
+    render(Table([], [], ["column"]), "table")
+    for name in imported_by_the_command_line():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    # The commands are described by their signatures, which takes longer than most of them take to run.
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(app)
+
+
+def imported_by_the_command_line() -> list[str]:
+    """Return the modules that the command line imports late; a child finds them, so that the server stays as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        names, child = Path(folder, "names"), os.fork()
+        if child == 0:
+            before = set(sys.modules)
+            os.chdir(folder)
+            for number in range(3):
+                connect(number, os.devnull)
+            for arguments in (["list", "--help"], ["list"], ["similar", "picture", "--index", "absent"]):
+                sys.argv = ["imgindex", *arguments]
+                main()
+            names.write_text("\n".join(sys.modules.keys() - before))
+            os._exit(0)
+        os.waitpid(child, 0)
+        return names.read_text().splitlines()
 
 
 def run(call: Call, out: str, err: str, calls: str) -> int:

@@ -1,4 +1,4 @@
-"""The design, tested: light start, small files, the exported names, help for every command."""
+"""The design, tested: light start, one class, the exported names, plain words, help for every command."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,21 @@ import pytest
 import imgindex
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "torchvision", "faiss", "numpy", "pandas", "sqlite_utils", "pyarrow", "PIL", "safetensors", "scipy")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "faiss",
+    "numpy",
+    "pandas",
+    "sqlite_utils",
+    "pyarrow",
+    "PIL",
+    "safetensors",
+    "scipy",
+    "msgspec",
+)
 COMMANDS = ("add", "similar", "cluster", "status", "list", "failures", "remove", "export")
-COMMANDS += ("verify", "repair", "compact", "outliers", "clusterings", "label", "duplicates", "check", "leak", "tag")
+COMMANDS += ("verify", "repair", "compact", "outliers", "clusterings", "label", "duplicates", "lookup", "leak", "tag")
 
 
 def imported(*command: str) -> set[str]:
@@ -42,10 +55,28 @@ def test_the_library_does_not_load_torch_before_it_embeds() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("imgindex/**/*.py")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_file_is_short_and_says_first_what_it_does(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 300
-    assert ast.get_docstring(ast.parse(text))
+def test_every_file_says_first_what_it_does(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def words() -> str:
+    """The comments, docstrings and messages of the package: its comments, and its strings that have a space."""
+    found: list[str] = []
+    for path in sorted(ROOT.glob("imgindex/**/*.py")):
+        with path.open("rb") as file:
+            for token in tokenize.tokenize(file.readline):
+                is_text = token.type == tokenize.STRING and " " in token.string
+                if is_text or token.type == tokenize.COMMENT:
+                    found.append(token.string)
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"\b(?:is|are) no (?!longer|more\b)\w+", r"\b(?:told|tells?|speaks? of)\b", r"\b(?:nobody|whoever|somebody)\b"],
+)
+def test_the_words_of_the_package_are_plain(pattern: str) -> None:
+    assert len(re.findall(pattern, words(), flags=re.IGNORECASE)) <= 10
 
 
 def test_all_names_of_the_public_api_can_be_imported_and_no_others_show() -> None:
@@ -56,20 +87,12 @@ def test_all_names_of_the_public_api_can_be_imported_and_no_others_show() -> Non
         _ = imgindex.no_such_name
 
 
-def test_every_public_function_of_the_index_says_what_it_does() -> None:
-    from imgindex import ImageIndex
-
-    for name, member in vars(ImageIndex).items():
-        if not name.startswith("_"):
-            assert getattr(member, "__doc__", None) or getattr(getattr(member, "__func__", None), "__doc__", None), name
-
-
 def test_every_command_of_the_contract_has_its_twin_in_python() -> None:
     from imgindex import ImageIndex
 
-    twins = {"list": "images"}
+    names = {"list": "images", "label": "clusterings"}
     for command in COMMANDS:
-        assert hasattr(ImageIndex, twins.get(command, command)), command
+        assert hasattr(ImageIndex, names.get(command, command)), command
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -83,14 +106,3 @@ def test_every_command_has_help_for_all_its_options_and_stands_in_the_readme(com
     bare = re.findall(r"^  (-\S+(?: [A-Z]+)?)\n  -", described, flags=re.MULTILINE)
     assert bare == []
     assert f"imgindex {command}" in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_every_error_explains_itself_and_has_an_exit_code_of_the_contract() -> None:
-    from imgindex import errors
-
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert len(kinds) > 10
-    for kind in kinds:
-        assert kind.__doc__
-        assert kind.exit_code in (1, 2)
-        assert kind.__name__ in (errors.__doc__ or "")

@@ -1,4 +1,4 @@
-"""Real labelled photos, by the command line alone: how good the answers of the shipped network are, and re-runs."""
+"""Real labelled photos through the command line: the quality of the shipped network's answers, and repeated runs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from sklearn.metrics import (
     normalized_mutual_info_score,
 )
 
-# What a person may set outside, and what would change the answers here.
-OUTSIDE = ("IMGINDEX_DIR", "PYTHONPATH")
+# Variables of the caller's environment that would change the answers.
+CALLERS_VARIABLES = ("IMGINDEX_DIR", "PYTHONPATH")
 
-# Imported by Python before anything else: writes down which files are opened and which modules are imported.
+# Python imports this before anything else. It records which files are opened and which modules are imported.
 SPY = """
 import atexit, os, sys
 
@@ -36,18 +36,18 @@ def watch(event, arguments):
     elif event == "import":
         seen.append("import " + arguments[0])
 
-def tell():
+def write_report():
     with open(os.environ["SPY_REPORT"], "w") as file:
         file.write("\\n".join(list(seen)))
 
 sys.addaudithook(watch)
-atexit.register(tell)
+atexit.register(write_report)
 """
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Photos as CLASS/FILE in `folder`, and the index beside them that `add` made; `added` is what it said."""
+    """Photos as CLASS/FILE in `folder`, with an index; `added` is the report of the `add` that made it."""
 
     folder: Path
     files: list[str]
@@ -62,13 +62,13 @@ class Collection:
 
 
 def imgindex(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
-    """Run the command in the folder, without a way to the web, and return what it said."""
-    inherited = {name: value for name, value in os.environ.items() if name not in OUTSIDE}
-    web = {"TORCH_HOME": str(folder.parent / "torch"), "https_proxy": "http://127.0.0.1:9"}
+    """Run the command in the folder, without access to the network, and return its output."""
+    inherited = {name: value for name, value in os.environ.items() if name not in CALLERS_VARIABLES}
+    offline = {"TORCH_HOME": str(folder.parent / "torch"), "https_proxy": "http://127.0.0.1:9"}
     done = subprocess.run(
         [sys.executable, "-m", "imgindex", *arguments],
         cwd=folder,
-        env=inherited | web | (environment or {}),
+        env=inherited | offline | (environment or {}),
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -91,20 +91,20 @@ def collection(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Collec
 
 
 def precisions(ranked: list[bool]) -> tuple[float, float]:
-    """Precision of the first answer, and the average precision over all of them."""
+    """Return the precision of the first answer, and the average precision over all of them."""
     right = np.asarray(ranked, dtype=float)
     at = right.cumsum() / np.arange(1, len(right) + 1)
     return float(right[0]), float((at * right).sum() / right.sum())
 
 
 def test_every_photo_becomes_a_vector(collection: Collection) -> None:
-    said = collection.added
+    report = collection.added
     assert len(collection.files) > 100
-    assert (said["found"], said["failed"]) == (len(collection.files), 0)
-    assert said["added"] + said["reused"] == len(collection.files)
+    assert (report["found"], report["failed"]) == (len(collection.files), 0)
+    assert report["added"] + report["reused"] == len(collection.files)
 
 
-def test_the_nearest_photos_show_the_same_thing(collection: Collection) -> None:
+def test_the_nearest_photos_are_of_the_same_class(collection: Collection) -> None:
     classes = collection.classes
     answers = json.loads(collection.imgindex("similar", *collection.files, "-n", "1000", "--json"))
     assert [answer["query"] for answer in answers] == collection.files
@@ -119,7 +119,7 @@ def test_the_nearest_photos_show_the_same_thing(collection: Collection) -> None:
     assert average >= 0.79
 
 
-def test_clusters_follow_what_the_photos_show(collection: Collection, tmp_path: Path) -> None:
+def test_clusters_correspond_to_the_classes(collection: Collection, tmp_path: Path) -> None:
     found = []
     for seed in range(5):
         out = tmp_path / f"{seed}.csv"
@@ -135,88 +135,88 @@ def test_clusters_follow_what_the_photos_show(collection: Collection, tmp_path: 
     assert statistics.median(found) >= 0.77
 
 
-def test_the_number_of_clusters_is_near_that_of_the_kinds(collection: Collection) -> None:
+def test_the_automatic_number_of_clusters_is_near_the_number_of_classes(collection: Collection) -> None:
     found = json.loads(collection.imgindex("cluster", "-k", "auto", "--id", "path", "--json"))
     silhouettes = {score["k"]: score["silhouette"] for score in found["curve"]}
-    print(f"-k auto chose {found['k']} for {len(set(collection.classes.values()))} kinds")
+    print(f"-k auto chose {found['k']} for {len(set(collection.classes.values()))} classes")
     assert 5 <= found["k"] <= 12
     assert silhouettes[found["k"]] == max(silhouettes.values())
     assert set(silhouettes) == set(range(2, 41))
 
 
-def test_a_clustering_is_judged_by_the_folders_as_scikit_learn_judges_it(collection: Collection) -> None:
+def test_an_evaluation_by_folder_gives_scikit_learns_scores(collection: Collection) -> None:
     made = json.loads(collection.imgindex("cluster", "-k", "9", "--id", "path", "--json"))
     found = json.loads(collection.imgindex("cluster", "evaluate", "--by-folder", "--json"))
     labels = {row["ImageID"]: row["label"] for row in made["images"]}
     truth = [collection.classes[file] for file in collection.files]
-    told = [labels[file] for file in collection.files]
-    assert found["ari"] == pytest.approx(adjusted_rand_score(truth, told))
-    assert found["nmi"] == pytest.approx(normalized_mutual_info_score(truth, told))
-    scores = homogeneity_completeness_v_measure(truth, told)
+    predicted = [labels[file] for file in collection.files]
+    assert found["ari"] == pytest.approx(adjusted_rand_score(truth, predicted))
+    assert found["nmi"] == pytest.approx(normalized_mutual_info_score(truth, predicted))
+    scores = homogeneity_completeness_v_measure(truth, predicted)
     assert [found[name] for name in ("homogeneity", "completeness", "v_measure")] == pytest.approx(scores)
     counts = np.array(found["confusion"])
     assert counts.sum() == len(collection.files)
     assert found["purity"] == pytest.approx(counts.max(axis=1).sum() / counts.sum())
 
 
-def test_examples_begin_clusters_that_hold_their_kind(collection: Collection) -> None:
-    by_kind: dict[str, list[str]] = {}
-    for file, kind in collection.classes.items():
-        by_kind.setdefault(kind, []).append(file)
-    anchors = [f"--anchor={kind}={','.join(files[:3])}" for kind, files in by_kind.items()]
+def test_anchors_make_clusters_of_their_class(collection: Collection) -> None:
+    by_class: dict[str, list[str]] = {}
+    for file, name in collection.classes.items():
+        by_class.setdefault(name, []).append(file)
+    anchors = [f"--anchor={name}={','.join(files[:3])}" for name, files in by_class.items()]
     found = json.loads(collection.imgindex("cluster", *anchors, "--id", "path", "--with", "name", "--json"))
     right = [row["name"] == collection.classes[row["ImageID"]] for row in found["images"]]
-    print(f"three examples of each kind: {statistics.mean(right):.3f} of the photos under their kind's name")
-    assert found["k"] == len(by_kind)
+    print(f"three anchors for each class: {statistics.mean(right):.3f} of the photos in the cluster of their class")
+    assert found["k"] == len(by_class)
     assert statistics.mean(right) >= 0.8
 
 
-def test_photos_that_were_held_out_go_where_their_kind_is(collection: Collection) -> None:
+def test_photos_that_were_held_out_are_assigned_to_the_cluster_of_their_class(collection: Collection) -> None:
     held_out = "id % 3 = 0"
     collection.imgindex("cluster", "-k", "9", "--id", "path", "--where", f"not ({held_out})", "--json")
     (*_, newest) = json.loads(collection.imgindex("clusterings", "--json"))
-    kept = json.loads(collection.imgindex("cluster", "--replay", str(newest["id"]), "--json"))
+    kept = json.loads(collection.imgindex("clusterings", "show", str(newest["id"]), "--json"))
     of_label: dict[str, list[str]] = {}
     for row in kept["images"]:
         of_label.setdefault(row["label"], []).append(collection.classes[row["ImageID"]])
-    found = json.loads(collection.imgindex("cluster", "--assign", str(newest["id"]), "--json"))
+    found = json.loads(collection.imgindex("clusterings", "assign", str(newest["id"]), "--json"))
     assert len(found["assigned"]) + len(kept["images"]) == len(collection.files)
     right = [
         collection.classes[one["path"]] == statistics.mode(of_label[str(one["label"])]) for one in found["assigned"]
     ]
     margins = [one["margin"] for one in found["assigned"]]
-    print(f"{statistics.mean(right):.3f} of {len(right)} held-out photos with most of their kind")
+    print(f"{statistics.mean(right):.3f} of {len(right)} held-out photos in the cluster of their class")
     assert statistics.mean(right) >= 0.75
     sure = [one for one, margin in zip(right, margins, strict=True) if margin >= statistics.median(margins)]
     assert statistics.mean(sure) >= statistics.mean(right)
 
 
 def spied(collection: Collection, tmp_path: Path, *arguments: str) -> tuple[dict[str, Any], set[str], set[str]]:
-    """Return the answer of a command, the modules that its process imported and the files that it opened."""
-    report = tmp_path / "report"
+    """Return the output of a command, the modules that its process imported and the files that it opened."""
+    spy_report = tmp_path / "report"
     (tmp_path / "sitecustomize.py").write_text(SPY)
-    environment = {"PYTHONPATH": str(tmp_path), "SPY_REPORT": str(report)}
-    said = json.loads(collection.imgindex(*arguments, environment=environment))
-    lines = [line.partition(" ") for line in report.read_text().splitlines()]
+    environment = {"PYTHONPATH": str(tmp_path), "SPY_REPORT": str(spy_report)}
+    output = json.loads(collection.imgindex(*arguments, environment=environment))
+    lines = [line.partition(" ") for line in spy_report.read_text().splitlines()]
     modules = {name.partition(".")[0] for kind, _, name in lines if kind == "import"}
     opened = {Path(name[1:-1]).name for kind, _, name in lines if kind == "open"}
-    return said, modules, opened
+    return output, modules, opened
 
 
 def test_a_second_run_opens_no_photo_and_does_not_import_torch(collection: Collection, tmp_path: Path) -> None:
-    said, modules, opened = spied(collection, tmp_path, "add", ".", "--json")
-    assert (said["found"], said["unchanged"]) == (len(collection.files), len(collection.files))
+    report, modules, opened = spied(collection, tmp_path, "add", ".", "--json")
+    assert (report["found"], report["unchanged"]) == (len(collection.files), len(collection.files))
     assert "imgindex" in modules
     assert not modules & {"torch", "torchvision"}
     assert not opened & {Path(file).name for file in collection.files}
 
 
-def test_what_the_spy_sees_of_a_run_with_a_new_photo(collection: Collection, tmp_path: Path) -> None:
-    # Else the test above would pass with a blind spy.
+def test_a_run_with_a_new_photo_opens_it_and_imports_torch(collection: Collection, tmp_path: Path) -> None:
+    # This shows that the spy of the test above records such events at all.
     folder = tmp_path / "one"
     folder.mkdir()
     shutil.copy(collection.folder / collection.files[0], folder / "copy.png")
-    said, modules, opened = spied(collection, tmp_path, "add", str(folder), "--index", str(tmp_path / "i"), "--json")
-    assert said["added"] == 1
+    report, modules, opened = spied(collection, tmp_path, "add", str(folder), "--index", str(tmp_path / "i"), "--json")
+    assert report["added"] == 1
     assert "copy.png" in opened
     assert "torch" in modules

@@ -1,4 +1,4 @@
-"""ImageEmbedder as scikit-learn expects an estimator to be, and as `add` expects images to be read."""
+"""ImageEncoder: an estimator as scikit-learn expects it, which reads images as `add` does."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import imgindex.sklearn
 from imgindex import ImageIndex
-from imgindex.embedding.sandbox import Decoders
+from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import ImgindexError, UnreadableImage, UsageError, WeightsMismatch
-from imgindex.sklearn import ImageEmbedder
+from imgindex.sklearn import ImageEncoder
 
 SMALL = {"recipe": "vgg16-pool5", "size": 32, "weights": "random:0"}
 
 
 @pytest.fixture
-def embedder() -> ImageEmbedder:
-    return ImageEmbedder(**SMALL)
+def encoder() -> ImageEncoder:
+    return ImageEncoder(**SMALL)
 
 
 @pytest.fixture
@@ -40,19 +40,21 @@ def paths(tmp_path: Path) -> list[str]:
 
 
 def test_vectors_are_those_of_an_index_of_the_same_recipe(
-    embedder: ImageEmbedder, paths: list[str], tmp_path: Path
+    encoder: ImageEncoder, paths: list[str], tmp_path: Path
 ) -> None:
     with ImageIndex.create(tmp_path / "it", recipe="vgg16-pool5", size=32, weights="random:0") as index:
         index.add([tmp_path / "p"])
         expected = dict(zip(index.paths(), index.vectors(), strict=True))
-    vectors = embedder.fit_transform(paths)
+    vectors = encoder.fit_transform(paths)
     assert (vectors.dtype, vectors.shape) == (np.float32, (4, 512))
     np.testing.assert_allclose(vectors, np.stack([expected[path] for path in paths]), atol=2e-3)
 
 
-def test_paths_pictures_and_pixels_of_an_image_have_the_same_vector(embedder: ImageEmbedder, paths: list[str]) -> None:
+def test_a_path_a_pil_image_and_an_array_of_one_image_have_the_same_vector(
+    encoder: ImageEncoder, paths: list[str]
+) -> None:
     pictures = [Image.open(path) for path in paths]
-    expected = embedder.fit_transform(paths)
+    expected = encoder.fit_transform(paths)
     for images in (
         list(map(Path, paths)),
         np.array(paths),
@@ -65,86 +67,88 @@ def test_paths_pictures_and_pixels_of_an_image_have_the_same_vector(embedder: Im
         [paths[0], pictures[1], np.asarray(pictures[2]), Path(paths[3])],
         [picture.convert("CMYK") for picture in pictures[:0]] + pictures,
     ):
-        np.testing.assert_allclose(embedder.transform(images), expected, atol=2e-3)
+        np.testing.assert_allclose(encoder.transform(images), expected, atol=2e-3)
     grey = np.full((9, 9), 77, np.uint8)
-    assert embedder.transform([grey, np.dstack([grey] * 4)]).shape == (2, 512)
+    assert encoder.transform([grey, np.dstack([grey] * 4)]).shape == (2, 512)
 
 
-def test_a_picture_in_memory_is_turned_upright_like_a_file(embedder: ImageEmbedder, tmp_path: Path) -> None:
+def test_an_image_in_memory_is_rotated_by_its_exif_orientation_like_a_file(
+    encoder: ImageEncoder, tmp_path: Path
+) -> None:
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:16] = 255
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    vectors = embedder.fit_transform([tmp_path / "turned.png", Image.open(tmp_path / "turned.png")])
+    vectors = encoder.fit_transform([tmp_path / "turned.png", Image.open(tmp_path / "turned.png")])
     np.testing.assert_array_equal(vectors[0], vectors[1])
 
 
-def test_a_pipeline_learns_and_answers(embedder: ImageEmbedder, tmp_path: Path) -> None:
+def test_a_pipeline_learns_and_answers(encoder: ImageEncoder, tmp_path: Path) -> None:
     light = [str(draw(tmp_path / f"l{n}.png", (240 - n, 240, 240))) for n in range(4)]
     dark = [str(draw(tmp_path / f"d{n}.png", (n, 0, 0))) for n in range(4)]
-    pipeline = Pipeline([("embed", embedder), ("knn", KNeighborsClassifier(1))])
+    pipeline = Pipeline([("embed", encoder), ("knn", KNeighborsClassifier(1))])
     pipeline.fit(light[:3] + dark[:3], ["light"] * 3 + ["dark"] * 3)
     assert pipeline.predict([light[3], dark[3]]).tolist() == ["light", "dark"]
     names = pipeline[:1].get_feature_names_out()
-    assert (len(names), names[0]) == (512, "imageembedder0")
+    assert (len(names), names[0]) == (512, "imageencoder0")
 
 
-def test_tables_come_out_when_they_are_wished_for(embedder: ImageEmbedder, paths: list[str]) -> None:
-    frame = embedder.set_output(transform="pandas").fit_transform(pd.Series(paths, index=list("abcd")))
+def test_set_output_makes_pandas_tables(encoder: ImageEncoder, paths: list[str]) -> None:
+    frame = encoder.set_output(transform="pandas").fit_transform(pd.Series(paths, index=list("abcd")))
     assert isinstance(frame, pd.DataFrame)
-    assert frame.columns[511] == "imageembedder511"
+    assert frame.columns[511] == "imageencoder511"
 
 
-def test_copies_and_pickles_are_small_and_give_the_same_vectors(embedder: ImageEmbedder, paths: list[str]) -> None:
-    expected = embedder.fit_transform(paths)
-    data = pickle.dumps(embedder)
+def test_copies_and_pickles_are_small_and_give_the_same_vectors(encoder: ImageEncoder, paths: list[str]) -> None:
+    expected = encoder.fit_transform(paths)
+    data = pickle.dumps(encoder)
     assert len(data) < 10_000
     np.testing.assert_array_equal(pickle.loads(data).transform(paths), expected)
-    fresh = clone(embedder)
-    assert fresh.get_params() == embedder.get_params() == {**ImageEmbedder().get_params(), **SMALL}
+    fresh = clone(encoder)
+    assert fresh.get_params() == encoder.get_params() == {**ImageEncoder().get_params(), **SMALL}
     with pytest.raises(NotFittedError):
         fresh.transform(paths)
-    check_is_fitted(embedder)
+    check_is_fitted(encoder)
 
 
 def test_an_image_that_cannot_be_read_is_named_or_becomes_a_row_of_nan(
-    embedder: ImageEmbedder, paths: list[str], tmp_path: Path
+    encoder: ImageEncoder, paths: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "bad.jpg").write_text("this is no picture")
+    (tmp_path / "bad.jpg").write_text("this is not an image")
     images = [paths[0], str(tmp_path / "bad.jpg"), str(tmp_path / "absent.png"), paths[1]]
     with pytest.raises(UnreadableImage, match=r"cannot read .*(bad\.jpg|absent\.png)"):
-        embedder.fit_transform(images)
-    vectors = embedder.set_params(on_error="nan").fit_transform(images)
+        encoder.fit_transform(images)
+    vectors = encoder.set_params(on_error="nan").fit_transform(images)
     assert np.isnan(vectors).all(axis=1).tolist() == [False, True, True, False]
-    np.testing.assert_array_equal(vectors[[0, 3]], embedder.transform([paths[0], paths[1]]))
-    assert embedder.transform([]).shape == (0, 512)
+    np.testing.assert_array_equal(vectors[[0, 3]], encoder.transform([paths[0], paths[1]]))
+    assert encoder.transform([]).shape == (0, 512)
 
 
 @pytest.mark.parametrize("wrong", ["a.png", b"a.png", None, 3, [3], [None], np.zeros((4, 5)), [np.zeros((2, 2, 2))]])
-def test_what_is_no_sequence_of_images_is_refused(embedder: ImageEmbedder, wrong: object) -> None:
+def test_x_that_is_not_a_sequence_of_images_is_refused(encoder: ImageEncoder, wrong: object) -> None:
     with pytest.raises(UsageError):
-        embedder.fit(wrong)
+        encoder.fit(wrong)
 
 
-def test_parameters_that_mean_nothing_are_refused_by_fit(paths: list[str], tmp_path: Path) -> None:
+def test_impossible_parameters_are_refused_by_fit(paths: list[str], tmp_path: Path) -> None:
     for parameters in ({"on_error": "ignore"}, {"recipe": "vgg19"}, {"recipe": "vgg16-pool5", "size": 33}):
         with pytest.raises(UsageError):
-            ImageEmbedder(**{**SMALL, **parameters}).fit(paths)
-    (tmp_path / "weights.npz").write_bytes(b"nothing")
+            ImageEncoder(**{**SMALL, **parameters}).fit(paths)
+    (tmp_path / "weights.safetensors").write_bytes(b"nothing")
     with pytest.raises((WeightsMismatch, ImgindexError)):
-        ImageEmbedder("vgg16-pool5", weights=str(tmp_path / "weights.npz")).fit(paths)
+        ImageEncoder("vgg16-pool5", weights=str(tmp_path / "weights.safetensors")).fit(paths)
 
 
-def test_check_estimator_finds_nothing_wrong(embedder: ImageEmbedder) -> None:
-    """scikit-learn has checks for estimators of matrices, and runs the few for others that need no X."""
+def test_check_estimator_passes(encoder: ImageEncoder) -> None:
+    """Most of scikit-learn's checks are for estimators of matrices; this runs the few that need no X."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Can't test estimator")
-        assert {check["status"] for check in check_estimator(embedder, on_skip=None)} == {"passed"}
+        assert {check["status"] for check in check_estimator(encoder, on_skip=None)} == {"passed"}
 
 
-class RowsAsPictures(ImageEmbedder):
-    """Draws each row of a matrix, so that the checks that feed matrices can try all else that an estimator does."""
+class RowsAsImages(ImageEncoder):
+    """Draws each row of a matrix as an image, so that the checks that need a matrix run too."""
 
     def fit(self, X, y=None):
         return super().fit(_drawn(validate_data(self, X)), y)
@@ -161,28 +165,35 @@ class RowsAsPictures(ImageEmbedder):
 
 
 def _drawn(rows: np.ndarray) -> list[np.ndarray]:
-    shown = (255 / (1 + np.exp(-rows.astype(np.float64)))).astype(np.uint8)
-    return [np.tile(row, (32, 1)) for row in shown]
+    greys = (255 / (1 + np.exp(-rows.astype(np.float64)))).astype(np.uint8)
+    return [np.tile(row, (32, 1)) for row in greys]
 
 
-class Quick(GridMean):
-    """In the place of the network, which these checks would load some hundred times."""
+class FastEncoder(GridMean):
+    """Replaces the network, which these checks would load some hundred times."""
 
-    def embed(self, batch: np.ndarray) -> np.ndarray:
-        return np.tile(super().embed(batch), (1, 43))[:, :512]
+    def encode(self, batch: np.ndarray) -> np.ndarray:
+        return np.tile(super().encode(batch), (1, 43))[:, :512]
 
 
-def test_check_estimator_finds_nothing_wrong_when_rows_are_drawn_as_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Decoders, "start", lambda decoders: None)
-    monkeypatch.setattr(Decoders, "decode", decode_here)
-    monkeypatch.setattr(imgindex.sklearn, "make_embedder", lambda *arguments: Quick())
-    checks = check_estimator(RowsAsPictures(**SMALL), on_skip=None)
+def test_check_estimator_passes_when_rows_are_drawn_as_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DecoderPool, "start", lambda decoders: None)
+    monkeypatch.setattr(DecoderPool, "decode", decode_here)
+    monkeypatch.setattr(imgindex.sklearn, "make_encoder", lambda *arguments: FastEncoder())
+    checks = check_estimator(RowsAsImages(**SMALL), on_skip=None)
     assert len(checks) > 35
     assert {check["status"] for check in checks} <= {"passed", "skipped"}
 
 
-def test_without_scikit_learn_the_error_names_the_extra() -> None:
-    script = "import sys; sys.modules['sklearn'] = None; sys.modules['sklearn.base'] = None; import imgindex.sklearn"
+def test_without_scikit_learn_the_error_names_the_package_to_install() -> None:
+    script = """
+import sys
+sys.modules["sklearn"] = sys.modules["sklearn.base"] = None
+from imgindex.errors import ExtraMissing
+try:
+    import imgindex.sklearn
+except ExtraMissing as error:
+    print(error.hint)
+"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "ExtraMissing" in done.stderr
-    assert "imgindex[sklearn]" in Path(sys.modules["imgindex.sklearn"].__file__).read_text(encoding="utf-8")
+    assert done.stdout == "install it with `pip install scikit-learn`\n", done.stderr

@@ -1,4 +1,4 @@
-"""Draw docs/demo/clusters.png, the README's picture, from what `make demo` wrote: a row of images for each cluster.
+"""Draw docs/demo/clusters.png, the picture in the README, from the labels of `make demo`: a row for each cluster.
 
 python docs/demo/picture.py data/test submission.csv docs/demo/clusters.png
 """

@@ -1,4 +1,4 @@
-"""Make pages of the sample images, and the pictures of them in this folder, with Debian's Chromium.
+"""Write pages of the sample images, and screenshots of them to this folder, with Debian's Chromium.
 
 python docs/pages/make.py
 """
@@ -22,7 +22,7 @@ from imgindex import ImageIndex
 HERE = Path(__file__).resolve().parent
 DRAW = HERE.parent.parent / "benchmarks" / "sample_images.py"
 CHROMIUM = "/usr/bin/chromium"
-# From the map to a mark that is kept in view, and on to one that is pointed at.
+# Keys on the map: pin one mark, then point at another.
 KEYS = ("ArrowLeft", "ArrowUp", "Enter", "ArrowRight", "ArrowRight")
 
 
@@ -32,27 +32,27 @@ def main() -> None:
         subprocess.run([sys.executable, DRAW, "data/test", "--sample", "data/sample.csv"], check=True)
         with ImageIndex.create("photos.imgindex", recipe="vgg16-pool5") as index:
             index.add(["data/test"])
-            clusters = index.clusters_page(index.cluster(range(2, 13)), maps=("umap", "pca"))
-            index.write_page(clusters, "cluster.html")
-            index.write_sheet(clusters, "sheet.png")
-            index.write_page(index.matches_page(index.answers(["data/test/0.jpg"], n=12)), "similar.html")
-            change_some()
+            clusters = index.gallery(index.cluster(range(2, 13)), maps=("umap", "pca"), relative_to=".")
+            clusters.write_html("cluster.html")
+            clusters.write_sheet("sheet.png")
+            index.gallery(index.answers(["data/test/0.jpg"], n=12), relative_to=".").write_html("similar.html")
+            change_some_images()
             index.add(["data/test"])
-            index.write_page(index.duplicates_page(index.duplicates()), "duplicates.html")
-            index.write_page(index.outliers_page(index.outliers(n=6)), "outliers.html")
+            index.gallery(index.duplicates(), relative_to=".").write_html("duplicates.html")
+            index.gallery(index.outliers(n=6), relative_to=".").write_html("outliers.html")
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-            shoot(browser, "cluster", 1600, keys=KEYS)
+            screenshot(browser, "cluster", 1600, keys=KEYS)
             for page, height in (("similar", 900), ("duplicates", 1100), ("outliers", 1000)):
-                shoot(browser, page, height)
+                screenshot(browser, page, height)
             browser.close()
         with Image.open("sheet.png") as sheet:
             top = sheet.convert("RGB").crop((0, 0, sheet.width, min(sheet.height, 760)))
             save(top.resize((top.width * 2 // 3, top.height * 2 // 3), Image.Resampling.LANCZOS), "sheet")
 
 
-def change_some() -> None:
-    """Put a copy, a smaller and a brighter picture beside the sample images."""
+def change_some_images() -> None:
+    """Add a copy, a smaller and a brighter version of some sample images."""
     shutil.copy("data/test/5.jpg", "data/test/copy of 5.jpg")
     with Image.open("data/test/3.jpg") as picture:
         picture.resize((picture.width * 2 // 3, picture.height * 2 // 3)).save("data/test/3 small.jpg", quality=70)
@@ -60,8 +60,8 @@ def change_some() -> None:
         ImageEnhance.Brightness(picture).enhance(1.2).save("data/test/8 bright.jpg")
 
 
-def shoot(browser: Browser, name: str, height: int, *, keys: Sequence[str] = ()) -> None:
-    """Take a picture of a page as a browser shows it, after some keys on its map."""
+def screenshot(browser: Browser, name: str, height: int, *, keys: Sequence[str] = ()) -> None:
+    """Take a screenshot of a page, after pressing some keys on its map."""
     page = browser.new_page(viewport={"width": 1200, "height": height})
     page.goto(Path(f"{name}.html").resolve().as_uri())
     if keys:
@@ -74,7 +74,7 @@ def shoot(browser: Browser, name: str, height: int, *, keys: Sequence[str] = ())
 
 
 def save(picture: Image.Image, name: str) -> None:
-    # 256 colours are enough for a page, and a third of the bytes.
+    # 256 colours are enough for a screenshot, in a third of the bytes.
     picture.quantize(256).save(HERE / f"{name}.png", optimize=True)
 
 

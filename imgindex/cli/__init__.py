@@ -1,1 +1,1 @@
-"""The terminal: every file is one command, but for app.py, options.py and output.py."""
+"""The command line: one file a command, beside app.py, options.py, inputs.py and output.py."""

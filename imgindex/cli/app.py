@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
@@ -20,18 +21,17 @@ from imgindex._version import VERSION
 from imgindex.cli import (
     add,
     bench,
-    check,
     cluster,
-    cluster_diff,
-    cluster_evaluate,
     clusterings,
     compact,
     duplicates,
     export,
     failures,
+    help,
     label,
     leak,
     list_,
+    lookup,
     outliers,
     remove,
     repair,
@@ -41,46 +41,61 @@ from imgindex.cli import (
     verify,
 )
 from imgindex.cli.options import INTERRUPTED
-from imgindex.cli.output import OutputClosed, hold_standard_streams, remark
+from imgindex.cli.output import OutputClosed, remark, reserve_standard_streams
 from imgindex.errors import ImgindexError
+
+HELP = """Turn folders of images into an index that you can search and cluster.
+
+\b
+To begin:
+  imgindex add photos
+  imgindex cluster -k 5
+  imgindex similar photos/cat.jpg
+"""
+EPILOG = """Exit codes: 0 done, 1 error, 2 wrong usage, 3 some images failed, 4 a leak was found (`leak --fail-within`),
+130 interrupted."""
 
 app = typer.Typer(
     name="imgindex",
-    help="Turn folders of images into an index that can be searched and clustered.",
+    cls=help.Group,
+    help=HELP,
+    epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-clustering = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
-clustering.callback()(cluster.command)
-clustering.command("diff")(cluster_diff.command)
-clustering.command("evaluate")(cluster_evaluate.command)
-app.add_typer(clustering, name="cluster")
-for module, name in (
-    (add, "add"),
-    (similar, "similar"),
-    (clusterings, "clusterings"),
-    (label, "label"),
-    (duplicates, "duplicates"),
-    (outliers, "outliers"),
-    (check, "check"),
-    (leak, "leak"),
-    (status, "status"),
-    (list_, "list"),
-    (failures, "failures"),
-    (remove, "remove"),
-    (tag, "tag"),
-    (export, "export"),
-    (verify, "verify"),
-    (repair, "repair"),
-    (compact, "compact"),
-    (bench, "bench"),
-):
-    app.command(name)(module.command)
+COMMANDS: dict[str, Callable[..., int]] = {
+    "add": add.command,
+    "status": status.command,
+    "list": list_.command,
+    "remove": remove.command,
+    "failures": failures.command,
+    "similar": similar.command,
+    "lookup": lookup.command,
+    "label": label.command,
+    "duplicates": duplicates.command,
+    "outliers": outliers.command,
+    "leak": leak.command,
+    "tag": tag.command,
+    "export": export.command,
+    "verify": verify.command,
+    "repair": repair.command,
+    "compact": compact.command,
+    "bench": bench.command,
+}
+for _name, _function in COMMANDS.items():
+    help.add_command(app, _name, _function)
+help.add_group(app, "cluster", cluster.command, {"diff": cluster.diff, "evaluate": cluster.evaluate})
+help.add_group(
+    app,
+    "clusterings",
+    clusterings.command,
+    {"show": clusterings.show, "assign": clusterings.assign, "delete": clusterings.delete},
+)
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"imgindex {VERSION}")
         raise typer.Exit
@@ -89,7 +104,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
 ) -> None:
@@ -98,9 +113,13 @@ def _options(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 1 error, 2 usage, 3 some images failed, 130 interrupted."""
-    hold_standard_streams()
-    # Wherever it stands: whoever sees an error adds it at the end of the line.
+    """Run the command line and exit.
+
+    Exit codes: 0 done, 1 error, 2 wrong usage, 3 some images failed, 4 `leak --fail-within` found a leak, 130
+    interrupted.
+    """
+    reserve_standard_streams()
+    # --debug is accepted anywhere: after an error it is easiest to add at the end of the line.
     arguments = sys.argv[1:]
     words = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in words
@@ -108,7 +127,7 @@ def main() -> NoReturn:
         arguments = ["--debug", *(word for word in words if word != "--debug"), *arguments[len(words) :]]
     else:
         warnings.simplefilter("ignore")
-    logging.basicConfig(format="imgindex: %(message)s", level=logging.WARNING)
+    logging.basicConfig(format="imgindex: %(message)s", level=logging.WARNING, handlers=[_RemarkHandler()])
     interruptible = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     interrupts: list[int] = []
 
@@ -119,74 +138,86 @@ def main() -> NoReturn:
     try:
         if interruptible:
             signal.signal(signal.SIGINT, interrupt)
-        code = app(args=arguments, prog_name="imgindex", standalone_mode=False)
-        _flush()
-        _be_deaf()
-        if code == INTERRUPTED and interrupts:  # of which the command line's parser has said nothing
-            _say("interrupted")
-    except BaseException as error:  # noqa: BLE001  the last door
-        _be_deaf()
+        code = app(args=arguments, prog_name="imgindex", standalone_mode=False, terminal_width=help.width())
+        _flush_stdout()
+        ignore_sigint()
+        # The command line's parser turns some interrupts into this exit code and prints nothing.
+        if code == INTERRUPTED and interrupts:
+            _print_error("interrupted")
+    except BaseException as error:  # noqa: BLE001  no error may pass this place
+        ignore_sigint()
         if debug and not isinstance(error, SystemExit):
             with contextlib.suppress(OSError):
                 traceback.print_exc()
+        if interrupts and isinstance(error, Exception) and not isinstance(error, ImgindexError):
+            # An interrupt inside a library may surface as another error, such as that of a lock released twice.
+            error = KeyboardInterrupt()
         code = _report(error)
-    # The interpreter's own flush at exit would complain of a pipe that is closed.
-    _silence()
-    # Its search for cycles among all that torch has made would take a quarter of a second.
+    _close_stdout()
+    # The interpreter's last search for cycles, among all objects of torch, would take a quarter of a second.
     gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 
 
+class _RemarkHandler(logging.Handler):
+    """Prints what the library logs as remarks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        remark(self.format(record))
+
+
 def _report(error: BaseException) -> int:
-    """Say in one line what went wrong and the way out; return the exit code."""
+    """Print one line on what went wrong and on the way out; return the exit code."""
     match error:
         case OutputClosed():
-            return 0  # whoever read has seen enough
+            return 0  # the reader of stdout has read all that it wanted
         case SystemExit():
             return error.code if isinstance(error.code, int) else 1
         case KeyboardInterrupt() | typer.Abort():
-            _say("interrupted")
+            _print_error("interrupted")
             return INTERRUPTED
         case ImgindexError():
-            _say(f"{error}" + (f"; {error.hint}" if error.hint else ""))
+            _print_error(f"{error}" + (f"; {error.hint}" if error.hint else ""))
             return error.exit_code
-        case FileNotFoundError() if not _stands_somewhere():
-            _say("the current folder is no longer there; change to another one")
+        case FileNotFoundError() if not cwd_exists():
+            _print_error("the current folder does not exist any more; change to another one")
         case OSError():
             where = f": {error.filename}" if error.filename is not None else ""
-            _say(f"{error.strerror or error}{where}")
-        case sqlite3.Error() if _is_full(error):
-            _say(f"{os.strerror(errno.ENOSPC)}; free some, then run the same command again: nothing is lost")
+            _print_error(f"{error.strerror or error}{where}")
+        case sqlite3.Error() if _is_disk_full(error):
+            _print_error(f"{os.strerror(errno.ENOSPC)}; free some, then run the same command again: nothing is lost")
         case sqlite3.Error():
-            hint = "check that the disk is sound and has room, then `imgindex verify`"
-            _say(f"the catalogue cannot be used: {error}; {hint}")
+            hint = "check that the disk is sound and not full, then run `imgindex verify`"
+            _print_error(f"the catalogue cannot be used: {error}; {hint}")
         case MemoryError():
-            _say("out of memory; try a smaller --batch-size or fewer --workers")
-        case _ if hasattr(error, "show"):  # what the command line's parser says of a wrong call
+            _print_error("out of memory; try a smaller --batch-size or fewer --workers")
+        case _ if hasattr(error, "show"):  # the parser's own error for a wrong call
             with contextlib.suppress(OSError):
                 error.show()
             return int(getattr(error, "exit_code", 2))
         case _:
-            _say(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where")
+            _print_error(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where")
     return 1
 
 
-def _is_full(error: sqlite3.Error) -> bool:
-    """Whether SQLite found no space, for its files or for the memory that it shares through one of them."""
-    # The name of an error comes with Python 3.11.
+def _is_disk_full(error: sqlite3.Error) -> bool:
+    """Whether SQLite found no space for its files, or for the memory that its processes share through a file."""
+    # Python 3.10 does not have sqlite_errorname.
     return "disk is full" in str(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     remark(f"imgindex: error: {' '.join(text.splitlines())}")
 
 
-def _be_deaf() -> None:
-    """What is done is done: from here on Ctrl-C could only make the end noisy."""
+def ignore_sigint() -> None:
+    """Ignore Ctrl-C: the work is done, and an interrupt could only print a traceback while the process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _stands_somewhere() -> bool:
+def cwd_exists() -> bool:
+    """Whether the current folder still exists."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -194,13 +225,14 @@ def _stands_somewhere() -> bool:
     return True
 
 
-def _flush() -> None:
+def _flush_stdout() -> None:
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
-def _silence() -> None:
+def _close_stdout() -> None:
+    """Flush stdout, or replace it by /dev/null: the interpreter's own flush at exit would report a closed pipe."""
     try:
-        _flush()
+        _flush_stdout()
     except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,4 +1,4 @@
-"""imgindex bench: how fast this machine is with these images, step by step."""
+"""imgindex bench: how fast each step of `add` is on this machine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, emit, remark
+from imgindex.cli.output import choose_format, count, emit, remark
 
 if TYPE_CHECKING:
-    from imgindex.benching import BenchReport
-    from imgindex.embedding.recipe import Recipe
+    from imgindex.bench import BenchReport
+    from imgindex.recipe import Recipe
+
+COLUMNS = ["step", "images/s", "ms an image"]
 
 
 def command(
@@ -28,64 +30,65 @@ def command(
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
-    images: Annotated[int, typer.Option(metavar="N", min=1, help="Measure on so many of them.")] = 256,
-    format: options.Formats = None,
+    images: Annotated[int, typer.Option(metavar="N", min=1, help="How many images are measured at most.")] = 256,
+    format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Measure each step of `add` on this machine with these images, alone and together; keeps nothing."""
-    from imgindex.benching import bench
+    """Measure how fast `add` is on this machine.
+
+    Each step is measured with these images, alone and together with the others. Nothing is kept.
+
+    Examples:
+      imgindex bench photos
+      imgindex bench photos --size 160 --images 1000
+    """
+    from imgindex.bench import benchmark
     from imgindex.index import ImageIndex
     from imgindex.types import Engine
 
     chosen = choose_format(format, json, out)
     if quiet:
         logging.getLogger("imgindex").setLevel(logging.WARNING)
-    known: Recipe | None = None
+    index_recipe: Recipe | None = None
     if index is not None:
         with ImageIndex.open(options.find_index(index)) as opened:
             opened.require(recipe=recipe, size=size)
-            known = opened.recipe
-    report = bench(
+            index_recipe = opened.recipe
+    report = benchmark(
         paths,
-        recipe=known or recipe,
-        size=None if known else size,
+        recipe=index_recipe or recipe,
+        size=None if index_recipe else size,
         weights=weights,
         engine=Engine(device, precision, batch_size, workers),
         images=images,
     )
-    _show(report, chosen, out, quiet=quiet)
+    _print(report, chosen, out, quiet=quiet)
     return 0
 
 
-def _show(report: BenchReport, format: str, out: str | None, *, quiet: bool) -> None:
-    from imgindex.reports.formats import Document
+def _print(report: BenchReport, format: str, out: str | None, *, quiet: bool) -> None:
+    from imgindex.export.tables import Table
 
-    content: dict[str, Any] = asdict(report)
-    content["steps"] = [
-        {**asdict(step), "images_per_second": round(step.images_per_second, 2)} for step in report.steps
-    ]
+    data: dict[str, Any] = asdict(report)
+    data["steps"] = [{**asdict(step), "images_per_second": round(step.images_per_second, 2)} for step in report.steps]
+    speeds = [(step.name, step.images_per_second, step.seconds / max(1, step.images)) for step in report.steps]
+    speeds.append(("together", report.together, 1 / report.together))
     rows = [
-        {
-            "step": step.name,
-            "images/s": f"{step.images_per_second:,.1f}",
-            "ms an image": f"{1000 * step.seconds / max(1, step.images):.3f}",
-        }
-        for step in report.steps
+        {"step": name, "images/s": f"{speed:,.1f}", "ms an image": f"{1000 * seconds:.3f}"}
+        for name, speed, seconds in speeds
     ]
-    rows.append(
-        {"step": "together", "images/s": f"{report.together:,.1f}", "ms an image": f"{1000 / report.together:.3f}"}
-    )
-    emit(Document(content, rows, ["step", "images/s", "ms an image"]), format, out)
+    emit(Table(data, rows, COLUMNS), format, out)
     if format == "table":
         remark(
-            f"{report.recipe} at {report.side} px, {report.device}, {report.precision}: {report.workers} decoders, "
-            f"{report.lanes} batches of {report.batch_size} at once, {report.images} images",
+            f"{report.recipe} at {report.side} px, {report.device}, {report.precision}: "
+            f"{count(report.images, 'image')}, {count(report.workers, 'decoder')}, "
+            f"{count(report.streams, 'batch', 'batches')} of {report.batch_size} at once",
             quiet=quiet,
         )
         remark(
-            f"ceiling {report.ceiling:,.1f} images/s, most of it for: {report.limit}; "
+            f"ceiling {report.ceiling:,.1f} images/s, limited most by {report.limit}; "
             f"together {report.together / report.ceiling:.0%} of it",
             quiet=quiet,
         )

@@ -1,25 +1,17 @@
-"""imgindex cluster: k-means over all vectors."""
+"""imgindex cluster: k-means over all vectors; and its subcommands, which compare clusterings."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import Annotated
 
 import typer
 
-from imgindex.cli import arranged, looking, options
-from imgindex.cli.output import choose_format, emit, progress, remark
+from imgindex.cli import folder_options, gallery_options, label_options, options
+from imgindex.cli.help import put_options_last
+from imgindex.cli.output import choose_format, count, emit, naming, progress, remark, suggest, with_short_paths
 from imgindex.errors import UsageError
-from imgindex.reports.formats import ENDINGS
-
-if TYPE_CHECKING:
-    from imgindex.answers.clusterings import Assignment, Clustering
-    from imgindex.index import ImageIndex
-
-
-# Options that mean nothing where a kept clustering is printed or added to.
-OF_A_RUN = {"seed", "restarts", "iterations", "balanced", "max_size", "where", "device"}
 
 
 def command(
@@ -27,152 +19,192 @@ def command(
     k: Annotated[
         str | None, typer.Option("-k", metavar="K", help="How many clusters: a number, auto, or a range like 2..40.")
     ] = None,
-    out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write ImageID,label to a file, say submission.csv.")
-    ] = None,
-    like: Annotated[
-        str | None, typer.Option(metavar="CSV", help="Copy columns, ids and order of this sample submission.")
-    ] = None,
-    id: Annotated[
-        str | None,
-        typer.Option("--id", metavar="KIND", help="What ImageID is: stem, name or path.", show_default="stem"),
-    ] = None,
-    extras: Annotated[
-        str | None,
-        typer.Option("--with", metavar="COLUMNS", help="More columns: name,cluster,distance,margin,second,silhouette."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same labels.")] = 42,
+    out: label_options.LabelsOut = None,
+    like: label_options.Like = None,
+    id: label_options.IdKind = None,
+    extras: label_options.With = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="The same seed gives the same labels.")] = 42,
     restarts: Annotated[
-        int | None, typer.Option(min=1, help="Starts, of which the best is kept.", show_default="by the size")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Starts, of which the best is kept.", show_default="by the size"),
     ] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="At most, of each start.", show_default="300")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="The most that a start makes.", show_default="300")
+    ] = None,
     anchor: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=IMAGE,…", help="Begin a cluster of that name with these examples; repeat it."),
+        typer.Option(metavar="NAME=IMAGE,…", help="Start a cluster of that name with these images; may be repeated."),
     ] = None,
-    balanced: Annotated[bool, typer.Option("--balanced", help="Clusters whose sizes differ by one at most.")] = False,
-    max_size: Annotated[int | None, typer.Option(metavar="N", min=1, help="No cluster is larger than this.")] = None,
-    replay: Annotated[
-        int | None, typer.Option(metavar="ID", help="Print a kept clustering again, byte for byte, instead.")
-    ] = None,
-    assign: Annotated[
-        int | None, typer.Option(metavar="ID", help="Put new images into the clusters of a kept clustering, instead.")
-    ] = None,
-    where: options.Where = None,
-    link_to: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Make a folder of links for each cluster in this folder.")
-    ] = None,
-    copy_to: Annotated[str | None, typer.Option(metavar="DIR", help="The same with copies.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what --link-to or --copy-to would do, and make nothing.")
+    balanced: Annotated[
+        bool, typer.Option("--balanced", help="Make clusters whose sizes differ by one at most.")
     ] = False,
-    map: Annotated[
-        str, typer.Option("--map", metavar="METHODS", help="Maps of the page: pca, umap, tsne, or several with commas.")
-    ] = "pca",
+    max_size: Annotated[int | None, typer.Option(metavar="N", min=1, help="Make no cluster larger than this.")] = None,
+    link_to: folder_options.LinkTo = None,
+    copy_to: folder_options.CopyTo = None,
+    dry_run: folder_options.DryRun = False,
+    map: label_options.Maps = None,
+    where: options.Where = None,
     device: options.DeviceName = "auto",
     index: options.Index = None,
     wait: options.Wait = False,
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
-    html: looking.Html = None,
-    sheet: looking.Sheet = None,
-    preview: looking.Preview = False,
-    preview_as: looking.PreviewAs = None,
+    html: gallery_options.Html = None,
+    sheet: gallery_options.Sheet = None,
+    preview: gallery_options.Preview = False,
+    preview_as: gallery_options.PreviewAs = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Cluster all images by FAISS k-means with Euclidean distance; label 0 is the largest cluster.
+    """Put all images into clusters of similar images.
 
-    Without --out the sizes are printed; --format csv prints the labels. -k auto and ranges are chosen from by the
-    silhouette: how much nearer an image's own cluster is than the next one. Each clustering is kept in the index:
-    clusters that are still the same as in the one before keep their ids and names.
+    FAISS k-means with Euclidean distance; label 0 is the largest cluster. Without --out the sizes are printed; --format
+    csv prints the labels. With -k auto or a range, k is chosen by the silhouette: how much nearer an image's own
+    cluster is than the next one. Each clustering is kept in the index: clusters that are still the same as in the one
+    before keep their ids and names.
+
+    Examples:
+      imgindex cluster -k 5 --out submission.csv
+      imgindex cluster -k auto --html clusters.html
     """
-    given = {name for name in context.params if _is_given(context, name)}
     if context.invoked_subcommand is not None:
-        if given:
-            raise UsageError(f"options of `cluster {context.invoked_subcommand}` stand behind its name")
+        put_options_last(context)
         return 0
-    from imgindex.answers.clusterings import Form
     from imgindex.index import ImageIndex
-    from imgindex.reports.submission import read_text
     from imgindex.types import Engine
 
-    if sum((replay is not None, assign is not None, k is not None or bool(anchor))) != 1:
-        raise UsageError("cluster takes one of -k K, --replay ID and --assign ID", hint="to begin with, say -k 5")
-    if like is not None and not os.path.isfile(like):
-        raise UsageError(f"there is no sample {like}", hint="check the path given to --like")
-    if k is None and not anchor and (idle := sorted(OF_A_RUN & given)):
-        raise UsageError(f"--{idle[0].replace('_', '-')} speaks of a new clustering", hint="leave it out, or say -k K")
-    if "map" in given and html is None:
-        raise UsageError("--map speaks of the page", hint="say --html FILE too")
-    if dry_run and link_to is None and copy_to is None:
-        raise UsageError("--dry-run speaks of --link-to and --copy-to", hint="name the folder with one of these")
-    printed = Printed(
-        out,
-        None if out is None else choose_format(None if _names_format(out) else format, False, out),
-        choose_format(None if out is not None and not json else format, json),
-        quiet,
+    if k is None and not anchor:
+        raise UsageError("the number of clusters is missing", hint="give -k K, for example -k 5, or -k auto")
+    labels = label_options.LabelOptions(out=out, format=format, json=json, like=like, id=id, extras=extras, quiet=quiet)
+    folder_options.check_dry_run(dry_run, link_to, copy_to)
+    maps = label_options.map_methods(map, html)
+    gallery = gallery_options.GalleryOptions(
+        html=html, sheet=sheet, preview=preview, preview_as=preview_as, table=labels.format == "table", quiet=quiet
     )
-    looks = looking.wanted(html, sheet, preview, preview_as, table=printed.format == "table", quiet=quiet)
-    maps = _maps(map)
-    columns = None if extras is None else tuple(filter(None, extras.split(",")))
-    text = None if like is None else read_text(like)
-    with ImageIndex.open(options.find_index(index), engine=Engine(device)) as opened:
-        opened.wait = wait
-        if replay is not None:
-            found = opened.clustering(replay, extras=columns)
-            found = replace(found, form=Form(id or found.form.id, text or found.form.like, found.form.extras))
-            _print(opened, found, printed)
-        elif assign is not None:
-            assigned = opened.assign(assign)
-            form = Form(id or assigned.clustering.form.id, text, columns or ())
-            found = opened.fitted(replace(assigned.clustering, form=form))
-            _print_assignment(opened, replace(assigned, clustering=found), printed)
-        else:
-            with progress(quiet=quiet) as on_progress:
-                found = opened.cluster(
-                    None if k is None else _number_of_clusters(k),
-                    seed=seed,
-                    restarts=restarts,
-                    iterations=iterations,
-                    anchors=_anchors(anchor or []),
-                    balanced=balanced,
-                    max_size=max_size,
-                    where=where,
-                    form=Form(id or "stem", text, columns or ()),
-                    on_progress=on_progress,
-                )
-            _print(opened, found, printed)
-        failed = [
-            _arrange(found, place, copy, dry_run, quiet=quiet) for place, copy in ((link_to, False), (copy_to, True))
-        ]
-        if looks:
-            looking.show(opened, opened.clusters_page(found, maps=maps), looks)
-    return options.SOME_FAILED if any(failed) else 0
+    with ImageIndex.open(options.find_index(index), engine=Engine(device), wait=wait) as opened:
+        with progress(quiet=quiet) as on_progress:
+            found = opened.cluster(
+                None if k is None else _number_of_clusters(k),
+                seed=seed,
+                restarts=restarts,
+                iterations=iterations,
+                anchors=_anchors(anchor or []),
+                balanced=balanced,
+                max_size=max_size,
+                where=where,
+                label_format=labels.label_format(),
+                on_progress=on_progress,
+            )
+        labels.print_clustering(opened, found)
+        if labels.format != "json":
+            if found.id is not None:
+                remark(f"kept as clustering {found.id}", quiet=quiet)
+            if found.not_kept:
+                remark(f"this clustering is not kept: {found.not_kept}", quiet=quiet)
+        folders = folder_options.make_folders(
+            folder_options.cluster_groups(found), link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
+        )
+        failed = folder_options.print_folders(folders, quiet=quiet)
+        gallery.show(opened, found, maps=maps)
+    if labels.format == "table" and found.id is not None:
+        command = f"clusterings show {found.id} --html clusters.html" if html is None else "label 0 NAME"
+        purpose = "look at the clusters" if html is None else "name the largest cluster"
+        suggest(purpose, command, index=index, quiet=quiet)
+    return options.SOME_FAILED if failed else 0
 
 
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+def diff(
+    a: Annotated[int, typer.Argument(metavar="A", help="The id of a clustering.")],
+    b: Annotated[int, typer.Argument(metavar="B", help="The id of another one.")],
+    index: options.Index = None,
+    format: options.FormatName = None,
+    json: options.Json = False,
+    out: options.Out = None,
+    quiet: options.Quiet = False,
+) -> int:
+    """List the images that are in another cluster in B than in A.
+
+    Clusters are matched by their images, not by their labels: two that share the most images are the same cluster.
+    ARI and NMI measure how far the clusterings agree, where 1 is complete agreement.
+
+    Examples:
+      imgindex cluster diff 1 2
+      imgindex cluster diff 1 2 --format paths
+    """
+    from imgindex.cli import cluster_tables
+    from imgindex.index import ImageIndex
+
+    chosen = choose_format(format, json, out)
+    with ImageIndex.open(options.find_index(index)) as opened:
+        found = opened.clusterings.diff(a, b)
+    found = replace(found, moved=tuple(with_short_paths(one, "path") for one in found.moved))
+    emit(cluster_tables.diff(found), chosen, out, optional=["id"])
+    remark(
+        f"{len(found.moved):,} of {count(found.images, 'image')} moved: ARI {found.ari:.3f}, NMI {found.nmi:.3f}",
+        quiet=quiet,
+    )
+    for id, only in ((a, found.only_a), (b, found.only_b)):
+        if only:
+            remark(f"{count(only, 'image')} only in clustering {id}", quiet=quiet)
+    return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
-    """Where labels are written and in which format, and the format of what is printed."""
+def evaluate(
+    id: Annotated[int | None, typer.Argument(metavar="ID", help="The clustering.", show_default="the newest")] = None,
+    truth: Annotated[str | None, typer.Option(metavar="CSV", help="ImageID and class of the images.")] = None,
+    by_folder: Annotated[bool, typer.Option("--by-folder", help="The class of an image is its folder's name.")] = False,
+    id_kind: Annotated[
+        str | None,
+        typer.Option("--id", metavar="KIND", help="What ImageID is: stem, name or path.", show_default="as clustered"),
+    ] = None,
+    index: options.Index = None,
+    format: options.FormatName = None,
+    json: options.Json = False,
+    out: options.Out = None,
+    quiet: options.Quiet = False,
+) -> int:
+    """Compare a clustering with known classes.
 
-    out: str | None
-    written: str | None
-    format: str
-    quiet: bool
+    The scores are ARI, NMI, homogeneity, completeness, V-measure and purity. As csv or tsv the confusion matrix is
+    printed, a row a cluster and a column a class; as json everything.
+
+    Examples:
+      imgindex cluster evaluate --by-folder
+      imgindex cluster evaluate 1 --truth labels.csv
+    """
+    from imgindex.cli import cluster_tables
+    from imgindex.index import ImageIndex
+
+    if (truth is None) != by_folder:
+        raise UsageError("give the classes either by a CSV or by folders", hint="--truth labels.csv, or --by-folder")
+    if truth is not None and not os.path.isfile(truth):
+        raise UsageError(f"{truth!r} does not exist", hint="check the path given to --truth")
+    chosen = choose_format(format, json, out)
+    with ImageIndex.open(options.find_index(index)) as opened:
+        found = opened.clusterings.evaluate(truth, id_kind=id_kind, clustering=id, relative_to=os.getcwd())
+    if chosen == "table":
+        emit(cluster_tables.scores(found), chosen, out)
+        if out is None:
+            emit(cluster_tables.classes(found), chosen)
+    else:
+        emit(cluster_tables.confusion(found), chosen, out)
+    classes = count(len(found.classes), "class", "classes")
+    remark(f"clustering {found.clustering}, {count(found.images, 'image')} of {classes}", quiet=quiet)
+    if found.unlabelled:
+        remark(f"{count(found.unlabelled, 'image')} left out, because no class is given", quiet=quiet)
+    if found.unknown:
+        ids = naming(found.unknown)
+        remark(f"{count(len(found.unknown), 'id')} not in the clustering: {ids}", quiet=quiet)
+    return 0
 
 
 def _number_of_clusters(text: str) -> int | range | None:
-    """Return the k that is meant, the range to choose it from, or None for auto. Raises UsageError."""
+    """Return k, or the range to choose it from, or None for auto. Raises UsageError."""
     if text == "auto":
         return None
     first, dots, last = text.partition("..")
-    hint = "say a number from 1, a range like 2..40, or auto"
+    hint = "give a number from 1, a range like 2..40, or auto"
     if not (first.isdecimal() and (last.isdecimal() or not dots)):
-        raise UsageError(f"-k {text} is no number of clusters", hint=hint)
+        raise UsageError(f"-k {text} is not a number of clusters", hint=hint)
     if not dots and int(first):
         return int(first)
     if not dots or int(first) < 2 or int(last) <= int(first):
@@ -180,89 +212,13 @@ def _number_of_clusters(text: str) -> int | range | None:
     return range(int(first), int(last) + 1)
 
 
-def _anchors(given: list[str]) -> dict[str, list[str]]:
-    """Return name → images of NAME=IMAGE,IMAGE…; a name may come again. Raises UsageError."""
+def _anchors(texts: list[str]) -> dict[str, list[str]]:
+    """Return the images of each name from texts like NAME=IMAGE,IMAGE; a name may be repeated. Raises UsageError."""
     anchors: dict[str, list[str]] = {}
-    for text in given:
-        name, there, images = text.partition("=")
-        if not there or not name or not images:
-            raise UsageError(f"--anchor {text} names no examples", hint="say it like --anchor cats=a.jpg,b.jpg")
+    for text in texts:
+        name, equals, images = text.partition("=")
+        if not equals or not name or not images:
+            raise UsageError(f"--anchor {text} does not name images", hint="write --anchor cats=a.jpg,b.jpg")
         # A file's name may hold a comma, too.
         anchors.setdefault(name, []).extend([images] if os.path.exists(images) else images.split(","))
     return anchors
-
-
-def _maps(text: str) -> list[str]:
-    from imgindex.analysis.projection import METHODS
-
-    maps = list(dict.fromkeys(filter(None, text.split(","))))
-    if wrong := [method for method in maps if method not in METHODS]:
-        raise UsageError(f"there is no map {wrong[0]!r}", hint=f"choose from: {', '.join(METHODS)}")
-    return maps
-
-
-def _arrange(found: Clustering, where: str | None, copy: bool, dry_run: bool, *, quiet: bool) -> bool:
-    """Make a folder for each cluster; return whether some images are missing there."""
-    if where is None:
-        return False
-    from imgindex.reports.folders import arrange
-
-    folders: dict[str, list[str]] = {}
-    for path, label in zip(found.paths, found.labels.tolist(), strict=True):
-        name = found.clusters[label].name
-        folders.setdefault(f"{label} {name}" if name else str(label), []).append(path)
-    with progress(quiet=quiet) as on_progress:
-        made = arrange(where, folders, copy=copy, dry_run=dry_run, on_progress=on_progress)
-    arranged.show(made, quiet=quiet)
-    return bool(made.failures)
-
-
-def _names_format(out: str) -> bool:
-    return os.path.splitext(out)[1].lower() in ENDINGS
-
-
-def _print(opened: ImageIndex, found: Clustering, printed: Printed) -> None:
-    from imgindex.reports import clusters
-    from imgindex.reports.curve import plot
-
-    labels = opened.labels(found)
-    if printed.out is not None and printed.written is not None:
-        emit(labels, printed.written, printed.out)
-    if found.curve and printed.format != "json":
-        for line in plot(found.curve, found.k):
-            remark(line, quiet=printed.quiet)
-    if printed.format == "table":
-        emit(clusters.sizes(found), "table")
-    else:
-        receipt = clusters.receipt(found)
-        data = {**receipt, "images": labels.data} if printed.out is None else receipt
-        emit(replace(labels, data=data) if printed.format == "json" else labels, printed.format)
-    if printed.format != "json":
-        said = clusters.summary(found)
-        remark(f"{said}; labels in {printed.out}" if printed.out is not None else said, quiet=printed.quiet)
-        _remark_on_keeping(found, quiet=printed.quiet)
-
-
-def _remark_on_keeping(found: Clustering, *, quiet: bool) -> None:
-    from imgindex.reports.clusters import drift
-
-    if (said := drift(found)) is not None:
-        remark(said, quiet=quiet)
-    if found.id is not None:
-        remark(f"kept as clustering {found.id}: imgindex cluster --replay {found.id} prints it again", quiet=quiet)
-    if found.not_kept:
-        remark(f"this clustering is not kept: {found.not_kept}", quiet=quiet)
-
-
-def _print_assignment(opened: ImageIndex, found: Assignment, printed: Printed) -> None:
-    from imgindex.reports import clusters
-
-    labels = opened.labels(found.clustering)
-    if printed.out is not None and printed.written is not None:
-        emit(labels, printed.written, printed.out)
-    if printed.format in ("table", "json", "paths"):
-        emit(clusters.assignment(found), printed.format)
-    else:
-        emit(labels, printed.format)
-    where = f"; labels in {printed.out}" if printed.out is not None else ""
-    remark(f"{len(found.assigned)} images put into clustering {found.clustering.id}{where}", quiet=printed.quiet)

@@ -1,4 +1,4 @@
-"""imgindex compact: free room."""
+"""imgindex compact: disk space freed, and the search index renewed."""
 
 from __future__ import annotations
 
@@ -8,38 +8,42 @@ from typing import Annotated
 import typer
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, emit, remark
-from imgindex.reports.formats import Document
+from imgindex.cli.output import choose_format, count, emit, remark, size
+from imgindex.export.tables import Table
 
 
 def command(
     target_recall: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE", help="Share of true neighbours that searches above 100,000 images find from now on."
+            metavar="SHARE", help="From now on: share of true neighbours that searches above 100,000 images find."
         ),
     ] = None,
     index: options.Index = None,
     wait: options.Wait = False,
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Free the room of vectors that belong to no image any more, after removals and updates.
+    """Free the disk space of removed and changed images.
 
-    Makes the search index of a large collection again where that is due, or its target recall another one.
-    Others may read meanwhile. Needs free space for a copy of what it writes anew.
+    Also makes the search index of a large collection again, if that is due or its target recall changes. Other
+    processes may read meanwhile. Needs free space for a copy of what it writes again.
+
+    Examples:
+      imgindex compact
+      imgindex compact --target-recall 0.99
     """
     from imgindex.index import ImageIndex
 
     chosen = choose_format(format, json, out)
     where = options.find_index(index)
-    with ImageIndex.open(where) as opened:
-        opened.wait = wait
+    with ImageIndex.open(where, wait=wait) as opened:
         report = asdict(opened.compact(target_recall=target_recall))
     rows = [{"path": where}] if chosen == "paths" else [report]
-    emit(Document(report, rows, list(report)), chosen, out)
-    saved = (report["bytes_before"] - report["bytes_after"]) / 1e6
-    remark(f"{report['rows_dropped']} vectors of no image dropped, {saved:,.1f} MB freed", quiet=quiet)
+    emit(Table(report, rows, list(report)), chosen, out)
+    # The catalogue may have grown by a page while no vector was dropped.
+    freed = max(0, report["bytes_before"] - report["bytes_after"])
+    remark(f"{count(report['rows_dropped'], 'unused vector')} dropped, {size(freed)} freed", quiet=quiet)
     return 0

@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from imgindex.cli import options
 from imgindex.cli.output import choose_format, emit, progress
-from imgindex.reports.formats import Document
+from imgindex.export.tables import Table
 
 
 def command(
     out: Annotated[str, typer.Option(metavar="FILE", help="By its ending: .parquet .npz .npy .faiss .csv.")],
     where: options.Where = None,
     map: Annotated[
-        str, typer.Option(metavar="METHOD", help="x and y of .parquet: pca, umap, tsne (of all these images) or none.")
+        str, typer.Option(metavar="METHOD", help="x and y in .parquet: pca, umap, tsne (of all these images) or none.")
     ] = "pca",
     thumbnails: Annotated[
-        int, typer.Option(metavar="PIXELS", min=0, help="Longer side of the pictures in .parquet; 0 for none.")
+        int, typer.Option(metavar="PIXELS", min=0, help="Longer side of the thumbnails in .parquet; 0 for none.")
     ] = 192,
     index: options.Index = None,
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Write ids, paths and vectors to a file, in the order of ids.
+    """Write ids, paths and vectors to a file.
 
-    .parquet also has clusters, tags, metadata, a map and thumbnails: Embedding Atlas and Spotlight open it as it is.
+    Images are in the order of their ids. A .parquet file also has clusters, tags, metadata, a map and thumbnails:
+    Embedding Atlas and Spotlight open it as it is.
+
+    Examples:
+      imgindex export --out vectors.npz
+      imgindex export --out large.parquet --where "width > 1000"
     """
     from imgindex.index import ImageIndex
 
     chosen = choose_format(format, json)
     with ImageIndex.open(options.find_index(index)) as opened, progress(quiet=quiet) as on_progress:
-        count = opened.export(out, where=where, map=map, thumbnails=thumbnails, on_progress=on_progress)
-    row = {"path": out, "images": count}
-    emit(Document(row, [row], ["path", "images"]), chosen)
+        number = opened.export(
+            out, where=where, map=map, thumbnails=thumbnails, relative_to=os.getcwd(), on_progress=on_progress
+        )
+    row = {"path": out, "images": number}
+    emit(Table(row, [row], ["path", "images"]), chosen)
     return 0

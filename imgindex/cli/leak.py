@@ -1,4 +1,4 @@
-"""imgindex leak: images that stand in both of two sets."""
+"""imgindex leak: images that are in both of two sets."""
 
 from __future__ import annotations
 
@@ -8,59 +8,65 @@ from typing import Annotated
 import typer
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, emit, remark
+from imgindex.cli.output import choose_format, emit, remark, with_short_paths
 from imgindex.errors import UsageError
 
-LEAKED = 1
+COLUMNS = ["rank", "how", "distance", "a", "b", "a_id", "b_id"]
 
 
 def command(
-    a: Annotated[str, typer.Argument(metavar="A", help="A folder or file that the index holds, say a training set.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another one, say a test set.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A folder or file of the index, such as a training set.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one, such as a test set.")],
     distance: Annotated[
         float | None,
         typer.Option(
             metavar="D",
             min=0,
-            help="Show pairs up to this distance (Euclidean).",
-            show_default="as --fail-over, or calibrated for the recipe",
+            help="List pairs up to this distance (Euclidean).",
+            show_default="as --fail-within, or calibrated for the recipe",
         ),
     ] = None,
-    fail_over: Annotated[
+    fail_within: Annotated[
         float | None,
-        typer.Option(metavar="D", min=0, help="Exit with 1 if a pair is exact, or not farther apart than this."),
+        typer.Option(metavar="D", min=0, help="Exit with 4 if a pair is exact, or at most this far apart."),
     ] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Images of B for each image of A, the nearest.")] = 10,
+    n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="Pairs of each image of A: its nearest in B.")] = 10,
     index: options.Index = None,
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """List pairs of an image below A and one below B that are the same or near, nearest first.
+    """List pairs of an image in A and a near one in B.
 
-    For tests of a split: --fail-over 0 allows no image to stand in both, --fail-over 0.3 no changed copy either.
+    The nearest pairs come first. --fail-within is for tests of a split: with 0 no image may be in both sets, with 0.3
+    no changed copy either. The command then exits with 4 if the sets leak.
+
+    Examples:
+      imgindex leak train test
+      imgindex leak train test --fail-within 0.3
     """
+    from imgindex.export.tables import Table
     from imgindex.index import ImageIndex
-    from imgindex.reports.formats import Document
 
-    if distance is not None and fail_over is not None and not fail_over <= distance:
+    if distance is not None and fail_within is not None and not fail_within <= distance:
         raise UsageError(
-            f"--fail-over {fail_over:g} lies beyond --distance {distance:g}",
-            hint="pairs so far apart are not looked for",
+            f"--fail-within {fail_within:g} is larger than --distance {distance:g}",
+            hint="pairs farther apart than --distance are not searched for: leave --distance out",
         )
     chosen = choose_format(format, json, out)
     with ImageIndex.open(options.find_index(index)) as opened:
-        pairs = opened.leak(a, b, distance=fail_over if distance is None else distance, n=n)
+        found = opened.leak(a, b, distance=fail_within if distance is None else distance, n=n)
+    pairs = [with_short_paths(pair, "a", "b") for pair in found]
     rows = [asdict(pair) for pair in pairs]
-    columns = ["rank", "how", "distance", "a", "b", "a_id", "b_id"]
     if chosen == "paths":
-        # Each image of A once: what would have to leave it.
+        # Each image of A once: those that would have to leave A.
         rows = [{"path": path} for path in dict.fromkeys(pair.a for pair in pairs)]
-    emit(Document(rows, rows, columns[:5] if chosen == "table" else columns), chosen, out)
-    over = sum(fail_over is not None and (pair.how == "exact" or pair.distance <= fail_over) for pair in pairs)
-    if over:
-        remark(f"{over} of {len(pairs)} pairs stand in both sets by --fail-over {fail_over:g}", quiet=quiet)
+    emit(Table(rows, rows, COLUMNS[:5] if chosen == "table" else COLUMNS), chosen, out)
+    leaks = sum(fail_within is not None and (pair.how == "exact" or pair.distance <= fail_within) for pair in pairs)
+    if leaks:
+        are = "1 pair of images is" if leaks == 1 else f"{leaks:,} pairs of images are"
+        remark(f"{are} at most {fail_within:g} apart: the sets leak", quiet=quiet)
     elif not pairs:
-        remark("no image stands in both sets", quiet=quiet)
-    return LEAKED if over else 0
+        remark("no image is in both sets", quiet=quiet)
+    return options.LEAK_FOUND if leaks else 0

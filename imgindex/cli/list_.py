@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, emit
-from imgindex.reports.formats import Document
+from imgindex.cli.output import choose_format, emit, size, with_short_paths
+from imgindex.export.tables import Table
 
 COLUMNS = ["id", "path", "width", "height", "format", "size"]
 
@@ -14,17 +14,26 @@ COLUMNS = ["id", "path", "width", "height", "format", "size"]
 def command(
     where: options.Where = None,
     index: options.Index = None,
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
 ) -> int:
-    """List the images that the index shows, in the order of their ids, with their tags where there are any."""
+    """List the images of the index.
+
+    They are in the order of their ids, with their tags if any image has tags.
+
+    Examples:
+      imgindex list --where "width > 1000"
+      imgindex list --out images.csv
+    """
     from imgindex.index import ImageIndex
 
     chosen = choose_format(format, json, out)
     with ImageIndex.open(options.find_index(index)) as opened:
-        rows = [asdict(image) for image in opened.images(where=where)]
-    tagged = any(row["tags"] for row in rows)
-    lines = [{**row, "tags": ",".join(row["tags"])} for row in rows]
-    emit(Document(rows, lines, [*COLUMNS, *["tags"] * tagged]), chosen, out)
+        data = [asdict(with_short_paths(image, "path")) for image in opened.images(where=where)]
+    has_tags = any(image["tags"] for image in data)
+    rows = [{**image, "tags": ",".join(image["tags"])} for image in data]
+    if chosen == "table":
+        rows = [{**row, "size": size(row["size"])} for row in rows]
+    emit(Table(data, rows, [*COLUMNS, *["tags"] * has_tags]), chosen, out, optional=["format", "id"])
     return 0

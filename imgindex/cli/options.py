@@ -1,4 +1,4 @@
-"""Options that several commands share, and where the index is."""
+"""The options that several commands share, the exit codes, and where the index is."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import typer
 
 from imgindex.errors import IndexNotFound, UsageError
 
-# Exit codes that are no error of imgindex's: those stand with their errors.
+# Exit codes of results that are not errors; errors.py has the exit codes of errors.
 SOME_FAILED = 3
+LEAK_FOUND = 4
 INTERRUPTED = 130
 
 HOME = ".imgindex"
@@ -31,25 +32,26 @@ class Format(str, Enum):
     paths = "paths"
 
 
-# Said at once, and not first by torch when the first new picture comes, in an index that was made meanwhile.
-def _device(name: str) -> str:
+# Devices and precisions are checked here, before any work: torch would reject a wrong one only when the first new
+# image is embedded, after the index was made.
+def _check_device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
-        raise UsageError(f"there is no device {name!r}", hint="choose auto, cpu, cuda, cuda:N or mps")
+        raise UsageError(f"unknown device {name!r}", hint="choose auto, cpu, cuda, cuda:N or mps")
     return name
 
 
-def _precision(name: str) -> str:
+def _check_precision(name: str) -> str:
     if name not in ("auto", "fp32", "bf16", "fp16"):
-        raise UsageError(f"there is no precision {name!r}", hint="choose auto, fp32, bf16 or fp16")
+        raise UsageError(f"unknown precision {name!r}", hint="choose auto, fp32, bf16 or fp16")
     return name
 
 
 RecipeName = Annotated[
-    str, typer.Option("--recipe", metavar="NAME", help="auto, vgg16-fc1, vgg16-pool5 or article; for a new index.")
+    str, typer.Option("--recipe", metavar="NAME", help="For a new index: auto, vgg16-fc1, vgg16-pool5 or article.")
 ]
 Size = Annotated[
     int | None,
-    typer.Option("--size", metavar="N", help="Side in pixels of vgg16-pool5, a multiple of 32; for a new index."),
+    typer.Option("--size", metavar="N", help="For a new index: pixels of a side of vgg16-pool5, a multiple of 32."),
 ]
 Index = Annotated[
     str | None,
@@ -57,9 +59,14 @@ Index = Annotated[
 ]
 Where = Annotated[
     str | None,
-    typer.Option("--where", metavar="SQL", help="Only images that fulfil it, as width > 1000 and tags match 'cat'."),
+    typer.Option("--where", metavar="SQL", help="Only images that fulfil it: width > 1000 and tags match 'cat'."),
 ]
-Formats = Annotated[Format | None, typer.Option("--format", help="How the answer is printed.")]
+FormatName = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", metavar="FORMAT", help="table, tsv, csv, json, jsonl or paths.", show_default="table, or by --out"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 Out = Annotated[
     str | None,
@@ -67,24 +74,27 @@ Out = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
 DeviceName = Annotated[
-    str, typer.Option("--device", metavar="NAME", callback=_device, help="auto, cpu, cuda, cuda:N or mps.")
+    str, typer.Option("--device", metavar="NAME", callback=_check_device, help="auto, cpu, cuda, cuda:N or mps.")
 ]
 Precision = Annotated[
-    str, typer.Option("--precision", metavar="NAME", callback=_precision, help="auto, fp32, bf16 or fp16.")
+    str, typer.Option("--precision", metavar="NAME", callback=_check_precision, help="auto, fp32, bf16 or fp16.")
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option("--batch-size", min=1, help="Pictures a batch.", show_default="by the machine"),
+    typer.Option("--batch-size", metavar="N", min=1, help="Images in a batch.", show_default="by the machine"),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=256, help="Images decoded at once.", show_default="by the machine"),
+    typer.Option(
+        "--workers", metavar="N", min=1, max=256, help="Images decoded at once.", show_default="by the machine"
+    ),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait while another process writes to the index.")]
 Weights = Annotated[
     str | None,
-    typer.Option("--weights", metavar="FILE", help="A VGG-16 state dict (.pth .safetensors .npz), or random:SEED."),
+    typer.Option("--weights", metavar="FILE", help="A VGG-16 state dict (.pth or .safetensors), or random:SEED."),
 ]
+Null = Annotated[bool, typer.Option("-0", "--null", help="Paths from stdin end in NUL, not newline.")]
 
 NearDistance = Annotated[
     float | None,
@@ -97,16 +107,16 @@ NearDistance = Annotated[
     ),
 ]
 Rotations = Annotated[
-    bool, typer.Option("--rotations", help="Also find what is turned by 90°, 180° or 270°; embeds every image anew.")
+    bool, typer.Option("--rotations", help="Also find images turned by 90°, 180° or 270°; embeds every image again.")
 ]
-Flips = Annotated[bool, typer.Option("--flips", help="Also find what is mirrored; embeds every image anew.")]
+Flips = Annotated[bool, typer.Option("--flips", help="Also find mirrored images; embeds every image again.")]
 
 
-def find_index(wanted: str | None) -> str:
-    """Return where the index is that a command reads. Raises IndexNotFound, UsageError."""
-    if wanted == "":
-        raise UsageError("--index '' names no folder")
-    named = wanted or os.environ.get(VARIABLE)
+def find_index(given: str | None) -> str:
+    """Return the folder of the index that a command reads. Raises IndexNotFound, UsageError."""
+    if given == "":
+        raise UsageError("--index '' names no folder", hint="is a variable empty?")
+    named = given or os.environ.get(VARIABLE)
     if named:
         return named
     for folder in _upwards():
@@ -115,10 +125,10 @@ def find_index(wanted: str | None) -> str:
     raise IndexNotFound(f"there is no {HOME} in this folder or above it")
 
 
-def place_index(wanted: str | None) -> str:
-    """Return where `add` finds or makes the index: as `find_index`, else .imgindex in this folder."""
+def find_or_place_index(given: str | None) -> str:
+    """Return the folder where `add` finds or makes the index: as `find_index`, else .imgindex in this folder."""
     try:
-        return find_index(wanted)
+        return find_index(given)
     except IndexNotFound:
         return os.path.join(os.getcwd(), HOME)
 

@@ -7,36 +7,49 @@ from typing import Annotated
 
 import typer
 
-from imgindex.cli import looking, options
-from imgindex.cli.output import choose_format, emit
-from imgindex.reports.formats import Document
+from imgindex.cli import gallery_options, options
+from imgindex.cli.output import choose_format, emit, with_short_paths
+from imgindex.export.tables import Table
+
+COLUMNS = ["rank", "distance", "times", "path", "nearest", "id", "reason"]
 
 
 def command(
-    n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 20,
+    n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many images.")] = 20,
     index: options.Index = None,
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
-    html: looking.Html = None,
-    sheet: looking.Sheet = None,
-    preview: looking.Preview = False,
-    preview_as: looking.PreviewAs = None,
+    html: gallery_options.Html = None,
+    sheet: gallery_options.Sheet = None,
+    preview: gallery_options.Preview = False,
+    preview_as: gallery_options.PreviewAs = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """List the images that are least like any other, with what is nearest to each, how far away, and what is odd.
+    """List the images that are least like any other.
 
-    `times`: how many times as far as for the image in the middle of all that have no exact copy. `reason`: told from
-    distance, size, shape and format among all images, and from the picture's colours.
+    Each is listed with the image that is nearest to it, their distance, and the reason. `times`: the distance as a
+    multiple of the median over all images without an exact copy. `reason`: what is odd about the distance, size, shape,
+    format or colours, compared with all images.
+
+    Examples:
+      imgindex outliers -n 50
+      imgindex outliers --sheet outliers.png
     """
     from imgindex.index import ImageIndex
 
     chosen = choose_format(format, json, out)
-    looks = looking.wanted(html, sheet, preview, preview_as, table=chosen == "table" and out is None, quiet=quiet)
+    gallery = gallery_options.GalleryOptions(
+        html=html,
+        sheet=sheet,
+        preview=preview,
+        preview_as=preview_as,
+        table=chosen == "table" and out is None,
+        quiet=quiet,
+    )
     with ImageIndex.open(options.find_index(index)) as opened:
         found = opened.outliers(n=n)
-        if looks:
-            looking.show(opened, opened.outliers_page(found), looks)
-    rows = [asdict(outlier) for outlier in found]
-    emit(Document(rows, rows, ["rank", "distance", "times", "path", "nearest", "id", "reason"]), chosen, out)
+        gallery.show(opened, found)
+    rows = [asdict(with_short_paths(outlier, "path", "nearest")) for outlier in found]
+    emit(Table(rows, rows, COLUMNS), chosen, out, optional=["id", "times"])
     return 0

@@ -1,32 +1,45 @@
-"""The one door of the terminal: answers to stdout or a file, progress and remarks to stderr."""
+"""All output of the commands: answers to stdout or a file, progress and remarks to stderr, and how values are written.
+
+No other file of the package prints.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from imgindex.cli import terminal
 from imgindex.cli.options import Format
 from imgindex.errors import UsageError
+from imgindex.storage.paths import display_path
 
 if TYPE_CHECKING:
-    from imgindex.reports.formats import Document
+    from imgindex.export.tables import Table
     from imgindex.types import Failure, OnProgress, Progress
 
-FAILURES_SHOWN = 10
+Record = TypeVar("Record")
+
+# How many items of a long list a remark names.
+NAMED = 5
+FAILURES_NAMED = 10
+# Progress with a bar, the rate and the remaining time needs this many columns.
+WIDE = 60
 
 
 class OutputClosed(Exception):
-    """Whoever read our output has closed it, as `head` does."""
+    """The reader of stdout has closed it, as `head` does."""
 
 
-def hold_standard_streams() -> None:
-    """Keep the numbers of closed standard streams from going to files of ours, into which a library might then warn.
+def reserve_standard_streams() -> None:
+    """Open /dev/null in the place of each standard stream that is closed.
 
-    What is meant for a closed stderr is lost; an answer for a closed stdout is still an error.
+    Otherwise the next file that the process opens would get the stream's number, and a library that warns on stderr
+    would write into it. Remarks for a closed stderr are lost; an answer for a closed stdout is still an error.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -35,48 +48,54 @@ def hold_standard_streams() -> None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
-def choose_format(wanted: Format | None, json: bool, out: str | None = None) -> str:
-    """Return the format of an answer: as asked, else by the file's ending, else a table. Raises UsageError."""
+def choose_format(given: Format | None, json: bool, out: str | None = None) -> str:
+    """Return the format of an answer: as asked, else by the ending of the file, else a table. Raises UsageError."""
     if out == "":
-        raise UsageError("--out '' names no file")
+        raise UsageError("--out '' names no file", hint="is a variable empty?")
     if json:
         return "json"
-    if wanted is not None:
-        return wanted.value
+    if given is not None:
+        return given.value
     if out is None:
         return "table"
-    from imgindex.reports.formats import ENDINGS
+    from imgindex.export.tables import ENDINGS
 
     suffix = os.path.splitext(out)[1].lower()
     if suffix not in ENDINGS:
         raise UsageError(
-            f"the ending of {out!r} names no format", hint=f"use one of {' '.join(ENDINGS)}, or say --format"
+            f"the ending of {out!r} does not name a format", hint=f"use one of {' '.join(ENDINGS)}, or give --format"
         )
     return ENDINGS[suffix]
 
 
-def emit(document: Document, format: str, out: str | None = None) -> None:
-    """Print an answer, or write it to a file that appears when it is whole."""
-    from imgindex.reports.formats import render
+def emit(table: Table, format: str, out: str | None = None, *, optional: Sequence[str] = ()) -> None:
+    """Print an answer, or write it to a file that appears when it is complete.
+
+    optional: columns that a table on a narrow terminal may lack.
+    """
+    from imgindex.export.tables import render
 
     if out is not None:
-        from imgindex.reports.files import replacing
+        from imgindex.export.atomic import replacing
 
         with replacing(out) as file:
-            file.write(render(document, format))
+            file.write(render(table, format))
         return
-    width = None
-    if sys.stdout is not None and sys.stdout.isatty():
-        width = os.get_terminal_size(sys.stdout.fileno()).columns
-    write(render(document, format, width=width))
+    columns = terminal.columns_of(sys.stdout)
+    if format == "table":
+        table = terminal.fit(table, columns, optional)
+        if columns is not None and terminal.is_too_narrow(table, columns):
+            write(terminal.as_records(table, columns))
+            return
+    write(render(table, format, width=columns))
 
 
-def emit_each(documents: Iterable[Document], format: str, out: str | None = None) -> None:
-    """Print the parts of an answer as they come, in a format of lines; a file appears when it is whole."""
-    from imgindex.reports.files import replacing
-    from imgindex.reports.formats import render
+def emit_each(tables: Iterable[Table], format: str, out: str | None = None) -> None:
+    """Print the parts of an answer as they come, in a format of lines; a file appears when it is complete."""
+    from imgindex.export.atomic import replacing
+    from imgindex.export.tables import render
 
-    rendered = (render(replace(document, header=not number), format) for number, document in enumerate(documents))
+    rendered = (render(replace(table, header=not number), format) for number, table in enumerate(tables))
     if out is None:
         for part in rendered:
             write(part)
@@ -86,7 +105,7 @@ def emit_each(documents: Iterable[Document], format: str, out: str | None = None
 
 
 def write(data: bytes) -> None:
-    """Write bytes to stdout. Raises OutputClosed when its reader has left."""
+    """Write bytes to stdout. Raises OutputClosed if its reader has closed it."""
     if sys.stdout is None:
         raise OSError("stdout is closed")
     try:
@@ -98,28 +117,47 @@ def write(data: bytes) -> None:
 
 
 def remark(text: str, *, quiet: bool = False) -> None:
-    """Say something on stderr that is not part of the answer."""
+    """Print on stderr what is not part of the answer; an stderr that cannot be written to is ignored."""
+    if not quiet:
+        _print(terminal.wrap(text, terminal.columns_of(sys.stderr)))
+
+
+def _print(line: str, *, quiet: bool = False) -> None:
     if not quiet and sys.stderr is not None:
-        line = text.encode("utf-8", "backslashreplace").decode()
+        text = line.encode("utf-8", "backslashreplace").decode()
         with contextlib.suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
+            try:
+                print(text, file=sys.stderr, flush=True)
+            except RuntimeError:
+                # A signal's handler prints while the interrupted code is printing: Python's buffer refuses that.
+                os.write(sys.stderr.fileno(), f"{text}\n".encode())
+
+
+def suggest(purpose: str, *commands: str, index: str | None, quiet: bool) -> None:
+    """Suggest the next commands on stderr. index: what --index gave to this command, which the next one needs too."""
+    remark(f"next: {purpose}", quiet=quiet)
+    option = "" if index is None else f" --index {shlex.quote(index)}"
+    for command in commands:
+        # Not wrapped: a command is copied.
+        _print(f"  imgindex {command}{option}", quiet=quiet)
 
 
 def show_failures(failures: tuple[Failure, ...], known: int, *, quiet: bool) -> None:
-    """Tell at the end of a run which images failed and why."""
-    from imgindex.reports.formats import printable
+    """Print at the end of a run which images failed and why. known: how many failures of earlier runs remain."""
+    from imgindex.export.tables import printable
 
-    for failure in failures[:FAILURES_SHOWN]:
+    for failure in failures[:FAILURES_NAMED]:
         remark(f"failed: {printable(failure.path)}: {printable(failure.reason)}", quiet=quiet)
-    if len(failures) > FAILURES_SHOWN:
-        remark(f"… and {len(failures) - FAILURES_SHOWN} more; all of them: imgindex failures", quiet=quiet)
+    if len(failures) > FAILURES_NAMED:
+        remark(f"… and {len(failures) - FAILURES_NAMED:,} more: `imgindex failures` lists all", quiet=quiet)
     if known:
-        remark(f"{known} that failed before were not tried again (--retry-failed does)", quiet=quiet)
+        was = "image that failed before was" if known == 1 else "images that failed before were"
+        remark(f"{known:,} {was} not tried again (--retry-failed tries them)", quiet=quiet)
 
 
 @contextlib.contextmanager
 def progress(*, quiet: bool) -> Iterator[OnProgress]:
-    """Lend a function that draws progress on stderr; where stderr is no terminal it draws nothing."""
+    """Yield a function that draws progress on stderr, or draws nothing if stderr is not a terminal."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield lambda event: None
         return
@@ -127,16 +165,13 @@ def progress(*, quiet: bool) -> Iterator[OnProgress]:
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns: list[Any] = [
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[limit]}", style="dim"),
-    ]
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn()]
+    if console.width >= WIDE:
+        columns[2:2] = [BarColumn(bar_width=40 if console.width >= 2 * WIDE else 20)]
+        columns += [TextColumn("{task.fields[rate]}"), TimeRemainingColumn()]
+        columns += [TextColumn("{task.fields[limit]}", style="dim")]
+    with Bar(*columns, console=console, transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def on_progress(event: Progress) -> None:
@@ -151,3 +186,42 @@ def progress(*, quiet: bool) -> Iterator[OnProgress]:
             bar.update(task.id, completed=event.done, total=event.total or None, rate=rate, limit=limit)
 
         yield on_progress
+
+
+# How values are written.
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """Return a number with its noun: "1 image", "1,200 images"."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def size(number: int) -> str:
+    """Return a number of bytes in the largest unit that it fills: "812 B", "8.5 MB"."""
+    value = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        # 999.95 kB would be rounded to "1000.0 kB".
+        if value < 999.95:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
+def naming(items: Iterable[object]) -> str:
+    """Return the first few items of a list, and how many more there are: "'a', 'b' and 3 more"."""
+    texts = [repr(item) for item in items]
+    more = f" and {len(texts) - NAMED:,} more" if len(texts) > NAMED else ""
+    return ", ".join(texts[:NAMED]) + more
+
+
+def short_path(path: str) -> str:
+    """Return an absolute path relative to the current folder if it lies below it, else as it is."""
+    return display_path(path, os.getcwd())
+
+
+def with_short_paths(record: Record, *fields: str) -> Record:
+    """Return a frozen dataclass in which the paths in these fields are as `short_path` returns them; None stays."""
+    folder = os.getcwd()
+    values: dict[str, Any] = {name: getattr(record, name) for name in fields}
+    paths = {name: display_path(path, folder) for name, path in values.items() if path is not None}
+    return replace(record, **paths)  # type: ignore[type-var]

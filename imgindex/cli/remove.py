@@ -1,36 +1,39 @@
-"""imgindex remove: take images out."""
+"""imgindex remove: images out of the index."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, emit, remark
-from imgindex.reports.formats import Document
+from imgindex.cli.output import choose_format, count, emit, remark, short_path
+from imgindex.export.tables import Table
 
 
 def command(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Images and folders that the index has.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Images of the index, and folders of them.")],
     index: options.Index = None,
     wait: options.Wait = False,
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Take images out of the index and forget their failures; the files themselves stay.
+    """Take images out of the index; the files stay.
 
-    An image that still lies in a folder comes back with the next `imgindex add` of that folder.
+    Their failures are forgotten too. An image whose file is still there comes back with the next `imgindex add` of its
+    folder.
+
+    Examples:
+      imgindex remove photos/cat.jpg
+      imgindex remove photos/2019 photos/2020
     """
     from imgindex.index import ImageIndex
 
     chosen = choose_format(format, json, out)
-    with ImageIndex.open(options.find_index(index)) as opened:
-        opened.wait = wait
-        rows = [{"id": row["id"], "path": row["path"]} for row in map(asdict, opened.remove(paths))]
-    emit(Document(rows, rows, ["id", "path"]), chosen, out)
-    remark(f"{len(rows)} images taken out; their files were not touched", quiet=quiet)
+    with ImageIndex.open(options.find_index(index), wait=wait) as opened:
+        rows = [{"id": image.id, "path": short_path(image.path)} for image in opened.remove(paths)]
+    emit(Table(rows, rows, ["id", "path"]), chosen, out)
+    remark(f"{count(len(rows), 'image')} taken out of the index; the files are untouched", quiet=quiet)
     return 0

@@ -1,12 +1,12 @@
-"""imgindex repair: mend what is damaged."""
+"""imgindex repair: a damaged index made sound again."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, emit, progress, remark
-from imgindex.reports.formats import Document
+from imgindex.cli.output import choose_format, count, emit, progress, remark, short_path
+from imgindex.export.tables import Table
 
 
 def command(
@@ -17,15 +17,20 @@ def command(
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     wait: options.Wait = False,
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Mend a damaged index: make lost vectors again from their images, drop by name what cannot be mended.
+    """Repair a damaged index.
 
-    An image whose file still has the same bytes is embedded again under its id; another one is dropped, and comes
-    back with the next `imgindex add` if it is there. Ends with 3 when something was dropped.
+    A lost vector is made again from its image, if the file still has the same bytes. Otherwise the image is dropped and
+    listed; it comes back with the next `imgindex add` if the file is there. The command exits with 3 if an image was
+    dropped.
+
+    Examples:
+      imgindex repair
+      imgindex repair --index photos.imgindex --wait
     """
     from imgindex.index import ImageIndex
     from imgindex.types import Engine
@@ -37,11 +42,13 @@ def command(
             options.find_index(index), weights=weights, engine=engine, wait=wait, on_progress=on_progress
         )
     for line in report.mended:
-        remark(f"mended: {line}", quiet=quiet)
-    rows = [{"path": failure.path, "reason": failure.reason} for failure in report.dropped]
+        remark(f"repaired: {line}", quiet=quiet)
+    rows = [{"path": short_path(failure.path), "reason": failure.reason} for failure in report.dropped]
     if rows or chosen != "table":
-        emit(Document({**asdict(report), "dropped": rows}, rows, ["path", "reason"]), chosen, out)
-    nothing = not (report.mended or report.embedded or rows)
-    done = f"{report.embedded} vectors made again, {len(rows)} images dropped"
-    remark("nothing was damaged" if nothing else done, quiet=quiet)
+        emit(Table({**asdict(report), "dropped": rows}, rows, ["path", "reason"]), chosen, out)
+    if report.mended or report.embedded or rows:
+        made, dropped = count(report.embedded, "vector"), count(len(rows), "image")
+        remark(f"{made} made again, {dropped} dropped", quiet=quiet)
+    else:
+        remark("nothing was damaged", quiet=quiet)
     return options.SOME_FAILED if rows else 0

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgindex.cli import looking, options
-from imgindex.cli.naming import questions
-from imgindex.cli.output import choose_format, emit, emit_each, remark
+from imgindex.cli import gallery_options, options
+from imgindex.cli.inputs import read_queries
+from imgindex.cli.output import NAMED, choose_format, emit, emit_each, remark, short_path, with_short_paths
 from imgindex.errors import UnreadableImage
-from imgindex.reports.formats import LINES, Document
-from imgindex.storage.paths import shown
+from imgindex.export.tables import LINES, Table, printable
 
 if TYPE_CHECKING:
-    from imgindex.types import Answer, Failure
+    from imgindex.results import Answer
+    from imgindex.types import Failure
 
 COLUMNS = ["query", "rank", "distance", "path", "id"]
-SHOWN = 5
 
 
 def command(
@@ -29,86 +27,105 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE",
-            help="Images to compare with, indexed or not; A + B - C asks for a mix; - reads paths from stdin.",
+            help="Images, of the index or not; A + B - C is a mix of images; - reads paths from stdin.",
         ),
     ] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Matches of each image.")] = 10,
+    n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="Matches of each image.")] = 10,
     max_distance: Annotated[
-        float | None, typer.Option(metavar="D", min=0, help="No match farther than this (Euclidean).")
+        float | None, typer.Option(metavar="D", min=0, help="No match is farther than this (Euclidean).")
     ] = None,
-    include_self: Annotated[bool, typer.Option("--include-self", help="The image itself is a match too.")] = False,
+    include_self: Annotated[bool, typer.Option("--include-self", help="The image itself may be a match.")] = False,
     where: options.Where = None,
     source: Annotated[
         str | None,
-        typer.Option("--from", metavar="FILE", help="Compare with the images of a file: a path a line, or .jsonl."),
+        typer.Option("--from", metavar="FILE", help="Read images from a file: a path a line, or queries as .jsonl."),
     ] = None,
     null: Annotated[bool, typer.Option("-0", "--null", help="Paths from stdin or --from end in NUL.")] = False,
     index: options.Index = None,
     weights: options.Weights = None,
     device: options.DeviceName = "auto",
     precision: options.Precision = "auto",
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
-    html: looking.Html = None,
-    sheet: looking.Sheet = None,
-    preview: looking.Preview = False,
-    preview_as: looking.PreviewAs = None,
+    html: gallery_options.Html = None,
+    sheet: gallery_options.Sheet = None,
+    preview: gallery_options.Preview = False,
+    preview_as: gallery_options.PreviewAs = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Find the images nearest to each given one, nearest first.
+    """Find the images nearest to each given image.
 
-    An indexed image is answered from its stored vector at once; another one is embedded first. A word + or - between
-    two images asks for what is near to the sum of their vectors. As jsonl, csv, tsv and paths, answers are printed
-    while the next ones are sought.
+    An image of the index is answered from its stored vector at once; another one is embedded first. + or - between two
+    images searches near the sum or the difference of their vectors. As jsonl, csv, tsv and paths, each answer is
+    printed before the next one is computed.
+
+    Examples:
+      imgindex similar photos/cat.jpg -n 20
+      imgindex similar photos/cat.jpg --html cats.html
     """
     from imgindex.index import ImageIndex
     from imgindex.types import Engine
 
     chosen = choose_format(format, json, out)
-    looks = looking.wanted(html, sheet, preview, preview_as, table=chosen == "table" and out is None, quiet=quiet)
-    asked = questions(images or [], source, null=null)
+    gallery = gallery_options.GalleryOptions(
+        html=html,
+        sheet=sheet,
+        preview=preview,
+        preview_as=preview_as,
+        table=chosen == "table" and out is None,
+        quiet=quiet,
+    )
+    queries = read_queries(images or [], source, null=null)
     engine = Engine(device, precision)
     failed: list[Failure] = []
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(ImageIndex.open(options.find_index(index), weights=weights, engine=engine))
-        found = opened.each_answer(asked, n=n, max_distance=max_distance, include_self=include_self, where=where)
-        # Before the index is: whoever stops in the middle leaves its state of the index open otherwise.
-        answers: Iterable[Answer] = stack.enter_context(contextlib.closing(found))
-        if looks:
-            answers = list(answers)
-            looking.show(opened, opened.matches_page(answers), looks)
-        sound = _sound(answers, failed, quiet)
+        found = opened.each_answer(queries, n=n, max_distance=max_distance, include_self=include_self, where=where)
+        # Closed before the index: a generator that stopped half-way still holds its snapshot of the catalogue.
+        stack.enter_context(contextlib.closing(found))
+        answers: Iterable[Answer] = found
+        if gallery.wanted:
+            answers = list(found)
+            gallery.show(opened, answers)
+        answered = _without_failures(map(_with_short_paths, answers), failed, quiet=quiet)
         if chosen in LINES:
-            emit_each((Document([_data(answer)], _rows(answer), COLUMNS) for answer in sound), chosen, out)
+            emit_each((Table([_data(answer)], _rows(answer), COLUMNS) for answer in answered), chosen, out)
         else:
-            able = list(sound)
-            rows = [row for answer in able for row in _rows(answer)]
-            columns = COLUMNS[1:] if chosen == "table" and len(able) + len(failed) == 1 else COLUMNS
-            emit(Document(list(map(_data, able)), rows, columns), chosen, out)
+            complete = list(answered)
+            rows = [row for answer in complete for row in _rows(answer)]
+            columns = COLUMNS[1:] if chosen == "table" and len(complete) + len(failed) == 1 else COLUMNS
+            emit(Table([_data(answer) for answer in complete], rows, columns), chosen, out, optional=["id"])
     return options.SOME_FAILED if failed else 0
 
 
-def _sound(answers: Iterable[Answer], failed: list[Failure], quiet: bool) -> Iterator[Answer]:
-    """Yield the answers without failure, and tell of the others; raise UnreadableImage when there are others alone."""
-    told = -1  # before the first sound answer: it may become an error that is told of as one
+def _without_failures(answers: Iterable[Answer], failed: list[Failure], *, quiet: bool) -> Iterator[Answer]:
+    """Yield the answers that have matches, and collect and report the failures.
+
+    Raises UnreadableImage, with the failures in one message, if no image could be read. They are therefore not reported
+    before the first answer.
+    """
+    reported = 0
+    any_answered = False
     for answer in answers:
         if answer.failure is not None:
             failed.append(answer.failure)
         else:
-            told = max(told, 0)
+            any_answered = True
             yield answer
-        if told >= 0:
-            for failure in failed[told:]:
-                remark(f"failed: {failure.path}: {failure.reason}", quiet=quiet)
-            told = len(failed)
-    if failed and told < 0:
-        said = [f"cannot read {_name(failure)}: {failure.reason}" for failure in failed[:SHOWN]]
-        raise UnreadableImage("; ".join(said + [f"and {len(failed) - SHOWN} more"] * (len(failed) > SHOWN)))
+        if any_answered:
+            for failure in failed[reported:]:
+                remark(f"failed: {printable(failure.path)}: {printable(failure.reason)}", quiet=quiet)
+            reported = len(failed)
+    if failed and not any_answered:
+        lines = [f"cannot read {short_path(failure.path)}: {failure.reason}" for failure in failed[:NAMED]]
+        if len(failed) > NAMED:
+            lines.append(f"and {len(failed) - NAMED:,} more")
+        raise UnreadableImage("; ".join(lines))
 
 
-def _name(failure: Failure) -> str:
-    return shown(failure.path, here=os.getcwd())
+def _with_short_paths(answer: Answer) -> Answer:
+    return replace(answer, matches=[with_short_paths(match, "path") for match in answer.matches])
 
 
 def _data(answer: Answer) -> dict[str, Any]:

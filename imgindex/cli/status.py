@@ -1,21 +1,30 @@
-"""imgindex status: what the index is and holds."""
+"""imgindex status: what the index holds."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, emit
-from imgindex.reports.formats import Document
+from imgindex.cli.output import choose_format, count, emit, size
+from imgindex.export.tables import Table
+
+RUN_COUNTS = ("found", "added", "updated", "renamed", "reused", "removed", "restored", "failed")
 
 
 def command(
     index: options.Index = None,
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
 ) -> int:
-    """Tell what the index holds: counts, recipe, sizes on disk, roots, last runs."""
+    """Show what the index holds.
+
+    Counts, recipe, sizes on disk, the folders that were added, and the last runs. --format paths prints the folders.
+
+    Examples:
+      imgindex status
+      imgindex status --json
+    """
     from imgindex.index import ImageIndex
 
     chosen = choose_format(format, json, out)
@@ -25,54 +34,47 @@ def command(
         rows = [{"path": root} for root in status["roots"]]
     else:
         rows = [{"what": name, "value": value} for name, value in _lines(status)]
-    emit(Document(status, rows, ["what", "value"]), chosen, out)
+    emit(Table(status, rows, ["what", "value"]), chosen, out)
     return 0
 
 
 def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
     recipe, sizes = status["recipe"], status["bytes"]
+    segments = count(status["segments"], "segment")
     lines = [
         ("index", status["index"]),
         ("images", f"{status['images']:,}"),
-        ("absent", f"{status['absent']:,} (gone from disk; shown again when they come back)"),
+        ("missing", f"{status['missing']:,} (their files are gone; they return with their files)"),
         ("failures", f"{status['failures']:,}"),
-        ("recipe", f"{recipe['name']}: {recipe['cut']}, {recipe['side']} px, {recipe['dimension']} numbers"),
+        ("recipe", f"{recipe['name']}: {recipe['cut']}, {recipe['side']} px, {recipe['dimension']:,} numbers"),
         ("weights", f"{recipe['weights']} (sha256 {recipe['weights_sha256'][:12]}…)"),
-        ("vectors", f"{status['store']} in {status['segments']} segments, {_megabytes(sizes['segments'])}"),
-        ("catalogue", _megabytes(sizes["catalogue"])),
-        ("derived", _megabytes(sizes["derived"])),
+        ("vectors", f"{status['store']} in {segments}, {size(sizes['segments'])}"),
+        ("catalogue", size(sizes["catalogue"])),
+        ("derived", size(sizes["derived"])),
         ("search", _search(status["search"], status["target_recall"])),
     ]
-    lines += [("precision", _precision(receipt)) for receipt in status["precision"]]
+    lines += [("precision", _precision(measured)) for measured in status["precision"]]
     lines += [("root", root) for root in status["roots"]]
     lines += [("run", _run(run)) for run in status["runs"]]
     return lines
 
 
-def _search(receipt: dict[str, Any] | None, target: float) -> str:
-    if receipt is None:
+def _search(built: dict[str, Any] | None, target: float) -> str:
+    if built is None:
         return "exact"
-    how = f"nprobe {receipt['nprobe']}, refine {receipt['refine']}"
-    found = f"recall@10 {receipt['recall']:.3f} of {receipt['queries']} queries (target {target:g})"
-    made = f"made in {receipt['seconds']:,.0f} s"
-    if receipt["recall"] < receipt["target"]:
-        found += ", so searches are exact"
-    return f"{receipt['factory']} over {receipt['rows']:,} rows, {how}: {found}, {made}"
+    how = f"{built['factory']} over {count(built['rows'], 'row')}, nprobe {built['nprobe']}, refine {built['refine']}"
+    recall = f"recall@10 {built['recall']:.3f} of {count(built['queries'], 'query', 'queries')} (target {target:g})"
+    if built["recall"] < built["target"]:
+        recall += ", so searches are exact"
+    return f"{how}: {recall}, made in {built['seconds']:,.0f} s"
 
 
-def _precision(receipt: dict[str, Any]) -> str:
-    kept = f"{receipt['overlap']:.1%} of the 10 nearest are those of fp32"
-    return f"{receipt['precision']}: {kept}, cosine at least {receipt['cosine']:.5f} ({receipt['pictures']} pictures)"
+def _precision(measured: dict[str, Any]) -> str:
+    overlap = f"{measured['overlap']:.1%} of the 10 nearest are those of fp32"
+    pictures = count(measured["pictures"], "image")
+    return f"{measured['precision']}: {overlap}, cosine at least {measured['cosine']:.5f} ({pictures})"
 
 
 def _run(run: dict[str, Any]) -> str:
-    counts = ", ".join(
-        f"{name} {run[name]}"
-        for name in ("found", "added", "updated", "renamed", "reused", "removed", "restored", "failed")
-        if run.get(name)
-    )
+    counts = ", ".join(f"{run[name]:,} {name}" for name in RUN_COUNTS if run.get(name))
     return f"{run['started_at']} {run['command']}: {counts or 'nothing'} ({run['seconds']:.1f} s)"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

@@ -1,25 +1,22 @@
-"""imgindex tag: what people say of images."""
+"""imgindex tag: tags and metadata of images."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, emit, remark
+from imgindex.cli.output import choose_format, count, emit, naming, remark
 from imgindex.errors import UsageError
-from imgindex.reports.formats import Document
+from imgindex.export.tables import Table
 
-if TYPE_CHECKING:
-    from imgindex.index import ImageIndex
-
-SHOWN = 5
+SEE_HELP = "see `imgindex tag --help`"
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(metavar="TAG", help="What to say of the images.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="TAG", help="A tag for the images.")] = None,
     paths: Annotated[list[str] | None, typer.Argument(metavar="PATH", help="Images and folders of the index.")] = None,
     where: options.Where = None,
     remove: Annotated[bool, typer.Option("--remove", help="Take the tag off.")] = False,
@@ -27,56 +24,53 @@ def command(
     csv: Annotated[
         str | None, typer.Option(metavar="FILE", help="Import a table of metadata, joined by its first column.")
     ] = None,
-    id: Annotated[str, typer.Option("--id", metavar="KIND", help="What that column is: stem, name or path.")] = "stem",
+    id: Annotated[
+        str, typer.Option("--id", metavar="KIND", help="What the first column is: stem, name or path.")
+    ] = "stem",
     index: options.Index = None,
     wait: options.Wait = False,
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Put a tag on images by path or condition, list the tags, or import metadata from a CSV.
+    """Tag images, list the tags, or import metadata.
 
-    Tags and metadata stay with an image that is renamed; --where asks for them on other commands: tags match 'cat'.
+    Images are named by paths or by a condition. Tags and metadata stay with an image that is renamed. They are columns
+    of --where in other commands: --where "tags match 'cat'".
+
+    Examples:
+      imgindex tag cat photos/cat.jpg
+      imgindex tag large --where "width > 1000"
     """
     from imgindex.index import ImageIndex
 
     chosen = choose_format(format, json, out)
-    _check(name, paths or [], where, remove, all, csv)
-    with ImageIndex.open(options.find_index(index)) as opened:
-        opened.wait = wait
+    _check(name, paths or [], where=where, remove=remove, all=all, csv=csv)
+    unknown: tuple[str, ...] = ()
+    with ImageIndex.open(options.find_index(index), wait=wait) as opened:
         if csv is not None:
-            document, said = _imported(opened, csv, id)
+            imported = opened.import_csv(csv, id=id)
+            unknown = imported.unknown
+            rows = [{"column": column, "images": imported.images} for column in imported.columns]
+            table = Table(asdict(imported), rows, ["column", "images"])
         elif name is None:
-            rows = [{"tag": tag, "images": count} for tag, count in opened.tags().items()]
-            document, said = Document(rows, rows, ["tag", "images"]), ""
+            rows = [{"tag": tag, "images": number} for tag, number in opened.tags().items()]
+            table = Table(rows, rows, ["tag", "images"])
         else:
             report = asdict(opened.tag(name, paths or None, where=where, remove=remove))
-            document = Document(report, [report], ["tag", "images", "changed"])
-            said = ""
-    emit(document, chosen, out)
-    if said:
-        remark(said, quiet=quiet)
+            table = Table(report, [report], ["tag", "images", "changed"])
+    emit(table, chosen, out)
+    if unknown:
+        remark(f"{count(len(unknown), 'row')} without an image in the index: {naming(unknown)}", quiet=quiet)
     return 0
 
 
-def _check(name: str | None, paths: list[str], where: str | None, remove: bool, all: bool, csv: str | None) -> None:
+def _check(name: str | None, paths: list[str], *, where: str | None, remove: bool, all: bool, csv: str | None) -> None:
     """Raise UsageError for a call that asks for nothing, or for several things at once."""
-    wanted = [name is not None, all, csv is not None]
-    if sum(wanted) != 1:
-        raise UsageError("say one thing: a TAG and images, --list, or --csv FILE", hint="see `imgindex tag --help`")
+    if sum([name is not None, all, csv is not None]) != 1:
+        raise UsageError("give one of a TAG with images, --list, or --csv FILE", hint=SEE_HELP)
     if name is None and (where is not None or remove):
-        raise UsageError("--where and --remove speak of a TAG", hint="see `imgindex tag --help`")
+        raise UsageError("--where and --remove have no effect without a TAG", hint=SEE_HELP)
     if name is not None and bool(paths) == (where is not None):
-        raise UsageError("name the images of a tag by PATH, or by a condition with --where")
-
-
-def _imported(opened: ImageIndex, csv: str, id: str) -> tuple[Document, str]:
-    report = opened.import_csv(csv, id=id)
-    rows = [{"column": column, "images": report.images} for column in report.columns]
-    said = ""
-    if report.unknown:
-        more = f" and {len(report.unknown) - SHOWN} more" if len(report.unknown) > SHOWN else ""
-        ids = ", ".join(map(repr, report.unknown[:SHOWN]))
-        said = f"of no image of the index are {len(report.unknown)} rows: {ids}{more}"
-    return Document(asdict(report), rows, ["column", "images"]), said
+        raise UsageError("name the images of the tag either by PATH or by --where", hint=SEE_HELP)

@@ -1,4 +1,4 @@
-"""imgindex verify: is the index sound?"""
+"""imgindex verify: whether the index is sound."""
 
 from __future__ import annotations
 
@@ -8,30 +8,40 @@ from typing import Annotated
 import typer
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, emit, remark
-from imgindex.reports.formats import Document
+from imgindex.cli.output import choose_format, count, emit, remark
+from imgindex.export.tables import Table
 
 DAMAGED = 1
 
 
 def command(
-    full: Annotated[bool, typer.Option("--full", help="Check every vector against its CRC32 too.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Also check every vector against its CRC32.")] = False,
     index: options.Index = None,
-    format: options.Formats = None,
+    format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Check the index against its catalogue; changes nothing, and ends with 1 when something is damaged."""
-    from imgindex.storage.check import check
+    """Check the index for damage; change nothing.
+
+    The catalogue, the segments and the search index are compared. The command exits with 1 if something is damaged;
+    `imgindex repair` repairs it.
+
+    Examples:
+      imgindex verify
+      imgindex verify --full
+    """
+    from imgindex.storage.verify import check
 
     chosen = choose_format(format, json, out)
-    report = check(options.find_index(index), full=full)  # which looks into what ImageIndex would not open
+    # Not by ImageIndex: it would not open a damaged index.
+    report = check(options.find_index(index), full=full)
     rows = [{**asdict(problem), "path": problem.subject} for problem in report.problems]
     if rows or chosen != "table":
-        emit(Document({"ok": report.ok, **asdict(report)}, rows, ["kind", "subject", "detail"]), chosen, out)
-    read = f", {report.vectors_read} vectors read" if full else ""
-    checked = f"{report.images} images in {report.segments} segments{read}"
-    found = "sound" if report.ok else f"{len(rows)} problem{'s' if len(rows) > 1 else ''}; `imgindex repair` mends"
-    remark(f"{checked}: {found}", quiet=quiet)
+        emit(Table({"ok": report.ok, **asdict(report)}, rows, ["kind", "subject", "detail"]), chosen, out)
+    checked = f"{count(report.images, 'image')} in {count(report.segments, 'segment')}"
+    if full:
+        checked += f", {count(report.vectors_read, 'vector')} read"
+    result = "sound" if report.ok else f"{count(len(rows), 'problem')}; run `imgindex repair`"
+    remark(f"{checked}: {result}", quiet=quiet)
     return 0 if report.ok else DAMAGED

@@ -1,1 +1,1 @@
-"""From stored vectors to clusterings: made, kept, added to, compared."""
+"""From stored vectors to clusterings: k-means, choosing k, and how clusterings are kept, named and compared."""

@@ -1,161 +1,164 @@
-"""From the stored vectors to a clustering with its receipt."""
+"""Clusters the images of an index: reads their vectors, runs k-means, and stores the result with its provenance."""
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from imgindex._version import VERSION
-from imgindex.analysis import capacity
-from imgindex.analysis.anchors import starts
-from imgindex.analysis.choosing import auto_range, choose, curve
-from imgindex.analysis.fit import fit
-from imgindex.analysis.kmeans import KMeansResult, kmeans
-from imgindex.analysis.points import Points
-from imgindex.answers.clusterings import Clustering, Form, KScore
-from imgindex.clustering.keeping import OF_VECTORS, keep
-from imgindex.clustering.lasting import Wish
+from imgindex.clustering.balanced import limit_sizes
+from imgindex.clustering.choose_k import best_k, default_range, score_each_k
+from imgindex.clustering.history import VECTOR_COLUMNS, store_clustering
+from imgindex.clustering.kmeans import kmeans
+from imgindex.clustering.labels import empty_submission
+from imgindex.clustering.metrics import measure_fit
+from imgindex.clustering.seeding import anchored_centroids
 from imgindex.errors import TooFewDistinctVectors, UsageError
-from imgindex.selecting import select
-from imgindex.storage.clusterings import Members
+from imgindex.results import Clustering, KScore, LabelFormat
+from imgindex.search.filters import select
 from imgindex.storage.store import Store
-from imgindex.types import OnProgress, Progress, Vectors
+from imgindex.types import Ids, OnProgress, Progress, Vectors
+from imgindex.vectors.rows import VectorRows
 
-# Multiplications in one assignment of all rows from which on a GPU gains more than torch's import and start cost:
+# Multiplications in one assignment of all rows above which a GPU saves more time than torch's import and start cost:
 # from there on a processor takes about a second for it, and a run makes ten or more.
 WORTH_A_GPU = 5e10
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a clustering; see `ImageIndex.cluster`.
-
-    anchors: by name, vectors (m, d) of examples.
-    """
-
-    k: int | range | None
-    seed: int = 42
-    device: str = "auto"
-    restarts: int | None = None
-    iterations: int | None = None
-    init: Vectors | None = None
-    anchors: Mapping[str, Vectors] = field(default_factory=dict)
-    balanced: bool = False
-    max_size: int | None = None
-    form: Form = field(default_factory=Form)
-    where: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.init is not None and self.anchors:
-            raise UsageError("a clustering begins at centroids or at anchors, not at both")
-        if self.balanced and self.max_size is not None:
-            raise UsageError("clusters are balanced or have a largest size, not both")
-        if self.max_size is not None and self.max_size < 1:
-            raise UsageError(f"a cluster of at most {self.max_size} images is none")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What differs from the defaults, for the receipt."""
-        told: dict[str, Any] = {"restarts": self.restarts, "iterations": self.iterations, "max_size": self.max_size}
-        told |= {"balanced": self.balanced or None, "where": self.where, "anchors": sorted(self.anchors) or None}
-        told["init"] = None if self.init is None else "given"
-        return {name: value for name, value in told.items() if value is not None}
-
-
 def cluster(
     store: Store,
-    request: Request,
+    k: int | range | None,
     *,
-    wait: Callable[[], bool] = lambda: False,
-    on_progress: OnProgress = lambda progress: None,
+    seed: int,
+    restarts: int | None,
+    iterations: int | None,
+    init: Vectors | None,
+    anchors: Mapping[str, Vectors],
+    balanced: bool,
+    max_size: int | None,
+    where: str | None,
+    label_format: LabelFormat | None,
+    device: str,
+    wait: Callable[[], bool],
+    on_progress: OnProgress,
 ) -> Clustering:
-    """Cluster images that are shown, from one state of the index, read a block at a time from the segments.
+    """Cluster the images of one state of the index, and store the clustering where the index can be written to.
 
-    The clustering is kept in the index where that can be written to; where not, it says why.
+    The parameters are those of `ImageIndex.cluster`, except for anchors: here the vectors (m, dimension) of the
+    examples by name. Vectors are read a block at a time from the segments.
+
     Raises IndexDamaged, DeviceUnavailable, TooFewDistinctVectors or UsageError.
     """
     started = time.perf_counter()
-    with store.reading():
-        only = select(store, request.where)
-        blocks = store.blocks(only)
-        points = Points.stored(blocks, store.segments.dimension)
-        table = store.catalogue.places()
-        if only is not None:
-            table = table[np.isin(table[:, 0], only)]
-        members = Members(table[:, 0], np.empty(0, np.int64), table[:, 3])
-        paths = list(store.catalogue.image_paths(None if only is None else only.tolist()).values())
-    if not paths and only is None:
-        raise TooFewDistinctVectors("the index holds no images", hint="add some with `imgindex add FOLDER`")
-    if not paths:
-        raise TooFewDistinctVectors(
-            f"no image fulfils {request.where!r}", hint="try conditions with `imgindex list --where`"
-        )
-    scores, k = _choose(points, request, on_progress)
-    points = _on_device(points, request.device, len(points) * k * points.dimension)
-    result = _run(points, k, request)
-    told = set(request.form.extras) & OF_VECTORS
+    if init is not None and anchors:
+        raise UsageError("both init and anchors are given", hint="start from centroids, or from anchors")
+    if balanced and max_size is not None:
+        raise UsageError("both balanced and max_size are given, not one", hint="leave one of them out")
+    if max_size is not None and max_size < 1:
+        raise UsageError(f"max_size is {max_size}; a cluster has at least 1 image", hint="give 1 or more")
+    images = _read_images(store, where, label_format)
+    scores, k = _choose_k(images.points, k, len(anchors), seed, on_progress)
+    points = _on_device(images.points, device, len(images.points) * k * images.points.dimension)
+    start = anchored_centroids(points, list(anchors.values()), k, seed=seed) if anchors else init
+    result = kmeans(points, k, seed=seed, restarts=restarts, iterations=iterations, init=start)
+    if balanced or max_size is not None:
+        result = limit_sizes(points, result, most=max_size)
+    options = {
+        "restarts": restarts,
+        "iterations": iterations,
+        "max_size": max_size,
+        "balanced": balanced or None,
+        "where": where,
+        "anchors": sorted(anchors) or None,
+        "init": None if init is None else "given",
+    }
+    label_format = label_format or LabelFormat()
+    computed = VECTOR_COLUMNS & set(label_format.extras)
+    silhouettes = "silhouette" in computed
     found = Clustering(
         k=k,
-        seed=request.seed,
-        ids=members.ids,
-        paths=paths,
+        seed=seed,
+        ids=images.ids,
+        paths=images.paths,
         labels=result.labels,
         centroids=result.centroids,
         sizes=result.sizes,
         objective=result.objective,
         iterations=result.iterations,
         restarts=len(result.restart_objectives),
-        trained_on=len(paths),
+        trained_on=len(images.paths),
         seconds=round(time.perf_counter() - started, 3),
         curve=scores,
         restart_objectives=result.restart_objectives,
         converged=result.converged,
         recipe_digest=store.settings.get("recipe_digest", ""),
         versions=_versions(),
-        options=request.options,
-        form=request.form,
-        fit=fit(points, result.labels, result.centroids, silhouettes="silhouette" in told) if told else None,
+        options={name: value for name, value in options.items() if value is not None},
+        label_format=label_format,
+        fit=measure_fit(points, result.labels, result.centroids, silhouettes=silhouettes) if computed else None,
     )
-    anchors = list(request.anchors)
-    named = {label: anchors[start] for label, start in enumerate(result.starts) if start < len(anchors)}
-    return keep(store, found, Wish(members.crcs, named), wait=wait)
+    anchor_names = dict(enumerate(anchors))  # by the row of the start
+    names = {label: anchor_names[row] for label, row in enumerate(result.init_rows) if row in anchor_names}
+    return store_clustering(store, found, crcs=images.crcs, names=names, wait=wait)
 
 
-def _choose(points: Points, request: Request, on_progress: OnProgress) -> tuple[tuple[KScore, ...], int]:
-    """Return the number of clusters and, where it was not given, how well each fits that was tried."""
-    if isinstance(request.k, int):
-        return (), request.k
-    if request.k is None and request.anchors:
-        return (), len(request.anchors)
-    ks = request.k or auto_range(len(points))
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """The images to cluster, in the order of ids: their ids, CRC32s of vectors, absolute paths and vectors (n each)."""
+
+    ids: Ids
+    crcs: Ids
+    paths: list[str]
+    points: VectorRows
+
+
+def _read_images(store: Store, where: str | None, label_format: LabelFormat | None) -> _Images:
+    """Return the images that fulfil a condition. Raises UsageError and SampleMismatch as `empty_submission` does."""
+    with store.reading():
+        only = select(store, where)
+        points = VectorRows.stored(store.blocks(only), store.segments.dimension)
+        table = store.catalogue.location_table()
+        if only is not None:
+            table = table[np.isin(table[:, 0], only)]
+        paths = list(store.catalogue.image_paths(None if only is None else only.tolist()).values())
+        if label_format is not None:
+            # Here, so that labels that could not be written are reported before the work.
+            empty_submission(store, label_format, paths)
+    if not paths and where is None:
+        raise TooFewDistinctVectors("the index holds no images", hint="add some with `imgindex add FOLDER`")
+    if not paths:
+        raise TooFewDistinctVectors(f"no image fulfils {where!r}", hint="try conditions with `imgindex list --where`")
+    return _Images(table[:, 0], table[:, 3], paths, points)
+
+
+def _choose_k(
+    points: VectorRows, k: int | range | None, anchors: int, seed: int, on_progress: OnProgress
+) -> tuple[tuple[KScore, ...], int]:
+    """Return the scores of the numbers of clusters that were tried, none where k is given, and the number to use."""
+    if k is None and anchors:
+        return (), anchors
+    if k is not None and not isinstance(k, range):
+        return (), k
+    ks = default_range(len(points)) if k is None else k
+    if not ks:
+        raise UsageError("the range of k is empty", hint="give the smaller number first, for example -k 2..40")
     scores = []
-    for score in curve(points, ks, seed=request.seed):
+    for score in score_each_k(points, ks, seed=seed):
         scores.append(score)
         on_progress(Progress("choosing k", len(scores), len(ks), unit="clusterings"))
-    return tuple(scores), choose(scores)
+    return tuple(scores), best_k(scores)
 
 
-def _run(points: Points, k: int, request: Request) -> KMeansResult:
-    limits: dict[str, Any] = {"restarts": request.restarts, "iterations": request.iterations, "init": request.init}
-    if request.anchors:
-        limits["init"] = starts(points, list(request.anchors.values()), k, seed=request.seed)
-    given = {name: value for name, value in limits.items() if value is not None}
-    result = kmeans(points, k, seed=request.seed, **given)
-    if request.balanced or request.max_size is not None:
-        result = capacity.limit(points, result, most=request.max_size)
-    return result
-
-
-def _on_device(points: Points, device: str, work: float) -> Points:
-    """Have the nearest centroids found by torch on the device named; auto takes a GPU for large work alone."""
+def _on_device(points: VectorRows, device: str, work: float) -> VectorRows:
+    """Return the points with torch on a device finding their nearest centroids; auto uses a GPU only for large work."""
     if device == "cpu" or (device == "auto" and work < WORTH_A_GPU):
         return points
-    from imgindex.analysis.torch_nearest import nearest_on
-    from imgindex.embedding.device import choose_device
+    from imgindex.clustering.nearest_torch import nearest_on
+    from imgindex.encoders.devices import choose_device
 
     chosen = choose_device(device)
     if device == "auto" and chosen.type != "cuda":
@@ -164,8 +167,6 @@ def _on_device(points: Points, device: str, work: float) -> Points:
 
 
 def _versions() -> dict[str, str]:
-    import platform
-
     import faiss
 
     return {

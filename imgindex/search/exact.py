@@ -11,33 +11,32 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from imgindex.types import Neighbours, Rows, Vectors
+from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
 
-# Bytes of rows taken into memory at once where they must be copied: as float32, or without those that are hidden.
+# Bytes of rows copied into memory at once, where they must be: as float32, or without the rows of missing images.
 COPIED_BYTES = 16 << 20
-# Rows taken beyond the n that are wanted: what rounding has put into the wrong order among them is put right by their
-# true distances.
+# Candidates beyond the n that are asked for: rounding may order them wrongly, and their true distances then correct the
+# order.
 SPARE = 8
-# FAISS finds the neighbours of many queries by ‖q‖² + ‖x‖² − 2q·x, which is fast and, where rows are much nearer
-# to the query than to the origin, all rounding. A few queries are compared with each row directly.
+# FAISS finds the neighbours of many queries by ‖q‖² + ‖x‖² − 2q·x. That is fast, but leaves only rounding errors where
+# rows are much nearer to the query than to the origin. Up to this many queries are compared with each row directly.
 DIRECT = 16
-# So many bytes of rows are compared while a thread begins.
+# Bytes of rows that are compared in the time that a thread takes to start.
 THREAD_BYTES = 4 << 20
 
-Ids = npt.NDArray[np.int64]
-Shown = npt.NDArray[np.bool_]
+Mask = npt.NDArray[np.bool_]
 Halves = npt.NDArray[np.float16]
 
 
 class ExactSearch:
     """Searches blocks of rows one after another; implements `VectorSearch`.
 
-    Blocks may be memory maps of float32 or float16; rows whose id is -1 are never found.
+    Blocks may be memory maps of float32 or float16. Rows whose id is -1 are never found.
 
-    Raises IndexDamaged when a row is not the one that was stored.
+    Raises IndexDamaged when a row is not what was stored.
     """
 
-    def __init__(self, blocks: Sequence[Rows]) -> None:
+    def __init__(self, blocks: Sequence[VectorBlock]) -> None:
         self.blocks = blocks
         for block in blocks:
             block.check(np.flatnonzero(block.ids >= 0))
@@ -47,7 +46,7 @@ class ExactSearch:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         ids = np.full((len(queries), n), -1, dtype=np.int64)
         distances = np.full((len(queries), n), np.inf, dtype=np.float32)
-        candidates = _compared if len(queries) <= DIRECT else _multiplied
+        candidates = _compare_all if len(queries) <= DIRECT else _multiply_all
         for block in filter(lambda block: len(block.ids), self.blocks):
             rows = candidates(block, queries, n + SPARE)
             found = np.where(rows >= 0, block.ids[rows], -1)
@@ -57,10 +56,10 @@ class ExactSearch:
         return Neighbours(ids, distances)
 
 
-def _compared(block: Rows, queries: Vectors, n: int) -> Ids:
-    """Row numbers (q, n) of a block nearest to each query, by comparing every row; -1 where there are fewer.
+def _compare_all(block: VectorBlock, queries: Vectors, n: int) -> Ids:
+    """Return row numbers (q, n) of a block nearest to each query, by comparing every row; -1 where there are fewer.
 
-    FAISS would leave each query to one thread: here threads share the rows, so that a single query has all of them.
+    FAISS would give each query one thread. Here threads share the rows, so that a single query uses all of them.
     """
     vectors = np.asarray(block.vectors)
     compare = _compare_halves if vectors.dtype == np.float16 else _compare
@@ -73,20 +72,22 @@ def _compared(block: Rows, queries: Vectors, n: int) -> Ids:
     return nearest(rows, np.hstack([squares for squares, _ in found]), n)[0]
 
 
-def _compare(queries: Vectors, n: int, vectors: Vectors, shown: Shown) -> tuple[Vectors, Ids]:
-    """Squared distances and row numbers (q, n) of the nearest float32 rows that are shown; -1 where there are fewer."""
-    squares, rows = _none(queries, n)
-    # faiss.knn knows no selector, the function behind it does; so hidden rows cost no copy of the others.
+def _compare(queries: Vectors, n: int, vectors: Vectors, present: Mask) -> tuple[Vectors, Ids]:
+    """Return squared distances and numbers (q, n) of the nearest present float32 rows; -1 where there are fewer."""
+    squares, rows = _empty_result(queries, n)
+    # faiss.knn takes no selector, but the function that it calls does: so rows need not be copied to leave some out.
     x, y, out_squares, out_rows = (faiss.swig_ptr(array) for array in (queries, vectors, squares, rows))
-    faiss.knn_L2sqr(x, y, vectors.shape[1], len(queries), len(vectors), n, out_squares, out_rows, None, _only(shown))
+    faiss.knn_L2sqr(
+        x, y, vectors.shape[1], len(queries), len(vectors), n, out_squares, out_rows, None, _selector(present)
+    )
     return squares, rows
 
 
-def _compare_halves(queries: Vectors, n: int, vectors: Halves, shown: Shown) -> tuple[Vectors, Ids]:
-    """Do the same with float16 rows as they are: they are the codes of a quantiser of FAISS, which scans them."""
-    squares, rows = _none(queries, n)
+def _compare_halves(queries: Vectors, n: int, vectors: Halves, present: Mask) -> tuple[Vectors, Ids]:
+    """Do the same with float16 rows, uncopied: they are the codes of one of FAISS's quantizers, which can scan them."""
+    squares, rows = _empty_result(queries, n)
     codec = faiss.ScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16)
-    selector = _only(shown)  # which the scanner does not keep alive
+    selector = _selector(present)  # a variable, because the scanner does not keep it alive
     scanner = codec.select_InvertedListScanner(faiss.METRIC_L2, None, True, selector)
     scanner.set_list(0, 0.0)
     codes = faiss.swig_ptr(vectors.view(np.uint8))
@@ -96,77 +97,77 @@ def _compare_halves(queries: Vectors, n: int, vectors: Halves, shown: Shown) -> 
     return squares, rows
 
 
-def _only(shown: Shown) -> Any:
-    return None if shown.all() else faiss.IDSelectorBitmap(np.packbits(shown, bitorder="little"))
+def _selector(present: Mask) -> Any:
+    return None if present.all() else faiss.IDSelectorBitmap(np.packbits(present, bitorder="little"))
 
 
-def _none(queries: Vectors, n: int) -> tuple[Vectors, Ids]:
+def _empty_result(queries: Vectors, n: int) -> tuple[Vectors, Ids]:
     return np.full((len(queries), n), np.inf, dtype=np.float32), np.full((len(queries), n), -1, dtype=np.int64)
 
 
-def _multiplied(block: Rows, queries: Vectors, n: int) -> Ids:
-    """Row numbers (q, n) of a block nearest to each query, by matrix products; -1 where there are fewer."""
-    vectors, shown = np.asarray(block.vectors), block.ids >= 0
-    # Products skip no rows and know no float16: a piece at a time is copied as they need it.
-    copied = vectors.dtype != np.float32 or not shown.all()
+def _multiply_all(block: VectorBlock, queries: Vectors, n: int) -> Ids:
+    """Return row numbers (q, n) of a block nearest to each query, by matrix products; -1 where there are fewer."""
+    vectors, present = np.asarray(block.vectors), block.ids >= 0
+    # Products cannot skip rows, nor take float16: rows are copied, a piece at a time.
+    copied = vectors.dtype != np.float32 or not present.all()
     step = max(1, COPIED_BYTES // (4 * vectors.shape[1])) if copied else len(vectors)
-    room = np.empty((min(step, len(vectors)) if copied else 0, vectors.shape[1]), dtype=np.float32)
-    squares, best = _none(queries, 0)
+    buffer = np.empty((min(step, len(vectors)) if copied else 0, vectors.shape[1]), dtype=np.float32)
+    squares, best = _empty_result(queries, 0)
     for start in range(0, len(vectors), step):
-        kept = start + np.flatnonzero(shown[start : start + step])
+        kept = start + np.flatnonzero(present[start : start + step])
         if len(kept):
-            piece = _copy(vectors, kept, room) if copied else vectors
+            piece = _copy(vectors, kept, buffer) if copied else vectors
             of_piece, rows = _multiply(queries, min(n, len(kept)), piece)
             best, squares = nearest(np.hstack([best, kept[rows]]), np.hstack([squares, of_piece]), n)
     return best
 
 
-def _copy(vectors: Vectors | Halves, rows: Ids, room: Vectors) -> Vectors:
-    """Copy rows, given by their rising numbers, into the first rows of a room, and return these."""
-    piece = room[: len(rows)]
+def _copy(vectors: Vectors | Halves, rows: Ids, buffer: Vectors) -> Vectors:
+    """Copy rows, given by their rising numbers, into the first rows of `buffer`, and return these."""
+    piece = buffer[: len(rows)]
     if vectors.dtype == np.float16:
         whole = len(rows) == rows[-1] - rows[0] + 1
         codes = (vectors[rows[0] : rows[-1] + 1] if whole else vectors[rows]).view(np.uint8)
         codec = faiss.ScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16)
-        codec.decode_c(faiss.swig_ptr(codes), faiss.swig_ptr(piece), len(piece))  # by all threads
+        codec.decode_c(faiss.swig_ptr(codes), faiss.swig_ptr(piece), len(piece))  # uses all threads
     else:
-        np.take(vectors, rows, axis=0, out=piece, mode="clip")  # or it would be copied twice
+        np.take(vectors, rows, axis=0, out=piece, mode="clip")  # the default mode copies twice
     return piece
 
 
 def _multiply(queries: Vectors, n: int, vectors: Vectors) -> tuple[Vectors, Ids]:
-    """Squared distances and row numbers (q, n ≤ rows) of the nearest rows."""
+    """Return squared distances and row numbers (q, n ≤ rows) of the nearest rows."""
     squares, rows = faiss.knn(queries, vectors, n)
     if n < len(vectors):
-        again = np.flatnonzero(_in_doubt(queries, squares))
+        again = np.flatnonzero(_may_be_incomplete(queries, squares))
         for part in np.split(again, range(DIRECT, len(again), DIRECT)):
             squares[part], rows[part] = _compare(queries[part], n, vectors, np.ones(len(vectors), dtype=np.bool_))
     return squares, rows
 
 
-def _in_doubt(queries: Vectors, squares: Vectors) -> Shown:
-    """Whether (q,) rounding may have kept a row out that is nearer than the SPARE last ones of those found.
+def _may_be_incomplete(queries: Vectors, squares: Vectors) -> Mask:
+    """Return whether (q,) rounding may have excluded a row that is nearer than the last SPARE candidates.
 
-    Such a row is no longer than the query and the distance together, and the rounding errors of the dot product add up
-    like a random walk: by the root of the dimension.
+    The length of such a row is at most that of the query plus the distance. The rounding errors of a dot product add up
+    like a random walk: with the square root of the dimension.
     """
     length = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
     near, far = squares[:, -1 - SPARE].astype(np.float64), squares[:, -1].astype(np.float64)
     error = np.finfo(np.float32).eps * queries.shape[1] ** 0.5 * (2 * length + np.sqrt(near.clip(0))) ** 2
-    doubt: Shown = ~(far - near > 2 * error)
+    doubt: Mask = ~(far - near > 2 * error)
     return doubt
 
 
-def true_distances(block: Rows, queries: Vectors, rows: Ids) -> Vectors:
-    """Euclidean distances (q, n) of rows to their query, computed in float64; infinite where the row is -1."""
+def true_distances(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
+    """Return Euclidean distances (q, n) of rows to their query, computed in float64; infinite where the row is -1."""
     distances = np.full(rows.shape, np.inf, dtype=np.float32)
     vectors = np.asarray(block.vectors)
 
     def measure(query: Vectors, of_query: Ids, out: Vectors) -> None:
-        there = of_query >= 0
-        difference = vectors[of_query[there]].astype(np.float64)
+        valid = of_query >= 0
+        difference = vectors[of_query[valid]].astype(np.float64)
         difference -= query
-        out[there] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+        out[valid] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
 
     if len(queries) <= DIRECT:
         list(map(measure, queries, rows, distances))
@@ -177,6 +178,6 @@ def true_distances(block: Rows, queries: Vectors, rows: Ids) -> Vectors:
 
 
 def nearest(ids: Ids, distances: Vectors, n: int) -> tuple[Ids, Vectors]:
-    """The n nearest of each row of candidates, ties by id, those without an id last."""
+    """Return the n nearest of each row of candidates; ties by id, candidates without an id last."""
     order = np.lexsort((ids, distances))[:, :n]
     return np.take_along_axis(ids, order, 1), np.take_along_axis(distances, order, 1)

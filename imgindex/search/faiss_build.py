@@ -1,4 +1,4 @@
-"""Builds the FAISS index of a large collection, and measures how well it answers before anybody relies on it."""
+"""Builds the FAISS index of a large collection, and measures its recall before it is used."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from imgindex.search.exact import ExactSearch, nearest
-from imgindex.search.faiss_search import NEIGHBOURS, FaissSearch, Ids, Receipt
-from imgindex.search.principal import reduction
-from imgindex.types import Neighbours, Rows, Vectors
+from imgindex.search.faiss_ivf import NEIGHBOURS, IvfSearch, SearchMetadata
+from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
+from imgindex.vectors.pca import faiss_reduction
 
 QUERIES = 500
-# Candidates for each answer: more of them mend what one bit a number cannot tell apart.
+# Candidates for each answer: with more of them, fewer neighbours are lost to codes of one bit a number.
 REFINE = (4, 8, 16, 32)
-# Rows to train one centroid on: FAISS warns below 39, and more than some dozens hardly move it.
+# Rows to train each centroid on: FAISS warns below 39, and more than a few dozen hardly move it.
 POINTS, FEWEST_POINTS = 64, 39
 SAMPLE_BYTES = 256 << 20
 PIECE_BYTES = 64 << 20
@@ -32,24 +32,24 @@ NO_IDS: Ids = np.empty(0, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An index of FAISS with its receipt."""
+    """An index of FAISS with its metadata."""
 
     index: Any
-    receipt: Receipt
+    metadata: SearchMetadata
 
 
-def build(blocks: Sequence[Rows], *, dimension: int, target: float, seed: int = 0) -> Built:
-    """Build an index over the rows that are shown, under their ids, and choose how deep searches go.
+def build(blocks: Sequence[VectorBlock], *, dimension: int, target: float, seed: int = 0) -> Built:
+    """Build an index over the rows of present images, under their ids, and choose how many lists a search visits.
 
-    Rows are reduced to their principal components where they are long (see `principal.py`), divided among about 4√n
-    lists by k-means on a seeded sample, and kept with one bit a number, as RaBitQ (Gao and Long, SIGMOD 2024) in the
-    layout of FAISS's fast scan. Rows that are not finite are left out: `FaissSearch` searches what an index does not
-    hold exactly. The same rows and seed make the same index on the same machine.
+    Long rows are reduced to their principal components (see `faiss_reduction`). Rows are divided among about 4√n lists
+    by k-means on a seeded sample, and stored with one bit a number, as RaBitQ (Gao and Long, SIGMOD 2024) in the layout
+    of FAISS's fast scan. Rows that are not finite are left out: `IvfSearch` searches exactly what an index lacks. The
+    same rows and seed give the same index on the same machine.
 
-    Beside the index itself (a bit a number and 16 bytes a row, for a moment up to twice that, as its lists grow) and
-    what the system maps, it takes about 600 MiB, however many rows there are.
+    Memory: about 600 MiB for any number of rows, beside the index itself (a bit a number and 16 bytes a row, and up to
+    twice that while its lists grow) and the pages that the system maps.
 
-    Raises IndexDamaged when a row is not the one that was stored.
+    Raises IndexDamaged when a row is not what was stored.
     """
     started = time.perf_counter()
     for block in blocks:
@@ -57,23 +57,23 @@ def build(blocks: Sequence[Rows], *, dimension: int, target: float, seed: int = 
     generator = np.random.default_rng(seed)
     count = sum(int((block.ids >= 0).sum()) for block in blocks)
     queries = _sample(blocks, min(QUERIES, 1 + count // 5), dimension, generator)
-    wished = 4 * math.sqrt(count)
-    size = min(int(POINTS * wished), max(FEWEST_POINTS, SAMPLE_BYTES // (4 * dimension)))
+    wanted_lists = 4 * math.sqrt(count)
+    size = min(int(POINTS * wanted_lists), max(FEWEST_POINTS, SAMPLE_BYTES // (4 * dimension)))
     _, sample = _sample(blocks, size, dimension, generator, without=queries[0])
-    nlist = max(1, min(round(wished), len(sample) // FEWEST_POINTS))
+    nlist = max(1, min(round(wanted_lists), len(sample) // FEWEST_POINTS))
     factory = f"IVF{nlist},RaBitQfs"
-    reduced = reduction(sample, seed=seed)
+    reduced = faiss_reduction(sample, seed=seed)
     index = ivf = faiss.index_factory(dimension if reduced is None else reduced.d_out, factory)
     ivf.cp.seed = seed
     ivf.cp.min_points_per_centroid = 1
     if reduced is not None:
         factory, index = f"PCA{reduced.d_out},{factory}", faiss.IndexPreTransform(reduced, ivf)
-    # Without a row there is nothing to learn, and an empty index is one too.
+    # An index of no rows is trained on a row of zeros.
     index.train(sample if len(sample) else np.zeros((1, dimension), np.float32))
     del sample
     for ids, vectors in _pieces(blocks, dimension):
         index.add_with_ids(vectors, ids)
-    draft = Receipt(
+    draft = SearchMetadata(
         factory=factory,
         dimension=dimension,
         nlist=nlist,
@@ -86,51 +86,53 @@ def build(blocks: Sequence[Rows], *, dimension: int, target: float, seed: int = 
         seed=seed,
         seconds=0.0,
     )
-    receipt = calibrate(index, draft, blocks, *queries)
-    return Built(index, replace(receipt, seconds=time.perf_counter() - started))
+    metadata = calibrate(index, draft, blocks, *queries)
+    return Built(index, replace(metadata, seconds=time.perf_counter() - started))
 
 
-def calibrate(index: Any, receipt: Receipt, blocks: Sequence[Rows], ids: Ids, queries: Vectors) -> Receipt:
-    """Return the receipt with nprobe and refine that reach its target, and the recall that they have.
+def calibrate(
+    index: Any, metadata: SearchMetadata, blocks: Sequence[VectorBlock], ids: Ids, queries: Vectors
+) -> SearchMetadata:
+    """Return the metadata with nprobe and refine that reach its target, and with the recall that they have.
 
-    Stored rows that the lists were not trained on ask for their neighbours other than themselves, as a new picture
-    would. With the most candidates nprobe grows from 1 until they find enough, and is doubled; then the fewest
-    candidates are looked for that still do, and these are doubled: pictures of another kind, or whose neighbours were
-    hidden since, find less.
-    Where all lists together do not reach the target, the receipt says so.
+    The queries are stored rows that the lists were not trained on; as for a new picture, each counts only neighbours
+    other than itself. With the most candidates nprobe grows from 1 until the target is reached, and is doubled. Then
+    the fewest candidates that still reach the target are found, and doubled too: pictures of another kind, or whose
+    neighbours were removed since, have a lower recall.
+    Where all lists together do not reach the target, the recall of the metadata is below it.
     """
     truth = _others(ExactSearch(blocks).search(queries, NEIGHBOURS + 1), ids)
-    search = FaissSearch(index, receipt, blocks, [len(block.ids) for block in blocks])
+    search = IvfSearch(index, metadata, blocks, [len(block.ids) for block in blocks])
 
-    def measured(nprobe: int, refine: int) -> Receipt:
-        search.receipt = replace(receipt, nprobe=nprobe, refine=refine, queries=len(ids))
+    def measured(nprobe: int, refine: int) -> SearchMetadata:
+        search.metadata = replace(metadata, nprobe=nprobe, refine=refine, queries=len(ids))
         found = _others(search.search(queries, NEIGHBOURS + 1), ids)
-        return replace(search.receipt, recall=recall(found, truth))
+        return replace(search.metadata, recall=recall(found, truth))
 
     best = measured(1, REFINE[-1])
-    while not best.reached and best.nprobe < receipt.nlist:
-        best = measured(min(best.nprobe + 1 + best.nprobe // 3, receipt.nlist), REFINE[-1])
+    while not best.reached and best.nprobe < metadata.nlist:
+        best = measured(min(best.nprobe + 1 + best.nprobe // 3, metadata.nlist), REFINE[-1])
     if not best.reached:
         return best
-    nprobe = min(2 * best.nprobe, receipt.nlist)
+    nprobe = min(2 * best.nprobe, metadata.nlist)
     return measured(nprobe, 2 * next(refine for refine in REFINE if measured(nprobe, refine).reached))
 
 
 def recall(found: Vectors, truth: Vectors) -> float:
-    """Share of true neighbours that were found, both given by distances (q, n); one equally near is as good."""
+    """Return the share of true neighbours found, both given by distances (q, n); one equally near counts as found."""
     there = int(np.isfinite(truth).sum())
     hits = np.isfinite(found) & (found <= truth[:, -1:])
     return int(hits.sum()) / there if there else 1.0
 
 
 def _others(near: Neighbours, ids: Ids) -> Vectors:
-    """Distances (q, 10) of the neighbours that are not the query itself."""
+    """Return distances (q, 10) of the neighbours other than the query itself."""
     distances = np.where(near.ids == ids[:, None], np.float32(np.inf), near.distances)
     return nearest(near.ids, distances, NEIGHBOURS)[1]
 
 
-def _pieces(blocks: Sequence[Rows], dimension: int) -> Iterator[tuple[Ids, Vectors]]:
-    """Yield the ids and, in float32, the vectors of all rows that an index can hold, a piece in memory at a time."""
+def _pieces(blocks: Sequence[VectorBlock], dimension: int) -> Iterator[tuple[Ids, Vectors]]:
+    """Yield ids and float32 vectors of all rows that an index can hold, with one piece in memory at a time."""
     step = max(1, PIECE_BYTES // (4 * dimension))
     for block in blocks:
         for start in range(0, len(block.ids), step):
@@ -142,15 +144,15 @@ def _pieces(blocks: Sequence[Rows], dimension: int) -> Iterator[tuple[Ids, Vecto
 
 
 def _sample(
-    blocks: Sequence[Rows], size: int, dimension: int, generator: np.random.Generator, *, without: Ids = NO_IDS
+    blocks: Sequence[VectorBlock], size: int, dimension: int, generator: np.random.Generator, *, without: Ids = NO_IDS
 ) -> tuple[Ids, Vectors]:
-    """Ids and vectors (≤ size, dimension) of a random choice of the rows that an index can hold."""
-    shown = [np.flatnonzero((block.ids >= 0) & ~np.isin(block.ids, without)) for block in blocks]
-    starts = np.cumsum([0, *map(len, shown)])
+    """Return ids and vectors (≤ size, dimension) of a random sample of the rows that an index can hold."""
+    usable = [np.flatnonzero((block.ids >= 0) & ~np.isin(block.ids, without)) for block in blocks]
+    starts = np.cumsum([0, *map(len, usable)])
     chosen = np.sort(generator.choice(int(starts[-1]), min(size, int(starts[-1])), replace=False))
     ids, vectors = np.empty(len(chosen), np.int64), np.empty((len(chosen), dimension), np.float32)
     count = 0
-    for block, rows, start, end in zip(blocks, shown, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+    for block, rows, start, end in zip(blocks, usable, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         of_block = rows[chosen[(chosen >= start) & (chosen < end)] - start]
         for part in np.array_split(of_block, 1 + len(of_block) * dimension * 4 // PIECE_BYTES):
             picked = np.asarray(block.vectors[part], dtype=np.float32)
@@ -162,6 +164,6 @@ def _sample(
 
 
 def _sound(vectors: Vectors) -> npt.NDArray[np.bool_]:
-    """Whether (n,) FAISS can compute with a row."""
+    """Return whether (n,) FAISS can compute with a row."""
     sound: npt.NDArray[np.bool_] = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64) <= LONGEST
     return sound

@@ -1,1 +1,1 @@
-"""Where vectors and what is known of images live on disk, and how they get there without being lost."""
+"""The index on disk: catalogue, segments, lock, commit, and how they are checked and repaired."""

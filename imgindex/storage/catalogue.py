@@ -1,20 +1,21 @@
-"""The catalogue: SQLite holds what is known of images, and is the only commit point."""
+"""The catalogue: a SQLite database of everything that is known about the images, and the only commit point."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from imgindex.errors import FormatTooNew, IndexDamaged
-from imgindex.storage import checksum, durable, schema
-from imgindex.storage.connection import PATH, connect, impatient
-from imgindex.storage.journal import Journal, timestamp
+from imgindex.storage import checksum, durable, posix_locks, schema
+from imgindex.storage.connection import PATH, connect, no_waiting
+from imgindex.storage.ledger import Ledger, timestamp
 from imgindex.storage.paths import PathMap
-from imgindex.storage.records import Known, Location, NewImage, Twin
+from imgindex.storage.records import KnownImage, Location, NewImage, SameContent
 from imgindex.types import FoundFile, Image
 
 if TYPE_CHECKING:
@@ -25,17 +26,23 @@ log = logging.getLogger(__name__)
 
 LOG_LIMIT = 64 << 20
 LOCATION = (int, int, int, int)
-CHUNK = 500  # names in one query: below every SQLite's limit on variables
+PATHS_PER_QUERY = 500  # below the limit on variables of every SQLite
 FETCHED = 2000  # rows at a time
+# Where the header of a SQLite database has its magic and user_version, in bytes.
+HEADER_SIZE, MAGIC, USER_VERSION = 100, b"SQLite format 3\0", slice(60, 64)
 
 
 class Catalogue:
-    """One connection to catalogue.db; a reader's can never write."""
+    """One connection to catalogue.db; a reader's connection can never write.
+
+    Raises FormatTooNew before anything else is checked; IndexDamaged.
+    """
 
     def __init__(self, path: str, paths: PathMap, *, write: bool = False) -> None:
         self.path, self.paths = path, paths
+        check_format(path)
         self.connection = connect(path, write=write)
-        self.journal = Journal(self.connection, paths)
+        self.ledger = Ledger(self.connection, paths)
         try:
             self._check_version(write)
         except BaseException:
@@ -44,19 +51,18 @@ class Catalogue:
 
     @property
     def version(self) -> int:
-        """The format as it is now: a writer may have brought it up to date since this was opened."""
+        """The format as it is now: a writer may have migrated the catalogue since it was opened here."""
         version: int = self.connection.execute("pragma user_version").fetchone()[0]
         return version
 
     def _check_version(self, write: bool) -> None:
         version = self.version
-        if version > schema.NEWEST:
-            raise FormatTooNew(f"{self.path} has format {version}; this imgindex knows up to {schema.NEWEST}")
+        refuse_newer(self.path, version)  # the log may hold a newer version than the header of the file
         if version < 1 and not write:
-            raise IndexDamaged(f"{self.path} is no finished catalogue (format {version})")
+            raise IndexDamaged(f"{self.path} is not a finished catalogue (format {version})")
         schema.check_schema(self.connection, version)
         if version < schema.NEWEST and write:
-            # sqlite-utils imports pandas when it is installed, half a second: only for a new or an old catalogue.
+            # Imported late: sqlite-utils imports pandas if it is installed, which takes half a second.
             from imgindex.storage.migrations import migrate
 
             with self.atomic():
@@ -67,7 +73,7 @@ class Catalogue:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Read one and the same state of the catalogue within the block, whatever is committed meanwhile."""
+        """Read one state of the catalogue within the block, even if a writer commits meanwhile."""
         if self.connection.in_transaction:
             yield
             return
@@ -80,8 +86,8 @@ class Catalogue:
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
-        """Commit all that the block writes, or nothing of it."""
-        checksum.announce(self.path)
+        """Commit everything that the block writes, or nothing."""
+        checksum.mark_open(self.path)
         self.connection.execute("begin immediate")
         try:
             yield
@@ -90,16 +96,16 @@ class Catalogue:
             if self.connection.in_transaction:
                 self.connection.execute("rollback")
             if isinstance(error, (OSError, sqlite3.Error)):
-                self._bury()
+                self.void_commit()
             raise
 
-    def _bury(self) -> None:
-        """Write over a commit that failed, if that can be done.
+    def void_commit(self) -> None:
+        """Overwrite a commit that failed, if possible.
 
-        Where only its sync failed, the log holds it whole: after a crash SQLite would take it for done, when its rows
-        have long been given to others.
+        If only its sync failed, the log holds the whole commit. After a crash SQLite would treat it as done, although
+        its rows may have been given to other images since.
         """
-        # IndexDamaged: where it was the making of the tables that failed.
+        # IndexDamaged is raised if it was the creation of the tables that failed.
         with contextlib.suppress(OSError, sqlite3.Error, IndexDamaged):
             self.connection.execute("begin immediate")
             try:
@@ -109,7 +115,7 @@ class Catalogue:
                 if self.connection.in_transaction:
                     self.connection.execute("rollback")
 
-    # settings
+    # Settings.
 
     def settings(self) -> dict[str, str]:
         return dict(self.connection.rows((str, str), "select key, value from settings"))
@@ -117,35 +123,35 @@ class Catalogue:
     def set_setting(self, key: str, value: str) -> None:
         self.connection.execute("insert or replace into settings values (?, ?)", (key, value))
 
-    # images
+    # Images.
 
-    def known(self, paths: Sequence[str]) -> dict[str, Known]:
-        """Return what is known of these absolute paths, those that are not shown included."""
+    def known(self, paths: Sequence[str]) -> dict[str, KnownImage]:
+        """Return what is known of the images at these absolute paths, missing images included."""
         found = {}
-        for start in range(0, len(paths), CHUNK):
-            chunk = {self.paths.stored(path): path for path in paths[start : start + CHUNK]}
+        for start in range(0, len(paths), PATHS_PER_QUERY):
+            chunk = {self.paths.stored(path): path for path in paths[start : start + PATHS_PER_QUERY]}
             marks = ",".join("?" * len(chunk))
             query = f"select path, id, size, mtime_ns, sha256, present from images where path in ({marks})"
             for stored, *rest in self.connection.rows((PATH, int, int, int, bytes, int), query, list(chunk)):
-                found[chunk[stored]] = Known(*rest)
+                found[chunk[stored]] = KnownImage(*rest)
         return found
 
-    def twins(self, sha256: bytes) -> list[Twin]:
-        """Return the images whose file has, or had, this content, in id order."""
+    def same_content(self, sha256: bytes) -> list[SameContent]:
+        """Return the images whose file has this content, or had it when it was last seen, in the order of ids."""
         query = """select id, path, segment, row, crc32, width, height, format from images
                    where sha256 = ? order by id"""
         kinds = (int, PATH, int, int, int, int, int, str)
         return [
-            Twin(Location(id, segment, row, crc32), self.paths.absolute(path), width, height, format_)
+            SameContent(Location(id, segment, row, crc32), self.paths.absolute(path), width, height, format_)
             for id, path, segment, row, crc32, width, height, format_ in self.connection.rows(kinds, query, (sha256,))
         ]
 
     def images(self) -> Iterator[Image]:
-        """Yield the images that are shown, in id order."""
+        """Yield the present images in the order of ids."""
         yield from self._images("where present order by id")
 
     def records(self, ids: Iterable[int] | None = None) -> list[Image]:
-        """Return what is known of images, hidden ones too: all, or those of `ids`."""
+        """Return all images, or those with `ids`; missing images too."""
         if ids is None:
             return list(self._images("order by id"))
         return [image for id in ids for image in self._images("where id = ?", (id,))]
@@ -157,40 +163,40 @@ class Catalogue:
             yield Image(id, self.paths.absolute(path), size, mtime_ns, sha256.hex(), width, height, format_)
 
     def image_paths(self, ids: Iterable[int] | None = None) -> dict[int, str]:
-        """Return id → absolute path of the images that are shown, in id order: all, or those of `ids`."""
+        """Return id → absolute path of the present images: of all in the order of ids, or of those with `ids`."""
         return dict(self.each_path() if ids is None else chain.from_iterable(map(self.each_path, ids)))
 
     def each_path(self, id: int | None = None) -> Iterator[tuple[int, str]]:
-        """Yield id and absolute path of the images that are shown, in id order: of all, or of the one with that id."""
+        """Yield id and absolute path of all present images in the order of ids, or of the one with that id."""
         which, values = ("order by id", ()) if id is None else ("and id = ?", (id,))
         rows = self.connection.rows((int, PATH), f"select id, path from images where present {which}", values)
         return ((id, self.paths.absolute(path)) for id, path in rows)
 
-    def locations(self, ids: Iterable[int] | None = None, *, hidden: bool = False) -> Iterator[Location]:
-        """Yield where vectors lie, in the order of segments and rows, or of `ids`; of hidden images if so wished."""
-        query = f"select id, segment, row, crc32 from images where {'true' if hidden else 'present'}"
+    def locations(self, ids: Iterable[int] | None = None, *, include_missing: bool = False) -> Iterator[Location]:
+        """Yield the locations of the vectors of present images, in the order of segments and rows, or of `ids`."""
+        query = f"select id, segment, row, crc32 from images where {'true' if include_missing else 'present'}"
         if ids is None:
             rows = self.connection.rows(LOCATION, f"{query} order by segment, row")
         else:
             rows = chain.from_iterable(self.connection.rows(LOCATION, f"{query} and id = ?", (id,)) for id in ids)
         return (Location(*row) for row in rows)
 
-    def places(self) -> npt.NDArray[np.int64]:
-        """Return id, segment, row and CRC32 (n, 4) of the vectors of all images that are shown, in the order of ids."""
+    def location_table(self) -> npt.NDArray[np.int64]:
+        """Return id, segment, row and CRC32 of the vectors of all present images, int64 (n, 4), in the order of ids."""
         import numpy as np
 
         rows = self.connection.execute("select id, segment, row, crc32 from images where present order by id")
-        # All rows as tuples at once would take several times the room of the table.
+        # All rows as tuples at once would take several times the memory of the table.
         parts = [np.empty((0, 4), dtype=np.int64)]
         while part := rows.fetchmany(FETCHED):
             parts.append(np.array(part))
         table = np.concatenate(parts)
         if table.dtype != np.int64:
-            raise IndexDamaged(f"{self.path} is damaged: it does not say in numbers where vectors lie")
+            raise IndexDamaged(f"{self.path} is damaged: the locations of vectors are not integers")
         return table
 
     def put(self, image: NewImage, segment: int, row: int, crc32: int) -> None:
-        """Record an image and its vector: a new id for a new path, the same id for a known one."""
+        """Record an image and its vector. A new path gets a new id, a known path keeps its id."""
         file, now = image.file, timestamp()
         stored = self.paths.stored(file.path)
         content = (file.size, file.mtime_ns, image.sha256, image.width, image.height, image.format)
@@ -204,51 +210,54 @@ class Catalogue:
                 f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?)",
                 (stored, *content, segment, row, crc32, now),
             )
-        self.journal.settle(stored)
+        self.ledger.clear(stored)
 
     def move(self, id: int, file: FoundFile) -> None:
-        """Record that an image with the same content now lies at `file`, or has new times there, and show it."""
+        """Record that an image lies at `file` now, or has new times there, and mark it as present."""
         stored = self.paths.stored(file.path)
         self.connection.execute(
             "update images set path = ?, size = ?, mtime_ns = ?, present = 1 where id = ?",
             (stored, file.size, file.mtime_ns, id),
         )
-        self.journal.settle(stored)
+        self.ledger.clear(stored)
 
-    def show(self, ids: Iterable[int], present: bool) -> None:
-        """Show or hide images; a hidden one keeps its id and vector for the day that its file comes back."""
+    def set_present(self, ids: Iterable[int], present: bool) -> None:
+        """Mark images as present or missing; a missing image keeps its id and vector, in case its file comes back."""
         for id in ids:
             self.connection.execute("update images set present = ? where id = ?", (present, id))
             if present:
-                # The file is again what the vector was made of, whatever may have failed at its path meanwhile.
+                # The file has the content again that the vector was made from, so a failure at its path is outdated.
                 self.connection.execute(
                     "delete from failures where path = (select path from images where id = ?)", (id,)
                 )
 
     def forget(self, ids: Iterable[int]) -> None:
-        """Take images out for good."""
+        """Delete images, with their ids."""
         self.connection.executemany("delete from images where id = ?", ((id,) for id in ids))
 
-    # segments
+    # Segments.
 
     def segments(self) -> dict[int, int]:
         """Return segment number → committed rows."""
         return dict(self.connection.rows((int, int), "select number, rows from segments order by number"))
 
     def next_segment(self) -> int:
-        """Return a segment number that was never given, so that no reader takes one segment for another."""
+        """Return a segment number that was never used, so that no reader confuses two segments."""
         last = int(self.settings().get("last_segment", 0))
         return max([last, *self.segments()]) + 1
 
-    def relocate(self, places: Iterable[Location], rows: dict[int, int]) -> None:
-        """Let images point to their vectors' new places, in new segments of so many rows."""
+    def relocate(self, locations: Iterable[Location], rows: dict[int, int]) -> None:
+        """Record new locations of vectors, in new segments.
+
+        rows: segment number → rows of the new segments.
+        """
         for number, count in rows.items():
             self.set_rows(number, count)
         query = "update images set segment = ?, row = ? where id = ?"
-        self.connection.executemany(query, ((place.segment, place.row, place.id) for place in places))
+        self.connection.executemany(query, ((one.segment, one.row, one.id) for one in locations))
 
     def drop_segments(self, numbers: Iterable[int]) -> None:
-        """Strike out segments that no image points to any more."""
+        """Delete segments that no image refers to any more."""
         self.set_setting("last_segment", str(self.next_segment() - 1))
         self.connection.executemany("delete from segments where number = ?", ((number,) for number in numbers))
 
@@ -259,35 +268,55 @@ class Catalogue:
         )
 
     def count(self) -> dict[str, int]:
-        """Return how many images are shown and hidden, and how many failures there are."""
-        shown, hidden = self.connection.execute(
+        """Return the numbers of present images (`images`), missing images and failures."""
+        present, missing = self.connection.execute(
             "select count(*) filter (where present), count(*) filter (where not present) from images"
         ).fetchone()
         failures = self.connection.execute("select count(*) from failures").fetchone()[0]
-        return {"images": shown, "absent": hidden, "failures": failures}
+        return {"images": present, "missing": missing, "failures": failures}
 
     def integrity(self) -> list[str]:
-        """Return what SQLite's own check finds wrong; empty when nothing is."""
+        """Return the problems that SQLite's own check finds; an empty list when there are none."""
         rows = [row[0] for row in self.connection.execute("pragma integrity_check")]
         return [] if rows == ["ok"] else rows
 
     def checkpoint(self, *, limit: int = 0) -> None:
-        """Move the write-ahead log, if it has more bytes than `limit`, into the database, whose checksum then changes.
+        """Move the write-ahead log into the database if it has more than `limit` bytes, and renew the checksum.
 
-        A reader may hold a part of it back until the next time; nobody waits for it. Nor is it an error that there is
-        no room.
+        A part that a reader still needs stays in the log until the next time; this does not wait for the reader. A full
+        disk is not an error either.
         """
         if self.log_size() <= limit:
             return
         try:
-            checksum.withdraw(self.path)
-            with impatient(self.connection):
+            checksum.remove(self.path)
+            with no_waiting(self.connection):
                 durable.disk.execute(self.path, self.connection, "pragma wal_checkpoint(truncate)")
             checksum.write(self.path)
         except (OSError, sqlite3.Error) as error:
-            # What was committed is safe in the log, and the next writer tries again.
-            log.warning("%s: its log stays as it is for now: %s", self.path, error)
+            # The commits are safe in the log, and the next writer tries again.
+            log.warning("%s: the write-ahead log was not moved into the database: %s", self.path, error)
 
     def log_size(self) -> int:
-        """Size in bytes of the write-ahead log."""
+        """Return the size in bytes of the write-ahead log."""
         return checksum.log_size(self.path)
+
+
+def check_format(path: str) -> None:
+    """Raise FormatTooNew where the header of a catalogue has a newer format; any other problem is left to SQLite.
+
+    No connection is opened: SQLite would look at the logs first, and a writer's connection changes the file.
+    """
+    try:
+        with posix_locks.reading(path) as descriptor:
+            header = os.pread(descriptor, HEADER_SIZE, 0)
+    except OSError:
+        return
+    if header.startswith(MAGIC) and len(header) == HEADER_SIZE:
+        refuse_newer(path, int.from_bytes(header[USER_VERSION], "big", signed=True))
+
+
+def refuse_newer(path: str, version: int) -> None:
+    """Raise FormatTooNew for a version of the catalogue that this imgindex does not know."""
+    if version > schema.NEWEST:
+        raise FormatTooNew(f"{path} has format {version}, and this imgindex reads formats up to {schema.NEWEST}")

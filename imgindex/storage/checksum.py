@@ -1,13 +1,16 @@
-"""The checksum of catalogue.db, in catalogue.db.crc32 beside it: SQLite itself would not notice a flipped bit.
+"""The checksum of catalogue.db, in catalogue.db.crc32 beside it: SQLite itself does not notice a flipped bit.
 
-Outside of a write-ahead log the database changes only when the log is moved into it, which we do ourselves under the
-lock. So the checksum is withdrawn before that and written again after it; where there is none, a writer is at work or
-has died there, and what SQLite checks by itself must do until the next writer has looked at it.
+The database file changes only when its write-ahead log is moved into it, which imgindex does itself, under the lock. It
+removes the checksum before that and writes it again afterwards. Where the checksum is missing, a writer is at work or
+died at that point; until the next writer has checked the catalogue, only SQLite's own checks protect it.
 
-    imgindex catalogue 1 BYTES CRC32 open CRC32-OF-THIS-LINE
+    imgindex catalogue VERSION BYTES CRC32 open CRC32-OF-THIS-LINE
 
-`closed` instead of `open` says that no writer is at work and that the log is empty: one that is there all the same is
-another catalogue's, or one of another time, and SQLite would read it as ours.
+`closed` instead of `open` means that no writer is at work and that the log is empty. A log that exists all the same
+belongs to another catalogue, or to another time, and SQLite would read it as this catalogue's own.
+
+VERSION is 1. Every later version has to keep the first three words and end with the CRC32 of the line, so that a
+checksum of a newer version can be distinguished from a damaged one.
 """
 
 from __future__ import annotations
@@ -19,14 +22,16 @@ import stat
 import zlib
 from dataclasses import dataclass, field
 
-from imgindex.errors import IndexDamaged
-from imgindex.storage import descriptors, durable
+from imgindex.errors import FormatTooNew, IndexDamaged
+from imgindex.storage import durable, posix_locks
 
 ENDING = ".crc32"
 BLOCK = 1 << 20
-# A reader that meets a writer's checkpoint looks again; no writer makes so many of them in so short a time.
+# A reader that meets a writer's checkpoint reads again; no writer makes so many checkpoints in so short a time.
 TRIES = 20
+VERSION = 1
 LINE = re.compile(rb"imgindex catalogue 1 (\d{1,18}) ([0-9a-f]{8}) (open|closed)")
+ANY_VERSION = re.compile(rb"imgindex catalogue (\d{1,9}) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +43,30 @@ class Checksum:
     closed: bool = field(default=False, compare=False)
 
 
-def stored(path: str) -> Checksum | None:
-    """Return the checksum that stands beside a catalogue, None where there is none that can be read."""
+def read(path: str) -> Checksum | None:
+    """Return the checksum that is stored beside a catalogue; None where it is missing or cannot be read.
+
+    Raises FormatTooNew for a checksum that a newer imgindex wrote.
+    """
     try:
         with durable.open_regular(path + ENDING) as file:
             line = file.read(200)
     except OSError:
         return None
     text, _, own = line.rpartition(b" ")
-    found = LINE.fullmatch(text)
-    if found is None or own != b"%08x\n" % zlib.crc32(text):
+    if own != b"%08x\n" % zlib.crc32(text):
         return None
-    return Checksum(int(found[1]), int(found[2], 16), closed=found[3] == b"closed")
+    version = ANY_VERSION.match(text)
+    if version is not None and int(version[1]) > VERSION:
+        raise FormatTooNew(f"{path + ENDING} has format {int(version[1])}, and this imgindex reads format {VERSION}")
+    found = LINE.fullmatch(text)
+    return None if found is None else Checksum(int(found[1]), int(found[2], 16), closed=found[3] == b"closed")
 
 
-def computed(path: str) -> Checksum:
+def compute(path: str) -> Checksum:
     """Return the checksum that a file has now. Raises OSError."""
     size = crc32 = 0
-    with descriptors.lent(path) as descriptor:
+    with posix_locks.reading(path) as descriptor:
         while block := os.pread(descriptor, BLOCK, size):
             crc32 = zlib.crc32(block, crc32)
             size += len(block)
@@ -63,72 +74,72 @@ def computed(path: str) -> Checksum:
 
 
 def check(path: str) -> None:
-    """Raise IndexDamaged when a catalogue does not have the checksum that stands beside it."""
+    """Raise IndexDamaged when a catalogue does not have the checksum that is stored beside it."""
     check_place(path)
-    wanted = stored(path)
+    wanted = read(path)
     for _ in range(TRIES):
         if wanted is None:
             return
-        same, foreign = computed(path) == wanted, wanted.closed and log_size(path) > 0
+        same, foreign = compute(path) == wanted, wanted.closed and log_size(path) > 0
         if same and not foreign:
             return
-        before, wanted = wanted, stored(path)
+        before, wanted = wanted, read(path)
         if wanted == before and (not same or (wanted.closed and log_size(path) > 0)):
-            what = f"{path}-wal is no log of its" if same else "its bytes do not have their checksum"
+            what = f"{path}-wal does not belong to it" if same else "its bytes do not have their checksum"
             raise IndexDamaged(f"{path} is damaged: {what}")
-    raise IndexDamaged(f"{path} does not keep still while it is read")
+    raise IndexDamaged(f"{path} was changed {TRIES} times while it was read")
 
 
 def check_place(path: str) -> None:
-    """Raise IndexDamaged where a folder is in the place of a catalogue's checksum."""
+    """Raise IndexDamaged where a folder has the name of a catalogue's checksum."""
     if os.path.isdir(path + ENDING):
         raise IndexDamaged(f"{path + ENDING} is a folder", hint="move it away: the next `add` or `repair` writes it")
 
 
-def withdraw(path: str) -> None:
-    """Take a catalogue's checksum away, durably, before the catalogue changes."""
+def remove(path: str) -> None:
+    """Remove a catalogue's checksum, durably, before the catalogue changes."""
     with contextlib.suppress(FileNotFoundError):
         durable.remove(path + ENDING)
 
 
 def write(path: str) -> None:
-    """Record the checksum that a catalogue has now, and whether its log is empty; nobody else may be changing it."""
+    """Write the checksum that a catalogue has now, and whether its log is empty; the caller holds the lock."""
     closed = log_size(path) == 0
     if not closed:
-        # A reader held a part of the log back: SQLite has moved the rest, and not waited for the disk.
-        with descriptors.lent(path) as descriptor:
+        # A reader held a part of the log back. SQLite moved the rest into the file without waiting for the disk.
+        with posix_locks.reading(path) as descriptor:
             durable.disk.sync(path, descriptor)
     elif os.path.exists(path + "-wal"):
-        # SQLite cuts its log and does not wait for the disk: after a power failure the old one could be back.
+        # SQLite truncates its log without waiting for the disk: after a power failure the old log could be back.
         durable.sync_file(path + "-wal")
-    _record(path, computed(path), closed=closed)
+    _write(path, compute(path), closed=closed)
 
 
-def announce(path: str) -> None:
-    """Say that there will be a log from now on, before anything is written to it."""
-    now = stored(path)
+def mark_open(path: str) -> None:
+    """Record that there may be a log from now on; called before anything is written to the log."""
+    now = read(path)
     if now is not None and now.closed:
-        _record(path, now, closed=False)
+        _write(path, now, closed=False)
 
 
-def settle(path: str) -> None:
-    """Record the checksum where there is none yet, or none that says that the log is empty, once it is.
+def write_when_closed(path: str) -> None:
+    """Write the checksum if the log is empty and no checksum records that yet.
 
-    Where a log is left, its move into the catalogue may have failed half-way: what is there now the disk need not have.
+    A log that is left may have been moved into the catalogue halfway, and the disk may not have that part.
     """
-    now = stored(path)
+    now = read(path)
     if (now is None or not now.closed) and not log_size(path):
         write(path)
 
 
-def _record(path: str, checksum: Checksum, *, closed: bool) -> None:
+def _write(path: str, checksum: Checksum, *, closed: bool) -> None:
     state = b"closed" if closed else b"open"
-    text = b"imgindex catalogue 1 %d %08x %s" % (checksum.size, checksum.crc32, state)
+    text = b"imgindex catalogue %d %d %08x %s" % (VERSION, checksum.size, checksum.crc32, state)
     durable.write_whole(path + ENDING, b"%s %08x\n" % (text, zlib.crc32(text)))
 
 
 def log_size(path: str) -> int:
-    """Size in bytes of a catalogue's write-ahead log; 0 where there is none, or something that is no file."""
+    """Return the size in bytes of a catalogue's write-ahead log; 0 where there is no regular file of that name."""
     with contextlib.suppress(FileNotFoundError):
         info = os.lstat(path + "-wal")
         return info.st_size if stat.S_ISREG(info.st_mode) else 0

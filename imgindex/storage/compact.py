@@ -1,4 +1,4 @@
-"""Writes anew what is worth it: segments without the rows that belong to no image, the catalogue without its holes."""
+"""Rewrites segments without the rows that belong to no image, and the catalogue without its free pages."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from itertools import islice
 import numpy as np
 
 from imgindex.errors import IndexDamaged
+from imgindex.results import CompactReport
 from imgindex.storage import durable
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments, Stored, Tail, has_crc
 from imgindex.storage.store import Store
-from imgindex.types import CompactReport
 
 COPIED_BYTES = 64 << 20  # of vectors in memory at once
 
 
 def compact(store: Store, *, wait: Callable[[], bool] = lambda: False) -> CompactReport:
-    """Free the room of rows that belong to no image any more; whoever reads meanwhile is not disturbed.
+    """Free the space of rows that no longer belong to an image; other processes can read meanwhile.
 
-    Images that are hidden keep their vectors. Needs room for a copy of the segments that it writes anew.
+    Missing images keep their vectors. Needs disk space for a copy of the segments that are rewritten.
 
     Raises IndexLocked, or IndexDamaged (and changes nothing) when a vector does not have its CRC32.
     """
@@ -33,17 +33,17 @@ def compact(store: Store, *, wait: Callable[[], bool] = lambda: False) -> Compac
     with store.writing(wait=wait) as writer:
         catalogue, segments = writer.catalogue, writer.segments
         rows = catalogue.segments()
-        loose = _loose(catalogue, segments, rows)
-        kept = rewrite(catalogue, segments, loose)
+        old = _worth_rewriting(catalogue, segments, rows)
+        kept = rewrite(catalogue, segments, old)
         with catalogue.atomic():
-            catalogue.drop_segments(loose)
-        for number in loose:
+            catalogue.drop_segments(old)
+        for number in old:
             durable.remove(segments.path(number))
         durable.disk.execute(catalogue.path, catalogue.connection, "vacuum")
         after_segments = len(catalogue.segments())
     after = store.bytes_on_disk()
     return CompactReport(
-        rows_dropped=sum(rows[number] for number in loose) - kept,
+        rows_dropped=sum(rows[number] for number in old) - kept,
         segments_before=len(rows),
         segments_after=after_segments,
         bytes_before=before["catalogue"] + before["segments"],
@@ -53,56 +53,56 @@ def compact(store: Store, *, wait: Callable[[], bool] = lambda: False) -> Compac
 
 
 def rewrite(catalogue: Catalogue, segments: Segments, numbers: Collection[int], *, skip_damaged: bool = False) -> int:
-    """Copy the rows that belong to images out of these segments into new ones, in one commit; return how many.
+    """Copy the rows that belong to images from these segments to new ones, in one commit; return how many.
 
-    skip_damaged: leave vectors without their CRC32 where they are, instead of raising IndexDamaged.
+    skip_damaged: do not copy vectors without their CRC32, instead of raising IndexDamaged.
     """
-    places = iter([place for place in catalogue.locations(hidden=True) if place.segment in numbers])
-    maps = {number: segments.salvage(number) if skip_damaged else segments.map(number, rows)
+    locations = iter([one for one in catalogue.locations(include_missing=True) if one.segment in numbers])
+    maps = {number: segments.map_all(number) if skip_damaged else segments.map(number, rows)
             for number, rows in catalogue.segments().items() if number in numbers}  # fmt: skip
     tail = Tail(segments, {}, first=catalogue.next_segment())
     moved: list[Location] = []
     try:
-        while part := list(islice(places, max(1, COPIED_BYTES // segments.row_size))):
+        while part := list(islice(locations, max(1, COPIED_BYTES // segments.row_size))):
             sound = list(_sound(segments, part, maps, skip_damaged=skip_damaged))
             if sound:
-                copied = tail.append(np.stack([maps[place.segment][place.row] for place in sound]))
-                moved += [Location(place.id, *new) for place, new in zip(sound, copied, strict=True)]
+                copied = tail.append(np.stack([maps[location.segment][location.row] for location in sound]))
+                moved += [Location(location.id, *new) for location, new in zip(sound, copied, strict=True)]
         if moved:
             with catalogue.atomic():
                 catalogue.relocate(moved, tail.rows)
     except BaseException:
-        # The one that it failed in is not among those that were written.
-        _clear_away(catalogue, segments, range(tail.first, max(tail.rows, default=tail.first - 1) + 2))
+        # `tail.rows` does not have the segment in which an append failed, hence one more.
+        _remove_copies(catalogue, segments, range(tail.first, max(tail.rows, default=tail.first - 1) + 2))
         raise
     return len(moved)
 
 
-def _clear_away(catalogue: Catalogue, segments: Segments, numbers: range) -> None:
-    """Give back the room of what was copied for nothing, if it can be done; the next writer does it otherwise."""
+def _remove_copies(catalogue: Catalogue, segments: Segments, numbers: range) -> None:
+    """Remove new segments that were not committed, if possible; otherwise the next writer removes them."""
     with contextlib.suppress(OSError, IndexDamaged, sqlite3.Error):
-        # An interrupt may have come when the commit was through.
+        # An interrupt may have come after the commit.
         for number in set(numbers) - set(catalogue.segments()):
             with contextlib.suppress(FileNotFoundError):
                 durable.disk.unlink(segments.path(number))
 
 
-def _loose(catalogue: Catalogue, segments: Segments, rows: dict[int, int]) -> list[int]:
-    """The segments that are worth to be written anew: those with rows of no image, and small ones before the last."""
-    living = dict.fromkeys(rows, 0)
-    for place in catalogue.locations(hidden=True):
-        living[place.segment] += 1
-    dead = [number for number in rows if living[number] < rows[number]]
-    small = [number for number in rows if rows[number] < segments.capacity]
-    return sorted({*dead, *(small if len(small) > 1 or dead else ())})
+def _worth_rewriting(catalogue: Catalogue, segments: Segments, rows: dict[int, int]) -> list[int]:
+    """Return the segments with rows of no image, and those that are not full if at least two segments become one."""
+    used = dict.fromkeys(rows, 0)
+    for location in catalogue.locations(include_missing=True):
+        used[location.segment] += 1
+    with_unused_rows = [number for number in rows if used[number] < rows[number]]
+    not_full = [number for number in rows if rows[number] < segments.capacity]
+    return sorted({*with_unused_rows, *(not_full if len(not_full) > 1 or with_unused_rows else ())})
 
 
 def _sound(
-    segments: Segments, places: list[Location], maps: dict[int, Stored], *, skip_damaged: bool
+    segments: Segments, locations: list[Location], maps: dict[int, Stored], *, skip_damaged: bool
 ) -> Iterator[Location]:
-    for place in places:
-        if has_crc(maps[place.segment], place):
-            yield place
+    for location in locations:
+        if has_crc(maps[location.segment], location):
+            yield location
         elif not skip_damaged:
-            name = os.path.basename(segments.path(place.segment))
-            raise IndexDamaged(f"the vector of image {place.id} is damaged in {name}")
+            name = os.path.basename(segments.path(location.segment))
+            raise IndexDamaged(f"the vector of image {location.id} is damaged in {name}")

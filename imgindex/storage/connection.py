@@ -1,4 +1,4 @@
-"""Connections to SQLite as the catalogue needs them, and what damage is called when they meet it."""
+"""Connections to SQLite as the catalogue needs them; a damaged file raises IndexDamaged, whichever call finds it."""
 
 from __future__ import annotations
 
@@ -12,82 +12,84 @@ from typing import Any
 from urllib.request import pathname2url
 
 from imgindex.errors import IndexDamaged
-from imgindex.storage import checksum, descriptors
+from imgindex.storage import checksum, posix_locks
 
 LOGS = ("-wal", "-shm", "-journal")
 Kinds = Sequence[type | tuple[type, ...]]
 PATH = (str, bytes)
-LOT = 500  # rows: what a look at each costs would otherwise outweigh the reading of it
-# How SQLite's OperationalErrors begin that speak of the file: texts that are not UTF-8, and a header that is none.
+# Rows that are fetched at once: checking the types of rows fetched one by one would take longer than reading them.
+ROWS_AT_ONCE = 500
+# How the messages of SQLite's OperationalErrors begin that mean a damaged file: text that is not UTF-8, a wrong header.
 DAMAGE = ("Could not decode", "unsupported file format", "no such table", "no such column")
 
 
 class Connection(sqlite3.Connection):
-    """A connection that calls damage by its name, whenever SQLite meets it."""
+    """A connection that raises IndexDamaged whenever SQLite finds damage."""
 
     path = ""
-    file: descriptors.File | None = None
-    # Whether it never looks whether the file or its log changes.
+    file: posix_locks.File | None = None
+    # Whether it ignores changes of the file and of its log.
     immutable = False
 
     def sees_changes(self) -> bool:
         """Whether it reads what is written to its path from now on."""
-        return not self.immutable and self.file == descriptors.file_at(self.path)
+        return not self.immutable and self.file == posix_locks.file_at(self.path)
 
     def close(self) -> None:
         super().close()
-        descriptors.closed(self)
+        posix_locks.unregister(self)
 
     def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
-        with NamingDamage(self.path):
+        with RaisingIndexDamaged(self.path):
             return self.cursor(Cursor).execute(statement, parameters)
 
     def rows(self, kinds: Kinds, statement: str, parameters: Any = ()) -> Iterator[Any]:
-        """Yield the rows of a query. Raises IndexDamaged for a value of another kind: to SQLite kinds mean little."""
+        """Yield the rows of a query. Raises IndexDamaged for a value of another type: SQLite does not enforce types."""
         cursor = self.execute(statement, parameters)
-        while lot := cursor.fetchmany(LOT):
-            for row in lot:
+        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+            for row in rows:
                 if not all(map(isinstance, row, kinds)):
-                    raise IndexDamaged(f"{self.path} is damaged: it holds what cannot be: {ascii(row)[:200]}")
+                    raise IndexDamaged(f"{self.path} is damaged: it holds an impossible row: {ascii(row)[:200]}")
                 yield row
 
     def executemany(self, statement: str, parameters: Any) -> sqlite3.Cursor:
-        with NamingDamage(self.path):
+        with RaisingIndexDamaged(self.path):
             return super().executemany(statement, parameters)
 
 
 class Cursor(sqlite3.Cursor):
-    """A cursor of such a connection: rows are read one by one or in lots, and damage is met on the way."""
+    """A cursor of such a connection: damage may be found while rows are fetched."""
 
     connection: Connection
 
     def __next__(self) -> Any:
-        with NamingDamage(self.connection.path):
+        with RaisingIndexDamaged(self.connection.path):
             return super().__next__()
 
     def fetchone(self) -> Any:
-        with NamingDamage(self.connection.path):
+        with RaisingIndexDamaged(self.connection.path):
             return super().fetchone()
 
     def fetchmany(self, size: int | None = 1) -> list[Any]:
-        with NamingDamage(self.connection.path):
+        with RaisingIndexDamaged(self.connection.path):
             return super().fetchmany(size)
 
     def fetchall(self) -> list[Any]:
-        with NamingDamage(self.connection.path):
+        with RaisingIndexDamaged(self.connection.path):
             return super().fetchall()
 
 
-class NamingDamage(contextlib.AbstractContextManager[None]):
-    """Raise IndexDamaged where SQLite finds that the file is damaged, or no database at all."""
+class RaisingIndexDamaged(contextlib.AbstractContextManager[None]):
+    """Raise IndexDamaged where SQLite finds that the file is damaged, or is not a database."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # Its subclasses speak of something else: a lock, a full disk, a wrong statement. But for these words.
-        worded = isinstance(error, sqlite3.OperationalError) and str(error).startswith(DAMAGE)
-        if worded or type(error) is sqlite3.DatabaseError or isinstance(error, UnicodeDecodeError):
+        # DatabaseError itself means damage. Its subclasses mean a lock, a full disk or a wrong statement; only the
+        # messages in DAMAGE mean damage as well.
+        known = isinstance(error, sqlite3.OperationalError) and str(error).startswith(DAMAGE)
+        if known or type(error) is sqlite3.DatabaseError or isinstance(error, UnicodeDecodeError):
             raise IndexDamaged(f"{self.path} is damaged: {error}") from error
 
 
@@ -95,29 +97,31 @@ def connect(path: str, *, write: bool) -> Connection:
     """Open a database; a reader's connection can never write."""
     check_logs(path)
     address = "file:" + pathname2url(os.path.abspath(path))
-    with NamingDamage(path):
+    with RaisingIndexDamaged(path):
         return _writer(address, path) if write else _reader(address, path)
 
 
 def check_logs(path: str) -> None:
     """Raise IndexDamaged where a database and its logs are not plain files side by side.
 
-    SQLite looks for the logs beside the file that a link leads to, and would miss what was committed to ours.
+    SQLite looks for the logs beside the target of a link, and would miss what is in the logs beside the link.
     """
     if os.path.islink(path):
-        raise IndexDamaged(f"{path} is a link", hint="put the file itself in its place: its log lies beside it")
+        raise IndexDamaged(f"{path} is a link", hint="put the file itself in its place: its log has to lie beside it")
     for name in (path + ending for ending in LOGS):
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG(os.lstat(name).st_mode):
-                raise IndexDamaged(f"{name} is no regular file", hint=f"move it away: only {path} and its log count")
+                raise IndexDamaged(
+                    f"{name} is not a regular file", hint=f"move it away: only {path} and its log are needed"
+                )
 
 
 def _open(address: str, path: str) -> Connection:
-    connection = descriptors.connected(
+    connection = posix_locks.register(
         path, lambda: sqlite3.connect(address, uri=True, isolation_level=None, timeout=30, factory=Connection)
     )
-    connection.path, connection.file = path, descriptors.file_at(path)
-    # Somebody else's catalogue may hold statements that run by themselves, and pages that lie about their cells.
+    connection.path, connection.file = path, posix_locks.file_at(path)
+    # A catalogue from elsewhere may hold statements that run by themselves, and pages with wrong cell sizes.
     connection.execute("pragma trusted_schema = off")
     connection.execute("pragma cell_size_check = on")
     return connection
@@ -128,9 +132,10 @@ def _writer(address: str, path: str) -> Connection:
     try:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
-        # On macOS alone, where fsync stops at the drive's cache.
+        # Has an effect on macOS only, where fsync stops at the drive's cache.
         connection.execute("pragma fullfsync = on")
-        # Checkpoints are ours, under the lock: SQLite before 3.51.3 has a rare race between those of two connections.
+        # imgindex makes the checkpoints itself, under the lock: SQLite before 3.51.3 has a rare race between the
+        # checkpoints of two connections.
         connection.execute("pragma wal_autocheckpoint = 0")
         connection.execute("pragma foreign_keys = on")
     except BaseException:
@@ -144,15 +149,15 @@ def _reader(address: str, path: str) -> Connection:
     try:
         connection.execute("select 1 from sqlite_master").fetchone()
     except sqlite3.OperationalError:
-        # Where we may not write there is no room for the shared memory of the log.
+        # In a folder that this process may not write to, SQLite cannot create the shared memory of the log.
         connection.close()
         if os.path.exists(path + "-journal"):
-            raise IndexDamaged(f"{path} cannot be read before what {path}-journal holds is undone") from None
+            raise IndexDamaged(f"{path} cannot be read: {path}-journal holds changes that were not undone") from None
         folder = os.path.dirname(path)
         if os.access(folder, os.W_OK):
             raise
-        nobody_writes = os.statvfs(folder).f_flag & os.ST_RDONLY and not checksum.log_size(path)
-        connection = _open(address + "?immutable=1", path) if nobody_writes else _copied(path)
+        unchanging = os.statvfs(folder).f_flag & os.ST_RDONLY and not checksum.log_size(path)
+        connection = _open(address + "?immutable=1", path) if unchanging else _open_copy(path)
         connection.immutable = True
     except BaseException:
         connection.close()
@@ -160,39 +165,39 @@ def _reader(address: str, path: str) -> Connection:
     return connection
 
 
-def _copied(path: str) -> Connection:
-    """Open a copy of a database and its log: their owner may write at any time, and we cannot hold him off."""
+def _open_copy(path: str) -> Connection:
+    """Open a copy of a database and its log: the owner may write at any time, and we cannot lock the files."""
     with tempfile.TemporaryDirectory(prefix="imgindex-") as folder:
         copy = os.path.join(folder, os.path.basename(path))
         for _ in range(checksum.TRIES):
-            before = checksum.stored(path)
+            before = checksum.read(path)
             _copy(path, copy)
             with contextlib.suppress(FileNotFoundError):
                 _copy(path + "-wal", copy + "-wal")
-            if checksum.stored(path) == before:  # no part of the log has become part of the file meanwhile
+            if checksum.read(path) == before:  # no part of the log was moved into the file meanwhile
                 break
         connection = _open("file:" + pathname2url(copy), copy)
         connection.path = path
         connection.execute("pragma query_only = on")
-        # Opens the log too; what is open outlives its name.
+        # This opens the log too. Open files stay readable after their names are gone.
         connection.execute("select 1 from sqlite_master").fetchone()
         return connection
 
 
 def _copy(path: str, copy: str) -> None:
-    # Not by a descriptor that is closed behind it: see descriptors.py.
-    with descriptors.lent(path) as descriptor, open(copy, "wb") as file:
+    # Closing a descriptor of its own would release SQLite's locks: see posix_locks.py.
+    with posix_locks.reading(path) as descriptor, open(copy, "wb") as file:
         offset = 0
         while block := os.pread(descriptor, checksum.BLOCK, offset):
             offset += file.write(block)
 
 
 @contextlib.contextmanager
-def impatient(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let the block's statements give up at once where they would wait for another connection."""
-    patience = connection.execute("pragma busy_timeout").fetchone()[0]
+def no_waiting(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let the statements of the block fail at once where they would wait for another connection."""
+    timeout = connection.execute("pragma busy_timeout").fetchone()[0]
     connection.execute("pragma busy_timeout = 0")
     try:
         yield
     finally:
-        connection.execute(f"pragma busy_timeout = {patience}")
+        connection.execute(f"pragma busy_timeout = {timeout}")

@@ -1,28 +1,30 @@
-"""Every change that the store makes to the disk goes through here: written, synced, and only then relied upon.
+"""Writes to the disk and waits until the disk has the data: every change that the store makes goes through this file.
 
-`disk` is the one seam. A test puts another `Disk` in its place, and can so stop the store before, in the middle of and
-after each step, make any of them fail, and know what was not yet synced.
+`disk` is the only object that changes files. A test puts another `Disk` in its place: it can stop the store before,
+during and after each step, make a step fail, and list what was not yet synced.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import sqlite3
 import stat
+from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 
 class Disk:
-    """The steps that change a disk; `path` says of which file, for whoever looks on."""
+    """The steps that change a disk. `path` names the file for a subclass that records or fails the steps."""
 
-    def open(self, path: str, *, new: bool = False) -> int:
-        """Open a file to write to it, made if it is missing, or if it must be `new`; return its descriptor."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if new else 0), 0o666)
+    def open(self, path: str) -> int:
+        """Open a file for writing, create it if it is missing, and return its descriptor."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def write(self, path: str, descriptor: int, data: memoryview, offset: int) -> int:
-        """Write some of the data at an offset; return how many bytes."""
+        """Write data at an offset, and return how many bytes were written, which may be fewer than there are."""
         return os.pwrite(descriptor, data, offset)
 
     def truncate(self, path: str, descriptor: int, length: int) -> None:
@@ -61,27 +63,27 @@ disk = Disk()
 
 
 def append(path: str, offset: int, data: bytes) -> None:
-    """Write data at offset into a file (made if missing) and return once the disk has it, its name included."""
+    """Write data at an offset of a file, created if it is missing, and return once the disk has it and its name."""
     descriptor = disk.open(path)
     try:
         write(path, descriptor, data, offset)
         disk.sync(path, descriptor)
     finally:
         os.close(descriptor)
-    if offset == 0:  # also where the file is there: who died here may have made it, and not synced its name
+    if offset == 0:  # even if the file exists: a process that died may have created it without syncing its name
         sync_folder(os.path.dirname(path))
 
 
 def write(path: str, descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of the data at an offset of an open file; the disk need not have it yet."""
+    """Write all of the data at an offset of an open file; the disk may not have it yet on return."""
     view = memoryview(data)
     while view:
         written = disk.write(path, descriptor, view, offset)
         view, offset = view[written:], offset + written
 
 
-def cut(path: str, length: int) -> None:
-    """Shorten a file to `length` bytes and return once the disk has it."""
+def truncate(path: str, length: int) -> None:
+    """Shorten a file to `length` bytes, and return once the disk has the change."""
     descriptor = disk.open(path)
     try:
         disk.truncate(path, descriptor, length)
@@ -90,20 +92,36 @@ def cut(path: str, length: int) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: str, data: bytes) -> None:
-    """Put a file in the place of what has its name; whoever looks sees the old one or the new one, whole."""
-    temporary = f"{path}.new"
+@contextlib.contextmanager
+def replacing(path: str, *, temporary: str) -> Iterator[int]:
+    """Lend the descriptor of an empty file that replaces `path` at the end of the block, once the disk has its bytes.
+
+    A reader sees the old file or the new one, whole. If the block raises, the old file stays and `temporary` is
+    removed. `temporary` is a path in the same folder; a file that a process left there when it died is overwritten.
+    """
     descriptor = disk.open(temporary)
     try:
-        disk.truncate(temporary, descriptor, 0)
+        try:
+            disk.truncate(temporary, descriptor, 0)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+        replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            remove(temporary)
+        raise
+
+
+def write_whole(path: str, data: bytes) -> None:
+    """Replace a file, or create it, so that a reader sees the old content or the new one, whole."""
+    temporary = f"{path}.new"
+    with replacing(path, temporary=temporary) as descriptor:
         write(temporary, descriptor, data, 0)
-    finally:
-        os.close(descriptor)
-    replace(temporary, path)
 
 
 def sync_file(path: str) -> None:
-    """Return once the disk has what was written to a file that is there, or how it was cut."""
+    """Return once the disk has the content and the length of a file."""
     descriptor = disk.open(path)
     try:
         disk.sync(path, descriptor)
@@ -112,20 +130,20 @@ def sync_file(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a file and return once the disk has forgotten its name."""
+    """Remove a file, and return once the disk has the change."""
     disk.unlink(path)
     sync_folder(os.path.dirname(path))
 
 
 def replace(path: str, target: str) -> None:
-    """Give a file another name, in the place of what has it, and return once the disk has its bytes and its name."""
+    """Rename a file over `target`, and return once the disk has its bytes and its name."""
     sync_file(path)
     disk.rename(path, target)
     sync_folder(os.path.dirname(target))
 
 
 def make_folder(path: str) -> None:
-    """Make a folder, and those above it that are missing, and return once the disk has their names."""
+    """Create a folder and its missing parents, and return once the disk has their names."""
     parent = os.path.dirname(path)
     if parent and not os.path.isdir(parent):
         make_folder(parent)
@@ -134,14 +152,14 @@ def make_folder(path: str) -> None:
 
 
 def open_regular(path: str) -> BinaryIO:
-    """Open a file for reading. Raises OSError as `regular` does."""
-    return cast(BinaryIO, os.fdopen(regular(path), "rb", buffering=0))
+    """Open a file for reading. Raises OSError as `open_descriptor` does."""
+    return cast(BinaryIO, os.fdopen(open_descriptor(path), "rb", buffering=0))
 
 
-def regular(path: str) -> int:
-    """Return the descriptor of a file to read, without waiting for a writer should it be a pipe.
+def open_descriptor(path: str) -> int:
+    """Return a descriptor to read a regular file with; a pipe is not waited for.
 
-    Raises OSError, also for what is no regular file.
+    Raises OSError, also for anything that is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""One writer at a time: an advisory lock that the system lets go of when its holder dies."""
+"""Allows one writer at a time, by an advisory lock that the system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from types import TracebackType
 
 from imgindex.errors import IndexDamaged, IndexLocked
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.1  # seconds between two tries: a lock has no queue, and a blocking call would not hear of Ctrl-C
+PAUSE = 0.1  # seconds between two tries: the lock has no queue, and Ctrl-C would not interrupt a blocking call
 
 _held: set[int] = set()
 
 
 class WriteLock:
-    """Holds `path` locked inside a `with` block; readers never look at it.
+    """Holds the lock file `path` inside a `with` block; readers do not need the lock.
 
-    wait: asked between tries whether to go on waiting for another holder.
-    Raises IndexLocked, naming the holder, when another process has it, IndexDamaged where no file can be locked.
+    wait: called between two tries; True to go on waiting for the process that has the lock.
+    Raises IndexLocked, naming that process, or IndexDamaged where `path` is not a regular file.
     """
 
     def __init__(self, path: str, *, wait: Callable[[], bool] = lambda: False) -> None:
@@ -33,13 +34,15 @@ class WriteLock:
 
     def __enter__(self) -> WriteLock:
         if os.path.lexists(self.path) and not os.path.isfile(self.path):
-            raise IndexDamaged(f"{self.path} is no regular file", hint="move it away: it is made anew")
+            raise IndexDamaged(
+                f"{self.path} is not a regular file", hint="move it away: imgindex creates the lock file again"
+            )
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             self._acquire(descriptor)
-            # Only told to whoever waits; what counts is the lock, so a torn or stale line does no harm.
+            # The line is only for the messages of processes that wait. A torn or outdated line does no harm.
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": os.uname().nodename}).encode(), 0)
+            os.pwrite(descriptor, json.dumps(asdict(Holder(os.getpid(), os.uname().nodename))).encode(), 0)
         except BaseException:
             os.close(descriptor)
             raise
@@ -48,43 +51,53 @@ class WriteLock:
         return self
 
     def _acquire(self, descriptor: int) -> None:
-        told = ""
+        reported = ""
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError as error:
-                holder = _holder(os.pread(descriptor, 4096, 0))
+                holder = _describe_holder(os.pread(descriptor, 4096, 0))
                 if not self.wait():
                     raise IndexLocked(f"another process is writing to this index{holder}") from error
-            if holder != told:
+            if holder != reported:
                 log.info("waiting for another process to finish writing%s", holder)
-                told = holder
+                reported = holder
             time.sleep(PAUSE)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _held.discard(self._descriptor)
-        # Not by closing alone: a child that was forked just now may have the lock as well until it has closed its own.
+        # Closing is not enough: a child that was forked just now shares the lock until it closes its own descriptor.
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
 
 
-def _holder(line: bytes) -> str:
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that has the lock, as the lock file names it."""
+
+    pid: int
+    host: str
+
+
+def _describe_holder(line: bytes) -> str:
+    import msgspec
+
     try:
-        said = json.loads(line)
-        host = "".join(char for char in str(said["host"])[:64] if char.isprintable())
-        return f" (process {int(said['pid'])} on {host})"
-    except (ValueError, KeyError, TypeError, RecursionError):
+        holder = msgspec.json.decode(line, type=Holder)
+    except (msgspec.MsgspecError, RecursionError):
         return ""
+    host = "".join(char for char in holder.host[:64] if char.isprintable())
+    return f" (process {holder.pid} on {host})"
 
 
-def _let_go() -> None:
-    """A forked child has its parent's lock too, and would hold it after the parent has ended."""
+def release_in_child() -> None:
+    """Close the lock files in a forked child, which would otherwise hold the lock after its parent has ended."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=release_in_child)

@@ -1,4 +1,4 @@
-"""Brings a catalogue to the newest schema, step by step; the only file that needs sqlite-utils."""
+"""Migrates a catalogue to the newest schema, step by step; the only file that imports sqlite-utils."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def m001_initial(db: Any) -> None:
 
 @migrations()  # type: ignore[untyped-decorator]
 def m002_derived(db: Any) -> None:
-    """Files that can be made again; the mount point of a root."""
+    """Derived files; the mount point of a root."""
     _run(db, 2)
 
 
 @migrations()  # type: ignore[untyped-decorator]
 def m003_clusterings(db: Any) -> None:
-    """Clusterings that are kept, their clusters' names, tags and other metadata of images."""
+    """Clusterings, the names of their clusters, tags and metadata of images."""
     _run(db, 3)
 
 
@@ -36,5 +36,5 @@ def _run(db: Any, step: int) -> None:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a catalogue to the newest schema, within the caller's transaction."""
+    """Migrate a catalogue to the newest schema, within the caller's transaction."""
     migrations.apply(Database(connection, recursive_triggers=False, execute_plugins=False))

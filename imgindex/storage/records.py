@@ -1,4 +1,4 @@
-"""What the catalogue says of an image to the parts that write, read and compare it."""
+"""Rows of the catalogue as the writer, the readers and the scan use them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from imgindex.types import FoundFile
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What the catalogue knows of a path: whether it is shown, and the content that its vector was made of."""
+class KnownImage:
+    """An image at a known path: whether it is present, and the content that its vector was made from."""
 
     id: int
     size: int
@@ -20,7 +20,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where the vector of an image lies, and the CRC32 of its bytes."""
+    """The segment and row of an image's vector, and the CRC32 of its bytes."""
 
     id: int
     segment: int
@@ -29,10 +29,10 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
-    """An image of a given content: where its vector and its file are, and the size of the picture."""
+class SameContent:
+    """An image with a given content: the location of its vector, its path, and the size of the picture."""
 
-    place: Location
+    location: Location
     path: str
     width: int
     height: int
@@ -41,7 +41,7 @@ class Twin:
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """An image to be recorded together with its vector; `sha256` are the 32 raw bytes."""
+    """An image to record together with its vector; `sha256` has the 32 raw bytes."""
 
     file: FoundFile
     sha256: bytes

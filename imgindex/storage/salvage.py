@@ -1,9 +1,9 @@
-"""Saves what can be saved of a damaged catalogue: a new one, in which no image is shown before its file has been seen.
+"""Salvages a damaged catalogue: writes a new one with the rows that can be read.
 
-SQLite cannot tell which row of a damaged file is right. So every image is kept hidden, with a time that no file has:
-whoever sees a file of the same content at its path may show it again, and `add` opens it before it believes anything.
-The ledger of failures is not kept: nobody could tell a wrong path or reason in it, and `add` finds them all again.
-Tags and metadata are kept where they make sense: a wrong one cannot be told either, but nobody could find them again.
+SQLite cannot detect which rows of a damaged file are wrong. So every salvaged image is marked as missing, with a
+modification time that no file has. `repair` and `add` mark it as present again once they have read its file and found
+the same content. Failures are dropped: wrong ones cannot be detected, and `add` finds all failures again. Tags and
+metadata are kept where they are valid: wrong ones cannot be detected either, but they could not be restored.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from urllib.request import pathname2url
 from imgindex.errors import FormatTooNew, IndexDamaged
 from imgindex.storage import checksum, clusterings, durable, tags
 from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.ledger import read_report
 from imgindex.storage.paths import PathMap
 from imgindex.storage.segments import DTYPES
 from imgindex.storage.store import CATALOGUE, check_integrity, fill_catalogue
 
-# No row is so short: a file of so many bytes that cannot be read from end to end has no more ids to ask for.
+# Every row is longer than this many bytes, so the size of the file limits the ids that are worth a query.
 ROW_SIZE = 64
-# No index has more segments of a gigabyte, or more rows in one.
+# No index has more segments of 1 GB, or more rows in a segment.
 SEGMENTS, ROWS = 10**6, 2**30
 WAYS_OUT = f"put {CATALOGUE} back from a copy, or move the index away and add the images again"
-# What no file has: it makes an image look changed.
-NEVER = -1
+# A modification time that no file has, so that the image looks changed.
+UNCONFIRMED_MTIME = -1
 
 Row = tuple[Any, ...]
 Kinds = tuple[type | tuple[type, ...], ...]
@@ -47,7 +48,7 @@ LAST_ID = "select seq from sqlite_sequence where name = 'images'"
 
 
 def damage(path: str) -> str:
-    """Return what is wrong with the catalogue of the index at `path`, empty when nothing is. Raises FormatTooNew."""
+    """Return what is damaged in the catalogue of the index at `path`, "" when it is sound. Raises FormatTooNew."""
     database = os.path.join(path, CATALOGUE)
     try:
         with closing(Catalogue(database, PathMap(path))) as catalogue:
@@ -61,12 +62,12 @@ def damage(path: str) -> str:
 
 
 def salvage(path: str) -> int:
-    """Put a new catalogue in the place of a damaged one, and return how many images it saved; the caller has the lock.
+    """Replace a damaged catalogue with a new one, and return how many images were salvaged; the caller has the lock.
 
-    Raises IndexDamaged, and changes nothing, when nobody could tell what the vectors are, or whose.
+    Raises IndexDamaged, and changes nothing, when the recipe is lost, or all images are lost and there are vectors.
     """
     database = os.path.join(path, CATALOGUE)
-    # What the log holds goes into the damaged file: the log of one catalogue must never be taken for another's.
+    # Move the log into the damaged file first: SQLite must never read it as the log of the new catalogue.
     with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(database)) as connection:
         durable.disk.execute(database, connection, "pragma wal_checkpoint(truncate)")
     with closing(_open(database)) as old:
@@ -78,7 +79,7 @@ def salvage(path: str) -> int:
             raise IndexDamaged(
                 f"no image can be read from the catalogue at {path}, and there are vectors", hint=WAYS_OUT
             )
-        tables = {table: _rows(old, f"select {columns} from {table}", kinds) for table, columns, kinds in SAID}
+        tables = {table: _rows(old, f"select {columns} from {table}", kinds) for table, columns, kinds in TABLES}
         tagged = _rows(old, "select image, tag from tags", TAG)
         described = _rows(old, "select image, key, value from metadata", VALUE)
         last = max([*images, *(id for (id,) in _rows(old, LAST_ID, (int,)) if id < 2**48)], default=0)
@@ -90,20 +91,20 @@ def salvage(path: str) -> int:
         for number, count in rows.items():
             new.set_rows(number, count)
         run = new.connection.executemany
-        # Until the rows are gone whose clustering or image could not be read.
+        # Foreign keys are checked at the commit, when the rows of unreadable clusterings and images are gone.
         new.connection.execute("pragma defer_foreign_keys = on")
         run(f"insert or ignore into images ({COLUMNS}) values ({', '.join('?' * len(IMAGE))})", images.values())
-        run("update images set present = 0, mtime_ns = ?", [(NEVER,)])
-        # Only of images that came through.
-        there = "where exists (select 1 from images where id = ?1)"
-        run(f"insert or ignore into tags select ?1, ?2 {there}", filter(_is_tag, tagged))
-        run(f"insert or ignore into metadata select ?1, ?2, ?3 {there}", filter(_is_value, described))
+        run("update images set present = 0, mtime_ns = ?", [(UNCONFIRMED_MTIME,)])
+        # Only for images that were salvaged.
+        exists = "where exists (select 1 from images where id = ?1)"
+        run(f"insert or ignore into tags select ?1, ?2 {exists}", filter(_is_tag, tagged))
+        run(f"insert or ignore into metadata select ?1, ?2, ?3 {exists}", filter(_is_value, described))
         run("insert or ignore into roots (path, added_at) values (?, ?)", roots)
         run("insert into runs (command, started_at, seconds, report) values (?, ?, ?, ?)", filter(_is_run, runs))
-        for table, columns, kinds in SAID:
+        for table, columns, kinds in TABLES:
             marks = ", ".join("?" * len(kinds))
             run(f"insert or ignore into {table} ({columns}) values ({marks})", tables[table])
-        clusterings.drop_senseless(new)
+        clusterings.drop_unreadable(new)
         run("delete from sqlite_sequence where name = ?", [("images",)])
         run("insert into sqlite_sequence values (?, ?)", [("images", last)])
 
@@ -111,8 +112,8 @@ def salvage(path: str) -> int:
     return len(images)
 
 
-# What people and earlier runs said of images: table, columns, kinds. A clustering comes before what belongs to it.
-SAID: tuple[tuple[str, str, Kinds], ...] = (
+# Tables that are copied as they are: name, columns, types. Clusterings come before the rows that refer to them.
+TABLES: tuple[tuple[str, str, Kinds], ...] = (
     ("clusters", "id, name", (int, (str, type(None)))),
     (
         "clusterings",
@@ -131,7 +132,7 @@ def _open(database: str) -> sqlite3.Connection:
     connection = sqlite3.connect(address, uri=True, isolation_level=None)
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     connection.execute("pragma trusted_schema = off")
-    # Definitions that cannot be understood are then passed over, and the other tables can be read.
+    # SQLite then ignores definitions that it cannot parse, and the other tables can be read.
     connection.execute("pragma writable_schema = on")
     return connection
 
@@ -139,10 +140,10 @@ def _open(database: str) -> sqlite3.Connection:
 def _settings(old: sqlite3.Connection, path: str) -> dict[str, str]:
     found: dict[str, str] = dict(_rows(old, "select key, value from settings", (str, str)))
     recipe, digest = found.get("recipe", ""), found.get("recipe_digest", "")
-    # The recipe has a digest, and every segment has it too: what fits together is right.
+    # The recipe's digest is stored beside it and in every segment: a recipe that has its digest is right.
     if hashlib.sha256(recipe.encode()).hexdigest() != digest or found.get("store") not in DTYPES:
         raise IndexDamaged(
-            f"the catalogue at {path} has lost its recipe, and without it nobody can tell what its vectors are",
+            f"the catalogue at {path} has lost its recipe, and its vectors cannot be used without it",
             hint=WAYS_OUT,
         )
     settings = {"recipe": recipe, "recipe_digest": digest, "dimension": str(json.loads(recipe)["dimension"])}
@@ -152,18 +153,18 @@ def _settings(old: sqlite3.Connection, path: str) -> dict[str, str]:
 
 
 def _images(old: sqlite3.Connection, most: int) -> Iterator[Row]:
-    """Every row of the table of images that can be read and makes sense; ids above `most` only if all can be read."""
+    """Yield the valid rows of the table of images that can be read; ids above `most` only if all can be read."""
     kinds, query = tuple(IMAGE.values()), f"select {COLUMNS} from images"
     try:
         rows = old.execute(f"{query} not indexed").fetchall()
     except (sqlite3.Error, ValueError, OverflowError):
-        # By its id each row is found for itself, and SQLite goes around a lost page where it can.
+        # With a query for each id SQLite skips a lost page where it can.
         rows = [row for id in range(1, most + 1) for row in _rows(old, f"{query} where id = {id}", kinds)]
     yield from (row for row in rows if all(map(_has_kind, row, kinds)) and _is_image(row))
 
 
 def _rows(old: sqlite3.Connection, query: str, kinds: Kinds) -> list[Any]:
-    """The rows of a query that have the right types, up to the first that cannot be read."""
+    """Return the rows of a query that have the right types, up to the first one that cannot be read."""
     found: list[Row] = []
     with suppress(sqlite3.Error, ValueError, OverflowError):
         found.extend(row for row in old.execute(query) if all(map(_has_kind, row, kinds)))
@@ -172,7 +173,7 @@ def _rows(old: sqlite3.Connection, query: str, kinds: Kinds) -> list[Any]:
 
 def _has_kind(value: Any, kind: type | tuple[type, ...]) -> bool:
     if isinstance(value, str):
-        # A text that is not UTF-8 came out with surrogates, and none of ours has any; and no file's name has a NUL.
+        # Text that is not UTF-8 was read with surrogates, which imgindex never stores; and no file name has a NUL.
         return isinstance(value, kind) and re.search("[\0\ud800-\udfff]", value) is None
     return isinstance(value, kind)
 
@@ -193,6 +194,7 @@ def _is_value(row: Row) -> bool:
 
 def _is_run(row: Row) -> bool:
     try:
-        return isinstance(json.loads(row[3]), dict)
+        read_report(row[3])
     except (ValueError, RecursionError):
         return False
+    return True

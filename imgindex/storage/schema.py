@@ -1,4 +1,7 @@
-"""The catalogue's tables, as numbered steps that are never changed once released, and whether they are still ours."""
+"""Defines the catalogue's tables in numbered steps, and checks that a catalogue has exactly these tables.
+
+A step is never changed once it is released.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ pragma user_version = 1
 """
 
 # derived: files that can be made again from the segments; covered (JSON): segment number → rows that it was made of;
-# receipt (JSON): what it is and how good. roots.mount: where its disk was mounted when it was last added.
+# receipt (JSON): what it is and how good it is. roots.mount: mount point of its disk when it was last added.
 DERIVED = """
 create table derived (
     name text primary key,
@@ -72,11 +75,11 @@ alter table roots add column mount;
 pragma user_version = 2
 """
 
-# clusterings: k-means runs that are kept. receipt (JSON): what it was made of and how; clusters: ids, in the order of
-# labels, of what lasts from one clustering to the next, and may have a name; centroids: float32 rows; members, paths
-# and details: the images as they were then, sample: the submission that it was made like, see clusterings.py.
-# assigned: images that were put into its clusters later.
-# What a person says of an image: tags, and values by the columns of a table that was imported.
+# clusterings: k-means runs. receipt (JSON): parameters and results; clusters (JSON): for each label the id of a cluster
+# that may continue in later clusterings and may have a name; centroids: float32 rows; members, paths and details: the
+# images as they were then; sample: the sample submission whose format was copied; see clusterings.py.
+# assigned: images that were assigned to its clusters later.
+# tags, metadata: what a person recorded about an image; metadata has the values of imported tables by column.
 CLUSTERINGS = """
 create table clusterings (
     id integer primary key autoincrement,
@@ -119,22 +122,22 @@ NEWEST = max(STEPS)
 
 
 def statements(step: int) -> list[str]:
-    """Return the statements of one step, in their order."""
+    """Return the statements of one step in their order."""
     return STEPS[step].split(";\n")
 
 
 def check_schema(connection: sqlite3.Connection, version: int) -> None:
-    """Raise IndexDamaged unless the catalogue has exactly our tables, and nothing that acts by itself.
+    """Raise IndexDamaged unless the catalogue has exactly the tables of this version, and no triggers.
 
-    A view, a trigger or a generated column in somebody else's catalogue would run what they wrote.
+    A view, a trigger or a generated column in a catalogue from elsewhere would run code of its author.
     """
     found = _objects(connection)
     wanted = _wanted(version)
     tables = {table for _, _, table, _ in wanted}
-    strangers = [thing for thing in found - wanted if thing[0] == "trigger" or thing[1] in tables or thing[2] in tables]
-    if wanted - found or strangers:
-        name = min([*(wanted - found), *strangers], key=lambda thing: thing[1])[1]
-        raise IndexDamaged(f"the catalogue's {name!r} is not what imgindex made")
+    foreign = [one for one in found - wanted if one[0] == "trigger" or one[1] in tables or one[2] in tables]
+    if wanted - found or foreign:
+        name = min([*(wanted - found), *foreign], key=lambda one: one[1])[1]
+        raise IndexDamaged(f"the catalogue is damaged: {name!r} in its schema was not made by imgindex")
 
 
 @cache
@@ -150,5 +153,5 @@ def _wanted(version: int) -> frozenset[tuple[str, str, str, str]]:
 
 
 def _objects(connection: sqlite3.Connection) -> set[tuple[str, str, str, str]]:
-    """Type, name, table and definition of everything that was made by a statement."""
+    """Return type, name, table and definition of everything in the schema that has a definition."""
     return set(connection.execute("select type, name, tbl_name, sql from sqlite_master where sql is not null"))

@@ -1,6 +1,6 @@
-"""The store of one index: catalogue, segments and lock joined.
+"""The store of one index: its catalogue, segments and lock.
 
-Whoever reads sees one state of the index, whatever is committed or compacted meanwhile; whoever writes has the lock.
+A reader sees one state of the index, even if a writer commits or compacts it meanwhile. A writer holds the lock.
 """
 
 from __future__ import annotations
@@ -18,38 +18,39 @@ import numpy.typing as npt
 
 from imgindex.errors import IndexDamaged, IndexExists, IndexNotFound, UsageError
 from imgindex.storage import checksum, durable
-from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.catalogue import Catalogue, check_format
 from imgindex.storage.connection import LOGS
 from imgindex.storage.lock import WriteLock
 from imgindex.storage.paths import PathMap
 from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments, Stored, crc_of_rows, make_folder
 from imgindex.storage.writer import Writer
-from imgindex.types import Rows, Vectors
+from imgindex.types import Ids, VectorBlock, Vectors
 
 CATALOGUE = "catalogue.db"
 UNFINISHED = f"{CATALOGUE}.new"
-OURS = {"lock"} | {name + ending for name in (CATALOGUE, UNFINISHED) for ending in ("", *LOGS, ".crc32", ".crc32.new")}
-FOLDERS = {"segments", "search", "thumbnails"}
-# Compactions that may happen between two steps of a reader before it gives up.
+OWN_FILES = {"lock"} | {
+    name + ending for name in (CATALOGUE, UNFINISHED) for ending in ("", *LOGS, ".crc32", ".crc32.new")
+}
+OWN_FOLDERS = {"segments", "search", "thumbnails"}
+# How often a reader begins again because a compaction removed a segment that it was about to map.
 TRIES = 5
 
 
-Ids = npt.NDArray[np.int64]
-# One state of the index: the committed rows of each segment, mapped, so that they outlive the segment's name.
+# One state of the index: segment number → committed rows, mapped; they stay readable after the file was removed.
 View = dict[int, Stored]
 
 
 class Store:
-    """An index on disk, open for reading; `writing()` lends a Writer, one at a time."""
+    """An index on disk, open for reading; `writing` lends a Writer."""
 
     def __init__(self, path: str) -> None:
         """Open an index. Raises IndexNotFound, IndexDamaged or FormatTooNew."""
         self.path = os.path.abspath(path)
-        self._home = (os.getpid(), threading.get_ident())
+        self._opened_in = (os.getpid(), threading.get_ident())
         self._view: View | None = None
-        # Rows whose CRC32 was found right since this store was opened: segment → one truth value a row.
-        self._sound: dict[int, npt.NDArray[np.bool_]] = {}
+        # Rows whose CRC32 was checked since this store was opened: segment → a flag for each row.
+        self._checked: dict[int, npt.NDArray[np.bool_]] = {}
         check_exists(self.path, path)
         self.paths = PathMap(self.path)
         self._catalogue = _open_catalogue(self.file(CATALOGUE), self.paths)
@@ -59,22 +60,23 @@ class Store:
             self.segments = Segments.from_settings(self.file("segments"), self.settings)
         except (KeyError, ValueError, TypeError) as error:
             self.close()
-            raise IndexDamaged(f"{self.file(CATALOGUE)} lacks what an index must say of itself: {error!r}") from error
+            raise IndexDamaged(f"{self.file(CATALOGUE)} lacks a setting of the index: {error!r}") from error
         except BaseException:
             self.close()
             raise
 
     @classmethod
     def create(cls, path: str, settings: dict[str, str]) -> Store:
-        """Make an index and open it; `settings` needs recipe, recipe_digest, dimension and store (the dtype).
+        """Create an index and open it; `settings` needs recipe, recipe_digest, dimension and store (the dtype).
 
-        Raises IndexExists where there is an index, or other people's files, IndexDamaged where vectors lie alone.
+        Raises IndexExists where there is an index, or files that imgindex did not write; IndexDamaged where there are
+        vectors without a catalogue.
         """
         path = os.path.abspath(path)
-        if os.path.isdir(path) and (strangers := set(os.listdir(path)) - OURS - FOLDERS):
+        if os.path.isdir(path) and (foreign := set(os.listdir(path)) - OWN_FILES - OWN_FOLDERS):
             raise IndexExists(
-                f"{path} is no index and holds other files ({min(strangers)!r})",
-                hint="name a folder of its own with --index, say photos.imgindex",
+                f"{path} is not an index, and has other files in it ({min(foreign)!r})",
+                hint="name a new folder with --index, for example photos.imgindex",
             )
         make_folder(os.path.join(path, "segments"))
         with WriteLock(os.path.join(path, "lock")):
@@ -87,19 +89,20 @@ class Store:
 
     @property
     def catalogue(self) -> Catalogue:
-        """The reader's catalogue. Raises UsageError elsewhere than where it was opened: SQLite does not allow it."""
-        if os.getpid() != self._home[0]:
+        """The reader's catalogue. Raises UsageError in another process or thread than the one that opened the store."""
+        # SQLite does not allow it.
+        if os.getpid() != self._opened_in[0]:
             raise UsageError("this index was opened before a fork", hint="open it again in the new process")
-        if threading.get_ident() != self._home[1]:
+        if threading.get_ident() != self._opened_in[1]:
             raise UsageError("this index was opened in another thread", hint="open it once in each thread")
         return self._catalogue
 
     def close(self) -> None:
-        (self.catalogue if os.getpid() == self._home[0] else self._catalogue).close()
+        (self.catalogue if os.getpid() == self._opened_in[0] else self._catalogue).close()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[View]:
-        """See one and the same state of the index within the block, whatever is committed or compacted meanwhile.
+        """Read one state of the index within the block, even if a writer commits or compacts it meanwhile.
 
         Raises IndexDamaged when a segment is missing, too short or of another index.
         """
@@ -107,13 +110,13 @@ class Store:
             yield self._view
             return
         with contextlib.ExitStack() as stack:
-            self._view = self._look(stack)
+            self._view = self._open_view(stack)
             stack.callback(setattr, self, "_view", None)
             yield self._view
 
-    def _look(self, stack: contextlib.ExitStack) -> View:
-        """Begin a snapshot and map its segments; again where a compaction took one away in between."""
-        for again in reversed(range(TRIES)):
+    def _open_view(self, stack: contextlib.ExitStack) -> View:
+        """Begin a snapshot and map its segments; begin again where a compaction removed one in between."""
+        for tries_left in reversed(range(TRIES)):
             snapshot = self.catalogue.snapshot()
             snapshot.__enter__()
             try:
@@ -123,98 +126,100 @@ class Store:
                 return view
             except BaseException as error:
                 snapshot.__exit__(None, None, None)
-                if not isinstance(error, IndexDamaged) or not again or self.catalogue.segments() == rows:
+                if not isinstance(error, IndexDamaged) or not tries_left or self.catalogue.segments() == rows:
                     raise
         raise AssertionError("the last try returns or raises")
 
     def vectors(self, ids: Sequence[int]) -> Vectors:
-        """Return the vectors (n, dimension) of images that are shown, in the order of ids and in float32.
+        """Return the vectors of present images, float32 (n, dimension), in the order of `ids`.
 
-        Raises IndexDamaged when one does not have its CRC32, or is no longer there.
+        Raises IndexDamaged when a vector does not have its CRC32, or an image is not in the index.
         """
         with self.reading() as view:
-            places = list(self.catalogue.locations(ids))
-            if len(places) != len(ids):
-                raise IndexDamaged(f"{len(ids) - len(places)} of the images asked for are not in the index")
-            return self.segments.read(places, view)
+            locations = list(self.catalogue.locations(ids))
+            if len(locations) != len(ids):
+                raise IndexDamaged(f"{len(ids) - len(locations)} of {len(ids)} images are not in the index")
+            return self.segments.read(locations, view)
 
-    def read(self, place: Location) -> Vectors:
-        """Return one vector (dimension,), of a hidden image too. Raises IndexDamaged when its CRC32 differs."""
+    def read(self, location: Location) -> Vectors:
+        """Return one vector (dimension,), of a missing image too. Raises IndexDamaged when its CRC32 differs."""
         with self.reading() as view:
-            vector: Vectors = self.segments.read([place], view)[0]
+            vector: Vectors = self.segments.read([location], view)[0]
             return vector
 
-    def blocks(self, only: Ids | None = None) -> list[Rows]:
-        """Return every segment's vectors, mapped and in the stored dtype, with the id of each row.
+    def blocks(self, only: Ids | None = None) -> list[VectorBlock]:
+        """Return the vectors of every segment, mapped and in the stored dtype, with the id of each row.
 
-        The id is -1 where the row belongs to no image that is shown, or to none of `only`. Rows are checked when
-        somebody asks for it, once for each row and opened store. Raises IndexDamaged.
+        The id is -1 where the row does not belong to a present image, or not to one of `only`. The `check` of a block
+        checks the CRC32 of each row once for each opened store. Raises IndexDamaged.
         """
         with self.reading() as view:
-            table = self.catalogue.places()
+            table = self.catalogue.location_table()
             if (np.diff(table[:, 0], prepend=0) <= 0).any() or not np.isin(table[:, 1], list(view)).all():
-                raise IndexDamaged(f"{self.catalogue.path} does not say clearly where vectors lie")
+                raise IndexDamaged(f"{self.catalogue.path} is damaged: its locations of vectors contradict each other")
             if only is not None:
                 table = table[np.isin(table[:, 0], only)]
             return [self._block(number, stored, table[table[:, 1] == number]) for number, stored in view.items()]
 
-    def _block(self, number: int, stored: Stored, table: npt.NDArray[np.int64]) -> Rows:
+    def _block(self, number: int, stored: Stored, table: npt.NDArray[np.int64]) -> VectorBlock:
         rows = table[:, 2]
         if len(rows) and (rows.min() < 0 or rows.max() >= len(stored)):
             raise IndexDamaged(f"an image lies outside the committed rows of {self.segments.path(number)}")
         ids, crcs = np.full(len(stored), -1, dtype=np.int64), np.zeros(len(stored), dtype=np.int64)
         ids[rows], crcs[rows] = table[:, 0], table[:, 3]
-        sound = self._sound.get(number, np.zeros(0, dtype=np.bool_))
-        sound = np.concatenate([sound, np.zeros(len(stored) - len(sound), dtype=np.bool_)])
-        self._sound[number] = sound
+        checked = self._checked.get(number, np.zeros(0, dtype=np.bool_))
+        checked = np.concatenate([checked, np.zeros(len(stored) - len(checked), dtype=np.bool_)])
+        self._checked[number] = checked
 
         def check(rows: npt.NDArray[np.int64]) -> None:
-            doubtful = rows[~sound[rows]]
-            wrong = doubtful[crc_of_rows(stored, doubtful) != crcs[doubtful]]
+            unchecked = rows[~checked[rows]]
+            wrong = unchecked[crc_of_rows(stored, unchecked) != crcs[unchecked]]
             if len(wrong):
                 more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
                 raise IndexDamaged(
                     f"the vector of image {ids[wrong[0]]}{more} is damaged in {self.segments.path(number)}"
                 )
-            sound[doubtful] = True
+            checked[unchecked] = True
 
-        return Rows(ids, stored, check)
+        return VectorBlock(ids, stored, check)
 
     @contextlib.contextmanager
     def writing(self, *, wait: Callable[[], bool] = lambda: False) -> Iterator[Writer]:
-        """Lend the one Writer, with what a crash may have left behind cleared away.
+        """Lend a Writer, the only one at a time, after cleaning up what a crash may have left.
 
-        wait: asked between tries whether to go on waiting. Raises IndexLocked or IndexDamaged.
+        wait: called between two tries; True to go on waiting for another writer. Raises IndexLocked, IndexDamaged or
+        FormatTooNew.
         """
         path = self.catalogue.path
         with WriteLock(self.file("lock"), wait=wait):
+            check_format(path)  # another imgindex may have migrated the catalogue since it was opened here
             checksum.check(path)
-            self._look_anew()
-            # The store's own reader stays open, so SQLite never moves the log into the database as it closes.
+            self._reopen_stale_reader()
+            # The reader stays open, so that SQLite does not move the log into the database when the writer is closed.
             catalogue = Catalogue(path, self.paths, write=True)
             try:
-                if checksum.stored(path) is None:
+                if checksum.read(path) is None:
                     check_integrity(catalogue)
                 self.segments.recover(catalogue.segments())
                 yield Writer(catalogue, self.segments)
                 catalogue.checkpoint()
-                checksum.settle(path)
+                checksum.write_when_closed(path)
             finally:
                 catalogue.close()
 
-    def _look_anew(self) -> None:
-        """Open the reader again where it would not see what is written: its file was replaced, or was read-only."""
+    def _reopen_stale_reader(self) -> None:
+        """Open the reader again if it would not see what is written: its file was replaced, or could not be written."""
         if self._view is None and not self._catalogue.connection.sees_changes():
             self._catalogue.close()
             self._catalogue = _open_catalogue(self._catalogue.path, self.paths)
 
     def bytes_on_disk(self) -> dict[str, int]:
-        """Return the sizes in bytes of the catalogue, the segments and what is derived from them."""
+        """Return the sizes in bytes of the catalogue, the segments and the derived files."""
         sizes = {"catalogue": 0, "segments": 0, "derived": 0}
-        for name in OURS:
+        for name in OWN_FILES:
             with contextlib.suppress(OSError):
                 sizes["catalogue"] += os.path.getsize(self.file(name))
-        for name in FOLDERS:
+        for name in OWN_FOLDERS:
             for folder, _, files in os.walk(self.file(name)):
                 kind = "segments" if name == "segments" else "derived"
                 for file in files:
@@ -227,7 +232,7 @@ class Store:
 
 
 def exists(path: str) -> bool:
-    """Whether a folder holds an index. Raises OSError where nobody may look."""
+    """Whether a folder holds an index. Raises OSError where the folder cannot be read."""
     try:
         return stat.S_ISREG(os.stat(os.path.join(path, CATALOGUE)).st_mode)
     except OSError as error:
@@ -236,33 +241,39 @@ def exists(path: str) -> bool:
         raise
 
 
+def check_free(path: str) -> None:
+    """Raise what is wrong with an index that is at a path already, if there is one and something is wrong."""
+    if exists(path):
+        Store(path).close()
+
+
 def check_exists(path: str, named: str) -> None:
-    """Raise IndexNotFound where there is no index, IndexDamaged where only its catalogue is missing."""
+    """Raise IndexNotFound where the index does not exist, IndexDamaged where only its catalogue is missing."""
     if not exists(path):
         check_no_vectors(path)
         raise IndexNotFound(f"there is no index at {named}")
 
 
 def check_no_vectors(path: str) -> None:
-    """Raise IndexDamaged where vectors lie without a catalogue: it may come back, and they must be there then."""
+    """Raise IndexDamaged where there are vectors without a catalogue: it may be restored, and then needs them."""
     segments = os.path.join(path, "segments")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         if any(name.endswith(".vec") for name in os.listdir(segments)):
             raise IndexDamaged(
-                f"{os.path.join(path, CATALOGUE)} is missing, and nothing else knows whose vectors lie there",
-                hint=f"put it back from a copy, or remove {path} to begin anew",
+                f"{os.path.join(path, CATALOGUE)} is missing, and without it the vectors there cannot be used",
+                hint=f"put it back from a copy, or remove {path} to start again",
             )
 
 
 def check_integrity(catalogue: Catalogue) -> None:
-    """Raise IndexDamaged when SQLite's own check finds something wrong."""
-    wrong = catalogue.integrity()
-    if wrong:
-        raise IndexDamaged(f"{catalogue.path} is damaged: {wrong[0]}")
+    """Raise IndexDamaged when SQLite's own check finds a problem."""
+    problems = catalogue.integrity()
+    if problems:
+        raise IndexDamaged(f"{catalogue.path} is damaged: {problems[0]}")
 
 
 def fill_catalogue(path: str, settings: dict[str, str], fill: Callable[[Catalogue], None] = lambda new: None) -> None:
-    """Make catalogue.db, under another name first: who dies here leaves what was there before."""
+    """Create catalogue.db, first under another name: if the process dies, the old catalogue is still there."""
     database, unfinished = os.path.join(path, CATALOGUE), os.path.join(path, UNFINISHED)
     for ending in ("", *LOGS):
         with contextlib.suppress(FileNotFoundError):
@@ -273,11 +284,12 @@ def fill_catalogue(path: str, settings: dict[str, str], fill: Callable[[Catalogu
             for key, value in settings.items():
                 catalogue.set_setting(key, value)
             fill(catalogue)
-        # SQLite would do it as it closes, and not tell when the disk is full: the log does not get the new name.
+        # When it closes, SQLite would do the same, but not report a full disk. The log does not get the new name.
         durable.disk.execute(unfinished, catalogue.connection, "pragma wal_checkpoint(truncate)")
     finally:
         catalogue.close()
-    # The old one's log would be taken for the new one's. Its checksum stays: that alone may know that it is damaged.
+    # SQLite would read the log of the old catalogue as that of the new one. The checksum of the old catalogue stays for
+    # now: it may be the only evidence that the catalogue is damaged.
     for ending in LOGS:
         with contextlib.suppress(FileNotFoundError):
             durable.remove(database + ending)
@@ -286,11 +298,11 @@ def fill_catalogue(path: str, settings: dict[str, str], fill: Callable[[Catalogu
 
 
 def _open_catalogue(path: str, paths: PathMap) -> Catalogue:
-    """Open a catalogue whose bytes have their checksum; one from a newer version is called that, not damaged."""
+    """Open a catalogue and check its checksum. Raises FormatTooNew before it checks for damage."""
     try:
         catalogue = Catalogue(path, paths)
     except (IndexDamaged, sqlite3.Error):
-        checksum.check(path)  # whose word, if it has one, tells more
+        checksum.check(path)  # if this raises, its message is more specific
         raise
     try:
         checksum.check(path)

@@ -1,9 +1,11 @@
 """What every campaign shares: run it by hand, print its figures, keep them.
 
 A campaign is a module with `run(size, seed) -> dict`: its figures, and under "lost" a line for each promise that did
-not hold. `ci` is the size that `make test` runs, `full` the one whose figures stand in docs/reliability.md:
+not hold. `make test` runs the size `ci`, always with the seed 0: a tenth of a minute or so. The figures of the size
+`full` stand in docs/reliability.md; it takes a new seed each time, prints it, and repeats a run with the seed given:
 
     python tests/campaigns/flips.py --size full --out tests/campaigns/results/flips.json
+    python tests/campaigns/flips.py --size full --seed 1234
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -31,15 +34,19 @@ def main(name: str, run: Callable[..., Figures]) -> None:
     """Run a campaign from the command line; exit with 1 when anything was lost."""
     parser = argparse.ArgumentParser(description=f"The campaign {name}.")
     parser.add_argument("--size", choices=SIZES, default="ci")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="repeat the run with this seed (default: a new one; 0 for ci)")
     parser.add_argument("--out", type=Path, help="keep the figures in this JSON file")
     arguments = parser.parse_args()
+    seed = arguments.seed
+    if seed is None:
+        seed = secrets.randbelow(10**6) if arguments.size == "full" else 0
+    print(f"{name}: size {arguments.size}, seed {seed} (--seed {seed} repeats it)", file=sys.stderr, flush=True)
     started = time.perf_counter()
-    figures = run(arguments.size, seed=arguments.seed)
+    figures = run(arguments.size, seed=seed)
     result = {
         "campaign": name,
         "size": arguments.size,
-        "seed": arguments.seed,
+        "seed": seed,
         "seconds": round(time.perf_counter() - started, 1),
         "date": date.today().isoformat(),
         "machine": machine(),

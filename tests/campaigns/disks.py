@@ -1,4 +1,4 @@
-"""Disks that are full, read-only, or not for everybody; and limits on the size of files. Real ones, real processes."""
+"""Full disks, read-only disks, folders of other users, and limits on the size of files; real disks, real processes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from disks_reading import look_only
 MOUNTED = Path(__file__).with_name("disks_mounted.py")
 NOBODY = 65534
 TRY = "mount -t tmpfs -o size=1m tmpfs {0} && mount -o remount,size=2m {0} && mount -o remount,ro {0}"
-LIMITS = {"ci": 5, "full": 24}
+LIMITS = {"ci": 2, "full": 24}
 TOO_LARGE = ("File too large", "disk I/O error", "No space left on device")
 
 
 def unshare() -> list[str]:
-    """Return how to start a process that may mount disks which nobody else sees; empty where that is forbidden."""
+    """Return how to start a process that may mount disks that only it sees; an empty list where that is forbidden."""
     for command in (["unshare", "-m"], ["unshare", "-rm"]):
         with tempfile.TemporaryDirectory() as folder:
             if shutil.which("unshare") is None:
@@ -50,11 +50,11 @@ def mounted(folder: Path, size: str, seed: int) -> Figures:
 
 
 def limits(bench: Bench, size: str, chance: random.Random) -> None:
-    """No file may grow beyond a limit, as where there are quotas: at most sizes something fails half-way."""
+    """No file may grow beyond a limit, as with quotas: most limits make a command fail halfway."""
 
     def limited(most: int) -> Callable[[], None]:
         def limit() -> None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python itself does, but for what runs before it
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # Python does the same, but only once it runs
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
 
         return limit
@@ -65,12 +65,12 @@ def limits(bench: Bench, size: str, chance: random.Random) -> None:
 
 
 def other_people(bench: Bench) -> None:
-    """An index in a folder of somebody else's: it can be read, and not be written to."""
+    """An index in a folder of another user: it can be read, but not written to."""
     bench.lay_out()
     everything = [bench.place, bench.index, *bench.index.rglob("*")]
     options: dict[str, Any] = {}
     if os.geteuid() == 0:
-        # Root without its capabilities is somebody like everybody; another user may not be able to run this Python.
+        # Root without its capabilities is like any other user; a real other user may not be able to run this Python.
         options["by"] = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
         for path in everything:
             os.chown(path, NOBODY, NOBODY)

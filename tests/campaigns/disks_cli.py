@@ -1,4 +1,4 @@
-"""The command `imgindex` with the embedder of the tests, which needs no network: python disks_cli.py ARGUMENTS."""
+"""The command `imgindex` with the encoder of the tests, which needs no network: python disks_cli.py ARGUMENTS."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from imgindex import ImageIndex
 from imgindex.cli.app import main
 
 if __name__ == "__main__":
-    ImageIndex.embedder = property(lambda self: GridMean(batch_size=2))  # type: ignore[assignment,method-assign]
+    ImageIndex.encoder = property(lambda self: GridMean(batch_size=2))  # type: ignore[assignment,method-assign]
     main()

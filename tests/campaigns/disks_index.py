@@ -1,4 +1,4 @@
-"""An index on a disk that something is the matter with: commands run on it, and what must be true afterwards."""
+"""An index on a disk with too little space, or a read-only one: runs commands on it, and checks what is left."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ import numpy as np
 from conftest import GRID_RECIPE, GridMean, draw
 
 from imgindex import ImageIndex
+from imgindex.cli.app import app
 from imgindex.errors import ImgindexError
 
 CLI = Path(__file__).with_name("disks_cli.py")
 EARLIER, LATER = range(6), range(6, 14)
 TAKEN = "0.png"
 
-Shown = dict[str, tuple[int, np.ndarray]]
+Images = dict[str, tuple[int, np.ndarray]]
 Limit = Callable[[], None] | None
 
 
@@ -51,19 +52,18 @@ def imgindex(
 
 def commands() -> list[str]:
     """Return the names of the commands that there are."""
-    text = imgindex("--help").stdout
-    return [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
+    return [one.name or "" for one in (*app.registered_commands, *app.registered_groups)]
 
 
-def told(done: subprocess.CompletedProcess[str], *reasons: str) -> Iterator[str]:
-    """Tell what is wrong with the way in which a command failed: one line, exit code 1, the reason named."""
+def failed_badly(done: subprocess.CompletedProcess[str], *reasons: str) -> Iterator[str]:
+    """Yield how a failure differs from one line on stderr that names the reason, and exit code 1."""
     if done.returncode != 1:
         yield f"exit code {done.returncode}"
     lines = done.stderr.splitlines()
     if len(lines) != 1 or not lines[0].startswith("imgindex: error: "):
-        yield f"it said {done.stderr!r}"
+        yield f"it printed {done.stderr!r}"
     elif reasons and not any(reason in lines[0] for reason in reasons):
-        yield f"it does not say {' or '.join(reasons)!r}: {lines[0]!r}"
+        yield f"it does not name {' or '.join(reasons)!r}: {lines[0]!r}"
 
 
 @dataclass(slots=True)
@@ -71,10 +71,10 @@ class Bench:
     """Pictures, an index of the earlier ones to begin each trial with, and the place where it is tried."""
 
     folder: Path
-    place: Path  # the disk; the index lies in it as it.imgindex
+    place: Path  # the disk; the index is in it.imgindex there
     tried: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
-    base: Shown = field(default_factory=dict)
+    base: Images = field(default_factory=dict)
 
     @property
     def index(self) -> Path:
@@ -91,10 +91,10 @@ class Bench:
         home = self.folder / "kept"
         home.mkdir()
         with ImageIndex.create(home / "it.imgindex", recipe=GRID_RECIPE) as index:
-            index.embedder = GridMean(batch_size=2)
+            index.encoder = GridMean(batch_size=2)
             index.add([self.pictures])
         self.lay_out()
-        # Its paths are relative to the folder that it lies in: here they are absolute, as it lies elsewhere.
+        # The pictures are not below the folder that holds this copy, so the paths that it returns are other ones.
         self.base = self.read()
         for number in LATER:
             draw(self.pictures / f"{number}.png", number)
@@ -105,8 +105,8 @@ class Bench:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         shutil.copytree(self.folder / "kept" / "it.imgindex", self.index)
 
-    def read(self) -> Shown:
-        """Return what the index shows. Raises AssertionError where `verify` finds something."""
+    def read(self) -> Images:
+        """Return the present images of the index. Raises AssertionError where `verify` finds a problem."""
         with ImageIndex.open(self.index) as index:
             report = index.verify(full=True)
             assert report.ok, report.problems
@@ -124,7 +124,7 @@ class Bench:
         return [name, *map(str, arguments.get(name, [])), "--index", str(self.index)]
 
     def trial(self, kind: str, name: str, narrow: Callable[[], None], widen: Callable[[], None], **options: Any) -> int:
-        """Run a command where something is too narrow, then again where it is not; return the first exit code.
+        """Run a command where there is too little space, then again where there is enough; return the first exit code.
 
         options: reasons, of which a failure must name one; limit, for the first process alone.
         """
@@ -133,12 +133,12 @@ class Bench:
         narrow()
         done = imgindex(*self.command(name), preexec_fn=limit)
         self.tried[f"{kind}: {name} {'failed' if done.returncode else 'fitted'}"] += 1
-        wrong = list(told(done, *reasons)) if done.returncode else []
+        wrong = list(failed_badly(done, *reasons)) if done.returncode else []
         wrong += self.readable(f"{kind}: {name}")
         widen()
         wrong += self.sound(name)
         again = imgindex(*self.command(name))
-        # What has been done already cannot be done again: the image is no longer there to be taken out.
+        # A second `remove` fails if the first one succeeded: the image is no longer in the index.
         if again.returncode and not (name == "remove" and done.returncode == 0):
             wrong.append(f"afterwards: {again.stderr.strip()}")
         wrong += self.finished(name)
@@ -146,7 +146,7 @@ class Bench:
         return done.returncode
 
     def readable(self, kind: str) -> Iterator[str]:
-        """Tell when the index cannot be read while things are too narrow; that it cannot be read must be said."""
+        """Yield errors that are not reported properly when the index is read while there is too little space."""
         try:
             self.read()
         except (OSError, ImgindexError, sqlite3.Error) as error:
@@ -155,14 +155,14 @@ class Bench:
             yield f"{type(error).__name__} in reading: {error}"
 
     def sound(self, name: str) -> Iterator[str]:
-        """Tell what is wrong with the index after a command failed."""
+        """Yield what is wrong with the index after a command failed."""
         try:
-            shown = self.read()
+            present = self.read()
         except Exception as error:  # noqa: BLE001  whatever it raises is what this looks for
             yield f"{type(error).__name__}: {error}"
             return
         for picture, (id, vector) in self.base.items():
-            now = shown.get(picture)
+            now = present.get(picture)
             if now is None and (name, picture) == ("remove", TAKEN):
                 continue
             if now is None or now[0] != id or not np.array_equal(now[1], vector):
@@ -171,13 +171,13 @@ class Bench:
             yield f"it left {left}"
 
     def finished(self, name: str) -> Iterator[str]:
-        """Tell whether the command, run again, did its work."""
-        shown = self.read()
+        """Yield what the command, run again, did not do."""
+        present = self.read()
         names = set(self.base) - ({TAKEN} if name == "remove" else set())
         if name == "add":
             names = {path.name for path in self.pictures.iterdir()}
-        if set(shown) != names:
-            yield f"it shows {sorted(shown)}"
+        if set(present) != names:
+            yield f"it has {sorted(present)}"
         for out in ("vectors.npz", "labels.csv"):
             if out in " ".join(self.command(name)) and not (self.place / out).stat().st_size:
                 yield f"{out} is empty"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from disks_index import Bench, commands, imgindex, told
+from disks_index import Bench, commands, failed_badly, imgindex
 
 REFUSED = ("Read-only file system", "Permission denied", "readonly database", "read-only")
 UNREAD = "unable to open database file"  # SQLite, of a log that it would have to write beside
@@ -33,9 +33,9 @@ def look_only(bench: Bench, kind: str, *, log: str = "no log", **options: Any) -
         done = imgindex(*arguments, "--index", bench.index, **options)
         bench.tried[f"{kind}: read"] += 1
         wrong = [f"exit code {done.returncode}, {done.stderr.strip()}"] if done.returncode else []
-        # Where the last commit stands in a log that cannot be read here, there is no answer, and never an old one.
+        # If the last commit is in a log that cannot be read here, there has to be an error and never an old answer.
         if log == "a log" and done.returncode:
-            wrong = list(told(done))
+            wrong = list(failed_badly(done))
             bench.tried[f"{kind}: no answer, as the log cannot be read"] += 1
         elif log == "a log" and "1.png" in done.stdout and arguments[0] == "list":
             wrong = ["an answer from before the last commit"]
@@ -43,7 +43,7 @@ def look_only(bench: Bench, kind: str, *, log: str = "no log", **options: Any) -
     for name in [name for name in ("add", "remove", "compact", "repair") if name in commands()]:
         done = imgindex(*bench.command(name), **options)
         bench.tried[f"{kind}: write"] += 1
-        yield from (f"{name}: {line}" for line in told(done, *REFUSED, *((UNREAD,) if log == "a log" else ())))
+        yield from (f"{name}: {line}" for line in failed_badly(done, *REFUSED, *((UNREAD,) if log == "a log" else ())))
     after = bytes_below(bench.index)
     changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
     if changed:

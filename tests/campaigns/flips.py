@@ -1,4 +1,4 @@
-"""Corruption: an index whose bytes, pages, rows or files were changed gives its true answers or says that it is hurt.
+"""Corruption: an index with changed bytes, pages, rows or files gives its true answers, or reports the damage.
 
 Every byte of every file takes other values, and the files are cut, swapped, exchanged and worse (flips_damage.py).
 After each damage all that can be asked is asked: what comes out must be the truth or an error that was raised on
@@ -6,7 +6,7 @@ purpose, and where anything was refused `verify` must name it. A sample is repai
 
 What a log left by a crash holds is the one exception, counted as "earlier": SQLite drops a damaged frame and all that
 came after it, and every answer must then be that of one earlier commit. A whole log that belongs to another
-catalogue is counted, and no promise: SQLite cannot tell, and answers from it.
+catalogue is only counted: SQLite cannot detect it, and answers from it.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from typing import Any
 
 from campaign import Figures, main
 from flips_damage import FOREIGN_LOG, LOG, Copy, Damage, damages
-from flips_index import Hang, State, Told, Truth, Untold, ask, build, remember_kmeans, spare_work
+from flips_index import Crashed, Hang, Refused, State, Truth, ask, build, remember_kmeans, spare_work
 from flips_repair import repaired
 
 from imgindex.errors import ImgindexError
-from imgindex.storage.check import check
+from imgindex.storage.verify import check
 
 PROCESSES = 2
-FLIPS = {"ci": 20_000, "full": 1_000_000}
+FLIPS = {"ci": 2_000, "full": 1_000_000}
 # How often a byte is flipped. A log's shared memory is made anew by whoever opens the index first; most of a segment is
 # the empty end of its header, and whoever answers from a log takes longest to judge.
 WEIGHTS = {"ci": {".vec": 0.4, "-wal": 0.4, "-shm": 0.02}, "full": {".vec": 0.2, "-wal": 0.2, "-shm": 0.02}}
 VERIFIED = {"ci": 1, "full": 50}  # one flip of so many is shown to `verify` too
-REPAIRS = {"ci": (300, 60), "full": (3_000, 2_000)}  # of the damages, of the flips
+REPAIRS = {"ci": (30, 6), "full": (3_000, 2_000)}  # of the damages, of the flips
 SECONDS, MEMORY = 60, 1 << 30  # that one damage may take
 VERDICTS = ("right", "refused", "earlier", "wrong")
 
@@ -69,7 +69,7 @@ class Findings:
 
 
 class Judge:
-    """Knows every state's true answers, and asks a hurt index for its own."""
+    """Compares the answers of a damaged index with the true answers of every state."""
 
     def __init__(self, copy: Copy, states: dict[str, list[State]]) -> None:
         self.copy, self.truths = copy, {}
@@ -82,18 +82,18 @@ class Judge:
     def verdict(self, base: str, *, log: bool, verify: bool = True) -> tuple[str, list[str]]:
         """Return one of VERDICTS, and what was promised and is not so.
 
-        log: whether the log is hurt. verify: whether `verify` is asked too, which takes longer than all the rest.
+        log: whether the log is damaged. verify: whether `verify` runs too, which takes longer than everything else.
         """
         home = str(self.copy.home)
         with alarm():
             found, problems = ask(home), named(home) if verify else None
-        refused = [answer for answer in found.values() if isinstance(answer, Told)]
-        untold = [f"{name}: {answer.text}" for name, answer in found.items() if isinstance(answer, Untold)]
-        untold += [f"verify: {problems.text}"] if isinstance(problems, Untold) else []
-        lost = untold + [f"no way out is named: {told.text}" for told in refused if not told.hint]
+        refused = [answer for answer in found.values() if isinstance(answer, Refused)]
+        crashed = [f"{name}: {answer.text}" for name, answer in found.items() if isinstance(answer, Crashed)]
+        crashed += [f"verify: {problems.text}"] if isinstance(problems, Crashed) else []
+        lost = crashed + [f"no way out is named: {one.text}" for one in refused if not one.hint]
         if refused and problems == 0:
             lost.append(f"verify finds nothing, yet: {refused[0].text}")
-        given = {name: answer for name, answer in found.items() if not isinstance(answer, Told | Untold)}
+        given = {name: answer for name, answer in found.items() if not isinstance(answer, Refused | Crashed)}
         truths = self.truths[base]
         if any(given[name] != truths[-1][name] for name in given):
             earlier = log and any(all(given[name] == truth[name] for name in given) for truth in truths)
@@ -101,17 +101,17 @@ class Judge:
                 return "earlier", lost
             wrong = [name for name in given if given[name] != truths[-1][name]]
             return "wrong", [*lost, f"silently wrong: {', '.join(wrong)}"]
-        return ("refused" if refused or untold else "right"), lost
+        return ("refused" if refused or crashed else "right"), lost
 
 
-def named(home: str) -> int | Untold:
+def named(home: str) -> int | Crashed:
     """How many problems `verify` names; an error that it raises on purpose is one."""
     try:
         return len(check(home, full=True).problems)
     except ImgindexError:
         return 1
     except (Hang, Exception) as error:  # noqa: BLE001  which one it was is what is asked
-        return Untold(f"{type(error).__name__}: {error}")
+        return Crashed(f"{type(error).__name__}: {error}")
 
 
 @contextlib.contextmanager
@@ -185,13 +185,15 @@ def flip(judge: Judge, states: dict[str, list[State]], part: tuple[int, int], wo
     return found
 
 
-def hurt(judge: Judge, states: dict[str, list[State]], part: tuple[int, int], work: tuple[str, int]) -> Findings:
+def other_damages(
+    judge: Judge, states: dict[str, list[State]], part: tuple[int, int], work: tuple[str, int]
+) -> Findings:
     """Do one part of all other damages."""
     found, (first, step) = Findings(), part
     for count, damage in enumerate(itertools.islice(damages(states, *work), first, None, step)):
         _watch(count)
         judge.copy.become(states[damage.base][-1])
-        judge.copy.hurt(damage)
+        judge.copy.apply(damage)
         verdict, lost = judge.verdict(damage.base, log=damage.of_the_log)
         found.verdicts[damage.kind, verdict] += 1
         if damage.kind != FOREIGN_LOG:
@@ -199,7 +201,7 @@ def hurt(judge: Judge, states: dict[str, list[State]], part: tuple[int, int], wo
     return found
 
 
-def mend(
+def repairs(
     judge: Judge, states: dict[str, list[State]], truths: dict[str, Truth], part: tuple[int, int], work: tuple[str, int]
 ) -> Findings:
     """Do one part of the repairs, after a sample of the damages and of the flips."""
@@ -218,7 +220,7 @@ def mend(
     for number, damage in enumerate([*sample, *changes][first::step]):
         _watch(number)
         judge.copy.become(states[damage.base][-1])
-        judge.copy.hurt(damage)
+        judge.copy.apply(damage)
         with alarm():
             outcome, lost = repaired(judge.copy, damage, judge.truths, truths, change=number % 4 == 0)
         found.repairs.update(outcome)
@@ -249,8 +251,8 @@ def process(
         judge = Judge(Copy(folder), states)
         _limit_memory()
         found = flip(judge, states, part, work)
-        found.add(hurt(judge, states, part, work))
-        found.add(mend(judge, states, truths, part, work))
+        found.add(other_damages(judge, states, part, work))
+        found.add(repairs(judge, states, truths, part, work))
     pipe.send(found)
     pipe.close()
 
@@ -266,7 +268,7 @@ def _hang(number: int, frame: object) -> None:
 
 
 def _limit_memory() -> None:
-    """Let whoever takes a gigabyte more than now get a MemoryError; where the system cannot tell, there is no limit."""
+    """Raise MemoryError where a call takes 1 GB more than now; without /proc there is no limit."""
     with contextlib.suppress(OSError):
         import resource
 

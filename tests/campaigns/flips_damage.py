@@ -1,4 +1,4 @@
-"""Everything that can befall the files of an index, but for single bytes: cut, longer, swapped, stale, strange."""
+"""Every damage to the files of an index except single bytes: cut, longer, swapped, outdated, or not regular files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE, ROW, HEADER = 4096, 48, 4096
 LOG = ("catalogue.db-wal", "catalogue.db-shm")
 # A whole, sound log that was never this catalogue's.
 FOREIGN_LOG = "log of another catalogue"
-# What a name can hold that is no regular file of its own; `behind a link` is the right content, reached by a link.
+# What a name can have in the place of a regular file; `behind a link` is the right content, reached by a link.
 STRANGE = ("fifo", "folder", "dangling link", "loop", "link to /dev/zero", "behind a link")
 
 
@@ -34,7 +34,7 @@ class Damage:
 
 
 class Copy:
-    """A copy of the pictures and one index, in memory, that is hurt and made well again."""
+    """A copy of the pictures and of one index, in memory, that is damaged and restored."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / HOME
@@ -60,7 +60,7 @@ class Copy:
         now = state_of(self.home)
         return any(now.get(name) != state.get(name) for name in {*now, *state} - {*but})
 
-    def hurt(self, damage: Damage) -> None:
+    def apply(self, damage: Damage) -> None:
         for name, content in damage.patch.items():
             path = self.home / name
             before = path.read_bytes() if path.is_file() else b""
@@ -96,9 +96,9 @@ def damages(states: dict[str, list[State]], size: str, seed: int) -> Iterator[Da
         state = states[base][-1]
         for name, content in state.items():
             few = name.startswith("catalogue.db-shm")
-            yield from _lengths(base, name, content, 25 if size == "ci" or few else 500, rng)
-            yield from _pages(base, name, content, 25 if size == "ci" or few else 10**6, rng)
-        yield from _rows(base, state, 30 if size == "ci" else 10**6, rng)
+            yield from _lengths(base, name, content, (3 if size == "ci" else 25 if few else 500), rng)
+            yield from _pages(base, name, content, (3 if size == "ci" else 25 if few else 10**6), rng)
+        yield from _rows(base, state, 3 if size == "ci" else 10**6, rng)
         yield from _names(base, state)
         for other in ("other", "other log", "foreign", "old", "log", "now"):
             if other != base:

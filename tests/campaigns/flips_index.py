@@ -1,4 +1,4 @@
-"""The indexes that the campaign of flips hurts, all that can be asked of one, and what is true of its pictures."""
+"""The indexes that the campaign `flips` damages, the questions to an index, and the truth about its pictures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from conftest import GRID_RECIPE, GridMean, decode_here, draw
 from PIL import Image
 
 from imgindex import ImageIndex, Recipe
-from imgindex.analysis.points import Points
-from imgindex.embedding.sandbox import Decoders
+from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import ImgindexError
 from imgindex.storage import durable
+from imgindex.vectors.rows import VectorRows
 
 HOME = "pictures.imgindex"
 # The probes: an image, a copy of another, an updated one, and a name that is not UTF-8.
@@ -31,7 +31,7 @@ State = dict[str, bytes]  # name below the index's folder → content
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What a picture's bytes are: its vector, and what a catalogue must say of it."""
+    """The truth about a picture: its vector, and its size and format."""
 
     vector: tuple[float, ...]
     width: int
@@ -40,7 +40,7 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Refused:
     """An error that was raised on purpose: its name, and the way out."""
 
     name: str
@@ -49,8 +49,8 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Untold:
-    """An exception that nobody raised on purpose."""
+class Crashed:
+    """An exception that was not raised on purpose."""
 
     text: str
 
@@ -136,16 +136,16 @@ def _draw(truths: dict[str, Truth], path: Path, number: int, size: tuple[int, in
         draw(path.with_name("plain.png"), number, size).rename(path)
     else:
         draw(path, number, size)
-    # Letterboxed on a square, a picture that is none has other means: these are asked of the numbers themselves.
+    # A picture that is not square has other means once it is letterboxed, so these are computed from its pixels.
     truth = Truth(_means(colour, size), *size, "BMP" if path.suffix == ".bmp" else "PNG")
     truths[hashlib.sha256(path.read_bytes()).hexdigest()] = truth
 
 
 def _means(colour: tuple[int, int, int], size: tuple[int, int]) -> tuple[float, ...]:
-    from imgindex.embedding.prepare import prepare
+    from imgindex.decoding.transforms import prepare
 
     pixels = prepare(Image.new("RGB", size, colour), GRID_RECIPE)
-    return tuple(GridMean().embed(pixels[None])[0].tolist())
+    return tuple(GridMean().encode(pixels[None])[0].tolist())
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def _opened(home: Path) -> Iterator[ImageIndex]:
 
 
 def _prepare(index: ImageIndex) -> None:
-    index.embedder = GridMean()
+    index.encoder = GridMean()
     index._store.segments.capacity = 10
 
 
@@ -181,13 +181,13 @@ def _with_strangers(home: Path) -> State:
 
 
 def ask(home: str) -> dict[str, Any]:
-    """Every answer that an index gives: its value in plain numbers and words, Told or Untold."""
+    """Every answer that an index gives: its value in plain numbers and words, Refused or Crashed."""
     try:
         index = ImageIndex.open(home)
     except (Hang, Exception) as error:  # noqa: BLE001  which of them it was is the answer
         return {"open": _kind(error)}
     with index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         found: dict[str, Any] = {}
         for name, question in QUESTIONS.items():
             try:
@@ -199,15 +199,15 @@ def ask(home: str) -> dict[str, Any]:
         return found
 
 
-def _kind(error: BaseException) -> Told | Untold:
+def _kind(error: BaseException) -> Refused | Crashed:
     if isinstance(error, ImgindexError):
-        return Told(type(error).__name__, str(error), error.hint)
-    return Untold(f"{type(error).__name__}: {error}")
+        return Refused(type(error).__name__, str(error), error.hint)
+    return Crashed(f"{type(error).__name__}: {error}")
 
 
 def _status(index: ImageIndex) -> Any:
-    told = index.status()
-    return {name: value for name, value in told.items() if name not in ("bytes", "index")}
+    status = index.status()
+    return {name: value for name, value in status.items() if name not in ("bytes", "index")}
 
 
 def _cluster(index: ImageIndex) -> Any:
@@ -246,10 +246,10 @@ QUESTIONS: dict[str, Callable[[ImageIndex], Any]] = {
 def spare_work() -> Iterator[None]:
     """Let pictures be decoded in this process, and indexes of a few rows have search files."""
     with (
-        patch.object(Decoders, "decode", decode_here),
-        patch("imgindex.searching.EXACT_ROWS", 8),
+        patch.object(DecoderPool, "decode", decode_here),
+        patch("imgindex.search.lifecycle.EXACT_ROWS", 8),
         # A question changes nothing here, so that the next one meets the same damage.
-        patch("imgindex.clustering.run.keep", lambda store, found, wish, *, wait: found),
+        patch("imgindex.clustering.run.store_clustering", lambda store, found, **options: found),
     ):
         yield
 
@@ -260,7 +260,7 @@ def remember_kmeans() -> None:
 
     kmeans, known = run.kmeans, {}
 
-    def remembering(points: Points, k: int, **options: Any) -> Any:
+    def remembering(points: VectorRows, k: int, **options: Any) -> Any:
         key = (points[:].tobytes(), k, repr(options))
         if key not in known:
             known.clear() if len(known) > 1000 else None

@@ -1,4 +1,4 @@
-"""What is asked of one `repair`: that nothing wrong is shown after it, and nothing that could be saved is missing."""
+"""Checks one `repair`: nothing wrong is in the index afterwards, and nothing is missing that could be saved."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from conftest import GridMean
 from flips_damage import Copy, Damage
-from flips_index import Hang, Told, Truth, Untold, ask
+from flips_index import Crashed, Hang, Refused, Truth, ask
 
 from imgindex import ImageIndex
 from imgindex.errors import ImgindexError
-from imgindex.storage.check import check
+from imgindex.storage.verify import check
 
 CATALOGUE = "catalogue.db"
 CHANGED, GONE = "a/4.png", "b/17.png"
@@ -25,7 +25,7 @@ WAYS_OUT = ("from a copy", "make one with", "pip install --upgrade", "move it aw
 def repaired(
     copy: Copy, damage: Damage, truths: dict[str, list[dict[str, Any]]], contents: dict[str, Truth], *, change: bool
 ) -> tuple[list[str], list[str]]:
-    """Repair a hurt copy, add its pictures again, and return what became of it, and what was promised and is not so.
+    """Repair a damaged copy, add its pictures again, and return the outcome, and each promise that did not hold.
 
     change: whether one picture is changed and one is gone meanwhile.
     """
@@ -47,7 +47,7 @@ def _repaired(
 ) -> tuple[list[str], list[str]]:
     home, before = str(copy.home), _vectors_of(copy.home)
     try:
-        report = ImageIndex.repair(home, embedder=GridMean())
+        report = ImageIndex.repair(home, encoder=GridMean())
     except ImgindexError as error:
         lost = [] if any(way in error.hint for way in WAYS_OUT) else [f"no way out: {error} ({error.hint})"]
         if _vectors_of(copy.home) != before:
@@ -62,27 +62,27 @@ def _repaired(
         return ["failed"], lost
     dropped = {failure.path for failure in report.dropped}
     outcome, more = _compared(found, dropped, truths[damage.base][-1], catalogue=_of_catalogue(damage))
-    # A catalogue of another time is as good a witness as any: what it knows may be shown, if the file is that still.
+    # A catalogue of another time is a sound catalogue: its images may be present if their files still match.
     ever = [truth for base in truths.values() for truth in base]
     known = {(image["path"], image["sha256"]) for truth in ever for image in truth["images"]}
     more += wrong(found, contents)
-    shown = {(image["path"], image["sha256"]) for image in found["images"]}
-    more += [f"{path!r} is shown, and never was" for path, _ in shown - known]
+    present = {(image["path"], image["sha256"]) for image in found["images"]}
+    more += [f"{path!r} is in the index, and never was" for path, _ in present - known]
     return ["mended" if report.mended or report.embedded else "sound", *outcome], more + _added(copy, contents)
 
 
 def _compared(
     found: dict[str, Any], dropped: set[str], before: dict[str, Any], *, catalogue: bool
 ) -> tuple[list[str], list[str]]:
-    """Tell which images that were shown before the damage are missing after the repair, or have another id."""
+    """Return what became of images that were present before the damage and are missing now, or have another id."""
     outcome, lost = [], []
-    shown = {image["path"]: image for image in found["images"]}
+    present = {image["path"]: image for image in found["images"]}
     for image in before["images"]:
-        path, now = image["path"], shown.get(image["path"])
+        path, now = image["path"], present.get(image["path"])
         if now is None and path not in dropped:
             same = os.path.exists(path) and _sha256(path) == image["sha256"]
             if not catalogue:
-                lost.append(f"{path} is neither shown nor named")
+                lost.append(f"{path} is neither in the index nor in the report")
             elif same:
                 outcome.append("rows lost with the catalogue")
         elif now is not None and now["id"] != image["id"]:
@@ -95,20 +95,20 @@ def _compared(
 def _added(copy: Copy, contents: dict[str, Truth]) -> list[str]:
     """Add the pictures again: the index must then be what the folder is."""
     with ImageIndex.open(copy.home) as index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         report = index.add([copy.folder / "pictures"])
     found = ask(str(copy.home))
     errors = [f"after an add {name} fails: {answer}" for name, answer in _errors(found).items()]
     if errors:
         return errors
     lost = wrong(found, contents)
-    there = {str(path.relative_to(copy.folder)): path for path in (copy.folder / "pictures").rglob("*.*")}
+    there = {os.fspath(path): path for path in (copy.folder / "pictures").rglob("*.*")}
     good = {name: path for name, path in there.items() if _sha256(path) in contents}
-    shown = {image["path"]: image for image in found["images"]}
-    if set(shown) != set(good):
-        lost.append(f"after an add: {sorted(map(repr, set(shown) ^ set(good)))} ({report})")
-    for name in set(shown) & set(good):
-        info, image = good[name].stat(), shown[name]
+    present = {image["path"]: image for image in found["images"]}
+    if set(present) != set(good):
+        lost.append(f"after an add: {sorted(map(repr, set(present) ^ set(good)))} ({report})")
+    for name in set(present) & set(good):
+        info, image = good[name].stat(), present[name]
         if (image["sha256"], image["size"], image["mtime_ns"]) != (_sha256(good[name]), info.st_size, info.st_mtime_ns):
             lost.append(f"after an add {name!r} is not its file: {image}")
     failed = {failure["path"]: failure["stage"] for failure in found["failures"]}
@@ -118,7 +118,7 @@ def _added(copy: Copy, contents: dict[str, Truth]) -> list[str]:
 
 
 def wrong(found: dict[str, Any], contents: dict[str, Truth]) -> list[str]:
-    """What an index shows and is not so, whatever it should show: vectors and sizes that are not their content's."""
+    """Return the images whose vector or size is not that of their content."""
     import numpy as np
 
     shape, data = found["vectors"]
@@ -127,7 +127,7 @@ def wrong(found: dict[str, Any], contents: dict[str, Truth]) -> list[str]:
         truth = contents.get(image["sha256"])
         now = Truth(tuple(vector.tolist()), image["width"], image["height"], image["format"])
         if truth != now:
-            lost.append(f"wrong: {image['path']!r} is shown as {now}, and is {truth}")
+            lost.append(f"wrong: {image['path']!r} is recorded as {now}, and is {truth}")
     return lost
 
 
@@ -135,12 +135,12 @@ def _of_catalogue(damage: Damage) -> bool:
     return any(name.startswith(CATALOGUE) for name in damage.patch)
 
 
-def _errors(found: dict[str, Any]) -> dict[str, Told | Untold]:
+def _errors(found: dict[str, Any]) -> dict[str, Refused | Crashed]:
     """The answers that are errors, but for what an index of no images cannot do."""
     return {
         name: answer
         for name, answer in found.items()
-        if isinstance(answer, Untold) or (isinstance(answer, Told) and answer.name != "TooFewDistinctVectors")
+        if isinstance(answer, Crashed) or (isinstance(answer, Refused) and answer.name != "TooFewDistinctVectors")
     }
 
 

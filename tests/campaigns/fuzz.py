@@ -1,7 +1,7 @@
-"""Fuzzes every door that foreign bytes come through: pictures, and the files of our own formats.
+"""Fuzzes every input with foreign bytes: pictures, and the files of formats that imgindex writes.
 
-Each case runs in a child with little memory and little time, and is made by its number and the seed alone. It may work
-or be refused by an ImgindexError; nothing else: no other exception, no crash, no hang, no gigabyte, no code run.
+Each case runs in a child process with bounded memory and time, and depends only on its number and the seed. It works or
+raises an ImgindexError. Anything else is a fault: another exception, a crash, a hang, a gigabyte of memory, code run.
 
     python tests/campaigns/fuzz.py --size full --out tests/campaigns/results/fuzz.json
     python tests/campaigns/fuzz.py --again catalogue 1234        # one case again, with its traceback
@@ -26,14 +26,14 @@ from typing import Any
 
 from campaign import Figures, main
 
-# Cases of each door: a quarter of a minute each for ci, several minutes for full.
+# Cases of each door: a second or so each for ci, several minutes for full.
 DOORS = {
-    "pictures": ("fuzz_pictures", "Pictures", {"ci": 4_000, "full": 60_000}),
-    "catalogue": ("fuzz_catalogue", "CatalogueBytes", {"ci": 60, "full": 1_000}),
-    "tables": ("fuzz_catalogue", "CatalogueTables", {"ci": 100, "full": 2_000}),
-    "segments": ("fuzz_catalogue", "SegmentBytes", {"ci": 60, "full": 1_000}),
-    "weights": ("fuzz_files", "Weights", {"ci": 1_000, "full": 15_000}),
-    "samples": ("fuzz_files", "Samples", {"ci": 1_000, "full": 15_000}),
+    "pictures": ("fuzz_pictures", "Pictures", {"ci": 400, "full": 60_000}),
+    "catalogue": ("fuzz_catalogue", "CatalogueBytes", {"ci": 6, "full": 1_000}),
+    "tables": ("fuzz_catalogue", "CatalogueTables", {"ci": 10, "full": 2_000}),
+    "segments": ("fuzz_catalogue", "SegmentBytes", {"ci": 6, "full": 1_000}),
+    "weights": ("fuzz_files", "Weights", {"ci": 100, "full": 15_000}),
+    "samples": ("fuzz_files", "Samples", {"ci": 100, "full": 15_000}),
 }
 GIBIBYTE = 1 << 30
 SECONDS = 20  # for one case, on a busy machine
@@ -52,14 +52,14 @@ def run(size: str, *, seed: int = 0, doors: dict[str, int] | None = None) -> Fig
 
 
 def _at(door: str, seed: int, cases: int) -> tuple[Counter[str], Counter[str]]:
-    """Run the cases of one door in children, the next one behind the case at which the last one died."""
+    """Run the cases of one door in child processes; after a death, the next child continues with the next case."""
     outcomes: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     first: dict[str, int] = {}
     start = 0
     while start < cases:
-        for number, said, found in _child(door, seed, start, cases):
-            outcomes.update(said)
+        for number, names, found in _child(door, seed, start, cases):
+            outcomes.update(names)
             start = number + 1
             for fault in set(found):
                 faults[fault] += 1
@@ -132,8 +132,8 @@ def _name(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if f"{os.sep}imgindex{os.sep}" in frame.filename]
     where = f"{Path(ours[-1].filename).name} {ours[-1].name}" if ours else "nowhere in imgindex"
-    said = re.sub(r"\d+|'[^']*'|with text .*", "…", " ".join(str(error).split()))[:90]
-    return f"{type(error).__name__} in {where}: {said}"
+    message = re.sub(r"\d+|'[^']*'|with text .*", "…", " ".join(str(error).split()))[:90]
+    return f"{type(error).__name__} in {where}: {message}"
 
 
 def again(door: str, number: str, seed: str = "0") -> None:

@@ -1,4 +1,4 @@
-"""What the fuzzers share: damage to bytes, some of it where formats keep lengths and checksums, and what is a fault."""
+"""Shared by the fuzzers: damage to bytes, some of it where formats keep lengths and checksums, and what a fault is."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ WORDS = (
     b"\xff" * 16,
 )
 
-# What came of one use, and the exception that is a fault, if one was raised.
+# The outcome of one use, and the exception if it is a fault.
 Outcome = tuple[str, "Exception | None"]
 Change = Callable[[bytearray, random.Random, Sequence[bytes]], None]
 
 
 def tried(what: str, deed: Callable[[], object]) -> Outcome:
-    """Do it, and name what came of it: an ImgindexError is a way to end, any other exception a fault."""
+    """Call `deed`, and name the outcome: an ImgindexError is allowed, any other exception is a fault."""
     try:
-        said = deed()
+        result = deed()
     except ImgindexError as error:
         return f"{what}: {type(error).__name__}", None
-    except Exception as error:  # noqa: BLE001 - which ones there are is the question
+    except Exception as error:  # noqa: BLE001 - any exception is a finding
         return f"{what}: a fault", error
-    return f"{what}: {said if isinstance(said, str) else 'works'}", None
+    return f"{what}: {result if isinstance(result, str) else 'works'}", None
 
 
 def altered(data: bytes, dice: random.Random, others: Sequence[bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""Fuzzes the files of an index: bytes of catalogue and segments, and a catalogue that is in order but lies."""
+"""Fuzzes the files of an index: bytes of catalogue and segments, and a sound catalogue with wrong contents."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fuzz_bytes import Outcome, altered, tried
 from fuzz_statements import ENDLESS, STATEMENTS
 
 from imgindex import ImageIndex
-from imgindex.answers.clusterings import Form
-from imgindex.reports import clusters
-from imgindex.reports.formats import Document
-from imgindex.reports.submission import image_ids, plain
+from imgindex.cli import cluster_tables
+from imgindex.export.submission import image_ids, plain_submission
+from imgindex.export.tables import Table
+from imgindex.results import LabelFormat
 
 PICTURES = 9
 VALUES: tuple[Any, ...] = (
@@ -53,16 +53,16 @@ class _Index:
         (self.pictures / "cut.png").write_bytes((self.pictures / "0.png").read_bytes()[:-30])
         self.sound = place / "sound"
         with ImageIndex.create(self.sound, recipe=GRID_RECIPE) as index:
-            index.embedder = GridMean()
+            index.encoder = GridMean()
             index.add([self.pictures])
-            index.cluster(2, form=Form(extras=("distance", "silhouette")))
-            index.label(1, "others")
+            index.cluster(2, label_format=LabelFormat(extras=("distance", "silhouette")))
+            index.clusterings.rename_cluster(1, "others")
             index.tag("a tag", where="id < 4")
             (place / "table.csv").write_text("ImageID,Age,Place\n3,7,Oslo\n4,2.5,\n")
             index.import_csv(place / "table.csv")
             draw(self.pictures / "later.png", 50)
             index.add([self.pictures])
-            index.assign()
+            index.clusterings.assign()
         self.copy = place / "copy"
 
     def case(self, dice: random.Random) -> list[Outcome]:
@@ -116,7 +116,7 @@ class CatalogueTables(_Index):
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("pragma wal_checkpoint(truncate)")
             connection.close()
-        if dice.random() < 0.8:  # as whoever sends a made-up index would: nothing then says that it was altered
+        if dice.random() < 0.8:  # as in an index made up by an attacker: no checksum shows that it was altered
             (self.copy / "catalogue.db.crc32").unlink()
 
 
@@ -239,7 +239,7 @@ def _many(connection: sqlite3.Connection, dice: random.Random) -> None:
 
 
 def _receipt(connection: sqlite3.Connection, dice: random.Random) -> None:
-    """Change one field of a clustering's receipt, or what it says of its clusters."""
+    """Change one field of a clustering's receipt, or what it says of its cluster_tables."""
     (text,) = connection.execute("select receipt from clusterings").fetchone()
     try:
         receipt = json.loads(text)
@@ -263,9 +263,9 @@ LIES: tuple[Callable[[sqlite3.Connection, random.Random], None], ...] = (
 )
 
 
-def _shown(index: ImageIndex) -> tuple[Document, str, str | None]:
-    found = index.clustering()
-    return clusters.sizes(found), clusters.summary(found), clusters.drift(found)
+def _shown(index: ImageIndex) -> tuple[Table, str, str | None]:
+    found = index.clusterings.newest
+    return cluster_tables.sizes(found), cluster_tables.summary(found), cluster_tables.drift(found)
 
 
 def use(path: Path, pictures: Path) -> list[Outcome]:
@@ -275,7 +275,7 @@ def use(path: Path, pictures: Path) -> list[Outcome]:
     if not opened:
         return [first]
     with opened[0] as index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         known = str(pictures / "3.png")
         uses: dict[str, Callable[[], object]] = {
             "images": lambda: list(itertools.islice(index.images(), 10_000)),
@@ -284,18 +284,22 @@ def use(path: Path, pictures: Path) -> list[Outcome]:
             "similar": lambda: index.similar(known, n=3),
             "answers": lambda: index.answers([known, pictures / "cut.png"]),
             "condition": lambda: index.similar(known, where="cluster = 0 or tags match 'a tag' or age > 3"),
-            "clusterings": index.clusterings,
-            "clustering": lambda: (index.clustering().to_frame(), index.labels(index.clustering()), _shown(index)),
-            "evaluate": lambda: index.evaluate({"3": "a", "4": "b"}),
-            "diff": lambda: index.diff(1, 1),
+            "clusterings": lambda: list(index.clusterings),
+            "clustering": lambda: (
+                index.clusterings.newest.to_frame(),
+                index.label_table(index.clusterings.newest),
+                _shown(index),
+            ),
+            "evaluate": lambda: index.clusterings.evaluate({"3": "a", "4": "b"}),
+            "diff": lambda: index.clusterings.diff(1, 1),
             "tags": index.tags,
             "cluster": lambda: index.cluster(2, restarts=1),
-            "assign": index.assign,
-            "label": lambda: index.label(0, "all"),
+            "assign": index.clusterings.assign,
+            "label": lambda: index.clusterings.rename_cluster(0, "all"),
             "duplicates": lambda: index.duplicates(distance=0.1),
             "outliers": index.outliers,
-            "page": lambda: index.clusters_page(index.clustering()),
-            "submission": lambda: plain(image_ids(index.paths(), "stem")),
+            "page": lambda: index.gallery(index.clusterings.newest),
+            "submission": lambda: plain_submission(image_ids(index.paths(), "stem")),
             "status": index.status,
             "failures": lambda: list(index.failures()),
             "verify": lambda: "works" if index.verify(full=True).ok else "problems",

@@ -1,4 +1,4 @@
-"""Fuzzes the files that a user hands over beside pictures: weights, which may be pickles, and sample submissions."""
+"""Fuzzes the files that a user passes besides pictures: weights, which may be pickles, and sample submissions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ import torch
 from fuzz_bytes import Outcome, altered, tried
 from safetensors.torch import save
 
-from imgindex.embedding.weights import WeightsFile, load
-from imgindex.reports.submission import image_ids, like, read_text
+from imgindex.encoders.base import WeightsFile
+from imgindex.encoders.weights import load_weights
+from imgindex.export.csv_input import read_text
+from imgindex.export.submission import image_ids, sample_submission
 
 SHAPES: dict[str, tuple[int, ...]] = {"features.0.weight": (4, 3, 3, 3), "features.0.bias": (4,)}
 HUGE = 10**12
@@ -40,14 +42,12 @@ class Weights:
     def __init__(self, place: Path) -> None:
         self.place, self.marker = place, place / "code-was-run"
         dice = np.random.default_rng(0)
-        arrays = {name: dice.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
-        state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        state = {name: torch.from_numpy(dice.normal(size=shape).astype(np.float32)) for name, shape in SHAPES.items()}
         self.sound = {
-            ".npz": [_npz(arrays), _npz(arrays, zipfile.ZIP_DEFLATED)],
             ".safetensors": [save(state)],
             ".pth": [_pth(state), _pth(state, _use_new_zipfile_serialization=False)],
         }
-        self.harmful = harmful(arrays, state, self.marker)
+        self.harmful = harmful(state, self.marker)
         self.all = [data for kind in self.sound.values() for data in kind]
         for suffix, kind in self.sound.items():
             for data in kind:
@@ -66,25 +66,24 @@ class Weights:
     def _load(self, suffix: str, data: bytes) -> Outcome:
         path = self.place / f"weights{suffix}"
         path.write_bytes(data)
-        said = tried("load", lambda: load(WeightsFile("weights", str(path), "0" * 64), SHAPES) and None)
+        outcome = tried("load", lambda: load_weights(WeightsFile("weights", str(path), "0" * 64), SHAPES) and None)
         if self.marker.exists():
             self.marker.unlink()
             return "code was run", AssertionError(f"a {suffix} file ran code")
-        return said
+        return outcome
 
 
-def harmful(arrays: dict[str, np.ndarray], state: dict[str, Any], marker: Path) -> list[tuple[str, bytes]]:
+def harmful(state: dict[str, Any], marker: Path) -> list[tuple[str, bytes]]:
     """Return files that would run code, or take memory without end, where a reader let them."""
     name, other = SHAPES
     code = RunsCode(marker)
-    objects = {name: np.array([code], dtype=object), other: arrays[other]}
     long_header = json.dumps({name: {"dtype": "F32", "shape": [HUGE], "data_offsets": [0, 4 * HUGE]}}).encode()
     overlapping = json.dumps(
         {key: {"dtype": "F32", "shape": list(shape), "data_offsets": [0, 432]} for key, shape in SHAPES.items()}
     ).encode()
     sound = _pth(state)
     return [
-        *((suffix, pickle.dumps(code)) for suffix in (".pth", ".npz", ".safetensors")),
+        *((suffix, pickle.dumps(code)) for suffix in (".pth", ".safetensors")),
         (".pth", pickle.dumps({name: code})),
         (".pth", _pth({name: code, other: state[other]})),
         (".pth", _pth({name: code, other: state[other]}, _use_new_zipfile_serialization=False)),
@@ -92,13 +91,6 @@ def harmful(arrays: dict[str, np.ndarray], state: dict[str, Any], marker: Path) 
         (".pth", _with_member(sound, "data.pkl", b"(" * 100_000)),
         (".pth", _with_member(sound, "data/0", bytes(200 << 20), zipfile.ZIP_DEFLATED)),
         (".pth", _with_member(sound, "data.pkl", bytes(1200 << 20), zipfile.ZIP_DEFLATED)),
-        (".npz", _npz(objects)),
-        (".npz", _npz_of({f"{name}.npy": _npy((HUGE,)), f"{other}.npy": _npy((4,))})),
-        (".npz", _npz_of({f"{name}.npy": _npy((HUGE, HUGE, HUGE)), f"{other}.npy": _npy((4,))})),
-        # A file of a megabyte that wants a gigabyte: of zeros, which pack well.
-        (".npz", _npz_of({f"{name}.npy": _npy((300 << 20,), 1 << 20), f"{other}.npy": _npy((4,))})),
-        (".npz", _npz_of({f"{name}.npy": b"\x93NUMPY\2\0" + struct.pack("<I", 2**31), f"{other}.npy": _npy((4,))})),
-        (".npz", _npz_of({f"{name}.npy": b"\x93NUMPY\1\0\x10\0" + b"(" * 16, f"{other}.npy": _npy((4,))})),
         (".safetensors", struct.pack("<Q", 2**63) + b"{}"),
         (".safetensors", struct.pack("<Q", len(long_header)) + long_header),
         (".safetensors", struct.pack("<Q", len(overlapping)) + overlapping + bytes(448)),
@@ -110,27 +102,6 @@ def _pth(state: object, **options: Any) -> bytes:
     out = io.BytesIO()
     torch.save(state, out, **options)
     return out.getvalue()
-
-
-def _npz(arrays: dict[str, np.ndarray], compression: int = zipfile.ZIP_STORED) -> bytes:
-    out = io.BytesIO()
-    (np.savez_compressed if compression else np.savez)(out, **arrays)
-    return out.getvalue()
-
-
-def _npz_of(members: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, data in members.items():
-            file.writestr(name, data)
-    return out.getvalue()
-
-
-def _npy(shape: tuple[int, ...], size: int | None = None) -> bytes:
-    """An array of float32 in npy's form, of that shape; with `size`, only so many bytes of its zeros are there."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    return header.getvalue() + bytes(4 * shape[0] if size is None and shape[0] < 1 << 20 else size or 0)
 
 
 def _with_member(archive: bytes, name: str, data: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
@@ -163,4 +134,6 @@ class Samples:
         self.path.write_bytes(data)
         labels = dict.fromkeys(self.ids.values(), 1)
         failed = {"/p/cut.jpg": "cut"}
-        return [tried("like", lambda: like(read_text(str(self.path)), self.ids, failed=failed).fill(labels))]
+        return [
+            tried("like", lambda: sample_submission(read_text(str(self.path)), self.ids, failed=failed).fill(labels))
+        ]

@@ -1,6 +1,6 @@
-"""Fuzzes the door that every picture comes through: bytes become a picture of the right shape, or a reason.
+"""Fuzzes decoding: bytes become a picture of the right shape, or a reason.
 
-For `full` there is a way guided by coverage, too, where atheris can be installed (it is no dependency of the tests):
+Guided by coverage it runs with atheris, which is not a dependency of the tests:
 
     pip install atheris && python tests/campaigns/fuzz_pictures.py build/fuzz -max_total_time=3600
 """
@@ -15,15 +15,16 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from campaign import TESTS
 from fetch_corpus import CACHE, files_below
 from fuzz_bytes import Outcome, altered, tried
 from PIL import Image
 
-from imgindex.embedding.prepare import prepare
-from imgindex.embedding.recipe import RECIPES, Recipe
+from imgindex.decoding.decode import decode
+from imgindex.decoding.transforms import prepare
 from imgindex.errors import UnreadableImage
-from imgindex.images.decode import decode
+from imgindex.recipe import RECIPES, Recipe
 
 assert TESTS
 MODES = ("RGB", "L", "RGBA", "P", "1", "LA", "CMYK", "I;16", "I", "F", "YCbCr")
@@ -49,10 +50,7 @@ def drawn() -> list[bytes]:
     rough = np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8)
     pictures = {mode: Image.fromarray(rough).convert("L" if mode == "I;16" else mode) for mode in MODES}
     pictures["I;16"] = pictures["L"].convert("I").convert("I;16")
-    with contextlib.suppress(ImportError):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
+    pillow_heif.register_heif_opener()
     plans = [(format, mode, {}) for format in sorted(Image.SAVE) for mode in MODES]
     plans += [(format, mode, options) for format, options in VARIANTS for mode in ("RGB", "L", "1", "RGBA")]
     more = [pictures["RGB"], pictures["RGB"].rotate(90)]
@@ -62,7 +60,7 @@ def drawn() -> list[bytes]:
         out = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Whatever a writer says that cannot write that mode.
+            # Raised by writers that cannot write that mode.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError):
                 pictures[mode].save(out, format, **options)
                 written.append(out.getvalue())
@@ -85,7 +83,7 @@ class Pictures:
 
     def case(self, dice: random.Random) -> list[Outcome]:
         """Try one altered picture; anything but a picture or a reason is a fault."""
-        # The corpora hold many that are bad from the beginning.
+        # Many files of the corpora are broken already.
         data = altered(dice.choice(dice.choice((self.drawn, self.seeds))), dice, self.seeds)
         recipe = RECIPES[dice.choice(RECIPE_NAMES)]
         return [tried("decode", lambda: attempt(data, recipe))]

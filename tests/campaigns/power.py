@@ -31,14 +31,15 @@ from power_disk import POWER, Disk, Image
 from power_script import TOLD
 from power_trace import Event, Recorder, calls, trace
 
-from imgindex.embedding.sandbox import Decoders
+from imgindex.decoding.pool import DecoderPool
 
 SCRIPT = Path(__file__).with_name("power_script.py")
 COLOURS = range(32)  # every picture that the script draws
-FAULTS = 12  # runs with a fault in the size "ci"; "full" makes every call fail once
+FAULTS = 3  # runs with a fault in the size "ci"; "full" makes every call fail once
 SEEDS = {"ci": 1, "full": 5}
-AGAIN = {"ci": 2, "full": 8}  # crashes after which there is another
-MOMENTS = 2000  # in the size "ci", of moments × kinds of power failures: a sample beyond that
+AGAIN = {"ci": 1, "full": 8}  # crashes after which there is another
+MOMENTS = 200  # in the size "ci", of moments × kinds of power failures: a sample beyond that
+DEATHS = {"ci": 10, "full": 1}  # one moment of so many
 FAILURES = {
     "fsync": ("EIO", "ENOSPC"),
     "fdatasync": ("EIO", "ENOSPC"),
@@ -73,7 +74,7 @@ class Recording:
     events: list[Event]
     states: list[State]
     code: int
-    said: str
+    output: str
     image: Image = field(default_factory=dict)
     noted: int = 0
 
@@ -104,12 +105,12 @@ def _record(folder: Path, arguments: list[str], image: Image, inject: str, state
     environment = ["env", f"PYTHONPATH={campaign.TESTS.parent}", "PYTHONDONTWRITEBYTECODE=1"]
     command = [*environment, sys.executable, str(SCRIPT), str(folder), *arguments]
     done = trace(command, folder / "logs", inject=inject)
-    root, journal = folder / "it.imgindex", folder / "journal"
-    recorder = Recorder(str(root), str(journal), Disk(str(root), image).files())
+    root, ledger = folder / "it.imgindex", folder / "ledger"
+    recorder = Recorder(str(root), str(ledger), Disk(str(root), image).files())
     events = list(recorder.events(calls(folder / "logs")))
-    states = states + read_journal(journal, *states[-1:])
-    said = (done.stdout + done.stderr).strip()
-    return Recording(folder, events, states, done.returncode, said, image, len(states) - _marks(events))
+    states = states + read_journal(ledger, *states[-1:])
+    output = (done.stdout + done.stderr).strip()
+    return Recording(folder, events, states, done.returncode, output, image, len(states) - _marks(events))
 
 
 def _marks(events: list[Event]) -> int:
@@ -155,13 +156,13 @@ def run(size: str, *, seed: int = 0) -> Figures:
     """Record a run of the store, and try every moment of it; pictures are decoded in this process."""
     vectors = vectors_by_hash()
     with (
-        mock.patch.object(Decoders, "decode", decode_here),
+        mock.patch.object(DecoderPool, "decode", decode_here),
         tempfile.TemporaryDirectory(prefix="imgindex-power-", dir=MEMORY) as place,
     ):
         folder = Path(place).resolve()
         recording = record(folder / "whole")
         if recording.code:
-            raise RuntimeError(f"the run that was to be recorded failed: {recording.said}")
+            raise RuntimeError(f"the run that was to be recorded failed: {recording.output}")
         with contextlib.closing(Ground(recording.folder / "pictures", recording.states, vectors)) as ground:
             tried = Tried(ground)
             crashes(recording, tried, size, seed)
@@ -175,12 +176,12 @@ def run(size: str, *, seed: int = 0) -> Figures:
 
 def crashes(recording: Recording, tried: Tried, size: str, seed: int) -> None:
     tried.lost += faithful(recording)
-    deaths(recording, tried)
+    deaths(recording, tried, size, seed)
     power_failures(recording, tried, size, seed)
 
 
 def crashes_again(recording: Recording, tried: Tried, folder: Path, size: str, seed: int) -> None:
-    """The power fails, and whoever brings the index up to date meets all of it again."""
+    """The power fails, and the `add` that brings the index up to date is interrupted in the same ways."""
     chance = random.Random(seed)
     unsynced = [number for number, event in enumerate(recording.events) if event.kind in ("sync", "syncdir")]
     chosen = set(chance.sample(unsynced, min(AGAIN[size], len(unsynced))))
@@ -192,14 +193,14 @@ def crashes_again(recording: Recording, tried: Tried, folder: Path, size: str, s
             folder / f"again {number}", recording.folder / "pictures", image, recording.states[:noted]
         )
         if second.code:
-            tried.lost.append(f"after {where}: {second.said[-500:]}")
+            tried.lost.append(f"after {where}: {second.output[-500:]}")
             continue
         with contextlib.closing(Ground(second.folder / "pictures", second.states, tried.ground.vectors)) as ground:
             crashes(second, Tried(ground, tried.points, tried.lost, after=f"after {where}, "), size, seed)
 
 
 def faithful(recording: Recording) -> list[str]:
-    """Tell where the replay of a run does not end with the very files that the run left."""
+    """Return where the files at the end of a replay differ from those that the run left."""
     disk = recording.disk()
     for event in recording.events:
         disk.apply(event)
@@ -209,7 +210,7 @@ def faithful(recording: Recording) -> list[str]:
 
 
 def left(root: Path) -> Image:
-    """Return what lies below a folder, and the folder itself."""
+    """Return the files below a folder, and the folder itself."""
     paths = [root, *sorted(root.rglob("*"))] if root.exists() else []
     return {os.path.relpath(path, root): None if path.is_dir() else path.read_bytes() for path in paths}
 
@@ -223,9 +224,12 @@ def moments(recording: Recording) -> Iterator[tuple[Disk, int, Event, str]]:
         disk.apply(event)
 
 
-def deaths(recording: Recording, tried: Tried) -> None:
-    """The process dies before each event, and in the middle of each write."""
+def deaths(recording: Recording, tried: Tried, size: str, seed: int) -> None:
+    """The process dies before each event, and in the middle of each write; in the size "ci" at some of them."""
+    chance = random.Random(seed)
     for disk, noted, event, where in moments(recording):
+        if chance.randrange(DEATHS[size]):
+            continue
         image = disk.after_death()
         if tried.new(image, noted):
             tried.image("death", where, image, noted)
@@ -251,7 +255,7 @@ def power_failures(recording: Recording, tried: Tried, size: str, seed: int) -> 
 
 
 def failing_calls(recording: Recording, tried: Tried, folder: Path, size: str, seed: int) -> dict[str, int]:
-    """System calls of real runs fail or kill; the run must tell, and what it noted before must be there."""
+    """System calls of real runs fail or kill; the run has to report it, and what it noted before has to be there."""
     chance = random.Random(seed)
     by_name: dict[str, list[Event]] = {}
     for event in recording.events:
@@ -278,10 +282,10 @@ def one_fault(tried: Tried, folder: Path, inject: str) -> str:
         return "hung"
     states, noted = tried.ground.states, len(recording.states)
     if recording.states != states[:noted]:
-        tried.lost.append(f"{inject}: it says that it shows other images than an undisturbed run does")
+        tried.lost.append(f"{inject}: it reports other images than an undisturbed run")
     outcome = {0: "survived", TOLD: "told", -9: "killed", 137: "killed"}.get(recording.code, "crashed")
     if outcome == "crashed" or (outcome == "survived" and noted < len(states)):
-        tried.lost.append(f"{inject}: the run ended with {recording.code}: {recording.said[-500:]}")
+        tried.lost.append(f"{inject}: the run ended with {recording.code}: {recording.output[-500:]}")
     tried.image("fault", inject, left(recording.root), noted)
     # A sync that failed kept nothing: what was noted nevertheless must not rest upon it.
     disk = recording.disk()

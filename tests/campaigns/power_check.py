@@ -1,4 +1,4 @@
-"""Opens an index that a crash left, and tells which promises it broke."""
+"""Opens an index that a crash left, and yields the promises that do not hold."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from imgindex import ImageIndex
 from imgindex.errors import IndexNotFound
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-Shown = dict[str, tuple[int, str]]  # name of the file → id, sha256
+Images = dict[str, tuple[int, str]]  # name of the file → id, sha256
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the index had acknowledged at a moment: the images shown, and the ids that are gone for good."""
+    """What the index had acknowledged at a moment: the present images, and the ids that are gone for good."""
 
     step: str
-    shown: Shown
+    present: Images
     removed: frozenset[int]
 
 
@@ -40,8 +40,8 @@ def read_journal(path: Path, before: State = NOTHING) -> list[State]:
     lines = path.read_text(encoding="ascii").split("\n")[:-1] if path.exists() else []
     states = []
     for line in map(json.loads, lines):
-        shown = {name: (id, sha) for name, (id, sha) in line["shown"].items()}
-        states.append(State(line["step"], shown, before.removed | set(line["removed"])))
+        present = {name: (id, sha) for name, (id, sha) in line["present"].items()}
+        states.append(State(line["step"], present, before.removed | set(line["removed"])))
     return states
 
 
@@ -61,12 +61,12 @@ class Ground:
         shutil.rmtree(self.folder)
 
     def lay_out(self, image: Image) -> None:
-        """Make the index folder what the image says."""
+        """Make the index folder equal to an image."""
         shutil.rmtree(self.index, ignore_errors=True)
         lay_out(self.index, image)
 
     def check(self, noted: int) -> list[str]:
-        """Tell what is wrong with the index that lies here, when the first `noted` states were acknowledged."""
+        """Yield what is wrong with the index here, when the first `noted` states were acknowledged."""
         try:
             return list(self._check(noted))
         except Exception as error:  # noqa: BLE001  whatever it raises is what this looks for
@@ -83,17 +83,17 @@ class Ground:
                 return
             index = ImageIndex.create(self.index, recipe=GRID_RECIPE)
         with index:
-            shown = yield from self._sound(index, "when opened")
-            for name in before.shown.keys() | after.shown.keys() | shown.keys():
-                if shown.get(name) not in (before.shown.get(name), after.shown.get(name)):
-                    was = f"{before.shown.get(name)}, then {after.shown.get(name)}"
-                    yield f"{name}: {shown.get(name)} is shown, acknowledged was {was}"
-            index.embedder = GridMean(batch_size=3)
+            present = yield from self._sound(index, "when opened")
+            for name in before.present.keys() | after.present.keys() | present.keys():
+                if present.get(name) not in (before.present.get(name), after.present.get(name)):
+                    was = f"{before.present.get(name)}, then {after.present.get(name)}"
+                    yield f"{name}: {present.get(name)} is in the index, acknowledged was {was}"
+            index.encoder = GridMean(batch_size=3)
             index.add([self.pictures])
-            yield from self._finished(index, noted, shown)
+            yield from self._finished(index, noted, present)
 
     def _sound(self, index: ImageIndex, when: str) -> Iterator[str]:
-        """Check that all is sound and that each image has its own vector; return what is shown."""
+        """Check that all is sound and that each image has its own vector; return the present images."""
         report = index.verify(full=True)
         if not report.ok:
             yield f"{when}: verify finds {report.problems}"
@@ -103,25 +103,25 @@ class Ground:
                 yield f"{when}: {image.path} has the vector of another picture"
         return {os.path.basename(image.path): (image.id, image.sha256) for image in images}
 
-    def _finished(self, index: ImageIndex, noted: int, opened: Shown) -> Iterator[str]:
+    def _finished(self, index: ImageIndex, noted: int, opened: Images) -> Iterator[str]:
         """Check what the next `add` has made of it: the folder's truth, under ids that were not used before."""
-        shown = yield from self._sound(index, "after the next add")
-        truth = {name: sha for name, (_, sha) in self.states[-1].shown.items()} | self._hashes()
-        if {name: sha for name, (_, sha) in shown.items()} != {name: truth[name] for name in self.truth}:
-            yield f"after the next add it shows {sorted(shown)}, and there are {sorted(self.truth)}"
+        present = yield from self._sound(index, "after the next add")
+        truth = {name: sha for name, (_, sha) in self.states[-1].present.items()} | self._hashes()
+        if {name: sha for name, (_, sha) in present.items()} != {name: truth[name] for name in self.truth}:
+            yield f"after the next add it has {sorted(present)}, and there are {sorted(self.truth)}"
         if {os.path.basename(failure.path) for failure in index.failures()} != self.broken:
-            yield "after the next add the ledger does not say what is broken"
-        if len({id for id, _ in shown.values()}) != len(shown):
+            yield "after the next add the ledger does not have the broken files"
+        if len({id for id, _ in present.values()}) != len(present):
             yield "two images have one id"
         owners: dict[int, set[Any]] = {}
-        for state in (*(one.shown for one in self.states[:noted]), opened):
+        for state in (*(one.present for one in self.states[:noted]), opened):
             for name, (id, sha) in state.items():
                 owners.setdefault(id, set()).update((name, sha))
         gone = self.states[noted - 1].removed if noted else frozenset()
-        for name, (id, sha) in shown.items():
+        for name, (id, sha) in present.items():
             if id in gone or not owners.get(id, {name}) & {name, sha}:
                 yield f"the id {id} of another image was given to {name}"
-        for name in shown:
+        for name in present:
             nearest = index.similar(self.pictures / name, n=1, include_self=True)[0]
             if nearest.distance > 1e-6:
                 yield f"{name} is not found by itself: {nearest}"

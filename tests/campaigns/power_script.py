@@ -1,9 +1,9 @@
-"""The run that campaigns/power.py records: all that a program does to an index, told step by step in a journal.
+"""The run that campaigns/power.py records: everything that a program does to an index, noted step by step in a journal.
 
     python power_script.py FOLDER        FOLDER holds nothing; afterwards it holds pictures, it.imgindex and journal
     python power_script.py FOLDER again  FOLDER holds pictures, and it.imgindex as a crash left it: brought up to date
 
-A line of the journal is what the index has acknowledged: the images that it shows, and the ids that are gone for good.
+A line of the journal is what the index has acknowledged: its present images, and the ids that are gone for good.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from conftest import GRID_RECIPE, GridMean, decode_here, draw
 
 from imgindex import ImageIndex
-from imgindex.embedding.sandbox import Decoders
+from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import ImgindexError
 from imgindex.storage import segments
 
@@ -29,8 +29,8 @@ LINE = 16384
 ROWS = 8  # of a segment, so that the run needs several
 
 
-class Journal:
-    """Writes what the index says that it has, in one `write` for each line."""
+class Ledger:
+    """Writes what the index returns as its content, in one `write` for each line."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -38,13 +38,13 @@ class Journal:
 
     def note(self, index: ImageIndex, step: str, *, removed: list[int] | None = None) -> None:
         self._removed.update(removed or ())
-        shown = {os.path.basename(image.path): [image.id, image.sha256] for image in index.images()}
-        line = json.dumps({"step": step, "shown": shown, "removed": sorted(self._removed)})
+        present = {os.path.basename(image.path): [image.id, image.sha256] for image in index.images()}
+        line = json.dumps({"step": step, "present": present, "removed": sorted(self._removed)})
         os.write(self._file, line.ljust(LINE).encode() + b"\n")
 
 
 def mtime(path: Path, second: int) -> None:
-    """Times of their own, the same in every run: what is told apart by them does not depend on the machine."""
+    """Give files times that are the same in every run: nothing that depends on them depends on the machine."""
     os.utime(path, ns=(second * 10**9, second * 10**9))
 
 
@@ -55,55 +55,55 @@ def paint(pictures: Path, names: dict[str, int], *, at: int) -> None:
 
 def run(folder: Path) -> None:
     """Do all of it. Raises what the index raises."""
-    pictures, home, journal = folder / "pictures", folder / "it.imgindex", Journal(folder / "journal")
+    pictures, home, ledger = folder / "pictures", folder / "it.imgindex", Ledger(folder / "ledger")
     paint(pictures, {f"{number}.png": number for number in range(6)}, at=1_600_000_000)
     with ImageIndex.create(home, recipe=GRID_RECIPE) as index:
-        journal.note(index, "created")
-        add(index, pictures, journal, "first")
+        ledger.note(index, "created")
+        add(index, pictures, ledger, "first")
         paint(pictures, {"1.png": 20, "2.png": 21, "6.png": 22}, at=1_700_000_000)
-        shutil.copy2(pictures / "0.png", pictures / "twin.png")
+        shutil.copy2(pictures / "0.png", pictures / "copy.png")
         os.rename(pictures / "3.png", pictures / "renamed.png")
         (pictures / "broken.png").write_bytes(b"this is no picture")
         mtime(pictures / "broken.png", 1_700_000_001)
-        add(index, pictures, journal, "changed")
+        add(index, pictures, ledger, "changed")
         (pictures / "4.png").unlink()
         (pictures / "1.png").write_bytes(b"this was one")
         mtime(pictures / "1.png", 1_700_000_002)
-        add(index, pictures, journal, "gone")
-        taken = index.remove([pictures / "5.png", pictures / "twin.png"])
-        journal.note(index, "removed", removed=[image.id for image in taken])
+        add(index, pictures, ledger, "gone")
+        taken = index.remove([pictures / "5.png", pictures / "copy.png"])
+        ledger.note(index, "removed", removed=[image.id for image in taken])
         paint(pictures, {"4.png": 4, "7.png": 23}, at=1_600_000_000)
-        add(index, pictures, journal, "restored")
+        add(index, pictures, ledger, "restored")
         if hasattr(index, "compact"):
             index.compact()
-            journal.note(index, "compact")
+            ledger.note(index, "compact")
     if hasattr(ImageIndex, "repair"):
-        ImageIndex.repair(home, embedder=GridMean(batch_size=3))
+        ImageIndex.repair(home, encoder=GridMean(batch_size=3))
     with ImageIndex.open(home) as index:
-        journal.note(index, "opened again")
+        ledger.note(index, "opened again")
         paint(pictures, {"8.png": 24, "2.png": 25}, at=1_800_000_000)
-        add(index, pictures, journal, "last")
+        add(index, pictures, ledger, "last")
 
 
 def run_again(folder: Path) -> None:
     """Bring an index up to date that a crash has left, or make it. Raises what the index raises."""
-    home, journal = folder / "it.imgindex", Journal(folder / "journal")
+    home, ledger = folder / "it.imgindex", Ledger(folder / "ledger")
     made = (home / "catalogue.db").exists()
     with ImageIndex.open(home) if made else ImageIndex.create(home, recipe=GRID_RECIPE) as index:
-        journal.note(index, "opened after a crash")
-        add(index, folder / "pictures", journal, "after a crash")
+        ledger.note(index, "opened after a crash")
+        add(index, folder / "pictures", ledger, "after a crash")
 
 
-def add(index: ImageIndex, pictures: Path, journal: Journal, step: str) -> None:
+def add(index: ImageIndex, pictures: Path, ledger: Ledger, step: str) -> None:
     """Bring the index up to date, and note after each batch what it has."""
-    index.embedder = GridMean(batch_size=3)
-    index.add([pictures], on_progress=lambda progress: journal.note(index, step))
-    journal.note(index, step)
+    index.encoder = GridMean(batch_size=3)
+    index.add([pictures], on_progress=lambda progress: ledger.note(index, step))
+    ledger.note(index, step)
 
 
 if __name__ == "__main__":
     # Decoders have descriptors of their own, which the record would take for the index's.
-    Decoders.decode = decode_here
+    DecoderPool.decode = decode_here
     segments.SEALED_SIZE = segments.HEADER_SIZE + ROWS * 4 * GRID_RECIPE.dimension
     try:
         (run_again if sys.argv[2:] else run)(Path(sys.argv[1]))

@@ -25,7 +25,7 @@ TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 class Event:
     """One thing that was done to the folder, or (`mark`) the end of a line of the journal.
 
-    file: the number of a file, which it keeps under every name. failed: the call said that it failed.
+    file: the number of a file, which it keeps under every name. failed: whether the call failed.
     call, nth: the system call, and how many of its name its thread had made with it, by which strace finds it again.
     """
 
@@ -119,11 +119,11 @@ def _split(arguments: str) -> list[str]:
 
 
 class Recorder:
-    """Turns calls into events: follows descriptors and names below `root`, and the lines of `journal`."""
+    """Turns calls into events: follows descriptors and names below `root`, and the lines of `ledger`."""
 
-    def __init__(self, root: str, journal: str, files: Sequence[str] = ()) -> None:
+    def __init__(self, root: str, ledger: str, files: Sequence[str] = ()) -> None:
         """files: those that were there before, whose numbers are their places."""
-        self.root, self.journal = root, journal
+        self.root, self.ledger = root, ledger
         self.parent = os.path.dirname(root)
         self._descriptors: dict[int, Open] = {}
         self._names: dict[str, int] = {path: number for number, path in enumerate(files)}
@@ -150,13 +150,13 @@ class Recorder:
         yield from self._opened(call, self._path(call, 0), call.arguments[1])
 
     def _opened(self, call: Call, path: str, flags: str) -> Iterator[Event]:
-        if path not in (self.journal, self.parent) and not self._inside(path):
+        if path not in (self.ledger, self.parent) and not self._inside(path):
             return
         if call.result < 0:
             if "O_CREAT" in flags and call.injected:
                 yield self._event(call, "create", path)
             return
-        if path == self.journal:
+        if path == self.ledger:
             self._descriptors[call.result] = Open(path, -1)
             return
         if path not in self._names and "O_CREAT" in flags:
@@ -189,9 +189,9 @@ class Recorder:
         opened = self._descriptors.get(call.number(0))
         if opened is None:
             return
-        if opened.path == self.journal:
+        if opened.path == self.ledger:
             if call.result >= 0:
-                yield self._event(call, "mark", self.journal)
+                yield self._event(call, "mark", self.ledger)
         elif call.result < 0:
             yield self._event(call, "write", opened.path, file=opened.file)
         else:
@@ -225,7 +225,7 @@ class Recorder:
     on_fdatasync = on_fsync
 
     def _unknown(self, call: Call) -> Iterator[Event]:
-        """Calls that the replay cannot follow: it says so where one of them changes the folder."""
+        """Calls that the replay cannot follow; one that changes the folder is reported."""
         written = call.arguments[2 if call.name == "copy_file_range" else 0]
         paths = [self._path(call, n) for n, text in enumerate(call.arguments) if text.startswith('"')]
         if any(self._inside(path) for path in paths) or (written.isdigit() and int(written) in self._descriptors):

@@ -93,7 +93,7 @@ class Stage:
         self.scene.run(self.world, index, on_progress)
 
     def _note(self, progress: Progress) -> None:
-        """Keep what a reader sees at the moment that the run tells of its progress."""
+        """Keep what a reader sees at the moment that the run reports progress."""
         if progress.stage == "embed" and progress.done:
             self.acknowledged.append(self._state())
             self.recorder.acknowledged += 1
@@ -103,7 +103,7 @@ class Stage:
     def _settled(self) -> set[str]:
         """The files that the index has as they are now, or has a failure for."""
         with self.world.opened() as index:
-            now = {path: (shown.sha256, shown.mtime_ns) for path, shown in state(index).items()}
+            now = {path: (present.sha256, present.mtime_ns) for path, present in state(index).items()}
             failed = {os.path.relpath(one.path, self.world.root): ("", one.mtime_ns) for one in index.failures()}
         settled = set()
         for path in self.world.pictures.rglob("*.*"):
@@ -151,7 +151,7 @@ class Stage:
                         yield Try(kind, name, lambda disk=disk: self.failed(*disk))  # type: ignore[misc]
 
     def ended(self, point: Point) -> None:
-        """The computer or the process ended there; somebody comes and does it again."""
+        """The computer or the process ended there; another process does the operation again."""
         _lay(self.world.index, point.files)
         seen = self._look(self.acknowledged[: point.acknowledged], done=point.kind == "end")
         self.scene.again(self.world)
@@ -181,23 +181,23 @@ class Stage:
         index = ImageIndex.open(self.world.index) if has_index else None
         try:
             if index is not None:
-                index.embedder = GridMean(batch_size=2)
-            told = False
+                index.encoder = GridMean(batch_size=2)
+            failed = False
             with put(disk):
                 try:
                     self._run(index, note)
                 except TOLD as error:
-                    told = True
-                    hold(bool(str(error)), f"it failed without a word: {error!r}")
+                    failed = True
+                    hold(bool(str(error)), f"it failed without a message: {error!r}")
             hold(disk.failed > 0, "the step was not reached")
             self._is_free()
-            seen = {} if self.scene.damaged and told else self._look(acknowledged, done=not told)
+            seen = {} if self.scene.damaged and failed else self._look(acknowledged, done=not failed)
             if index is not None:
-                hold(state(index) == seen, "the same object sees something else than a new one")
+                hold(state(index) == seen, "the same object returns something else than a new one")
             self.scene.again(self.world, index if at % 2 else None)
             self._final(seen)
             if index is not None:
-                hold(state(index) == self.final, "the same object sees something else than a new one, at last")
+                hold(state(index) == self.final, "the same object returns something else than a new one, at last")
         finally:
             if index is not None:
                 index.close()
@@ -225,18 +225,18 @@ class Stage:
         hold(self.scene.damaged or not problems, f"verify finds {problems}")
         if done:
             hold(_contents(now) == _contents(self.after), "it returned, and what it did is not there")
-        for path, shown in now.items():
+        for path, present in now.items():
             committed = {one[path].sha256 for one in (self.before, *self.acknowledged, self.after) if path in one}
-            hold(self.scene.damaged or shown.sha256 in committed, f"{path} was never committed like that")
-            hold(path not in self.before or self.before[path].id == shown.id, f"{path} has another id")
+            hold(self.scene.damaged or present.sha256 in committed, f"{path} was never committed like that")
+            hold(path not in self.before or self.before[path].id == present.id, f"{path} has another id")
         if not self.scene.damaged:
-            ids = {shown.id: shown.sha256 for shown in now.values()}
+            ids = {present.id: present.sha256 for present in now.values()}
             for one in (self.before, *acknowledged):
-                for path, shown in one.items():
-                    if _contents(self.after).get(path) == shown.sha256:
-                        hold(now.get(path, shown).sha256 == shown.sha256 and path in now, f"{path} is lost")
-                    elif any(kept.id == shown.id for kept in self.after.values()):
-                        hold(shown.id in ids, f"the image {shown.id} ({path}) is lost")
+                for path, present in one.items():
+                    if _contents(self.after).get(path) == present.sha256:
+                        hold(now.get(path, present).sha256 == present.sha256 and path in now, f"{path} is lost")
+                    elif any(kept.id == present.id for kept in self.after.values()):
+                        hold(present.id in ids, f"the image {present.id} ({path}) is lost")
         return now
 
     def _final(self, seen: State) -> None:
@@ -254,18 +254,18 @@ class Stage:
                 self._search_is_right(index)
 
     def _ids_are_right(self, now: State, seen: State) -> None:
-        hold(len({shown.id for shown in now.values()}) == len(now), "two images have one id")
-        for shown in now.values():
-            hold(shown.id in self.rows or shown.id > self.highest, f"the id {shown.id} was given again")
-        for path, shown in (*self.before.items(), *seen.items()):
+        hold(len({present.id for present in now.values()}) == len(now), "two images have one id")
+        for present in now.values():
+            hold(present.id in self.rows or present.id > self.highest, f"the id {present.id} was given again")
+        for path, present in (*self.before.items(), *seen.items()):
             for other, kept in now.items():
-                same = kept.id == shown.id
-                hold(not same or path == other or shown.sha256 == kept.sha256, f"{other} has the id of {path}")
+                same = kept.id == present.id
+                hold(not same or path == other or present.sha256 == kept.sha256, f"{other} has the id of {path}")
                 hold(same or path != other, f"{path} lost its id")
 
     def _vectors_are_right(self, index: ImageIndex, now: State) -> None:
-        for shown, vector in zip(now.values(), index.vectors(), strict=True):
-            hold(np.array_equal(vector, self.vectors[shown.sha256]), f"the image {shown.id} has another's vector")
+        for present, vector in zip(now.values(), index.vectors(), strict=True):
+            hold(np.array_equal(vector, self.vectors[present.sha256]), f"the image {present.id} has another's vector")
 
     def _files_are_known(self, index: ImageIndex) -> None:
         rows, store = index._store.catalogue.segments(), index._store.segments
@@ -291,7 +291,7 @@ class Stage:
 
 
 def _contents(now: State) -> dict[str, str]:
-    return {path: shown.sha256 for path, shown in now.items()}
+    return {path: present.sha256 for path, present in now.items()}
 
 
 def _difference(now: State, wanted: State) -> str:
@@ -320,15 +320,23 @@ def _lay(folder: Path, files: Files) -> None:
 
 
 def _chosen(tries: list[Try], size: str, chance: random.Random) -> list[Try]:
-    """All, or one of each way to disturb each kind of step."""
+    """All, or so many that each kind of step is among them, and each way to disturb one."""
     if size == "full":
         return tries
     chance.shuffle(tries)
-    return list({(one.kind, one.sort): one for one in tries}.values())
+    chosen, kinds, sorts = [], set(), set()
+    # Those first that are new in both respects: the fewest that have everything.
+    for fresh in (all, any):
+        for one in tries:
+            if fresh((one.kind not in kinds, one.sort not in sorts)):
+                chosen.append(one)
+                kinds.add(one.kind)
+                sorts.add(one.sort)
+    return chosen
 
 
 def run(size: str, *, seed: int = 0) -> Figures:
-    """Disturb every operation at every step; `ci` takes of each operation and kind of step one of each way."""
+    """Disturb every operation at every step; `ci` takes of each operation each kind of step and each way once."""
     chance, lost, operations = random.Random(seed), [], {}
     for scene in SCENES:
         root = Path(tempfile.mkdtemp(prefix="imgindex-steps-", dir=MEMORY))

@@ -1,7 +1,7 @@
 """Disks for the campaign `steps`: one that knows at each step what a death or a power loss would leave, one that fails.
 
-An `Image` is a folder as it lies on a disk, in memory. What a process that dies leaves is what was done so far. What a
-power loss leaves is less: of each file what was last synced, and of what came later anything; of the names in a folder
+An `Image` is the content of a folder on a disk, in memory. A process that dies leaves what was done so far. A power
+loss leaves less: of each file what was last synced, and of what came later anything; of the names in a folder
 those of its last sync, and of later changes any choice. SQLite syncs its own files, and another campaign looks at them.
 """
 
@@ -36,7 +36,7 @@ class Point:
     kind: str
     way: str
     files: Files
-    acknowledged: int  # how often the run had told of progress
+    acknowledged: int  # how often the run had reported progress
 
 
 @dataclass
@@ -75,8 +75,8 @@ class Steps(Disk):
     def step(self, kind: str, path: str, act: Callable[[], Any], **about: Any) -> Any:
         return act()
 
-    def open(self, path: str, *, new: bool = False) -> int:
-        return self.step("open", path, lambda: Disk.open(self, path, new=new))
+    def open(self, path: str) -> int:
+        return self.step("open", path, lambda: Disk.open(self, path))
 
     def write(self, path: str, descriptor: int, data: memoryview, offset: int) -> int:
         def act(part: slice = slice(None)) -> int:
@@ -118,7 +118,7 @@ def put(disk: Disk) -> Iterator[None]:
 
 
 def is_others(path: str) -> bool:
-    """Whether a file is changed by SQLite itself, or is the lock, which tells its holder's name and nothing more."""
+    """Whether a file is changed by SQLite itself, or is the lock file, which only names its holder."""
     name = os.path.basename(path)
     return name == "lock" or (name.startswith("catalogue.db") and not name.endswith((".crc32", ".crc32.new")))
 
@@ -128,7 +128,7 @@ def is_shared_memory(path: str) -> bool:
 
 
 def contents(folder: Path) -> Files:
-    """Return every file and folder below a folder, which itself is `/`; nothing where there is none."""
+    """Return every file and folder below a folder, which itself is `/`; no files where there is no folder."""
     files: Files = {"/": b""} if folder.is_dir() else {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()

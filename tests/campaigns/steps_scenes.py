@@ -14,9 +14,9 @@ from unittest import mock
 import numpy as np
 from conftest import GRID_RECIPE, GridMean, decode_here, draw
 
-import imgindex.searching
+import imgindex.search.lifecycle
 from imgindex import ImageIndex
-from imgindex.embedding.sandbox import Decoders
+from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import IndexExists, PathNotFound
 from imgindex.storage import segments
 from imgindex.types import Progress
@@ -27,15 +27,15 @@ OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An image as the index shows it."""
+class KnownImage:
+    """A present image of the index."""
 
     id: int
     sha256: str
     mtime_ns: int
 
 
-State = dict[str, Shown]  # path below the folder of the index → image
+State = dict[str, KnownImage]  # path below the folder of the index → image
 
 
 @dataclass
@@ -55,7 +55,7 @@ class World:
     @contextlib.contextmanager
     def opened(self) -> Iterator[ImageIndex]:
         with ImageIndex.open(self.index) as index:
-            index.embedder = GridMean(batch_size=2)
+            index.encoder = GridMean(batch_size=2)
             yield index
 
     def add(self) -> None:
@@ -70,7 +70,7 @@ class World:
 class Scene:
     """An operation: `make` prepares the world, `run` operates on it, `again` does so once more after a failure.
 
-    damaged: whether what is there before need not open. index: the object to operate with, None where there is none.
+    damaged: whether it may be impossible to open the index before. index: the open index to use, if there is one.
     rows: above how many rows a search index is built.
     """
 
@@ -83,7 +83,7 @@ class Scene:
     fine: tuple[type[Exception], ...] = ()
 
     def again(self, world: World, index: ImageIndex | None = None) -> None:
-        """Do the operation once more, or let the next writer come where that says that it was done."""
+        """Do the operation once more; where it raises that it was done already, open the next writer instead."""
         try:
             self.run(world, index, lambda progress: None)
         except self.fine:
@@ -96,8 +96,8 @@ class Scene:
         size = segments.HEADER_SIZE + 3 * 12 * 4
         with (
             mock.patch.object(segments, "SEALED_SIZE", size),
-            mock.patch.object(imgindex.searching, "EXACT_ROWS", self.rows),
-            mock.patch.object(Decoders, "decode", decode_here),
+            mock.patch.object(imgindex.search.lifecycle, "EXACT_ROWS", self.rows),
+            mock.patch.object(DecoderPool, "decode", decode_here),
         ):
             yield
 
@@ -105,7 +105,8 @@ class Scene:
 def state(index: ImageIndex) -> State:
     base = os.path.dirname(index._store.path)
     return {
-        os.path.relpath(image.path, base): Shown(image.id, image.sha256, image.mtime_ns) for image in index.images()
+        os.path.relpath(image.path, base): KnownImage(image.id, image.sha256, image.mtime_ns)
+        for image in index.images()
     }
 
 
@@ -144,7 +145,7 @@ def _new(world: World) -> None:
 def _old(world: World) -> None:
     for number in range(9):
         draw(world.pictures / ("a" if number < 4 else "b") / f"{number}.png", number)
-    (world.pictures / "mended.png").write_bytes(BROKEN)
+    (world.pictures / "readable later.png").write_bytes(BROKEN)
     shutil.copy2(world.pictures / "a/1.png", world.pictures / "b/copy of 1.png")
     _create(world)
     world.add()
@@ -162,7 +163,7 @@ def _changed(world: World) -> None:
     shutil.copy2(world.pictures / "a/3.png", world.pictures / "b/copy of 3.png")
     (world.pictures / "b/4.png").unlink()
     (world.pictures / "b/5.png").write_bytes(BROKEN + b" any more")
-    draw(world.pictures / "mended.png", 51)
+    draw(world.pictures / "readable later.png", 51)
     for number in (60, 61, 62):
         draw(world.pictures / f"{number}.png", number)
 
@@ -190,7 +191,7 @@ def _change(path: Path, offset: int, data: bytes) -> None:
 
 
 def _flipped(world: World) -> None:
-    """Two vectors are hurt; the picture of one of them is gone."""
+    """Two vectors are damaged; the picture of one of them is gone."""
     _old(world)
     _change(_segment(world), segments.HEADER_SIZE + 5, b"\xff")
     _change(_segment(world, 2), segments.HEADER_SIZE + 5, b"\xff")
@@ -210,14 +211,14 @@ def _short(world: World) -> None:
 
 
 def _catalogue(world: World) -> None:
-    """A byte of the catalogue is another one, and nobody but its checksum knows."""
+    """A byte of the catalogue changed, which only its checksum shows."""
     _old(world)
     path = world.index / "catalogue.db"
     _change(path, path.read_bytes().rindex(b"PNG"), b"?")
 
 
 def _log(world: World) -> None:
-    """The catalogue is hurt, and has a log that was not moved into it."""
+    """The catalogue is damaged, and has a log that was not moved into it."""
     _old(world)
     draw(world.pictures / "late.png", 80)
     kept = world.root / "kept"
@@ -262,7 +263,7 @@ def _run_add(world: World, index: ImageIndex | None, on_progress: OnProgress) ->
 def _run_remove(world: World, index: ImageIndex | None, on_progress: OnProgress) -> None:
     with contextlib.ExitStack() as stack:
         index = index or stack.enter_context(world.opened())
-        index.remove([world.pictures / "a", world.pictures / "mended.png"])
+        index.remove([world.pictures / "a", world.pictures / "readable later.png"])
 
 
 def _run_compact(world: World, index: ImageIndex | None, on_progress: OnProgress) -> None:
@@ -272,7 +273,7 @@ def _run_compact(world: World, index: ImageIndex | None, on_progress: OnProgress
 
 
 def _run_repair(world: World, index: ImageIndex | None, on_progress: OnProgress) -> None:
-    ImageIndex.repair(world.index, embedder=GridMean(batch_size=2), on_progress=on_progress)
+    ImageIndex.repair(world.index, encoder=GridMean(batch_size=2), on_progress=on_progress)
 
 
 SCENES = (

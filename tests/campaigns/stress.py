@@ -1,7 +1,7 @@
 """Four processes at one index: two change pictures, add, remove, compact and repair, and two read all the time.
 
-Who reads never meets an error nor a mixture of two states; who writes is at most refused, by name, or waits. At the end
-the index is sound, and one more `add` makes it equal to the folder.
+A reader never gets an error or a mixture of two states. A writer at most waits, or is refused with the name of the
+holder of the lock. At the end the index is sound, and one more `add` makes it equal to the folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stress_worker import prepare, vectors_of
 
 from imgindex import ImageIndex
 
-SECONDS = {"ci": 12, "full": 60}
+SECONDS = {"ci": 1, "full": 60}
 ROLES = ("writer", "writer", "reader", "reader")
 WORKER = Path(__file__).with_name("stress_worker.py")
 LONG = 120
@@ -44,23 +44,23 @@ def outcome(worker: subprocess.Popen[str], seconds: float) -> tuple[Counter[str]
         return Counter(), [f"a worker hangs: {worker.communicate()[1][-500:]}"]
     if worker.returncode != 0:
         return Counter(), [f"a worker ended with {worker.returncode}: {err[-500:]}"]
-    said = json.loads(out)
-    return Counter(said["counts"]), said["met"] + ([f"a worker said {err[:500]!r}"] if err else [])
+    result = json.loads(out)
+    return Counter(result["counts"]), result["met"] + ([f"a worker printed {err[:500]!r}"] if err else [])
 
 
 def check(folder: Path) -> list[str]:
-    """Return what is wrong with the index when everybody has gone."""
+    """Return what is wrong with the index when all workers have ended."""
     lost = []
     with ImageIndex.open(folder / "it.imgindex") as index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         if not index.verify(full=True).ok:
             lost.append(f"verify finds {index.verify(full=True).problems}")
         index.add([folder / "pictures"])
         there = {os.fspath(path) for path in (folder / "pictures").rglob("*.png")}
-        shown = [os.path.abspath(path) for path in index.paths()]
-        if sorted(shown) != sorted(there):
-            lost.append(f"the index is not the folder: {set(shown) ^ there}")
-        if (index.vectors() != vectors_of(shown)).any():
+        present = [os.path.abspath(path) for path in index.paths()]
+        if sorted(present) != sorted(there):
+            lost.append(f"the index is not the folder: {set(present) ^ there}")
+        if (index.vectors() != vectors_of(present)).any():
             lost.append("an image has another's vector at last")
         if list(index.failures()):
             lost.append(f"failures are left: {list(index.failures())[:3]}")

@@ -1,8 +1,8 @@
-"""One worker of the campaign `stress`: does one thing with an index for some seconds, and says what it met, as JSON.
+"""One worker of the campaign `stress`: uses an index for some seconds, and prints what happened as JSON.
 
     python stress_worker.py ROLE FOLDER SECONDS SEED
 
-A picture's colour is told by its name, `NUMBER.png` or `NUMBER.VERSION.png`… so every vector can be checked by itself.
+The colour of a picture follows from its name, `NUMBER.png` or `NUMBER.VERSION.png`, so every vector can be checked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,12 @@ from imgindex.errors import IndexLocked, PathNotFound
 
 NUMBERS = 250
 SHARED = "shared"
+# A writer does all kinds of writing, so that few processes make much trouble.
+CHOICES = {
+    "writer": ["adder"] * 3 + ["changer"] * 4 + ["remover", "compacter", "repairer"],
+    "reader": ["reader"],
+}
+TASKS = {"writer": ("add", "remove", "compact", "repair"), "reader": ("similar",)}
 
 
 def colour(name: str) -> tuple[int, int, int]:
@@ -54,7 +60,7 @@ def put(folder: Path, number: int, copy: str = "") -> None:
 
 
 class Worker:
-    """Counts what it does; `met` names whatever must not happen."""
+    """Counts what it does; `met` has everything that must not happen."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.index, self.pictures = folder, folder / "it.imgindex", folder / "pictures"
@@ -65,13 +71,13 @@ class Worker:
 
     def opened(self) -> ImageIndex:
         index = ImageIndex.open(self.index)
-        index.embedder = GridMean(batch_size=8)
+        index.encoder = GridMean(batch_size=8)
         return index
 
     def write(self, name: str, act: Callable[[ImageIndex], object], *, wait: bool) -> None:
-        """Write, and be refused at most because someone else does."""
+        """Write; the only error that is allowed is that another process writes."""
         with self.opened() as index:
-            index.wait = wait
+            index._wait = wait
             try:
                 act(index)
                 self.counts[name + (" with wait" if wait else "")] += 1
@@ -79,6 +85,9 @@ class Worker:
                 self.counts[f"{name} refused"] += 1
                 if wait or "process" not in str(error):
                     self.met.append(f"{name}: {error}")
+
+    def has_done(self, tasks: Sequence[str]) -> bool:
+        return all(self.counts[task] + self.counts[f"{task} with wait"] for task in tasks)
 
     # writers
 
@@ -98,13 +107,13 @@ class Worker:
                 put(self.pictures / SHARED, number, f"{self.random.randrange(5)}.")
             else:
                 path = self.random.choice(here)
-                with contextlib.suppress(FileNotFoundError):  # the other one was faster
+                with contextlib.suppress(FileNotFoundError):  # the other writer was faster
                     if kind == "delete":
                         path.unlink()
                     else:
                         os.rename(path, path.with_name(f"{path.name.split('.')[0]}.{self.random.randrange(5, 9)}.png"))
             self.counts[f"picture: {kind}"] += 1
-        time.sleep(0.01)  # pictures change, but not faster than anybody can look
+        time.sleep(0.01)  # pictures change, but not faster than a scan
 
     def remover(self) -> None:
         with self.opened() as index:
@@ -129,7 +138,7 @@ class Worker:
         wait = self.random.random() < 0.5
 
         def repair(index: ImageIndex) -> None:
-            report = ImageIndex.repair(self.index, embedder=GridMean(batch_size=8), wait=wait)
+            report = ImageIndex.repair(self.index, encoder=GridMean(batch_size=8), wait=wait)
             self.hold(not report.mended and not report.dropped, f"repair found something: {report}")
 
         self.write("repair", repair, wait=wait)
@@ -215,16 +224,12 @@ def work(role: str, folder: Path, seconds: float, seed: int) -> dict[str, object
     waits.emit = lambda record: worker.counts.update(waits=1)  # type: ignore[method-assign]
     logging.getLogger("imgindex.storage.lock").addHandler(waits)
     logging.getLogger("imgindex.storage.lock").setLevel(logging.INFO)
-    while time.monotonic() < end and len(worker.met) < 5:
-        # Who writes does all kinds of writing in turn, so that few processes make much trouble.
-        task = (
-            role
-            if role != "writer"
-            else worker.random.choice(["adder"] * 3 + ["changer"] * 4 + ["remover", "compacter", "repairer"])
-        )
+    # On a busy machine, too, everything is done at least once.
+    while (time.monotonic() < end or not worker.has_done(TASKS[role])) and len(worker.met) < 5:
+        task = worker.random.choice(CHOICES[role])
         try:
             getattr(worker, task)()
-        except Exception as error:  # noqa: BLE001  whatever it is, nobody may meet it
+        except Exception as error:  # noqa: BLE001  no exception is allowed here
             worker.met.append(f"{task}: {type(error).__name__}: {error}")
     return {"counts": worker.counts, "met": worker.met}
 
@@ -238,7 +243,7 @@ def prepare(folder: Path) -> None:
         draw(folder / "asked" / f"{number}.png", colour(f"{number}.png"))
     (folder / "out").mkdir()
     with ImageIndex.create(folder / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         index.add([folder / "pictures"])
 
 

@@ -1,4 +1,4 @@
-"""The campaign on corpora goes well on a small one, and says what it must when something is amiss.
+"""The campaign on corpora finds nothing wrong in a small one, and reports planted faults.
 
 `make test-corpus` runs it on the corpora themselves, which packages bring.
 """
@@ -27,23 +27,23 @@ def test_every_file_of_a_small_corpus_is_an_image_or_a_failure(tmp_path: Path) -
     assert (figures["files"], figures["indexed"], figures["failed"]) == (8, 6, {"decode": 2})
 
 
-def test_nothing_tried_is_a_loss() -> None:
-    assert run("ci", folders={})["lost"] == ["there is no corpus here: nothing was tried"]
+def test_a_run_without_files_is_a_loss() -> None:
+    assert run("ci", folders={})["lost"] == ["no corpus was found: nothing was tried"]
 
 
-def test_a_file_in_neither_or_both_of_index_and_ledger_is_told() -> None:
+def test_a_file_in_neither_or_both_of_index_and_ledger_is_reported() -> None:
     assert unaccounted([ONE, TEXT], [ONE], [(TEXT, "decode", "not an image")]) == []
     assert unaccounted([ONE, TWO], [ONE], []) == [f"{TWO} is 0 times in index and ledger"]
     assert unaccounted([ONE], [ONE], [(ONE, "decode", "no")]) == [f"{ONE} is 2 times in index and ledger"]
     assert unaccounted([ONE], [ONE, TWO], []) == [f"{TWO} was never given"]
 
 
-def test_a_failure_without_a_stage_or_a_reason_is_told() -> None:
+def test_a_failure_without_a_stage_or_a_reason_is_reported() -> None:
     for stage, reason in (("decode", " "), ("elsewhere", "no"), ("decode", "two\nlines")):
         assert len(unaccounted([ONE], [], [(ONE, stage, reason)])) == 1
 
 
-def test_vectors_that_are_not_finite_not_of_length_1_or_all_the_same_are_told() -> None:
+def test_vectors_that_are_not_finite_not_of_length_1_or_all_the_same_are_reported() -> None:
     vectors = np.eye(20, dtype=np.float32)
     paths = [f"{number}.png" for number in range(20)]
     assert unsound(paths, vectors) == []

@@ -1,4 +1,4 @@
-"""Fuzzing finds nothing at the doors, and would say so: planted faults are told."""
+"""Fuzzing finds no faults in imgindex, and reports those that are planted."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fuzz_bytes import CHANGES, altered, tried, with_right_checksums
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imgindex.embedding.recipe import RECIPES
 from imgindex.errors import UsageError
+from imgindex.recipe import RECIPES
 
 DRAWN = fuzz_pictures.drawn()
 
 
 @pytest.mark.parametrize("door", ["pictures", "segments", "weights", "samples"])
-def test_a_door_lets_nothing_through_but_what_works_and_errors_of_ours(door: str) -> None:
+def test_altered_input_works_or_is_an_error_of_imgindex(door: str) -> None:
     cases = DOORS[door][2]["ci"]
     figures = run("ci", doors={door: cases})
     assert figures["lost"] == []
@@ -29,12 +29,12 @@ def test_a_door_lets_nothing_through_but_what_works_and_errors_of_ours(door: str
     assert len(figures[door]["outcomes"]) > 1
 
 
-@pytest.mark.parametrize(("door", "cases"), [("catalogue", 60), ("tables", 100)])
-def test_an_altered_catalogue_works_or_is_an_error_of_ours(door: str, cases: int) -> None:
+@pytest.mark.parametrize(("door", "cases"), [("catalogue", 6), ("tables", 10)])
+def test_an_altered_catalogue_works_or_is_an_error_of_imgindex(door: str, cases: int) -> None:
     assert run("ci", doors={door: cases})["lost"] == []
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     data=st.sampled_from(DRAWN),
     changes=st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 2**32)), max_size=8),
@@ -50,7 +50,7 @@ def test_any_changes_to_a_picture_leave_a_picture_or_a_reason(data: bytes, chang
         assert fuzz_pictures.attempt(data, RECIPES[name]) in {"a picture", "a reason"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.binary(max_size=300), start=st.sampled_from([b"", *(drawn[:24] for drawn in DRAWN)]))
 @pytest.mark.filterwarnings("ignore")
 def test_any_bytes_are_a_picture_or_a_reason(data: bytes, start: bytes) -> None:
@@ -64,7 +64,7 @@ def test_a_case_is_made_by_its_number_and_the_seed_alone() -> None:
     assert len({altered(DRAWN[0], random.Random(f"0/{number}"), DRAWN) for number in range(50)}) > 40
 
 
-def test_an_error_of_ours_is_a_way_to_end_and_any_other_a_fault() -> None:
+def test_an_error_of_imgindex_is_an_outcome_and_any_other_exception_a_fault() -> None:
     def refuse() -> None:
         raise UsageError("no")
 
@@ -93,7 +93,7 @@ class Planted:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux alone")
-def test_a_crash_a_hang_an_exception_and_too_much_memory_are_told(
+def test_a_crash_a_hang_an_exception_and_too_much_memory_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each child begins anew behind the case at which the last one ended.

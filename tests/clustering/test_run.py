@@ -1,4 +1,4 @@
-"""`cluster`: which vectors it reads, and where the nearest centroids are found."""
+"""`cluster`: which vectors it reads, where the nearest centroids are found, and what its options do."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from conftest import GRID_RECIPE, GridMean, draw
 
 import imgindex.clustering.run
-import imgindex.embedding.device
+import imgindex.encoders.devices
 from imgindex import Engine, ImageIndex
-from imgindex.analysis import torch_nearest
-from imgindex.analysis.kmeans import kmeans
-from imgindex.errors import DeviceUnavailable
+from imgindex.clustering import nearest_torch
+from imgindex.clustering.kmeans import kmeans
+from imgindex.errors import DeviceUnavailable, UsageError
 
 
 def draw_many(folder: Path, numbers: range) -> None:
@@ -30,7 +30,7 @@ def test_the_vectors_as_they_are_now_are_clustered_in_the_order_of_ids(tmp_path:
     pictures = tmp_path / "pictures"
     draw_many(pictures, range(60))
     with ImageIndex.create(tmp_path / "store", recipe=GRID_RECIPE, store=store) as index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         index.add([pictures])
         draw_many(pictures, range(60, 80))
         (pictures / "7.png").unlink()
@@ -57,9 +57,9 @@ def test_large_work_goes_to_the_gpu_and_small_work_does_not(
         asked.append(device.type)
         return on_processor(torch.device("cpu"))
 
-    on_processor = torch_nearest.nearest_on
-    monkeypatch.setattr(torch_nearest, "nearest_on", nearest_on)
-    monkeypatch.setattr(imgindex.embedding.device, "choose_device", lambda name: torch.device("cuda"))
+    on_processor = nearest_torch.nearest_on
+    monkeypatch.setattr(nearest_torch, "nearest_on", nearest_on)
+    monkeypatch.setattr(imgindex.encoders.devices, "choose_device", lambda name: torch.device("cuda"))
     index.cluster(5)
     assert asked == []
     monkeypatch.setattr(imgindex.clustering.run, "WORTH_A_GPU", 0)
@@ -86,3 +86,29 @@ def test_faiss_clusters_and_small_work_loads_no_torch(index: ImageIndex, tmp_pat
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["3", "{'faiss'}"]
+
+
+def test_anchors_name_the_clusters_that_grew_from_them(index: ImageIndex, kinds: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "new.png", (0, 190, 0))
+    found = index.cluster(anchors={"leaves": [tmp_path / "new.png"], "roses": [kinds / "red/red3.png"]})
+    assert [(cluster.name, cluster.size) for cluster in found.clusters] == [("roses", 10), ("leaves", 8)]
+    assert all("red" in path for path, label in zip(found.paths, found.labels, strict=True) if label == 0)
+    again = index.cluster(3, anchors={"leaves": [kinds / "green/green1.png"]})
+    (leaves,) = [cluster for cluster in again.clusters if cluster.name == "leaves"]
+    assert leaves.id == found.clusters[1].id
+    with pytest.raises(UsageError, match="2 anchors need at least 2 clusters, not 1"):
+        index.cluster(1, anchors={"a": [kinds / "red/red3.png"], "b": [kinds / "red/red4.png"]})
+    with pytest.raises(UsageError, match="has no images"):
+        index.cluster(2, anchors={"a": []})
+
+
+def test_even_and_small_clusters_are_even_and_small(index: ImageIndex, kinds: Path) -> None:
+    assert index.cluster(2, balanced=True).sizes == (9, 9)
+    assert max(index.cluster(4, max_size=5).sizes) <= 5
+    with pytest.raises(UsageError, match="both balanced and max_size"):
+        index.cluster(2, balanced=True, max_size=9)
+
+
+def test_an_unknown_option_is_a_mistake_in_the_call(index: ImageIndex, kinds: Path) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'restart'"):
+        index.cluster(2, restart=3)  # type: ignore[call-arg]

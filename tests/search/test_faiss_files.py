@@ -15,27 +15,27 @@ import faiss
 import numpy as np
 import pytest
 
-from imgindex.search import principal
 from imgindex.search.faiss_build import Built, build
-from imgindex.search.faiss_search import FaissSearch, load, save, stored_ids
+from imgindex.search.faiss_ivf import IvfSearch, load, save, stored_ids
 from imgindex.storage import derived
-from imgindex.types import Rows
+from imgindex.types import VectorBlock
+from imgindex.vectors import pca
 
 DIMENSION = 16
 
 
 @pytest.fixture(scope="module")
-def blocks() -> list[Rows]:
+def blocks() -> list[VectorBlock]:
     vectors = np.random.default_rng(0).standard_normal((2000, DIMENSION)).astype(np.float32)
-    return [Rows(np.arange(1, 4001, 2), vectors)]
+    return [VectorBlock(np.arange(1, 4001, 2), vectors)]
 
 
 @pytest.fixture(scope="module", params=["whole", "reduced"])
-def built(request: pytest.FixtureRequest, blocks: list[Rows]) -> Built:
+def built(request: pytest.FixtureRequest, blocks: list[VectorBlock]) -> Built:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "reduced":
-            patch.setattr(principal, "COMPONENTS", 7)
-            patch.setattr(principal, "ENOUGH", 0.0)
+            patch.setattr(pca, "COMPONENTS", 7)
+            patch.setattr(pca, "ENOUGH", 0.0)
         found = build(blocks, dimension=DIMENSION, target=0.99)
     assert isinstance(found.index, faiss.IndexPreTransform) == (request.param == "reduced")
     return found
@@ -53,22 +53,22 @@ def data(built: Built) -> bytes:
 
 
 def loaded(data: bytes, built: Built) -> object | None:
-    return load(io.BytesIO(data), len(data), built.receipt)
+    return load(io.BytesIO(data), len(data), built.metadata)
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path, built: Built, blocks: list[Rows]) -> None:
+def test_what_is_saved_is_loaded(tmp_path: Path, built: Built, blocks: list[VectorBlock]) -> None:
     path = str(tmp_path / "index")
     sha256, size = derived.write(path, lambda file: save(built.index, file))
     with derived.opened(path, sha256, size) as file:
         assert file is not None
-        index = load(file, size, built.receipt)
+        index = load(file, size, built.metadata)
     queries = np.random.default_rng(1).standard_normal((20, DIMENSION)).astype(np.float32)
-    one, two = (FaissSearch(each, built.receipt, blocks, [2000]).search(queries, 10) for each in (built.index, index))
+    one, two = (IvfSearch(each, built.metadata, blocks, [2000]).search(queries, 10) for each in (built.index, index))
     np.testing.assert_array_equal(one.ids, two.ids)
     np.testing.assert_array_equal(one.distances, two.distances)
 
 
-def test_a_full_disk_is_told_as_such_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "index"
@@ -105,7 +105,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed) if changed != data else data + b"\0"
 
 
-def test_of_300_damaged_files_none_is_shown_to_faiss(tmp_path: Path, built: Built, data: bytes) -> None:
+def test_none_of_300_damaged_files_reaches_faiss(tmp_path: Path, built: Built, data: bytes) -> None:
     path, chance = tmp_path / "index", random.Random(0)
     written = derived.write(str(path), lambda file: save(built.index, file))
     for number in range(300):
@@ -125,8 +125,8 @@ def test_files_cut_short_or_too_long_are_refused_even_unchecked(built: Built, da
 
 
 def test_an_index_of_other_rows_is_not_loaded(built: Built, data: bytes) -> None:
-    for change in ({"rows": 1999}, {"nlist": built.receipt.nlist + 1}, {"dimension": DIMENSION * 2}):
-        assert load(io.BytesIO(data), len(data), replace(built.receipt, **change)) is None
+    for change in ({"rows": 1999}, {"nlist": built.metadata.nlist + 1}, {"dimension": DIMENSION * 2}):
+        assert load(io.BytesIO(data), len(data), replace(built.metadata, **change)) is None
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ def test_an_index_of_other_rows_is_not_loaded(built: Built, data: bytes) -> None
         "IVF{},PQ4x4fs",
     ],
 )
-def test_another_type_of_index_is_not_loaded(built: Built, blocks: list[Rows], factory: str) -> None:
-    other = faiss.index_factory(DIMENSION, factory.format(built.receipt.nlist))
+def test_another_type_of_index_is_not_loaded(built: Built, blocks: list[VectorBlock], factory: str) -> None:
+    other = faiss.index_factory(DIMENSION, factory.format(built.metadata.nlist))
     other.train(blocks[0].vectors)
     other.add(blocks[0].vectors)
-    assert other.ntotal == built.receipt.rows
+    assert other.ntotal == built.metadata.rows
     assert loaded(saved(other), built) is None
 
 
-def test_another_reduction_is_not_loaded(built: Built, blocks: list[Rows]) -> None:
-    factory = built.receipt.factory.split(",", 1)[-1] if "PCA" in built.receipt.factory else built.receipt.factory
+def test_another_reduction_is_not_loaded(built: Built, blocks: list[VectorBlock]) -> None:
+    factory = built.metadata.factory.split(",", 1)[-1] if "PCA" in built.metadata.factory else built.metadata.factory
     for before in ("OPQ4_16", "PCA5,PCA4", "ITQ8"):
         other = faiss.index_factory(DIMENSION, f"{before},{factory}")
         other.train(blocks[0].vectors)
@@ -159,21 +159,21 @@ def test_another_reduction_is_not_loaded(built: Built, blocks: list[Rows]) -> No
         assert loaded(saved(other), built) is None, before
 
 
-def test_an_index_by_inner_product_is_not_loaded(built: Built, blocks: list[Rows]) -> None:
-    other = faiss.index_factory(DIMENSION, built.receipt.factory, faiss.METRIC_INNER_PRODUCT)
+def test_an_index_by_inner_product_is_not_loaded(built: Built, blocks: list[VectorBlock]) -> None:
+    other = faiss.index_factory(DIMENSION, built.metadata.factory, faiss.METRIC_INNER_PRODUCT)
     other.train(blocks[0].vectors)
     other.add(blocks[0].vectors)
     assert loaded(saved(other), built) is None
 
 
-def test_a_disk_that_cannot_be_read_makes_no_error(built: Built, data: bytes) -> None:
+def test_an_unreadable_disk_raises_nothing(built: Built, data: bytes) -> None:
     class Failing(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell() > 20_000:
                 raise OSError(5, "Input/output error")
             return super().read(size)
 
-    assert load(Failing(data), len(data), built.receipt) is None
+    assert load(Failing(data), len(data), built.metadata) is None
 
 
 def test_the_limit_of_what_faiss_reads_is_what_it_was_before(built: Built, data: bytes) -> None:
@@ -186,24 +186,24 @@ def test_the_limit_of_what_faiss_reads_is_what_it_was_before(built: Built, data:
             return super().read(size)
 
     for file in (Asking(data), Asking(data[:5000])):
-        load(file, len(data), built.receipt)
+        load(file, len(data), built.metadata)
         assert limits[-2] == len(data)
         assert faiss.get_deserialization_vector_byte_limit() == before
 
 
 IN_A_PROCESS = """
 import io, resource, sys
-from imgindex.search.faiss_search import Receipt, load
+from imgindex.search.faiss_ivf import SearchMetadata, load
 def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmPeak")) >> 10
-data, receipt = open(sys.argv[1], "rb").read(), Receipt.from_json(sys.argv[2])
-assert load(io.BytesIO(data), len(data), receipt) is not None
+data, metadata = open(sys.argv[1], "rb").read(), SearchMetadata.from_json(sys.argv[2])
+assert load(io.BytesIO(data), len(data), metadata) is not None
 before = peak()
 resource.setrlimit(resource.RLIMIT_AS, ((before + 8192) << 20,) * 2)
 for at in map(int, sys.argv[4:]):
     claim = data[:at] + int(sys.argv[3]).to_bytes(8, "little") + data[at + 8:]
-    assert load(io.BytesIO(claim), len(claim), receipt) is None
+    assert load(io.BytesIO(claim), len(claim), metadata) is None
 print(peak() - before)
 """
 
@@ -222,11 +222,11 @@ def test_a_file_that_claims_gigabytes_takes_no_memory(tmp_path: Path, built: Bui
         data.index(ids) + len(ids),
     ]
     (tmp_path / "index").write_bytes(data)
-    command = [sys.executable, "-c", IN_A_PROCESS, tmp_path / "index", built.receipt.to_json(), str(claim)]
+    command = [sys.executable, "-c", IN_A_PROCESS, tmp_path / "index", built.metadata.to_json(), str(claim)]
     result = subprocess.run([*command, *map(str, places)], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert int(result.stdout) < 100
 
 
-def test_stored_ids_are_those_of_the_rows(built: Built, blocks: list[Rows]) -> None:
+def test_stored_ids_are_those_of_the_rows(built: Built, blocks: list[VectorBlock]) -> None:
     assert sorted(stored_ids(built.index).tolist()) == blocks[0].ids.tolist()

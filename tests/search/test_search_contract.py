@@ -12,46 +12,46 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgindex.search import principal
 from imgindex.search.exact import ExactSearch
 from imgindex.search.faiss_build import build
-from imgindex.search.faiss_search import FaissSearch
+from imgindex.search.faiss_ivf import IvfSearch
 from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments
-from imgindex.types import Neighbours, Rows, VectorSearch
+from imgindex.types import Neighbours, VectorBlock, VectorSearch
+from imgindex.vectors import pca
 
-Make = Callable[[Sequence[Rows]], VectorSearch]
-Cut = Callable[[np.ndarray, np.ndarray], list[Rows]]
+Make = Callable[[Sequence[VectorBlock]], VectorSearch]
+Cut = Callable[[np.ndarray, np.ndarray], list[VectorBlock]]
 
 
-def with_faiss(blocks: Sequence[Rows], built_of: Sequence[Rows]) -> VectorSearch:
+def with_faiss(blocks: Sequence[VectorBlock], built_of: Sequence[VectorBlock]) -> VectorSearch:
     """FAISS told to look into every list, so that its answers are to be exact in small collections."""
     dimension = blocks[0].vectors.shape[1] if blocks else 24
     built = build(built_of, dimension=dimension, target=0.99)
-    receipt = replace(built.receipt, nprobe=built.receipt.nlist, refine=64)
-    return FaissSearch(built.index, receipt, blocks, [len(block.ids) for block in built_of])
+    metadata = replace(built.metadata, nprobe=built.metadata.nlist, refine=64)
+    return IvfSearch(built.index, metadata, blocks, [len(block.ids) for block in built_of])
 
 
-def of_all_rows(blocks: Sequence[Rows]) -> VectorSearch:
+def of_all_rows(blocks: Sequence[VectorBlock]) -> VectorSearch:
     return with_faiss(blocks, blocks)
 
 
-def of_reduced_rows(blocks: Sequence[Rows]) -> VectorSearch:
+def of_reduced_rows(blocks: Sequence[VectorBlock]) -> VectorSearch:
     """An index of the rows' first eight principal components, where there are enough rows to know these."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(principal, "COMPONENTS", 8)
-        patch.setattr(principal, "ENOUGH", 0.0)
+        patch.setattr(pca, "COMPONENTS", 8)
+        patch.setattr(pca, "ENOUGH", 0.0)
         return with_faiss(blocks, blocks)
 
 
-def of_older_rows(blocks: Sequence[Rows]) -> VectorSearch:
+def of_older_rows(blocks: Sequence[VectorBlock]) -> VectorSearch:
     """An index from before the last third of the rows, when others were hidden and those hidden now were shown."""
     before = []
     for block in blocks:
         ids = block.ids[: len(block.ids) * 2 // 3].copy()
         ids[ids < 0] = 100_000 + np.arange((ids < 0).sum())
         ids[::5] = -1
-        before.append(Rows(ids, block.vectors[: len(ids)]))
+        before.append(VectorBlock(ids, block.vectors[: len(ids)]))
     return with_faiss(blocks, before)
 
 
@@ -74,13 +74,13 @@ def products_for_many_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 40 * 24)
 
 
-def one_block(ids: np.ndarray, vectors: np.ndarray) -> list[Rows]:
-    return [Rows(ids, vectors)]
+def one_block(ids: np.ndarray, vectors: np.ndarray) -> list[VectorBlock]:
+    return [VectorBlock(ids, vectors)]
 
 
-def several_blocks(ids: np.ndarray, vectors: np.ndarray) -> list[Rows]:
+def several_blocks(ids: np.ndarray, vectors: np.ndarray) -> list[VectorBlock]:
     cuts = [0, 1, len(ids) // 3, len(ids) // 3, len(ids) - 1]
-    return [Rows(*part) for part in zip(np.split(ids, cuts), np.split(vectors, cuts), strict=True)]
+    return [VectorBlock(*part) for part in zip(np.split(ids, cuts), np.split(vectors, cuts), strict=True)]
 
 
 BLOCKS: dict[str, Cut] = {"one block": one_block, "several blocks": several_blocks}
@@ -100,7 +100,7 @@ def numbers(n: int) -> np.ndarray:
     return np.arange(n, dtype=np.int64) * 3 + 1
 
 
-def check(found: Neighbours, blocks: Sequence[Rows], queries: np.ndarray, n: int) -> None:
+def check(found: Neighbours, blocks: Sequence[VectorBlock], queries: np.ndarray, n: int) -> None:
     """Compare an answer with the exact one; where rows are equally near, any of them will do."""
     ids = np.concatenate([np.empty(0, np.int64), *(block.ids for block in blocks)])
     vectors = np.concatenate([np.empty((0, queries.shape[1])), *(block.vectors for block in blocks)])
@@ -151,14 +151,14 @@ def test_duplicates_are_all_found_in_the_order_of_ids(make: Make, cut: Cut, quer
 
 
 @pytest.mark.parametrize("queries", [1, 50])
-def test_more_duplicates_than_are_asked_for_are_no_trouble(make: Make, cut: Cut, queries: int) -> None:
+def test_more_duplicates_than_n_give_n_matches(make: Make, cut: Cut, queries: int) -> None:
     blocks = cut(numbers(100), np.repeat(random(1), 100, axis=0))
     asked = random(queries, seed=1)
     check(make(blocks).search(asked, 3), blocks, asked, 3)
 
 
 @pytest.mark.parametrize("queries", [1, 50])
-def test_hidden_rows_are_never_found(make: Make, cut: Cut, queries: int) -> None:
+def test_missing_rows_are_never_found(make: Make, cut: Cut, queries: int) -> None:
     vectors, ids = random(120), numbers(120)
     ids[::2] = -1
     blocks = cut(ids, vectors)
@@ -169,13 +169,13 @@ def test_hidden_rows_are_never_found(make: Make, cut: Cut, queries: int) -> None
 
 
 @pytest.mark.parametrize("queries", [1, 50])
-def test_where_all_rows_are_hidden_nothing_is_found(make: Make, cut: Cut, queries: int) -> None:
+def test_where_all_rows_are_missing_nothing_is_found(make: Make, cut: Cut, queries: int) -> None:
     blocks = cut(np.full(120, -1), random(120))
     check(make(blocks).search(random(queries, seed=1), 5), blocks, random(queries, seed=1), 5)
 
 
-@pytest.mark.parametrize("blocks", [[], [Rows(numbers(0), random(0))]], ids=["no block", "an empty block"])
-def test_an_empty_index_has_no_neighbours(make: Make, blocks: list[Rows]) -> None:
+@pytest.mark.parametrize("blocks", [[], [VectorBlock(numbers(0), random(0))]], ids=["no block", "an empty block"])
+def test_an_empty_index_has_no_neighbours(make: Make, blocks: list[VectorBlock]) -> None:
     check(make(blocks).search(random(2), 3), blocks, random(2), 3)
 
 
@@ -190,7 +190,7 @@ def test_mapped_segments_are_searched_as_they_lie_on_disk(make: Make, tmp_path: 
     segments = Segments(str(tmp_path), dimension=24, dtype=dtype, digest="ab" * 32)
     vectors = random(120)
     crcs = [segments.append(number, 0, part) for number, part in enumerate(np.split(vectors, 3), 1)]
-    blocks = [Rows(ids, segments.map(number, 40)) for number, ids in enumerate(np.split(numbers(120), 3), 1)]
+    blocks = [VectorBlock(ids, segments.map(number, 40)) for number, ids in enumerate(np.split(numbers(120), 3), 1)]
     blocks[1].ids[5:9] = -1
     check(make(blocks).search(vectors[:queries], 9), blocks, vectors[:queries], 9)
     assert segments.read([Location(1, 1, 0, crcs[0][0])], segments.maps({1: 40})).shape == (1, 24)
@@ -205,12 +205,12 @@ def test_rows_that_must_be_copied_are_so_piece_by_piece(
     ids = numbers(120)
     ids[3:40:2] = -1
     ids[70:90] = -1
-    blocks = [Rows(ids, random(120).astype(dtype))]
+    blocks = [VectorBlock(ids, random(120).astype(dtype))]
     check(make(blocks).search(random(queries, seed=1), 9), blocks, random(queries, seed=1), 9)
 
 
 @pytest.mark.parametrize("queries", [1, 50])
-def test_long_vectors_close_together_are_told_apart(make: Make, cut: Cut, queries: int) -> None:
+def test_long_vectors_close_together_are_distinguished(make: Make, cut: Cut, queries: int) -> None:
     """A burst of photos without L2 norm: to compute distances from dot products would be all rounding here."""
     vectors = 10 + random(300) * np.linspace(1e-4, 1e-2, 300, dtype=np.float32)[:, None]
     vectors = vectors[np.random.default_rng(2).permutation(300)]
@@ -245,7 +245,7 @@ def test_whatever_the_blocks_the_answer_is_exact(data: st.DataObject) -> None:
         ids = np.arange(first, first + size, dtype=np.int64)
         ids[generator.random(size) < 0.3] = -1
         dtype = data.draw(st.sampled_from([np.float32, np.float16]))
-        blocks.append(Rows(ids, generator.integers(-2, 3, (size, 2)).astype(dtype)))
+        blocks.append(VectorBlock(ids, generator.integers(-2, 3, (size, 2)).astype(dtype)))
         first += size
     asked = generator.integers(-2, 3, (queries, 2)).astype(np.float32)
     for make in SEARCHES.values():

@@ -1,4 +1,4 @@
-"""The checksum of the catalogue: every changed byte is noticed, and nobody is troubled by a writer at work."""
+"""The checksum of the catalogue: every changed byte is noticed, and a writer at work disturbs no reader."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from conftest import GRID_RECIPE, GridMean, draw
 from imgindex import ImageIndex
 from imgindex.errors import IndexDamaged
 from imgindex.storage import checksum, durable
-from imgindex.storage.check import check
 from imgindex.storage.durable import Disk
+from imgindex.storage.verify import check
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture
 def home(index: ImageIndex, folder: Path) -> Path:
-    """The folder of an index of twelve pictures that nobody has open."""
+    """The folder of an index of twelve pictures that is not open."""
     index.add([folder])
     index.close()
     return Path(index.path)
@@ -55,31 +55,31 @@ def test_a_catalogue_edited_with_another_program_is_refused_until_a_repair_accep
     with pytest.raises(IndexDamaged, match="checksum") as caught:
         ImageIndex.open(home)
     assert "imgindex repair" in caught.value.hint
-    report = ImageIndex.repair(home, embedder=GridMean())
+    report = ImageIndex.repair(home, encoder=GridMean())
     assert any("checksum" in line for line in report.mended)
     with ImageIndex.open(home) as index:
         assert [image.width for image in index.images()] == [32] * 12
         assert index.verify(full=True).ok
 
 
-def test_a_checkpoint_between_two_looks_of_a_reader_is_no_damage(
+def test_a_checkpoint_between_two_reads_of_the_checksum_is_not_damage(
     index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.add([folder])
     database = os.path.join(index.path, "catalogue.db")
-    stored, looks = checksum.stored, []
+    read, looks = checksum.read, []
 
-    def stored_and_then_a_writer_comes(path: str) -> checksum.Checksum | None:
-        found = stored(path)
+    def read_and_then_a_writer_comes(path: str) -> checksum.Checksum | None:
+        found = read(path)
         looks.append(found)
         if len(looks) == 1:
             draw(folder / "new.png", 77)
             index.add([folder])
         return found
 
-    monkeypatch.setattr(checksum, "stored", stored_and_then_a_writer_comes)
+    monkeypatch.setattr(checksum, "read", read_and_then_a_writer_comes)
     checksum.check(database)
-    assert looks[0] != stored(database)
+    assert looks[0] != read(database)
 
 
 def test_without_a_checksum_an_index_opens_and_the_next_writer_records_one(home: Path, folder: Path) -> None:
@@ -88,27 +88,29 @@ def test_without_a_checksum_an_index_opens_and_the_next_writer_records_one(home:
         assert len(index) == 12
         assert index.verify(full=True).ok
         index.add([folder])
-    assert checksum.stored(str(home / "catalogue.db")) == checksum.computed(str(home / "catalogue.db"))
+    assert checksum.read(str(home / "catalogue.db")) == checksum.compute(str(home / "catalogue.db"))
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"imgindex catalogue 1 5 0 00000000\n", b"\xff" * 300])
-def test_a_checksum_that_cannot_be_read_is_named_and_keeps_nobody_out(home: Path, folder: Path, content: bytes) -> None:
+def test_a_checksum_that_cannot_be_read_is_a_problem_and_the_index_opens(
+    home: Path, folder: Path, content: bytes
+) -> None:
     (home / "catalogue.db.crc32").write_bytes(content)
     with ImageIndex.open(home) as index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         assert [problem.subject for problem in index.verify().problems] == ["catalogue.db.crc32"]
         draw(folder / "new.png", 77)
         index.add([folder])
         assert index.verify(full=True).ok
 
 
-def test_a_pipe_in_the_place_of_the_checksum_makes_nobody_wait(home: Path) -> None:
+def test_a_pipe_in_the_place_of_the_checksum_is_not_waited_for(home: Path) -> None:
     (home / "catalogue.db.crc32").unlink()
     os.mkfifo(home / "catalogue.db.crc32")
     with ImageIndex.open(home) as index:
         assert len(index.paths()) == 12
         assert not index.verify().ok
-    ImageIndex.repair(home, embedder=GridMean())
+    ImageIndex.repair(home, encoder=GridMean())
     with ImageIndex.open(home) as index:
         assert index.verify(full=True).ok
 
@@ -129,12 +131,12 @@ def test_an_index_of_version_1_gets_a_checksum_with_its_first_write(tmp_path: Pa
     with ImageIndex.open(home) as index:
         assert not checksum.exists(str(home / "catalogue.db"))
         draw(tmp_path / "golden/pictures/new.png", 5)
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         index.add([tmp_path / "golden/pictures"])
-    assert checksum.stored(str(home / "catalogue.db")) == checksum.computed(str(home / "catalogue.db"))
+    assert checksum.read(str(home / "catalogue.db")) == checksum.compute(str(home / "catalogue.db"))
 
 
-def test_a_writer_that_dies_before_its_checkpoint_is_over_leaves_no_checksum_of_what_was_before(
+def test_a_writer_that_dies_in_its_checkpoint_leaves_no_checksum_of_the_old_catalogue(
     index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.add([folder])
@@ -157,10 +159,10 @@ def test_something_else_with_the_name_of_a_log_is_named_with_the_way_out(home: P
     log = home / f"catalogue.db{ending}"
     log.unlink(missing_ok=True)
     log.mkdir()
-    with pytest.raises(IndexDamaged, match=f"{ending} is no regular file") as caught:
+    with pytest.raises(IndexDamaged, match=f"{ending} is not a regular file") as caught:
         ImageIndex.open(home)
     assert "move it away" in caught.value.hint
-    with pytest.raises(IndexDamaged, match="is no regular file"):
+    with pytest.raises(IndexDamaged, match="is not a regular file"):
         ImageIndex.repair(home)
 
 
@@ -172,12 +174,12 @@ def test_a_catalogue_behind_a_link_is_refused_because_its_log_would_be_missed(ho
     assert "put the file itself" in caught.value.hint
 
 
-def test_a_journal_that_nobody_may_undo_is_named_and_undone_by_a_repair(home: Path) -> None:
+def test_a_rollback_journal_that_cannot_be_undone_is_named_and_undone_by_a_repair(home: Path) -> None:
     (home / "catalogue.db-journal").write_bytes(b"garbage" * 1000)
-    with pytest.raises(IndexDamaged, match="journal") as caught:
+    with pytest.raises(IndexDamaged, match=r"catalogue\.db-journal") as caught:
         ImageIndex.open(home)
     assert "imgindex repair" in caught.value.hint
-    ImageIndex.repair(home, embedder=GridMean())
+    ImageIndex.repair(home, encoder=GridMean())
     with ImageIndex.open(home) as index:
         assert len(index) == 12
         assert index.verify(full=True).ok
@@ -191,13 +193,13 @@ def test_a_catalogue_that_is_a_link_to_itself_is_missing(home: Path) -> None:
     assert "from a copy" in caught.value.hint
 
 
-def test_a_log_that_its_catalogue_s_last_writer_did_not_leave_is_refused_and_taken_away_by_repair(
+def test_a_log_of_another_catalogue_is_refused_and_removed_by_a_repair(
     index: ImageIndex, folder: Path, tmp_path: Path
 ) -> None:
-    """SQLite would read it as ours: a whole log of another catalogue makes it that catalogue."""
+    """SQLite would read the log as this catalogue's own: a whole log of another catalogue makes it that catalogue."""
     with ImageIndex.create(tmp_path / "other.imgindex", recipe=GRID_RECIPE) as other:
-        other.embedder = GridMean()
-        with other._store.catalogue.snapshot():  # whoever reads keeps the log from being moved
+        other.encoder = GridMean()
+        with other._store.catalogue.snapshot():  # a reader keeps the log from being moved
             assert other._store.catalogue.count()["images"] == 0
             other.add([folder / "a"])
             foreign = Path(other.path, "catalogue.db-wal").read_bytes()
@@ -206,11 +208,11 @@ def test_a_log_that_its_catalogue_s_last_writer_did_not_leave_is_refused_and_tak
     home, paths = Path(index.path), index.paths()
     index.close()
     (home / "catalogue.db-wal").write_bytes(foreign)
-    with pytest.raises(IndexDamaged, match="no log of its"):
+    with pytest.raises(IndexDamaged, match="does not belong to it"):
         ImageIndex.open(home)
     assert not check(str(home)).ok
-    report = ImageIndex.repair(home, embedder=GridMean())
-    assert "no log of this catalogue" in report.mended[0]
+    report = ImageIndex.repair(home, encoder=GridMean())
+    assert "did not belong to this catalogue" in report.mended[0]
     with ImageIndex.open(home) as again:
         assert again.paths() == paths
         assert again.verify(full=True).ok
@@ -246,19 +248,19 @@ class Watched(Disk):
         super().execute(path, connection, statement)
 
 
-def test_a_checkpoint_that_failed_leaves_no_checksum_of_what_the_disk_need_not_have(
+def test_a_checkpoint_that_failed_leaves_no_checksum_of_what_the_disk_may_not_have(
     index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(durable, "disk", Watched(fails=True))
     index.add([folder])
     catalogue = Path(index.path, "catalogue.db")
     assert checksum.log_size(str(catalogue)) > 0
-    assert checksum.stored(str(catalogue)) is None
+    assert checksum.read(str(catalogue)) is None
     assert len(index) == 12
     monkeypatch.undo()
     index.add([folder])
-    stored = checksum.stored(str(catalogue))
-    assert stored == checksum.computed(str(catalogue))
+    stored = checksum.read(str(catalogue))
+    assert stored == checksum.compute(str(catalogue))
     assert stored.closed
 
 
@@ -273,7 +275,7 @@ def test_a_part_of_the_log_that_was_moved_is_synced_before_its_checksum_is_recor
         reader_sees = len(reader)
         monkeypatch.setattr(durable, "disk", watched)
         index.remove([folder / "a" / "0.png"])
-    stored = checksum.stored(str(Path(index.path, "catalogue.db")))
+    stored = checksum.read(str(Path(index.path, "catalogue.db")))
     assert reader_sees == 6
     assert stored is not None
     assert not stored.closed

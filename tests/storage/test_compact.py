@@ -1,4 +1,4 @@
-"""Compaction: room is freed, no answer changes, and whoever reads meanwhile reads on."""
+"""Compaction: space is freed, no answer changes, and readers go on reading."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from conftest import GridMean, draw
 
 from imgindex import ImageIndex
-from imgindex import exporting as exporting_module
 from imgindex.errors import IndexDamaged
+from imgindex.export import run as exporting_module
 from imgindex.storage import durable
 from imgindex.storage.segments import HEADER_SIZE
 
@@ -23,7 +23,7 @@ ROW = 12 * 4
 
 @pytest.fixture
 def worn(index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ImageIndex:
-    """Twelve pictures in three segments of five rows; then one is gone (hidden), two are updated, one taken out."""
+    """Twelve pictures in three segments of five rows; then one is missing, two are updated, one taken out."""
     monkeypatch.setattr(index._store.segments, "capacity", 5)
     index.add([folder])
     (folder / "a/0.png").unlink()
@@ -42,7 +42,7 @@ def answers(index: ImageIndex) -> tuple[Any, ...]:
         index.vectors().tobytes(),
         list(index.failures()),
         [index.similar(path, n=20) for path in index.paths()],
-        index.status()["absent"],
+        index.status()["missing"],
     )
 
 
@@ -64,16 +64,16 @@ def test_rows_of_no_image_are_freed_and_every_answer_stays(worn: ImageIndex) -> 
         assert answers(again) == before
 
 
-def test_a_hidden_image_keeps_its_vector_and_comes_back_without_being_embedded(
-    worn: ImageIndex, folder: Path, embedder: GridMean
+def test_a_missing_image_keeps_its_vector_and_comes_back_without_being_embedded(
+    worn: ImageIndex, folder: Path, encoder: GridMean
 ) -> None:
     worn.compact()
-    embedded = embedder.embedded
+    embedded = encoder.embedded
     draw(folder / "a/0.png", 0)
     report = worn.add([folder])
     assert report.restored == 1
-    # The one that was taken out is embedded anew, and no other.
-    assert embedder.embedded == embedded + 1
+    # Only the one that was removed is embedded again.
+    assert encoder.embedded == embedded + 1
     assert worn.ids()[0] == 1
     np.testing.assert_array_equal(worn.vectors()[0], np.zeros(12))
 
@@ -89,7 +89,7 @@ def test_several_small_segments_become_one(index: ImageIndex, folder: Path, monk
     assert answers(index) == before
 
 
-def test_a_full_segment_of_living_rows_is_left_alone(worn: ImageIndex) -> None:
+def test_a_full_segment_without_unused_rows_stays_as_it_is(worn: ImageIndex) -> None:
     worn.compact()
     living = segments(worn)
     worn.compact()
@@ -107,7 +107,7 @@ def test_where_there_is_nothing_to_do_nothing_is_done(index: ImageIndex, folder:
     assert (answers(index), segments(index)) == before
 
 
-def test_a_segment_s_number_is_never_given_again(worn: ImageIndex, folder: Path) -> None:
+def test_the_number_of_a_segment_is_never_used_again(worn: ImageIndex, folder: Path) -> None:
     seen = set(segments(worn))
     for number in range(4):
         worn.compact()
@@ -118,7 +118,7 @@ def test_a_segment_s_number_is_never_given_again(worn: ImageIndex, folder: Path)
         assert not any(int(name[:6]) <= max(int(old[:6]) for old in seen) for name in new)
         seen |= new
     draw(folder / "a/0.png", 0)
-    worn.add([folder])  # what is hidden would keep its vector
+    worn.add([folder])  # a missing image would keep its vector
     worn.remove([folder])
     worn.compact()
     assert segments(worn) == {}
@@ -137,7 +137,7 @@ def test_a_damaged_row_is_refused_and_nothing_is_changed(worn: ImageIndex) -> No
         worn.compact()
     assert "imgindex repair" in caught.value.hint
     assert segments(worn) == before
-    ImageIndex.repair(worn.path, embedder=GridMean())
+    ImageIndex.repair(worn.path, encoder=GridMean())
     with ImageIndex.open(worn.path) as again:
         assert again.compact().rows_dropped >= 0
         assert again.verify(full=True).ok
@@ -168,7 +168,7 @@ def test_on_a_full_disk_nothing_is_changed(worn: ImageIndex, monkeypatch: pytest
     assert worn.compact().rows_dropped == 3
 
 
-def test_who_reads_one_state_reads_on_while_it_is_compacted(worn: ImageIndex) -> None:
+def test_a_reader_of_one_state_goes_on_while_the_index_is_compacted(worn: ImageIndex) -> None:
     with ImageIndex.open(worn.path) as reader, reader._store.reading():
         ids = reader.ids().tolist()
         before = reader.vectors().tobytes()

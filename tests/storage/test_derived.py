@@ -43,7 +43,7 @@ def test_what_is_written_is_read_back(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["index"]
 
 
-def test_a_file_takes_the_place_of_an_older_one_and_who_reads_that_reads_on(path: Path) -> None:
+def test_a_file_replaces_an_older_one_and_readers_of_that_go_on(path: Path) -> None:
     old = put(path)
     with derived.opened(str(path), *old) as file:
         new = put(path, b"new")
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(path: Path, monkeypatch: p
     assert read(path, *old) == DATA
 
 
-def test_a_disk_that_takes_a_part_at_a_time_gets_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_writes_a_part_at_a_time_gets_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: real(descriptor, data[:7], offset))
     assert read(path, *put(path)) == DATA
@@ -171,7 +171,7 @@ def test_what_the_reader_raises_comes_through_and_the_file_is_closed(path: Path)
     assert file.closed
 
 
-def test_sweeping_keeps_the_files_that_are_named_and_folders(path: Path) -> None:
+def test_sweeping_keeps_folders_and_the_named_files(path: Path) -> None:
     put(path)
     path.with_name("index.0badf00d.new").write_bytes(b"what a killed writer left")
     path.with_name("folder").mkdir()
@@ -180,7 +180,7 @@ def test_sweeping_keeps_the_files_that_are_named_and_folders(path: Path) -> None
     derived.sweep(str(path.parent / "nowhere"), [])
 
 
-def test_what_is_in_the_way_of_a_file_or_of_its_folder_is_named_with_the_way_out(path: Path) -> None:
+def test_a_folder_in_the_place_of_a_file_and_the_reverse_are_named_with_the_way_out(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(IndexDamaged, match="is a folder") as caught:
         derived.write(str(path), lambda file: None)
@@ -188,6 +188,6 @@ def test_what_is_in_the_way_of_a_file_or_of_its_folder_is_named_with_the_way_out
     path.rmdir()
     path.parent.rmdir()
     path.parent.write_text("no folder")
-    with pytest.raises(IndexDamaged, match="is no folder") as caught:
+    with pytest.raises(IndexDamaged, match="is not a folder") as caught:
         derived.sweep(str(path.parent), ())
     assert "move it away" in caught.value.hint

@@ -1,4 +1,4 @@
-"""Every change to an index goes through one seam, and a name is durable when the call that made it returns."""
+"""Every change to an index goes through durable.disk, and a name is durable when the call that made it returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHANGES = {
 }  # fmt: skip
 STATEMENTS = ("commit", "vacuum", "pragma wal_checkpoint")
 # Opened to be read.
-# The lock's note is for whoever waits; what counts is the lock, which is no change of the disk.
+# The line in the lock file is for the messages of processes that wait; the lock itself does not change the disk.
 READS = {("derived.py", "os.open")}
 LOCK = {("lock.py", f"os.{name}") for name in ("open", "ftruncate", "pwrite")}
 # A reader's own copy of a catalogue that it may not touch, in a temporary folder.
@@ -29,7 +29,7 @@ COPY = {("connection.py", "open")}
 
 
 def changes(path: Path) -> Iterator[str]:
-    """The calls in a module that may change a disk, but those through the seam."""
+    """The calls in a module that may change a disk, except those of durable.disk."""
     for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(call, ast.Call) and may_change(call):
             yield ast.unparse(call.func)
@@ -46,7 +46,7 @@ def may_change(call: ast.Call) -> bool:
     return (module == "os" and function in CHANGES) or module == "shutil" or function in ("write_bytes", "write_text")
 
 
-def test_no_file_of_the_store_changes_the_disk_but_through_the_seam() -> None:
+def test_no_file_of_the_store_changes_the_disk_except_through_durable() -> None:
     found = {
         (path.name, change) for path in STORAGE.glob("*.py") if path.name != "durable.py" for change in changes(path)
     }
@@ -85,7 +85,7 @@ sys.addaudithook(watch)
 for number in range(6):
     draw(folder / "pictures" / f"{number}.png", number)
 with ImageIndex.create(folder / "it.imgindex", recipe=GRID_RECIPE) as index:
-    index.embedder = GridMean()
+    index.encoder = GridMean()
     index.add([folder / "pictures"])
     draw(folder / "pictures" / "0.png", 70)
     index.add([folder / "pictures"])
@@ -95,14 +95,14 @@ with ImageIndex.create(folder / "it.imgindex", recipe=GRID_RECIPE) as index:
 with open(segment, "r+b") as file:
     file.write(b"?")
 del changed[-1]
-ImageIndex.repair(folder / "it.imgindex", embedder=GridMean())
+ImageIndex.repair(folder / "it.imgindex", encoder=GridMean())
 assert len({path for _, path, _ in changed}) > 4, changed
 print({path for _, path, through in changed if not through})
 """
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the name of a descriptor is read from /proc")
-def test_whatever_a_run_changes_it_changes_through_the_seam(tmp_path: Path) -> None:
+def test_everything_that_a_run_changes_goes_through_durable(tmp_path: Path) -> None:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([os.fspath(STORAGE.parents[1]), os.fspath(Path(__file__).parents[1])])
     }
@@ -125,7 +125,7 @@ def test_a_folder_is_durable_with_those_above_it(tmp_path: Path, monkeypatch: py
     assert folders == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a/b")]
 
 
-def test_a_file_that_a_dead_run_made_is_durable_when_it_is_written_anew(
+def test_a_file_that_a_dead_run_made_is_durable_when_it_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_bytes(b"what a run left that died before it synced the folder")

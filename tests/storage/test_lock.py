@@ -49,7 +49,7 @@ def refused(path: Path) -> str:
     return str(caught.value)
 
 
-def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_and_the_first_is_named(tmp_path: Path) -> None:
     with holder(tmp_path / "lock") as process:
         assert f"process {process.pid} on {os.uname().nodename}" in refused(tmp_path / "lock")
 
@@ -69,7 +69,7 @@ def test_the_lock_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
             pass
 
 
-def test_who_was_refused_may_try_again(tmp_path: Path) -> None:
+def test_a_refused_writer_can_try_again(tmp_path: Path) -> None:
     with holder(tmp_path / "lock") as process:
         assert str(process.pid) in refused(tmp_path / "lock")
         process.communicate()
@@ -83,7 +83,7 @@ def test_a_lock_whose_holder_did_not_leave_its_name_is_still_a_lock(tmp_path: Pa
         assert refused(tmp_path / "lock") == "another process is writing to this index"
 
 
-def test_while_someone_writes_adding_is_refused_and_reading_goes_on(index: ImageIndex, folder: Path) -> None:
+def test_while_a_process_writes_adding_is_refused_and_reading_goes_on(index: ImageIndex, folder: Path) -> None:
     index.add([folder])
     paths = index.paths()
     with holder(Path(index.path) / "lock"):
@@ -98,13 +98,13 @@ def test_while_someone_writes_adding_is_refused_and_reading_goes_on(index: Image
 
 
 @pytest.mark.parametrize("note", [b"", b"\0\0\0", b'{"pid": 1, "host": "gone"}', b"x" * 10_000])
-def test_a_stale_note_in_the_lock_harms_nobody(tmp_path: Path, note: bytes) -> None:
+def test_an_outdated_or_torn_line_in_the_lock_file_does_no_harm(tmp_path: Path, note: bytes) -> None:
     (tmp_path / "lock").write_bytes(note)
     with WriteLock(str(tmp_path / "lock")):
         assert refused(tmp_path / "lock").endswith(f"(process {os.getpid()} on {os.uname().nodename})")
 
 
-def test_what_stands_in_the_lock_is_not_printed_raw(index: ImageIndex, folder: Path, run: Run) -> None:
+def test_the_content_of_the_lock_file_is_not_printed_raw(index: ImageIndex, folder: Path, run: Run) -> None:
     lock = Path(index.path) / "lock"
     with holder(lock):
         lock.write_text(json.dumps({"pid": 7, "host": "a\n\x1b[2J\x07b\u202e" + "c" * 200}))
@@ -121,14 +121,14 @@ def started(*arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_who_waits_says_so_once_and_then_does_its_work(index: ImageIndex, folder: Path) -> None:
+def test_a_process_that_waits_reports_it_once_and_then_does_its_work(index: ImageIndex, folder: Path) -> None:
     index.add([folder])
     (folder / "a/0.png").rename(folder / "a/renamed.png")
     with holder(Path(index.path) / "lock") as process:
         waiting = started("add", folder, "--index", index.path, "--wait", "--json")
         assert waiting.stderr is not None
-        said = waiting.stderr.readline()
-        assert f"waiting for another process to finish writing (process {process.pid} on" in said
+        line = waiting.stderr.readline()
+        assert f"waiting for another process to finish writing (process {process.pid} on" in line
         assert waiting.poll() is None
         process.communicate()
         out, rest = waiting.communicate(timeout=100)
@@ -159,7 +159,7 @@ import importlib, os, pkgutil, secrets
 import imgindex
 from imgindex import ImageIndex
 
-for module in pkgutil.walk_packages(imgindex.__path__, "imgindex."):  # nobody may read Python's own files, perhaps
+for module in pkgutil.walk_packages(imgindex.__path__, "imgindex."):  # another user may not be able to read them
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 os.setgid(65534), os.setuid(65534)
@@ -173,8 +173,8 @@ with ImageIndex.open("it.imgindex") as index:
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_who_may_not_write_to_the_lock_may_still_read(index: ImageIndex, folder: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_who_may_not_write_to_the_lock_file_can_still_read(index: ImageIndex, folder: Path) -> None:
     index.add([folder])
     index.close()
     with tempfile.TemporaryDirectory() as place:
@@ -187,7 +187,7 @@ def test_who_may_not_write_to_the_lock_may_still_read(index: ImageIndex, folder:
     assert (done.stdout.split(), done.stderr) == (["12", "True", "lock", "lock", "lock"], "")
 
 
-def test_the_lock_is_let_go_though_a_child_still_has_its_descriptor(tmp_path: Path) -> None:
+def test_the_lock_is_released_though_a_child_still_has_its_descriptor(tmp_path: Path) -> None:
     """A program that is started from another thread has it, for a moment, until it has become that program."""
     with WriteLock(str(tmp_path / "lock")) as lock:
         held = os.dup(lock._descriptor)

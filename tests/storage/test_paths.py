@@ -1,4 +1,4 @@
-"""Paths as the catalogue keeps them, and as they are shown."""
+"""Paths as the catalogue stores them, and as the command line displays them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgindex.storage.paths import PathMap, is_under, shown, under
+from imgindex.storage.paths import PathMap, display_path, is_under, under
 
 # Any bytes that a file name may consist of.
 names = st.binary(min_size=1, max_size=12).filter(
@@ -72,11 +72,12 @@ def test_what_lies_under_a_folder(path: str, folder: str, under: bool) -> None:
     assert is_under(path, folder) is under
 
 
-def test_paths_are_shown_relative_below_the_current_folder_and_absolute_elsewhere() -> None:
-    assert shown("/here/a/0.jpg", here="/here") == "a/0.jpg"
-    assert shown("/hereafter/0.jpg", here="/here") == "/hereafter/0.jpg"
-    assert shown("/a/0.jpg", here="/") == "a/0.jpg"
-    assert shown("/here", here="/here") == "/here"
+def test_paths_are_displayed_relative_below_a_folder_and_absolute_elsewhere() -> None:
+    assert display_path("/here/a/0.jpg", "/here") == "a/0.jpg"
+    assert display_path("/hereafter/0.jpg", "/here") == "/hereafter/0.jpg"
+    assert display_path("/a/0.jpg", "/") == "a/0.jpg"
+    assert display_path("/here", "/here") == "/here"
+    assert display_path("/here/a/0.jpg", None) == "/here/a/0.jpg"
 
 
 @given(st.lists(st.text("ab/", max_size=4)), st.text("ab/", max_size=8))

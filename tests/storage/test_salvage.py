@@ -20,7 +20,7 @@ PAGE = 4096
 
 @pytest.fixture
 def home(index: ImageIndex, folder: Path) -> Path:
-    """The folder of an index of twelve pictures and a failure, that nobody has open."""
+    """The folder of an index of twelve pictures and a failure, that is not open."""
     (folder / "broken.jpg").write_text("this is no picture")
     index.add([folder])
     index.close()
@@ -46,7 +46,7 @@ def change(home: Path, old: bytes, new: bytes) -> None:
 
 
 def repair(home: Path) -> None:
-    report = ImageIndex.repair(home, embedder=GridMean())
+    report = ImageIndex.repair(home, encoder=GridMean())
     assert report.mended
     with ImageIndex.open(home) as index:
         assert index.verify(full=True).ok
@@ -63,20 +63,20 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_catalogue_with_other_things_than_ours_is_refused_before_a_query_runs(home: Path, what: str) -> None:
+def test_a_catalogue_with_a_foreign_schema_is_refused_before_a_query_runs(home: Path, what: str) -> None:
     edit(home, *HOSTILE[what].split("; ") if what == "a view" else [HOSTILE[what]])
-    (home / "catalogue.db.crc32").unlink()  # as whoever sends such a thing would
-    with pytest.raises(IndexDamaged, match="is not what imgindex made") as caught:
+    (home / "catalogue.db.crc32").unlink()  # as the sender of such an index would
+    with pytest.raises(IndexDamaged, match="was not made by imgindex") as caught:
         ImageIndex.open(home)
     assert "imgindex repair" in caught.value.hint
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_repair_of_such_a_catalogue_keeps_the_images_and_nothing_strange(home: Path, what: str) -> None:
+def test_a_repair_of_such_a_catalogue_keeps_the_images_and_nothing_foreign(home: Path, what: str) -> None:
     edit(home, *HOSTILE[what].split("; ") if what == "a view" else [HOSTILE[what]])
     if what == "another definition":
         with pytest.raises(IndexDamaged, match="no image can be read"):
-            ImageIndex.repair(home, embedder=GridMean())
+            ImageIndex.repair(home, encoder=GridMean())
         return
     repair(home)
     with ImageIndex.open(home) as index:
@@ -90,13 +90,13 @@ def test_a_repair_of_such_a_catalogue_keeps_the_images_and_nothing_strange(home:
     ("old", "new"),
     [(b"pictures/a/3.png", b"pictures/a/4.png"), (b"pictures/a/3.png", b"pictures/X/3.png")],
 )
-def test_an_image_whose_path_was_changed_is_not_shown_there_and_the_next_add_has_it(
+def test_an_image_whose_path_was_changed_is_not_present_there_and_the_next_add_has_it(
     home: Path, folder: Path, old: bytes, new: bytes
 ) -> None:
     change(home, old, new)
     repair(home)
     with ImageIndex.open(home) as index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         paths = {Path(path).name for path in index.paths()}
         assert "3.png" not in paths
         index.add([folder])
@@ -106,7 +106,7 @@ def test_an_image_whose_path_was_changed_is_not_shown_there_and_the_next_add_has
 
 
 @pytest.mark.parametrize("column", ["width", "height", "format", "size", "mtime_ns"])
-def test_what_the_catalogue_said_wrongly_of_a_picture_is_corrected_from_its_file(home: Path, column: str) -> None:
+def test_a_wrong_size_or_format_of_a_picture_is_corrected_from_its_file(home: Path, column: str) -> None:
     with ImageIndex.open(home) as index:
         before = list(index.images())
     edit(home, f"update images set {column} = {'17' if column != 'format' else repr('PNF')} where id = 4")
@@ -115,15 +115,15 @@ def test_what_the_catalogue_said_wrongly_of_a_picture_is_corrected_from_its_file
         assert list(index.images()) == before
 
 
-def test_an_image_whose_content_is_another_than_the_catalogue_says_is_dropped_by_name(home: Path) -> None:
+def test_an_image_whose_content_differs_from_the_catalogue_is_dropped_by_name(home: Path) -> None:
     edit(home, f"update images set sha256 = x'{'ab' * 32}' where id = 4")
-    report = ImageIndex.repair(home, embedder=GridMean())
+    report = ImageIndex.repair(home, encoder=GridMean())
     assert [Path(failure.path).name for failure in report.dropped] == ["3.png"]
     with ImageIndex.open(home) as index:
         assert 4 not in index.ids()
 
 
-def test_the_ledger_is_found_anew_by_the_next_add(home: Path, folder: Path) -> None:
+def test_the_failures_are_found_again_by_the_next_add(home: Path, folder: Path) -> None:
     change(home, b"pictures/broken.jpg", b"pictures/broXen.jpg")
     repair(home)
     with ImageIndex.open(home) as index:
@@ -132,11 +132,11 @@ def test_the_ledger_is_found_anew_by_the_next_add(home: Path, folder: Path) -> N
         assert [Path(failure.path).name for failure in index.failures()] == ["broken.jpg"]
 
 
-def test_a_wrong_place_of_a_vector_is_found_by_its_crc32_and_it_is_made_again(home: Path) -> None:
+def test_a_wrong_location_of_a_vector_is_found_by_its_crc32_and_the_vector_is_made_again(home: Path) -> None:
     with ImageIndex.open(home) as index:
         vectors = index.vectors()
     edit(home, "update images set row = 40 where id = 2", "update images set crc32 = 7 where id = 3")
-    report = ImageIndex.repair(home, embedder=GridMean())
+    report = ImageIndex.repair(home, encoder=GridMean())
     assert (report.embedded, report.dropped) == (2, ())
     with ImageIndex.open(home) as index:
         np.testing.assert_array_equal(index.vectors(), vectors)
@@ -145,14 +145,14 @@ def test_a_wrong_place_of_a_vector_is_found_by_its_crc32_and_it_is_made_again(ho
 
 @pytest.mark.parametrize("value", ["'x'", "1e300", "x'00ff'", "-5", "1 << 60"])
 @pytest.mark.parametrize("column", ["id", "path", "size", "segment", "row", "crc32", "width"])
-def test_no_value_in_a_row_keeps_a_repair_from_ending(home: Path, folder: Path, column: str, value: str) -> None:
+def test_no_value_in_a_row_stops_a_repair(home: Path, folder: Path, column: str, value: str) -> None:
     edit(home, f"update images set {column} = {value} where path = 'pictures/b/7.png'") if column != "id" or value in (
         "-5",
         "1 << 60",
     ) else edit(home, f"update images set size = {value}, crc32 = {value} where id = 8")
     repair(home)
     with ImageIndex.open(home) as index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         index.add([folder])
         assert sorted(Path(path).name for path in index.paths()) == sorted(f"{number}.png" for number in range(12))
 
@@ -174,7 +174,7 @@ def test_every_page_but_those_of_the_recipe_can_be_lost(home: Path, folder: Path
             continue
         outcomes.add("mended")
         with ImageIndex.open(away) as index:
-            index.embedder = GridMean()
+            index.encoder = GridMean()
             index.add([folder])
             assert len(index) == 12
     assert outcomes == {"mended", "refused"}
@@ -188,7 +188,7 @@ def test_a_catalogue_that_has_lost_its_recipe_is_refused_with_the_way_out_and_le
     (home / "catalogue.db").write_bytes(spoil)
     segment = (home / "segments/000001.vec").read_bytes()
     with pytest.raises(IndexDamaged, match="lost its recipe") as caught:
-        ImageIndex.repair(home, embedder=GridMean())
+        ImageIndex.repair(home, encoder=GridMean())
     assert "put catalogue.db back from a copy" in caught.value.hint
     assert (home / "segments/000001.vec").read_bytes() == segment
     assert (home / "catalogue.db").read_bytes() == spoil
@@ -197,22 +197,22 @@ def test_a_catalogue_that_has_lost_its_recipe_is_refused_with_the_way_out_and_le
 def test_a_missing_catalogue_is_refused_with_the_way_out(home: Path, tmp_path: Path) -> None:
     (home / "catalogue.db").unlink()
     with pytest.raises(IndexDamaged, match="is missing") as caught:
-        ImageIndex.repair(home, embedder=GridMean())
+        ImageIndex.repair(home, encoder=GridMean())
     assert "put it back from a copy" in caught.value.hint
     with pytest.raises(IndexNotFound):
-        ImageIndex.repair(tmp_path / "nowhere", embedder=GridMean())
+        ImageIndex.repair(tmp_path / "nowhere", encoder=GridMean())
 
 
 def test_a_catalogue_of_a_newer_version_is_not_repaired(home: Path) -> None:
     edit(home, "pragma user_version = 99")
     before = (home / "catalogue.db").read_bytes()
     with pytest.raises(FormatTooNew):
-        ImageIndex.repair(home, embedder=GridMean())
+        ImageIndex.repair(home, encoder=GridMean())
     assert (home / "catalogue.db").read_bytes() == before
 
 
-def test_a_definition_that_is_no_text_any_more_is_damage_like_any_other(home: Path) -> None:
-    """What SQLite says of it cannot be decoded, which Python's module says by a UnicodeDecodeError."""
+def test_a_definition_that_is_not_text_any_more_is_damage(home: Path) -> None:
+    """SQLite's message contains it, so Python's sqlite3 raises a UnicodeDecodeError."""
     change(home, b"CREATE INDEX images_by_content", b"CREATE INDEX images_by_conten\xce")
     with pytest.raises(IndexDamaged):
         ImageIndex.open(home)
@@ -222,11 +222,11 @@ def test_a_definition_that_is_no_text_any_more_is_damage_like_any_other(home: Pa
     repair(home)
 
 
-def test_ids_that_were_given_are_not_given_again_after_a_repair(home: Path, folder: Path) -> None:
+def test_used_ids_are_not_used_again_after_a_repair(home: Path, folder: Path) -> None:
     edit(home, "delete from images where id > 10", "update images set width = 5 where id = 1")
     repair(home)
     with ImageIndex.open(home) as index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         draw(folder / "new.png", 90)
         index.add([folder])
         assert [id for id in index.ids().tolist() if id > 10] == [13, 14, 15]
@@ -236,27 +236,27 @@ def test_ids_that_were_given_are_not_given_again_after_a_repair(home: Path, fold
 def clustered(home: Path) -> Path:
     """The same index with two clusterings, a name in both, and an image that was put into the first one later."""
     with ImageIndex.open(home) as index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         index.cluster(3)
-        index.label(1, "others")
+        index.clusterings.rename_cluster(1, "others")
         index.cluster(3)
         draw(home.parent / "pictures/new.png", 3)
         index.add([home.parent / "pictures"])
-        assert len(index.assign(1).assigned) == 1
+        assert len(index.clusterings.assign(1).assigned) == 1
     return home
 
 
-def test_clusterings_their_names_and_later_images_survive_a_repair(clustered: Path) -> None:
+def test_clusterings_their_names_and_assigned_images_survive_a_repair(clustered: Path) -> None:
     with ImageIndex.open(clustered) as index:
-        before = [index.clustering(id) for id in (1, 2)]
+        before = [index.clusterings[id] for id in (1, 2)]
     edit(clustered, HOSTILE["another index"])
     repair(clustered)
     with ImageIndex.open(clustered) as index:
         for kept in before:
-            found = index.clustering(kept.id)
+            found = index.clusterings[kept.id]
             assert (found.paths, found.labels.tolist()) == (kept.paths, kept.labels.tolist())
             assert [cluster.name for cluster in found.clusters] == [None, "others", None]
-        assert index.assign(1).assigned == ()
+        assert index.clusterings.assign(1).assigned == ()
         assert "others" in [cluster.name for cluster in index.cluster(3).clusters]
 
 
@@ -270,16 +270,16 @@ def test_clusterings_their_names_and_later_images_survive_a_repair(clustered: Pa
         "delete from clusterings where id = 1",
     ],
 )
-def test_a_clustering_that_makes_no_sense_is_forgotten_and_the_other_one_stays(clustered: Path, damage: str) -> None:
+def test_a_clustering_that_cannot_be_read_is_dropped_and_the_other_one_stays(clustered: Path, damage: str) -> None:
     edit(clustered, damage, HOSTILE["another index"])
     repair(clustered)
     with ImageIndex.open(clustered) as index:
-        assert [one.id for one in index.clusterings()] == [2]
-        assert index.clustering(2).clusters[1].name == "others"
-        assert len(index.assign(2).assigned) == 1
+        assert [one.id for one in list(index.clusterings)] == [2]
+        assert index.clusterings[2].clusters[1].name == "others"
+        assert len(index.clusterings.assign(2).assigned) == 1
 
 
-def test_tags_and_metadata_are_saved_where_they_make_sense_and_stay_with_their_images(home: Path) -> None:
+def test_valid_tags_and_metadata_are_salvaged_and_stay_with_their_images(home: Path) -> None:
     table = home.parent / "table.csv"
     table.write_text("ImageID,Age,Place\n3,7,Oslo\n4,2.5,\n")
     with ImageIndex.open(home) as index:

@@ -35,7 +35,7 @@ def test_what_is_appended_is_read_back(segments: Segments) -> None:
     np.testing.assert_array_equal(segments.map(1, 5), rows(5))
 
 
-def test_vectors_are_read_in_the_order_that_is_asked_for_and_across_segments(segments: Segments) -> None:
+def test_vectors_are_read_in_the_given_order_and_across_segments(segments: Segments) -> None:
     places = [
         *locations(segments.append(1, 0, rows(2))),
         *locations(segments.append(2, 0, rows(2, start=2)), segment=2),
@@ -156,7 +156,7 @@ def test_a_segment_of_another_index_is_refused_and_left_as_it_is(segments: Segme
     assert Path(segments.path(1)).read_bytes() == before
 
 
-def test_segments_in_each_other_s_place_are_refused(segments: Segments) -> None:
+def test_swapped_segments_are_refused(segments: Segments) -> None:
     segments.append(2, 0, rows(2))
     Path(segments.path(2)).rename(segments.path(1))
     with pytest.raises(IndexDamaged, match="header"):
@@ -175,7 +175,7 @@ def test_one_changed_bit_of_a_vector_is_damage_to_that_image_alone(segments: Seg
     np.testing.assert_array_equal(segments.read([places[0], places[2]], segments.maps({1: 3})), rows(3)[[0, 2]])
 
 
-def test_a_place_outside_the_committed_rows_is_damage(segments: Segments) -> None:
+def test_a_location_outside_the_committed_rows_is_damage(segments: Segments) -> None:
     places = locations(segments.append(1, 0, rows(3)))
     for committed in ({1: 2}, {}):
         with pytest.raises(IndexDamaged):

@@ -1,4 +1,4 @@
-"""The commit protocol: a run may die anywhere, and nothing is lost, nor shown that was not committed."""
+"""The commit protocol: a run may die anywhere; nothing committed is lost, and nothing uncommitted is seen."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import pytest
 from imgindex.errors import FormatTooNew, IndexDamaged, IndexExists, IndexNotFound, PathNotFound
 from imgindex.storage import durable
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.check import check
-from imgindex.storage.journal import Journal
+from imgindex.storage.ledger import Ledger
 from imgindex.storage.records import NewImage
 from imgindex.storage.segments import HEADER_SIZE, Segments
 from imgindex.storage.store import Store, exists
+from imgindex.storage.verify import check
 from imgindex.storage.writer import Writer
 from imgindex.types import Failure, FoundFile
 
@@ -66,8 +66,8 @@ def commit_with_a_failure(store: Store, *numbers: int) -> None:
         writer.commit()
 
 
-def shown(store: Store) -> dict[str, list[float]]:
-    """File name → vector of the images that a reader sees who opens the index now."""
+def present(store: Store) -> dict[str, list[float]]:
+    """File name → vector of the images that a new reader sees."""
     with contextlib.closing(Store(store.path)) as reader:
         assert check(reader.path, full=True).ok
         images = list(reader.catalogue.images())
@@ -90,16 +90,16 @@ def segment(store: Store, number: int = 1) -> Path:
     return Path(store.segments.path(number))
 
 
-def test_what_is_committed_is_there_for_whoever_opens_the_index_next(store: Store) -> None:
+def test_what_is_committed_is_seen_by_the_next_reader(store: Store) -> None:
     commit(store, 1, 2)
     commit(store, 3)
-    assert shown(store) == expected(1, 2, 3)
+    assert present(store) == expected(1, 2, 3)
 
 
 def test_what_was_put_but_not_committed_is_never_seen(store: Store) -> None:
     with store.writing() as writer:
         put(writer, store, 1)
-    assert shown(store) == {}
+    assert present(store) == {}
 
 
 DEATHS = ["before the append", "half-way in the append", "after the append", "after one image", "before the end"]
@@ -122,7 +122,7 @@ def die(patch: pytest.MonkeyPatch, point: str) -> None:
         calls.append(1)
         put(self, *arguments)
 
-    def dying_fail(self: Journal, failure: Failure) -> None:
+    def dying_fail(self: Ledger, failure: Failure) -> None:
         raise Died
 
     if "append" in point:
@@ -130,7 +130,7 @@ def die(patch: pytest.MonkeyPatch, point: str) -> None:
     elif point == "after one image":
         patch.setattr(Catalogue, "put", dying_put)
     else:
-        patch.setattr(Journal, "fail", dying_fail)
+        patch.setattr(Ledger, "fail", dying_fail)
 
 
 @pytest.mark.parametrize("point", DEATHS)
@@ -141,9 +141,9 @@ def test_a_commit_that_dies_leaves_what_was_there_before(store: Store, point: st
         die(patch, point)
         with pytest.raises(Died):
             commit_with_a_failure(store, 3, 4)
-    assert shown(store) == expected(*first)
+    assert present(store) == expected(*first)
     commit(store, 6)
-    assert shown(store) == expected(*first, 6)
+    assert present(store) == expected(*first, 6)
     assert segment(store).stat().st_size == HEADER_SIZE + (len(first) + 1) * 12
 
 
@@ -155,7 +155,7 @@ def now(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 name = {"before the transaction": "set_rows", "in the transaction": "fail", "after the transaction": "checkpoint"}
-setattr(Journal if name[sys.argv[2]] == "fail" else Catalogue, name[sys.argv[2]], now)
+setattr(Ledger if name[sys.argv[2]] == "fail" else Catalogue, name[sys.argv[2]], now)
 commit_with_a_failure(Store(sys.argv[1]), 3, 4)
 """
 
@@ -167,22 +167,22 @@ def test_a_process_killed_in_a_commit_loses_that_commit_at_most(store: Store, po
     assert killed.returncode == -9, killed.stderr
     assert segment(store).stat().st_size == HEADER_SIZE + 4 * 12
     survivors = (1, 2, 3, 4) if point == "after the transaction" else (1, 2)
-    assert shown(store) == expected(*survivors)
+    assert present(store) == expected(*survivors)
     commit(store, 6)
-    assert shown(store) == expected(*survivors, 6)
+    assert present(store) == expected(*survivors, 6)
 
 
-def test_a_torn_tail_is_cut_as_soon_as_someone_writes(store: Store) -> None:
+def test_uncommitted_rows_are_cut_off_by_the_next_writer(store: Store) -> None:
     commit(store, 1)
     with open(segment(store), "ab") as file:
         file.write(b"torn")
-    assert shown(store) == expected(1)
+    assert present(store) == expected(1)
     with store.writing():
         pass
     assert segment(store).stat().st_size == HEADER_SIZE + 12
 
 
-def test_unknown_files_among_the_segments_go_when_someone_writes(store: Store) -> None:
+def test_unknown_files_among_the_segments_are_removed_by_the_next_writer(store: Store) -> None:
     commit(store, 1)
     for name in ("000002.vec", "notes.txt"):
         (segment(store).parent / name).write_bytes(b"?")
@@ -215,11 +215,11 @@ def test_a_full_segment_is_sealed_and_the_next_one_begun(store: Store, monkeypat
     commit(store, 9)
     assert store.catalogue.segments() == {1: 3, 2: 3, 3: 3}
     assert segment(store).read_bytes() == sealed
-    assert shown(store) == expected(*range(1, 10))
+    assert present(store) == expected(*range(1, 10))
     assert [block.ids.tolist() for block in store.blocks()] == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
     with store.writing():
         pass
-    assert shown(store) == expected(*range(1, 10))
+    assert present(store) == expected(*range(1, 10))
 
 
 def test_a_commit_over_two_segments_that_dies_leaves_neither_half(
@@ -231,9 +231,9 @@ def test_a_commit_over_two_segments_that_dies_leaves_neither_half(
         die(patch, "before the end")
         with pytest.raises(Died):
             commit_with_a_failure(store, 3, 4)
-    assert shown(store) == expected(1, 2)
+    assert present(store) == expected(1, 2)
     commit(store, 6, 7)
-    assert shown(store) == expected(1, 2, 6, 7)
+    assert present(store) == expected(1, 2, 6, 7)
 
 
 def test_float16_halves_the_rows_and_keeps_three_digits(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_float16_halves_the_rows_and_keeps_three_digits(tmp_path: Path) -> None:
         assert check(store.path, full=True).ok
 
 
-def test_a_changed_image_s_old_row_belongs_to_nobody(store: Store) -> None:
+def test_the_old_row_of_a_changed_image_belongs_to_no_image(store: Store) -> None:
     commit(store, 1, 2)
     with store.writing() as writer:
         writer.put(image(store, "1.png", 7), vector(7))
@@ -264,9 +264,9 @@ def test_removal_is_by_path_and_all_or_nothing(store: Store, tmp_path: Path) -> 
         writer.commit()
         with pytest.raises(PathNotFound, match="nothing at"):
             writer.remove([str(tmp_path / "a"), str(tmp_path / "nowhere")])
-        assert writer.catalogue.count() == {"images": 2, "absent": 0, "failures": 1}
+        assert writer.catalogue.count() == {"images": 2, "missing": 0, "failures": 1}
         assert [image.id for image in writer.remove([str(tmp_path / "a")])] == [1]
-        assert writer.catalogue.count() == {"images": 1, "absent": 0, "failures": 0}
+        assert writer.catalogue.count() == {"images": 1, "missing": 0, "failures": 0}
 
 
 def test_a_reader_s_snapshot_stays_the_same_during_a_commit(store: Store) -> None:
@@ -293,7 +293,7 @@ def test_the_log_does_not_grow_with_the_number_of_commits(store: Store, monkeypa
             writer.commit()
             sizes.append(os.path.getsize(store.catalogue.path + "-wal"))
     assert max(sizes) < 200_000
-    assert shown(store) == expected(*range(60))
+    assert present(store) == expected(*range(60))
 
 
 def test_an_index_moves_with_its_folder(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_an_index_moves_with_its_folder(tmp_path: Path) -> None:
         assert [image.path for image in moved.catalogue.images()] == [str(tmp_path / "new place/1.png")]
         assert moved.vectors([1])[0].tolist() == vector(1).tolist()
         commit(moved, 2)
-        assert shown(moved) == expected(1, 2)
+        assert present(moved) == expected(1, 2)
 
 
 NAMES = [
@@ -329,7 +329,7 @@ def test_any_file_name_that_the_system_allows_comes_back_as_it_was(store: Store,
         assert [os.path.basename(image.path) for image in reader.catalogue.images()] == NAMES
         paths = [str(tmp_path / name) for name in NAMES]
         assert set(reader.catalogue.known(paths)) == set(paths)
-        assert {f.path for f in reader.catalogue.journal.failures()} == {
+        assert {f.path for f in reader.catalogue.ledger.failures()} == {
             str(tmp_path / f"broken {name}") for name in NAMES
         }
 
@@ -337,21 +337,21 @@ def test_any_file_name_that_the_system_allows_comes_back_as_it_was(store: Store,
 # creating and opening
 
 
-def test_there_is_no_index_where_none_was_made(tmp_path: Path) -> None:
+def test_there_is_no_index_where_none_was_created(tmp_path: Path) -> None:
     assert not exists(str(tmp_path))
     with pytest.raises(IndexNotFound):
         Store(str(tmp_path))
     assert os.listdir(tmp_path) == []
 
 
-def test_an_index_is_not_made_twice(store: Store) -> None:
+def test_an_index_is_not_created_twice(store: Store) -> None:
     commit(store, 1)
     with pytest.raises(IndexExists, match="already"):
         Store.create(store.path, SETTINGS)
-    assert shown(store) == expected(1)
+    assert present(store) == expected(1)
 
 
-def test_no_index_is_made_among_other_people_s_files(tmp_path: Path) -> None:
+def test_no_index_is_created_among_other_files(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"")
     with pytest.raises(IndexExists, match=r"holiday\.jpg"):
         Store.create(str(tmp_path), SETTINGS)
@@ -359,7 +359,9 @@ def test_no_index_is_made_among_other_people_s_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("point", ["set_setting", "_check_version", "close"])
-def test_an_index_whose_making_died_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+def test_an_index_whose_creation_died_can_be_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
     close = Catalogue.close
 
     def dying(catalogue: Catalogue, *arguments: object) -> None:
@@ -375,7 +377,7 @@ def test_an_index_whose_making_died_is_made_anew(tmp_path: Path, monkeypatch: py
     assert not exists(path)
     with contextlib.closing(Store.create(path, SETTINGS)) as store:
         commit(store, 1)
-        assert shown(store) == expected(1)
+        assert present(store) == expected(1)
         assert sorted(os.listdir(path)) == [
             "catalogue.db",
             "catalogue.db-shm",
@@ -395,7 +397,7 @@ def test_a_catalogue_of_a_newer_version_is_refused_as_such(store: Store) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
-def test_a_catalogue_that_is_none_is_damage(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_catalogue_is_damage(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "catalogue.db").write_bytes(content)
     with pytest.raises(IndexDamaged, match=r"catalogue\.db"):
         Store(str(tmp_path))
@@ -430,7 +432,7 @@ def test_an_index_in_a_read_only_folder_can_be_read(store: Store, tmp_path: Path
     assert done.stdout == f"{[vector(1).tolist()]} True\n", done.stderr
 
 
-def test_sizes_on_disk_are_told(store: Store) -> None:
+def test_sizes_on_disk_are_returned(store: Store) -> None:
     commit(store, 1, 2)
     sizes = store.bytes_on_disk()
     assert sizes["segments"] == HEADER_SIZE + 2 * 12

@@ -16,7 +16,7 @@ from imgindex import ImageIndex
 
 
 def make(folder: Path) -> None:
-    """Three pictures and a copy, one hidden, one updated, a failure, a name not in UTF-8; a clustering and tags."""
+    """Three pictures and a copy, one missing, one updated, a failure, a name not in UTF-8; a clustering and tags."""
     pictures = folder / "pictures"
     for number in range(3):
         draw(pictures / f"{number}.png", number)
@@ -25,13 +25,13 @@ def make(folder: Path) -> None:
     draw(pictures / "caf\udce9.png", 9)
     (pictures / "broken.jpg").write_text("this is no picture")
     with ImageIndex.create(folder / "golden.imgindex", recipe=GRID_RECIPE) as index:
-        index.embedder = GridMean()
+        index.encoder = GridMean()
         index.add([pictures])
         (pictures / "gone.png").unlink()
         draw(pictures / "2.png", 22)
         index.add([pictures])
         index.cluster(k=2)
-        index.label(1, "the other ones")
+        index.clusterings.rename_cluster(1, "the other ones")
         index.tag("a tag", where="id < 3")
         (folder / "table.csv").write_text("ImageID,Age\n1,7\n")
         index.import_csv(folder / "table.csv")

@@ -1,1 +1,0 @@
-"""One run of `add`: survey what changed on disk, then read, decode, embed and commit what is new."""

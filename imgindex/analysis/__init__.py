@@ -1,1 +1,0 @@
-"""Pure analysis: vectors in, answers out."""

@@ -1,1 +1,0 @@
-"""The methods of ImageIndex, by subject: each class holds some of them, and index.py joins the classes."""

@@ -1,0 +1,155 @@
+"""Clusterings as tables and JSON: sizes, provenance, assignments, comparisons, and their summaries in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from imgindex.cli.output import count
+from imgindex.export.tables import Table
+from imgindex.results import Assignment, Cluster, Clustering, ClusteringDiff, Evaluation
+
+PROVENANCE: tuple[str, ...] = ("id", "k", "seed", "objective", "iterations", "converged", "restarts")
+PROVENANCE += ("restart_objectives", "trained_on", "sizes", "seconds", "made_at", "recipe", "recipe_digest", "versions")
+PROVENANCE += ("options", "not_kept")
+SCORES = ("ari", "nmi", "homogeneity", "completeness", "v_measure", "purity")
+# How many classes of a cluster a table names.
+CLASSES = 3
+
+
+def provenance(clustering: Clustering) -> dict[str, Any]:
+    """Return for JSON what a clustering was made from, how, and what came out of it, without the labels."""
+    data = {name: getattr(clustering, name) for name in PROVENANCE}
+    data |= {"since": clustering.since, "clusters": [asdict(cluster) for cluster in clustering.clusters]}
+    data |= {"gone": [asdict(cluster) for cluster in clustering.gone]} if clustering.gone else {}
+    if clustering.curve:
+        data["curve"] = [asdict(score) for score in clustering.curve]
+    return data
+
+
+def sizes(clustering: Clustering) -> Table:
+    """Return a row a cluster: label, lasting id, name, size, and what changed since the previous clustering."""
+    columns = ["label", "cluster"]
+    columns += ["name"] if any(cluster.name for cluster in clustering.clusters) else []
+    columns += ["images"]
+    columns += ["was", "came", "left"] if clustering.since is not None else []
+    rows = [
+        {
+            "label": cluster.label,
+            "cluster": cluster.id or "",
+            "name": cluster.name or "",
+            "images": cluster.size,
+            "was": "new" if cluster.was is None else cluster.was,
+            "came": cluster.came,
+            "left": cluster.left,
+        }
+        for cluster in clustering.clusters
+    ]
+    return Table(provenance(clustering), rows, columns)
+
+
+def summary(clustering: Clustering) -> str:
+    """Return one line: how many images are in how many clusters, how long that took, and why k was chosen."""
+    made = f"{count(clustering.trained_on, 'image')} in {count(clustering.k, 'cluster')}, {clustering.seconds:.1f} s"
+    if not clustering.curve:
+        return made
+    best = next(score for score in clustering.curve if score.k == clustering.k)
+    tried = f"{clustering.curve[0].k} to {clustering.curve[-1].k}"
+    return f"{made}; of {tried} clusters, {best.k} have the greatest silhouette ({best.silhouette:.3f})"
+
+
+def drift(clustering: Clustering) -> str | None:
+    """Return one line on what became of the clusters of the previous clustering; None if there is no previous one."""
+    if clustering.since is None:
+        return None
+    new = [cluster for cluster in clustering.clusters if cluster.was is None]
+    same = len(clustering.clusters) - len(new)
+    be = "is" if same == 1 else "are"
+    line = f"{same} of {count(clustering.k, 'cluster')} {be} still the same as in clustering {clustering.since}"
+    if new:
+        line += f"; new: {', '.join(map(_name, new))}"
+    if clustering.gone:
+        gone = (f"{_name(cluster)} ({count(cluster.size, 'image')})" for cluster in clustering.gone)
+        line += f"; gone: {', '.join(gone)}"
+    return line
+
+
+def _name(cluster: Cluster) -> str:
+    """Return the name of a cluster, or its label if it has none."""
+    return repr(cluster.name) if cluster.name else str(cluster.label)
+
+
+def assignment(found: Assignment) -> Table:
+    """Return a row an image that was put into a cluster, with the distance and the margin to the second one."""
+    rows = [
+        {
+            **asdict(one),
+            "name": one.name or "",
+            "second": "" if one.second is None else one.second,
+            "margin": "" if one.margin is None else one.margin,
+        }
+        for one in found.assigned
+    ]
+    columns = ["path", "label", "distance", "margin", "second", "id"]
+    if any(one.name for one in found.assigned):
+        columns.insert(2, "name")
+    data = {**provenance(found.clustering), "assigned": [asdict(one) for one in found.assigned]}
+    return Table(data, rows, columns)
+
+
+def diff(found: ClusteringDiff) -> Table:
+    """Return a row an image that moved."""
+    in_a, in_b = f"in {found.a}", f"in {found.b}"
+    rows = [
+        {"path": one.path, in_a: one.name_a or one.label_a, in_b: one.name_b or one.label_b, "id": one.id}
+        for one in found.moved
+    ]
+    return Table(asdict(found), rows, ["path", in_a, in_b, "id"])
+
+
+def scores(found: Evaluation) -> Table:
+    """Return a row a score."""
+    rows = [{"score": name, "value": getattr(found, name)} for name in SCORES]
+    return Table(_evaluation(found), rows, ["score", "value"])
+
+
+def confusion(found: Evaluation) -> Table:
+    """Return a row a cluster and a column a class: how many images."""
+    columns = _class_columns(found)
+    rows = [
+        {"label": cluster.label, "name": cluster.name or "", **dict(zip(columns, counts, strict=True))}
+        for cluster, counts in zip(found.clusters, found.confusion.tolist(), strict=True)
+    ]
+    return Table(_evaluation(found), rows, ["label", "name", *columns])
+
+
+def classes(found: Evaluation) -> Table:
+    """Return a row a cluster: the classes that most of its images have, and the share of the first."""
+    rows = []
+    for cluster, counts in zip(found.clusters, found.confusion.tolist(), strict=True):
+        order = sorted((at for at, number in enumerate(counts) if number), key=lambda at: (-counts[at], at))
+        names = [f"{found.classes[at]} {counts[at]:,}" for at in order[:CLASSES]]
+        if others := sum(counts[at] for at in order[CLASSES:]):
+            names.append(f"others {others:,}")
+        rows.append(
+            {
+                "label": cluster.label,
+                "name": cluster.name or "",
+                "images": sum(counts),
+                "of one class": f"{counts[order[0]] / sum(counts):.0%}" if order else "",
+                "classes": ", ".join(names),
+            }
+        )
+    columns = ["label", *(["name"] if any(cluster.name for cluster in found.clusters) else [])]
+    return Table(_evaluation(found), rows, [*columns, "images", "of one class", "classes"])
+
+
+def _class_columns(found: Evaluation) -> list[str]:
+    """Return the names of the classes as columns, which must differ from the columns of the clusters."""
+    return [f"class {name}" if name in ("label", "name") else name for name in found.classes]
+
+
+def _evaluation(found: Evaluation) -> dict[str, Any]:
+    data = {name: getattr(found, name) for name in ("clustering", "images", *SCORES, "classes")}
+    data |= {"confusion": found.confusion.tolist(), "clusters": [asdict(cluster) for cluster in found.clusters]}
+    return {**data, "unlabelled": found.unlabelled, "unknown": list(found.unknown)}

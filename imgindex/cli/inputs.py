@@ -1,0 +1,130 @@
+"""The paths and queries that a call names: on the command line, on stdin, or in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from imgindex.errors import UsageError
+
+if TYPE_CHECKING:
+    from imgindex.search.query import Mix
+
+BLOCK = 1 << 16
+STDIN, PLUS, MINUS = "-", "+", "-"
+LINE_FORMAT = 'a line is {"query": "a.jpg"} or {"plus": ["a.jpg", "b.jpg"], "minus": ["c.jpg"]}'
+NULL_WITHOUT_STDIN = "-0 has no effect without paths from stdin"
+
+
+def stdin_paths(command: str, *, null: bool) -> Iterator[str]:
+    """Yield the paths on stdin, one a line, or each before a NUL. Raises UsageError if there is no such stdin."""
+    if sys.stdin is None or sys.stdin.isatty():
+        state = "closed" if sys.stdin is None else "a terminal"
+        raise UsageError(
+            f"- reads paths from stdin, but stdin is {state}", hint=f"pipe them in: find … | imgindex {command} -"
+        )
+    return _split(sys.stdin.buffer, null=null)
+
+
+def expand_paths(paths: Sequence[str], *, null: bool, command: str) -> list[str]:
+    """Return the given paths, with the paths on stdin in the place of "-". Raises UsageError as `stdin_paths`."""
+    expanded: list[str] = []
+    for path in paths:
+        expanded.extend(stdin_paths(command, null=null) if path == STDIN else [path])
+    if null and STDIN not in paths:
+        raise UsageError(NULL_WITHOUT_STDIN, hint="give - as a path")
+    return expanded
+
+
+def read_queries(words: Sequence[str], file_name: str | None, *, null: bool) -> Iterator[str | Mix]:
+    """Yield the images and mixes that the words name, then those of a file.
+
+    The word + or - between two images makes a mix of them; a - that is the first or the last word stands for the paths
+    on stdin. file_name: a file with a path on each line or, if its name ends in .jsonl, with lines as in LINE_FORMAT.
+
+    Raises UsageError if a query is missing, or if one that cannot be parsed.
+    """
+    if not words and file_name is None:
+        raise UsageError("no image to compare with", hint="name images, or - for paths from stdin, or --from FILE")
+    if null and file_name is None and STDIN not in (*words[:1], *words[-1:]):
+        raise UsageError(NULL_WITHOUT_STDIN, hint="give - as the first image")
+    terms = _terms(words)
+    # Opened before the first query is answered, so that a wrong name is an error before any work; read after the words.
+    file = None if file_name is None else open(file_name, "rb")  # noqa: SIM115
+    return _queries(terms, file, file_name or "", null)
+
+
+def _queries(terms: list[list[str]], file: IO[bytes] | None, file_name: str, null: bool) -> Iterator[str | Mix]:
+    from imgindex.search.query import Mix
+
+    for first, *more in terms:
+        if first == STDIN:
+            yield from stdin_paths("similar", null=null)
+        elif not more:
+            yield first
+        else:
+            plus, minus = ([more[at + 1] for at in range(0, len(more), 2) if more[at] == sign] for sign in "+-")
+            yield Mix([first, *plus], minus)
+    if file is not None:
+        with file:
+            if file_name.lower().endswith(".jsonl"):
+                yield from (_parse(line, file_name, number) for number, line in enumerate(file, 1) if line.strip())
+            else:
+                yield from _split(file, null=null)
+
+
+def _terms(words: Sequence[str]) -> list[list[str]]:
+    """Return the words of each query: one image, or images with + or - between them. Raises UsageError."""
+    terms: list[list[str]] = []
+    last = len(words) - 1
+    for at, word in enumerate(words):
+        is_sign = word == PLUS or (word == MINUS and 0 < at < last)
+        if not is_sign:
+            follows_sign = bool(terms) and terms[-1][-1] in (PLUS, MINUS) and len(terms[-1]) > 1
+            if follows_sign and word != STDIN:
+                terms[-1].append(word)
+                continue
+            terms.append([word])
+        elif not terms or len(terms[-1]) % 2 == 0 or terms[-1] == [STDIN]:
+            raise _misplaced(word)
+        else:
+            terms[-1].append(word)
+    for term in terms:
+        if len(term) % 2 == 0:
+            raise _misplaced(term[-1])
+    return terms
+
+
+def _misplaced(sign: str) -> UsageError:
+    return UsageError(f"{sign} must stand between two images", hint="a file of that name is ./" + sign)
+
+
+def _parse(line: bytes, file_name: str, number: int) -> str | Mix:
+    from imgindex.search.query import Mix
+
+    try:
+        query: Any = json.loads(line)
+        if set(query) == {"query"} and isinstance(query["query"], str):
+            return query["query"]
+        if "plus" in query and set(query) <= {"plus", "minus"} and all(map(_are_paths, query.values())):
+            return Mix(query["plus"], query.get("minus", ()))
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise UsageError(f"line {number} of {file_name} is not a query", hint=LINE_FORMAT)
+
+
+def _are_paths(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(path, str) for path in value)
+
+
+def _split(stream: IO[bytes], *, null: bool) -> Iterator[str]:
+    """Yield the lines of a stream, or the texts before its NULs, each as soon as it is complete; not the empty ones."""
+    end, rest = b"\0" if null else b"\n", b""
+    while block := stream.read1(BLOCK) if hasattr(stream, "read1") else stream.read(BLOCK):
+        *lines, rest = (rest + block).split(end)
+        yield from (os.fsdecode(line) for line in lines if line)
+    if rest:
+        yield os.fsdecode(rest)

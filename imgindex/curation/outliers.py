@@ -1,0 +1,57 @@
+"""The images least like any other, by the distance to the nearest image, and what is unusual about them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imgindex.curation.neighbours import each_nearest
+from imgindex.curation.outlier_reasons import TypicalImage
+from imgindex.decoding.pool import DecoderPool
+from imgindex.errors import UsageError
+from imgindex.recipe import Recipe
+from imgindex.results import Outlier, Outliers
+from imgindex.storage.store import Store
+
+# An image and its nearest one are called a pair apart when they are this many times as far apart as the median.
+FAR = 1.5
+
+
+def outliers(store: Store, recipe: Recipe, n: int, decoders: DecoderPool) -> Outliers:
+    """Return the n images whose nearest other image is farthest away, the farthest first, ties by id.
+
+    Only these n are decoded, to find what is unusual about them. Raises UsageError for n below 1, IndexDamaged.
+    """
+    if n < 1:
+        raise UsageError(f"-n {n}: at least one image must be asked for")
+    with store.reading():
+        parts = [(ids, near.ids[:, 0], near.distances[:, 0]) for ids, near in each_nearest(store, 1)]
+        if not parts:
+            return Outliers()
+        ids, nearest, distances = (np.concatenate(column) for column in zip(*parts, strict=True))
+        ids, nearest, distances = (column[nearest >= 0] for column in (ids, nearest, distances))
+        nonzero = distances[distances > 0]
+        median = float(np.median(nonzero)) if len(nonzero) else 1.0
+        order = np.lexsort((ids, -distances))[:n]
+        by_id = np.argsort(ids)
+        mutual = nearest[by_id[np.searchsorted(ids, nearest[order], sorter=by_id)]] == ids[order]
+        paths = store.catalogue.image_paths({*ids[order].tolist(), *nearest[order].tolist()})
+        typical = TypicalImage.of(store.catalogue.images())
+        reasons = list(typical.each_reasons(store.catalogue.records(ids[order].tolist()), recipe, decoders))
+    found = zip(ids[order].tolist(), distances[order].tolist(), nearest[order].tolist(), strict=True)
+    return Outliers(
+        Outlier(
+            rank, paths[id], distance, distance / median, paths[other], id, _reason(distance / median, pair, unusual)
+        )
+        for rank, ((id, distance, other), pair, unusual) in enumerate(
+            zip(found, mutual.tolist(), reasons, strict=True), 1
+        )
+    )
+
+
+def _reason(times: float, mutual: bool, unusual: list[str]) -> str:
+    """Put into words how far the image is from its nearest one, then what else is unusual about it."""
+    if times == 0:
+        return "; ".join(["another has the same vector", *unusual])
+    far = f"{times:.1f} times as far from its nearest image as usual"
+    pair = ["which has none nearer either: a pair apart from the rest"] if mutual and times > FAR else []
+    return "; ".join([", ".join([far, *pair]), *unusual])

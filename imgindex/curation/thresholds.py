@@ -1,0 +1,37 @@
+"""The distance up to which two images are duplicates, by recipe, as measured on photographs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from imgindex.errors import UsageError
+from imgindex.recipe import Recipe
+
+# The greatest distance within which at least 99 of 100 pairs are changed copies of one photo, by the side in pixels:
+# benchmarks/bench_duplicates.py on 146 photos, each re-encoded, scaled, cropped, made brighter and darker; see
+# docs/duplicates.md. Distances for other sides are interpolated.
+POOL5 = {96: 0.36, 128: 0.40, 160: 0.38, 224: 0.40, 320: 0.37, 448: 0.33}
+# Measured with a random fc1 on the same convolutions, because no trained one was available.
+FC1 = 0.68
+
+
+def threshold(recipe: Recipe, distance: float | None = None) -> float:
+    """Return the given distance, or the one that was calibrated for the recipe when none is given.
+
+    Raises UsageError for a negative or infinite distance, and for a recipe that has no calibrated distance.
+    """
+    if distance is not None:
+        if not (math.isfinite(distance) and distance >= 0):
+            raise UsageError(f"a distance cannot be {distance}", hint="give a number from 0 up")
+        return distance
+    default = recipe.norm == "l2" and recipe.geometry == "letterbox"
+    if default and recipe.layer == "pool5" and recipe.pooling == "gem" and recipe.weights == "oxford":
+        return round(float(np.interp(recipe.side, list(POOL5), list(POOL5.values()))), 2)
+    if default and recipe.layer == "fc1" and recipe.name == "vgg16-fc1":
+        return FC1
+    raise UsageError(
+        f"no distance is calibrated for the recipe {recipe.name} with the weights {recipe.weights}",
+        hint="give --distance D; `imgindex similar` on some duplicates shows how near they are",
+    )

@@ -1,0 +1,71 @@
+"""Prepares pictures for the network: turns an upright RGB picture into the square of pixels that a recipe wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from imgindex.decoding.decode import scaled_size
+from imgindex.recipe import Recipe
+from imgindex.types import Pixels
+
+WHITE = (255, 255, 255)
+ARTICLE_CROP = 512
+
+
+def prepare(picture: Image.Image, recipe: Recipe) -> Pixels:
+    """Return uint8 pixels (side, side, 3) in the recipe's channel order, of an upright RGB picture."""
+    square = GEOMETRIES[recipe.geometry](picture, recipe.side)
+    pixels = np.asarray(square, dtype=np.uint8)
+    return np.ascontiguousarray(pixels[:, :, ::-1]) if recipe.channels == "bgr" else pixels
+
+
+def draft_size(recipe: Recipe) -> int | None:
+    """Return the longer side to which a picture may be scaled while it is decoded; None if the recipe needs it whole.
+
+    The result of `prepare` does not depend on it.
+    """
+    return recipe.side if recipe.geometry == "letterbox" else None
+
+
+def letterbox(picture: Image.Image, side: int) -> Image.Image:
+    """Scale the whole picture into a square, with its proportions; the rest is white."""
+    width, height = scaled_size(picture.size, side)
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    if width == height:
+        return picture
+    square = Image.new("RGB", (side, side), WHITE)
+    square.paste(picture, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def crop_border(pixels: Pixels, recipe: Recipe, width: int, height: int) -> Pixels:
+    """Return the part of prepared pixels that shows the picture, without the border; width, height: the picture's."""
+    if recipe.geometry != "letterbox":
+        return pixels
+    inner_width, inner_height = scaled_size((width, height), recipe.side)
+    left, top = (recipe.side - inner_width) // 2, (recipe.side - inner_height) // 2
+    return pixels[top : top + inner_height, left : left + inner_width]
+
+
+def article(picture: Image.Image, side: int) -> Image.Image:
+    """Cut 512 × 512 out of the middle (black where the picture is smaller), then scale it to a square of `side`.
+
+    The article's CenterCrop(512), Resize(448). Rounds as torchvision's `center_crop` does, to the pixel.
+    """
+    crop = ARTICLE_CROP
+    width, height = picture.size
+    if width < crop or height < crop:
+        spare_x, spare_y = max(0, crop - width), max(0, crop - height)
+        border = (spare_x // 2, spare_y // 2, (spare_x + 1) // 2, (spare_y + 1) // 2)
+        picture = ImageOps.expand(picture, border, fill=0)
+        width, height = picture.size
+    left, top = round((width - crop) / 2.0), round((height - crop) / 2.0)
+    middle = picture.crop((left, top, left + crop, top + crop))
+    return middle.resize((side, side), Image.Resampling.BILINEAR)
+
+
+GEOMETRIES: dict[str, Callable[[Image.Image, int], Image.Image]] = {"letterbox": letterbox, "article": article}

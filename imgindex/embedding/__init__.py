@@ -1,1 +1,0 @@
-"""From a decoded picture to a vector: recipes, weights, preparation, the network, the pipeline."""

@@ -1,0 +1,1 @@
+"""From pixels to vectors: recipes and their weights, devices, and the networks that encode images."""

@@ -1,0 +1,222 @@
+"""Weights of VGG-16: those of the package, torchvision's, a file of the user's, or random ones from a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import threading
+import urllib.request
+import zipfile
+from collections.abc import Iterable
+from http.client import HTTPException
+from importlib import resources
+
+from imgindex.encoders.base import WeightsFile
+from imgindex.errors import UsageError, WeightsMismatch, WeightsUnavailable
+
+log = logging.getLogger(__name__)
+
+SHIPPED = "oxford"
+TORCHVISION = "IMAGENET1K_V1"
+URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
+PROBE_SECONDS = 8.0
+
+HOW_TO_GET_WEIGHTS = (
+    f"put vgg16-397923af.pth into {{folder}}, or name a file with --weights FILE, "
+    f"or use --recipe vgg16-pool5, whose weights come with imgindex (the file is at {URL})"
+)
+
+
+def locate_weights(source: str) -> WeightsFile:
+    """Find weights and compute their digest, without loading them.
+
+    source: `oxford` (the weights of the package), `IMAGENET1K_V1`, `random:SEED` or the path of a file. IMAGENET1K_V1
+    is downloaded by torchvision's own code when it is not in torch's cache.
+
+    Raises WeightsUnavailable when the file does not exist and cannot be downloaded, UsageError for a seed that is not
+    a number.
+    """
+    if source.startswith("random:"):
+        seed = _seed(source)
+        return WeightsFile(f"random:{seed}", source, hashlib.sha256(f"vgg16 random:{seed}".encode()).hexdigest())
+    if source == SHIPPED:
+        return WeightsFile(SHIPPED, SHIPPED, _sha256(shipped_path()))
+    if source == TORCHVISION:
+        if not os.path.exists(imagenet_path()):
+            download_imagenet()
+        return WeightsFile(TORCHVISION, TORCHVISION, _sha256(imagenet_path()))
+    path = os.path.abspath(source)
+    if not os.path.isfile(path):
+        raise WeightsUnavailable(f"the weights file {source} does not exist", hint="check the path given to --weights")
+    return WeightsFile(os.path.basename(path), path, _sha256(path))
+
+
+def imagenet_available() -> bool:
+    """Return whether IMAGENET1K_V1 is in torch's cache, or its server answers; takes up to PROBE_SECONDS."""
+    return os.path.exists(imagenet_path()) or server_answers()
+
+
+def holds_fc1(source: str) -> bool:
+    """Return whether weights can be read and hold the first fully connected layer. Raises as `locate_weights`."""
+    weights = locate_weights(source)
+    if source == SHIPPED:
+        return False
+    try:
+        load_weights(weights, {"classifier.0.weight": (4096, 25088)})
+    except WeightsMismatch as error:
+        log.debug("no fc1: %s", error)
+        return False
+    return True
+
+
+def load_weights(weights: WeightsFile, shapes: dict[str, tuple[int, ...]]) -> dict[str, object]:
+    """Return the tensors that `shapes` names, and no others, as a torch state dict; files are mapped where possible.
+
+    Nothing in a file is executed. Raises WeightsMismatch when a tensor is missing, has another shape or is not made of
+    finite floating-point numbers, or when the file cannot be read.
+    """
+    import torch
+
+    if weights.source.startswith("random:"):
+        return dict(_random(_seed(weights.source), shapes))
+    path = {SHIPPED: shipped_path(), TORCHVISION: imagenet_path()}.get(weights.source, weights.source)
+    try:
+        tensors = _read(path, shapes)
+    except WeightsMismatch:
+        raise
+    except MemoryError as error:
+        raise WeightsMismatch(f"{path}, which may be damaged, needs more memory than there is") from error
+    except Exception as error:  # a hostile or damaged file may raise anything
+        raise WeightsMismatch(f"cannot read weights from {path}, which may be damaged: {_reason(error)}") from error
+    for key, shape in shapes.items():
+        tensor = tensors[key]
+        if not isinstance(tensor, torch.Tensor):
+            raise WeightsMismatch(f"{path}: {key} is not a tensor")
+        if tuple(tensor.shape) != shape:
+            raise WeightsMismatch(f"{path}: {key} has the shape {tuple(tensor.shape)} instead of {shape}")
+        if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise WeightsMismatch(f"{path}: {key} holds {tensor.dtype} instead of floating-point numbers")
+        # The minimum and the maximum are NaN if any number is, and need no memory of the tensor's size.
+        if not all(bound.isfinite() for bound in tensor.detach().aminmax()):
+            raise WeightsMismatch(f"{path}: {key} holds numbers that are not finite")
+    return tensors
+
+
+def shipped_path() -> str:
+    """Return the path of Oxford's VGG-16 convolutions in the package."""
+    return str(resources.files("imgindex.encoders") / "data" / "vgg16_conv_oxford_fp16.safetensors")
+
+
+def imagenet_path() -> str:
+    """Return where torch keeps IMAGENET1K_V1: $TORCH_HOME/hub/checkpoints, by default below ~/.cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    home = os.path.expanduser(os.environ.get("TORCH_HOME") or os.path.join(cache, "torch"))
+    return os.path.join(home, "hub", "checkpoints", os.path.basename(URL))
+
+
+def server_answers() -> bool:
+    """Return whether the server of IMAGENET1K_V1 answers, within PROBE_SECONDS."""
+    answered = threading.Event()
+
+    def probe() -> None:
+        request = urllib.request.Request(URL, method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
+                answered.set()
+        except (OSError, ValueError, HTTPException) as error:
+            log.debug("the server of %s does not answer: %s", TORCHVISION, error)
+
+    # The time-out of urlopen does not cover the look-up of the host name, so this does not wait for the thread's end.
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return answered.is_set()
+
+
+def download_imagenet() -> None:
+    """Download IMAGENET1K_V1 (528 MB) into torch's cache by torchvision's own code, which checks its hash.
+
+    Raises WeightsUnavailable when the server does not answer or the download fails.
+    """
+    hint = HOW_TO_GET_WEIGHTS.format(folder=os.path.dirname(imagenet_path()))
+    if not server_answers():
+        raise WeightsUnavailable(f"the weights {TORCHVISION} are not on this disk and cannot be downloaded", hint=hint)
+    from torchvision.models import VGG16_Weights
+
+    try:
+        VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise WeightsUnavailable(f"downloading {TORCHVISION} failed: {error}", hint=hint) from error
+
+
+def _seed(source: str) -> int:
+    text = source.removeprefix("random:")
+    if not text.isdecimal():
+        raise UsageError(f"{source!r} does not name a seed", hint="write it as random:0")
+    return int(text)
+
+
+def _sha256(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError as error:
+        raise WeightsUnavailable(f"cannot read weights from {path}: {error.strerror}") from error
+
+
+def _read(path: str, keys: Iterable[str]) -> dict[str, object]:
+    """Return the values of `keys` in a .safetensors file, or in a state dict that torch.save wrote."""
+    if os.path.splitext(path)[1].lower() == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in _require_keys(path, keys, file.keys())}
+    import torch
+
+    # Only a zip can be mapped; torchvision's file is of 2017, in the older form.
+    zipped = zipfile.is_zipfile(path)
+    if zipped:
+        _refuse_compressed(path)
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+    if not isinstance(state, dict):
+        raise WeightsMismatch(f"{path} is not a state dict")
+    return {key: state[key] for key in _require_keys(path, keys, state)}
+
+
+def _refuse_compressed(path: str) -> None:
+    """Raise WeightsMismatch for a zip with compressed members: torch writes none, but unpacks one of any size."""
+    with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise WeightsMismatch(f"{path} is compressed, which torch.save never does")
+
+
+def _reason(error: Exception) -> str:
+    """Return one line; torch's own message about a pickle that it refuses explains how to execute what is in it."""
+    text = str(error).strip()
+    if not text or "pickle" in text or isinstance(error, (pickle.UnpicklingError, LookupError)):
+        return "it is not a state dict of tensors only"
+    return text.splitlines()[0][:200]
+
+
+def _require_keys(path: str, keys: Iterable[str], found: Iterable[str]) -> list[str]:
+    keys, found = list(keys), set(found)
+    missing = [key for key in keys if key not in found]
+    if missing:
+        raise WeightsMismatch(f"{path} lacks {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
+    return keys
+
+
+def _random(seed: int, keys: Iterable[str]) -> dict[str, object]:
+    """Return the weights of `torch.manual_seed(seed); torchvision.models.vgg16()`, but keep the caller's generator."""
+    import torch
+    from torchvision.models import vgg16
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        state = vgg16(weights=None).state_dict()
+    return {key: state[key] for key in keys}

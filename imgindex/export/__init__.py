@@ -1,0 +1,1 @@
+"""Files for other programs: tables, vectors, submissions, and folders of links."""

@@ -1,0 +1,1 @@
+"""Results as pictures: HTML pages, contact sheets, and previews in the terminal."""

@@ -1,0 +1,119 @@
+"""Build the page for a result of ImageIndex, and write it as HTML or contact sheets, or show it in a terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgindex.decoding.thumbnails import thumbnail_pixels, thumbnails
+from imgindex.export.atomic import replacing
+from imgindex.export.tables import printable
+from imgindex.gallery import pages
+from imgindex.gallery.cluster_page import cluster_page
+from imgindex.gallery.contact_sheet import SIDE, check_sheet, draw, lay_out, numbered
+from imgindex.gallery.html import Picture, relative_url, render
+from imgindex.gallery.model import ClusterPage, Page
+from imgindex.gallery.terminal import Screen, rows
+from imgindex.results import Answer, Clustering, Duplicates, Outlier, Outliers
+from imgindex.storage.store import Store
+from imgindex.types import OnProgress, Path
+
+# The longer side in pixels of the pictures on a page of at most so many images: a page stays below some 10 MB.
+SIDES = ((150, 480), (600, 320), (1200, 240), (2500, 160))
+# Images of a map that get a picture of 96 pixels besides those on the page: another 4 MB.
+MAP_PICTURES, MAP_SIDE = 2000, 96
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryPage:
+    """A page that can be written or shown; `page` is its content as plain data."""
+
+    page: Page
+
+    def write_html(self, out: Path, *, on_progress: OnProgress | None = None) -> None:
+        """Write one HTML file that contains its pictures and needs no network; it appears when it is complete.
+
+        An image that is missing or unreadable is shown as the reason. Raises OSError, DecoderUnavailable.
+        """
+        out = os.fspath(out)
+        wanted = list(dict.fromkeys(card.path for card in self.page.cards() if card.path))
+        most, side = next((limit for limit in SIDES if len(wanted) <= limit[0]), SIDES[-1])
+        pictures = {
+            one.path: Picture(one.data, one.width, one.height, one.reason, _link(one.path, out))
+            for one in thumbnails(wanted[:most], side=side, on_progress=on_progress)
+        }
+        omitted = Picture(reason=f"a page has pictures of at most {most:,} images")
+        pictures |= dict.fromkeys(wanted[most:], omitted)
+        small = _map_pictures(self.page, pictures, on_progress) if isinstance(self.page, ClusterPage) else {}
+        with replacing(out) as file:
+            file.write(render(self.page, pictures, small))
+
+    def write_sheet(self, out: Path, *, on_progress: OnProgress | None = None) -> list[str]:
+        """Write contact sheets of at most 10,000 pixels a side, and return their names: out, and out-2 and so on.
+
+        Raises UsageError unless the name ends in .png, OSError, DecoderUnavailable.
+        """
+        out = os.fspath(out)
+        check_sheet(out)
+        written = []
+        for number, sheet in enumerate(lay_out(self.page.sections()), 1):
+            paths = dict.fromkeys(cell.card.path for cell in sheet.cells if cell.card.path)
+            drawn = thumbnail_pixels(paths, side=SIDE, on_progress=on_progress)
+            pictures = {picture.path: picture.pixels for picture in drawn}
+            written.append(numbered(out, number))
+            with replacing(written[-1]) as file:
+                file.write(draw(sheet, pictures))
+        return written
+
+    def preview(self, screen: Screen) -> Iterator[bytes]:
+        """Yield the bytes that show the images in a terminal, a heading or a row at a time."""
+        sections = self.page.sections()
+        paths = [card.path for section in sections for card in section.cards if card.path]
+        pictures = thumbnail_pixels(paths, side=screen.side)
+        for section in sections:
+            yield f"{printable(section.title)}\n".encode()
+            tiles = [(next(pictures).pixels if card.path else None, card.display_caption) for card in section.cards]
+            yield from rows(screen, tiles)
+
+
+def build(
+    store: Store,
+    found: Clustering | Duplicates | Sequence[Answer] | Sequence[Outlier],
+    *,
+    maps: Sequence[str],
+    relative_to: str | None,
+) -> GalleryPage:
+    """Return the page of a result; the parameters are those of `ImageIndex.gallery`.
+
+    Relative paths in the result are resolved now, so that the page may be written from any folder. Raises IndexDamaged,
+    and for a clustering UsageError and ExtraMissing as `ImageIndex.map`.
+    """
+    display = pages.displayed_from(relative_to)
+    if isinstance(found, Clustering):
+        return GalleryPage(cluster_page(store, found, methods=maps, display=display))
+    if isinstance(found, Duplicates):
+        return GalleryPage(pages.duplicates_page(store, found, display))
+    outliers = [one for one in found if isinstance(one, Outlier)]
+    # An empty result still has the page of its kind: that of no outliers says so.
+    if outliers or isinstance(found, Outliers):
+        return GalleryPage(pages.outliers_page(store, outliers, display))
+    answers = [one for one in found if isinstance(one, Answer)]
+    return GalleryPage(pages.matches_page(store, answers, display))
+
+
+def _link(path: str, out: str) -> str:
+    return relative_url(path, out) if os.path.isfile(path) else ""
+
+
+def _map_pictures(page: ClusterPage, pictures: dict[str, Picture], on_progress: OnProgress | None) -> dict[int, bytes]:
+    """Return small pictures by id, for an even sample of the images on the map that are not on the page."""
+    if page.map is None:
+        return {}
+    others = [(id, path) for id, path in zip(page.map.ids, page.map.paths, strict=True) if path not in pictures]
+    sample = np.unique(np.linspace(0, len(others) - 1, min(len(others), MAP_PICTURES)).astype(np.int64)).tolist()
+    ids, paths = [others[place][0] for place in sample], [others[place][1] for place in sample]
+    drawn = thumbnails(paths, side=MAP_SIDE, on_progress=on_progress)
+    return {id: thumbnail.data for id, thumbnail in zip(ids, drawn, strict=True)}

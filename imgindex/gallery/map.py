@@ -1,0 +1,46 @@
+"""Coordinates of all images on a plane, and the distribution of the distances between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from imgindex.storage.store import Store
+from imgindex.types import Vectors
+from imgindex.vectors.distances import DistanceDistribution, distance_distribution
+from imgindex.vectors.projection import project_to_plane
+from imgindex.vectors.rows import VectorRows
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Images on a plane: `xy` float32 (n, 2) in the order of `ids` and `paths`; method and seed: how they were made."""
+
+    ids: npt.NDArray[np.int64]
+    paths: list[str]
+    xy: Vectors
+    method: str
+    seed: int
+
+
+def make_map(store: Store, method: str, *, seed: int) -> Map:
+    """Return the coordinates of all present images, in the order of ids, from one state of the index.
+
+    method: pca, umap or tsne. Raises UsageError, ExtraMissing or IndexDamaged.
+    """
+    with store.reading():
+        paths = store.catalogue.image_paths()
+        points = VectorRows.stored(store.blocks(), store.segments.dimension)
+        xy = project_to_plane(points, method, seed=seed)
+    return Map(np.fromiter(paths, dtype=np.int64), list(paths.values()), xy, method, seed)
+
+
+def make_scale(store: Store) -> DistanceDistribution:
+    """Return the distribution of distances between images, by which one distance can be judged as large or small.
+
+    Raises IndexDamaged.
+    """
+    with store.reading():
+        return distance_distribution(VectorRows.stored(store.blocks(), store.segments.dimension))

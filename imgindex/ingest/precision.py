@@ -1,0 +1,95 @@
+"""Measures how far half precision changes answers, on a few images of every longer run, until enough are known."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from imgindex.errors import DeviceUnavailable, IndexDamaged
+from imgindex.ingest.items import Prepared
+from imgindex.ingest.pipeline import IngestPipeline
+from imgindex.search.lifecycle import load_search
+from imgindex.storage import precision
+from imgindex.storage.store import Store
+from imgindex.types import Encoder, Pixels, PrecisionReport, Vectors
+
+log = logging.getLogger(__name__)
+
+NEAREST = 10
+# Runs that embed fewer images are not measured.
+MIN_EMBEDDED = 128
+# Images that are measured in all the runs together, at least.
+ENOUGH_SAMPLES = 64
+# The measurement ends after half a second, or after this share of the run's time if that is longer.
+MAX_SECONDS = 0.5
+MAX_SHARE = 0.02
+TINY = np.finfo(np.float32).tiny
+
+
+def measure(store: Store, pipeline: IngestPipeline, *, seconds: float) -> None:
+    """Embed the samples of a run again in fp32, and record how many of their nearest images stay the same.
+
+    seconds: the duration of the run. A short run is not measured, nor any run after enough samples are measured.
+    """
+    catalogue, encoder, counts = pipeline.writer.catalogue, pipeline.encoder, pipeline.counts
+    if encoder is None or encoder.precision == "fp32" or counts["added"] + counts["updated"] < MIN_EMBEDDED:
+        return
+    before = precision.read(catalogue).get(encoder.precision)
+    if before is not None and before.pictures >= ENOUGH_SAMPLES:
+        return
+    # A sample whose vector was not finite is in the ledger, not among the images.
+    known = catalogue.known([sample.image.file.path for sample in pipeline.samples])
+    images = ((known.get(sample.image.file.path), sample) for sample in pipeline.samples)
+    samples = {image.id: sample for image, sample in images if image is not None and image.present}
+    if not samples:
+        return
+    try:
+        report = _measure(store, encoder, samples, max(MAX_SECONDS, MAX_SHARE * seconds))
+    except (DeviceUnavailable, IndexDamaged) as error:
+        # The images are committed, so the run succeeds all the same.
+        log.info("half precision was not measured: %s", error)
+        return
+    with catalogue.atomic():
+        precision.write(catalogue, report if before is None else _combined(before, report))
+
+
+def _measure(store: Store, encoder: Encoder, samples: dict[int, Prepared], seconds: float) -> PrecisionReport:
+    exact = _embed([sample.pixels for sample in samples.values()], encoder.fp32(), seconds)
+    ids = list(samples)[: len(exact)]
+    with store.reading():
+        stored = store.vectors(ids)
+        found = load_search(store).search(np.concatenate([stored, exact]), NEAREST + 1).ids
+    overlaps = [
+        _overlap(near_stored[near_stored != id], near_exact[near_exact != id])
+        for id, near_stored, near_exact in zip(ids, found[: len(ids)], found[len(ids) :], strict=True)
+    ]
+    lengths = np.linalg.norm(stored, axis=1) * np.linalg.norm(exact, axis=1)
+    # A vector of zeros has no direction.
+    cosines = np.where(
+        lengths > 0, (stored * exact).sum(axis=1) / np.maximum(lengths, TINY), (stored == exact).all(axis=1)
+    )
+    return PrecisionReport(encoder.precision, len(ids), float(np.mean(overlaps)), float(cosines.min()))
+
+
+def _embed(pictures: list[Pixels], encoder: Encoder, seconds: float) -> Vectors:
+    """Return the vectors of the first pictures, two at a time, as many as the seconds allow."""
+    vectors: list[Vectors] = []
+    end = time.perf_counter() + seconds
+    for start in range(0, len(pictures), 2):
+        vectors.append(encoder.encode(np.stack(pictures[start : start + 2])))
+        if time.perf_counter() > end:
+            break
+    return np.concatenate(vectors)
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+    return len(np.intersect1d(one[:NEAREST], other[:NEAREST])) / NEAREST
+
+
+def _combined(one: PrecisionReport, other: PrecisionReport) -> PrecisionReport:
+    pictures = one.pictures + other.pictures
+    overlap = (one.overlap * one.pictures + other.overlap * other.pictures) / pictures
+    return replace(one, pictures=pictures, overlap=overlap, cosine=min(one.cosine, other.cosine))

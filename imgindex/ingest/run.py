@@ -1,0 +1,149 @@
+"""One `add` from beginning to end: check the roots, scan, run the pipeline, mark missing images, record the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+
+from imgindex.decoding.pool import DecoderPool
+from imgindex.ingest import precision
+from imgindex.ingest.control import RunControl
+from imgindex.ingest.mounts import check_roots, check_roots_are_mounted, missing_mounts, record_mounts
+from imgindex.ingest.pipeline import IngestPipeline
+from imgindex.ingest.scan import ScanResult, find_missing, scan
+from imgindex.results import AddReport
+from imgindex.search.lifecycle import update_search_index
+from imgindex.storage.ledger import timestamp
+from imgindex.storage.store import Store
+from imgindex.storage.writer import Writer
+from imgindex.types import Encoder, Failure, Path, Progress
+
+
+def preview(
+    store: Store, paths: Iterable[Path], *, exclude: Sequence[str], retry_failed: bool, control: RunControl
+) -> AddReport:
+    """Return what `add` would report, by names, sizes and times alone; change nothing.
+
+    `added` includes renamed and copied files, because only their content distinguishes them from new ones.
+    """
+    started = time.perf_counter()
+    roots = _canonical_roots(store, paths)
+    with store.catalogue.snapshot():
+        unmounted = missing_mounts(store.catalogue)
+        check_roots_are_mounted(roots, unmounted)
+        scanned = scan(
+            store.catalogue, roots, exclude=exclude, skip=[store.path], retry_failed=retry_failed, control=control
+        )
+        missing, _ = find_missing(store.catalogue, roots, scanned, unmounted=unmounted)
+    scanned.close()
+    counts = {
+        "added": scanned.new,
+        "updated": scanned.changed,
+        "restored": len(scanned.restored),
+        "unchanged": scanned.unchanged,
+        "removed": len(missing),
+        "failed": scanned.failed,
+    }
+    return _report(scanned.found, counts, started)
+
+
+def add(
+    store: Store,
+    paths: Iterable[Path],
+    *,
+    exclude: Sequence[str],
+    retry_failed: bool,
+    decoders: DecoderPool,
+    workers: int | None,
+    make_encoder: Callable[[], Encoder],
+    control: RunControl,
+) -> AddReport:
+    """Bring the index up to date with the files at and below the paths; commit every batch when it is done.
+
+    make_encoder: called for the first image that needs it. Raises IndexLocked, IndexDamaged, and PathNotFound if a path
+    is missing or its disk is not mounted. An image that cannot be read is a failure in the report and the ledger.
+    """
+    started, started_at = time.perf_counter(), timestamp()
+    roots = _canonical_roots(store, paths)
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(store.writing(wait=control.go_on_waiting))
+        check_roots_are_mounted(roots, missing_mounts(writer.catalogue))
+        record_mounts(writer.catalogue, [root for root in roots if os.path.isdir(root)])
+        scanned = scan(
+            writer.catalogue, roots, exclude=exclude, skip=[store.path], retry_failed=retry_failed, control=control
+        )
+        stack.callback(scanned.close)
+        for failure in scanned.failures:
+            writer.fail(failure)
+        pipeline = IngestPipeline(writer, decoders, make_encoder, workers)
+        interrupted = _run(pipeline, scanned, control)
+        counts = dict(pipeline.counts)
+        counts["unchanged"] += scanned.unchanged
+        counts["restored"] += len(scanned.restored)
+        counts["failed"] = scanned.failed + len(pipeline.failures)
+        missing: list[int] = []
+        resolved: list[str] = []
+        if not interrupted:
+            # Mounts are checked again: a disk may have been unmounted during the run.
+            unmounted = missing_mounts(writer.catalogue)
+            missing, resolved = find_missing(writer.catalogue, roots, scanned, unmounted=unmounted)
+        counts["removed"] = len(missing)
+        with writer.catalogue.atomic():
+            writer.catalogue.set_present(scanned.restored, True)
+            writer.catalogue.set_present(missing, False)
+            writer.catalogue.ledger.forget(resolved)
+        failures = tuple(scanned.failures + pipeline.failures)
+        report = _report(scanned.found, counts, started, failures, interrupted=interrupted)
+        _record_run(writer, report, started_at)
+        if not interrupted:
+            precision.measure(store, pipeline, seconds=report.seconds)
+            update_search_index(store, writer, on_rebuild=lambda: control.on_progress(Progress("search index", 0, 0)))
+    return report
+
+
+def _run(pipeline: IngestPipeline, scanned: ScanResult, control: RunControl) -> bool:
+    """Pass the files to open through the pipeline; return whether the run was interrupted."""
+    total, done = len(scanned.to_open), 0
+    if control.stop():
+        return True  # the scan may have ended early: files that it did not find are not missing
+    if total:
+        control.on_progress(Progress("embed", 0, total))
+    with contextlib.closing(pipeline.run(scanned.to_open)) as commits:
+        for done in commits:
+            control.on_progress(Progress("embed", done, total, pipeline.stage_times.longest))
+            if done < total and control.stop():
+                pipeline.stop()
+    return pipeline.stopping and done < total
+
+
+def _canonical_roots(store: Store, paths: Iterable[Path]) -> tuple[str, ...]:
+    """Return absolute roots in the catalogue's form, because links may give the index's folder several paths."""
+    return tuple(map(store.paths.canonical, check_roots(paths)))
+
+
+def _record_run(writer: Writer, report: AddReport, started_at: str) -> None:
+    counts = {name: value for name, value in asdict(report).items() if name not in ("failures", "seconds")}
+    with writer.catalogue.atomic():
+        writer.catalogue.ledger.record_run("add", started_at, report.seconds, counts)
+
+
+def _report(
+    found: int,
+    counts: dict[str, int],
+    started: float,
+    failures: tuple[Failure, ...] = (),
+    *,
+    interrupted: bool = False,
+) -> AddReport:
+    seconds = time.perf_counter() - started
+    return AddReport(
+        found=found,
+        **counts,
+        seconds=round(seconds, 3),
+        images_per_second=round(found / seconds, 2),
+        failures=failures,
+        interrupted=interrupted,
+    )

@@ -1,0 +1,129 @@
+"""Compares the files on disk with the catalogue by path, size and time, without opening a file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from imgindex.ingest.control import RunControl
+from imgindex.ingest.worklist import WorkList
+from imgindex.sources.local import find_files, is_missing
+from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.paths import under
+from imgindex.storage.records import KnownImage
+from imgindex.types import Failure, FoundFile, Progress
+
+# Files that are looked up in the catalogue with one query.
+CHUNK = 500
+
+
+@dataclass(slots=True)
+class ScanResult:
+    """The files below the roots, each in one of these: files to open, ids of images that are back, failures, counts.
+
+    `new` and `changed` count the files to open.
+    """
+
+    to_open: WorkList = field(default_factory=WorkList)
+    restored: list[int] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    unchanged: int = 0
+    failed_before: int = 0
+    new: int = 0
+    changed: int = 0
+
+    @property
+    def found(self) -> int:
+        return len(self.to_open) + len(self.restored) + len(self.failures) + self.unchanged + self.failed_before
+
+    @property
+    def failed(self) -> int:
+        return self.failed_before + len(self.failures)
+
+    def close(self) -> None:
+        self.to_open.close()
+
+
+def scan(
+    catalogue: Catalogue,
+    roots: Sequence[str],
+    *,
+    exclude: Sequence[str],
+    skip: Sequence[str],
+    retry_failed: bool,
+    control: RunControl,
+) -> ScanResult:
+    """Compare the files below absolute paths with the catalogue; end early, with a part of the result, on `stop`.
+
+    exclude, skip: as `find_files`. retry_failed: open files of known failures, even if they have not changed.
+    """
+    result = ScanResult()
+    known_failures = {} if retry_failed else {failure.path: failure for failure in catalogue.ledger.failures()}
+    for chunk in _chunks(find_files(roots, exclude=exclude, skip=skip)):
+        files = [item for item in chunk if isinstance(item, FoundFile)]
+        result.failures += [item for item in chunk if isinstance(item, Failure)]
+        known = catalogue.known([file.path for file in files])
+        result.to_open.extend(list(_files_to_open(files, known, known_failures, result)))
+        control.on_progress(Progress("scan", result.found, 0))
+        if control.stop():
+            break
+    return result
+
+
+def _files_to_open(
+    files: Iterable[FoundFile], known: dict[str, KnownImage], known_failures: dict[str, Failure], result: ScanResult
+) -> Iterator[FoundFile]:
+    """Yield the files that are new or changed; count the others in the result."""
+    for file in files:
+        image, failure = known.get(file.path), known_failures.get(file.path)
+        if failure is not None and (failure.size, failure.mtime_ns) == (file.size, file.mtime_ns):
+            result.failed_before += 1
+        elif image is None:
+            result.new += 1
+            yield file
+        elif (image.size, image.mtime_ns) != (file.size, file.mtime_ns):
+            result.changed += 1
+            yield file
+        elif image.present:
+            result.unchanged += 1
+        else:
+            result.restored.append(image.id)
+
+
+def find_missing(
+    catalogue: Catalogue, roots: Sequence[str], scan: ScanResult, *, unmounted: Collection[str] = ()
+) -> tuple[list[int], list[str]]:
+    """Return the ids of images that are no longer on disk, and the paths of failures that are resolved.
+
+    Only what lies below the roots is returned. An image is not missing only because this scan excluded it, or because
+    its folder cannot be listed, or because it lies below one of `unmounted`, the roots whose disks are not mounted.
+    """
+    below_roots, below_unmounted = under(roots), under(unmounted)
+    missing = [
+        id for id, path in catalogue.each_path() if below_roots(path) and not below_unmounted(path) and is_missing(path)
+    ]
+    # Files that fail at the stage "find" are never opened: such a failure is resolved when a scan no longer has it.
+    failed_in_scan = {catalogue.paths.stored(failure.path) for failure in scan.failures}
+    # A failure to read may have been caused by the disk's absence, and is to be tried again.
+    candidates = [
+        failure
+        for failure in catalogue.ledger.failures()
+        if below_roots(failure.path) and (failure.stage == "read" or not below_unmounted(failure.path))
+    ]
+    resolved = [
+        failure.path
+        for failure in candidates
+        if (
+            catalogue.paths.stored(failure.path) not in failed_in_scan
+            if failure.stage == "find"
+            else is_missing(failure.path)
+        )
+    ]
+    return missing, resolved
+
+
+def _chunks(items: Iterable[FoundFile | Failure]) -> Iterator[list[FoundFile | Failure]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk

@@ -1,0 +1,163 @@
+"""Recipes: everything that makes two vectors comparable, as data with a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from imgindex.errors import IndexDamaged, UsageError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The transform of torchvision's VGG16_Weights.IMAGENET1K_FEATURES. Oxford's convolutions expect pixels of 0…255 less
+# their mean, so the standard deviation is that of one step of 255.
+OXFORD_MEAN, OXFORD_STD = (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)
+
+
+# What the recipe's JSON, and so its digest, calls a field. Every index stores these keys: they must stay as they are.
+STORED_KEYS = {"layer": "cut"}
+# The fields of the first format. Later fields are not added here: see `Recipe.to_dict`.
+FIRST_FORMAT = {
+    "name", "layer", "weights", "weights_sha256", "side", "dimension", "geometry", "alpha", "channels", "mean", "std",
+    "pooling", "norm", "upright", "network",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that makes vectors comparable; an index refuses vectors of another recipe.
+
+    layer: the one whose output is the vector, fc1 (4096 numbers, before its ReLU) or pool5 (512 maps, pooled).
+    alpha: white (composed on white) or drop (the stored colour).
+    geometry: letterbox or article (see decoding/transforms.py).
+    side: pixels of the square that the network sees.
+    mean and std: of the channels in RGB order, for pixels in [0, 1].
+    pooling: none, or gem (generalised mean, p = 3: Radenović et al. 2018).
+    norm: l2 or none.
+
+    A new field goes to the end and has a default, which is what earlier versions did: see `to_dict`.
+    """
+
+    name: str
+    layer: str
+    weights: str
+    weights_sha256: str
+    side: int
+    dimension: int
+    geometry: str = "letterbox"
+    alpha: Literal["white", "drop"] = "white"
+    channels: str = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    pooling: str = "none"
+    norm: str = "l2"
+    upright: bool = True
+    network: str = "vgg16"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields under the keys that are stored.
+
+        The fields of the first format are always there. A later field is left out while it has its default, so that it
+        changes the digest of no index that was made before it.
+        """
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {
+            STORED_KEYS.get(name, name): value
+            for name, (value, default) in values.items()
+            if name in FIRST_FORMAT or value != default
+        }
+
+    def to_json(self) -> str:
+        """Return `to_dict` as JSON with sorted keys: the text that an index stores and the digest is taken of."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Return the recipe that `to_json` wrote. Raises IndexDamaged for any other text."""
+        try:
+            stored: dict[str, Any] = dict(json.loads(text))
+            triples: dict[str, Any] = {name: tuple(stored.pop(name)) for name in ("mean", "std")}
+            recipe = cls(**{name: stored.pop(key) for name, key in STORED_KEYS.items()}, **triples, **stored)
+            if not recipe.is_valid():
+                raise ValueError(text[:200])
+            return recipe
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise IndexDamaged(f"the recipe in the catalogue cannot be read: {error!r}") from error
+
+    def is_valid(self) -> bool:
+        """Whether each value has the type of its field: the recipe of a damaged or foreign index may hold anything."""
+        counts = (self.side, self.dimension)
+        numbers = [number for triple in (self.mean, self.std) for number in triple]
+        texts = {field.name for field in fields(self)} - {"side", "dimension", "mean", "std", "upright"}
+        return (
+            all(isinstance(getattr(self, name), str) for name in texts)
+            and all(type(count) is int and count >= 0 for count in counts)
+            and len(self.mean) == len(self.std) == 3
+            and all(isinstance(number, int | float) and abs(number) < 1e9 for number in numbers)
+            and isinstance(self.upright, bool)
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the recipe as JSON, in hex."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+# Their values were chosen by measuring: see docs/decisions.md. `choose_recipe` fills the digest of the weights in.
+RECIPES = {
+    "vgg16-fc1": Recipe(
+        name="vgg16-fc1",
+        layer="fc1",
+        weights="IMAGENET1K_V1",
+        weights_sha256="",
+        side=448,
+        dimension=4096,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    ),
+    "vgg16-pool5": Recipe(
+        name="vgg16-pool5",
+        layer="pool5",
+        weights="oxford",
+        weights_sha256="",
+        side=224,
+        dimension=512,
+        mean=OXFORD_MEAN,
+        std=OXFORD_STD,
+        pooling="gem",
+    ),
+    "article": Recipe(
+        name="article",
+        layer="fc1",
+        weights="IMAGENET1K_V1",
+        weights_sha256="",
+        side=448,
+        dimension=4096,
+        geometry="article",
+        alpha="drop",
+        channels="bgr",
+        norm="none",
+    ),
+}
+
+
+def get_recipe(name: str, *, size: int | None = None) -> Recipe:
+    """Return the recipe of that name, without the digest of its weights.
+
+    size: side in pixels, a multiple of 32 from 32 to 1024; only vgg16-pool5 has a choice of sizes.
+
+    Raises UsageError for an unknown name, or a size that the recipe cannot have.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"unknown recipe {name!r}", hint=f"choose one of: auto, {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    if size is None:
+        return recipe
+    if recipe.layer != "pool5":
+        raise UsageError(
+            f"recipe {name} always takes images of {recipe.side} pixels", hint="use --size with --recipe vgg16-pool5"
+        )
+    if size % 32 or not 32 <= size <= 1024:
+        raise UsageError(f"size {size} is not a multiple of 32 from 32 to 1024", hint="try 160, 224 or 320")
+    return replace(recipe, side=size)

@@ -1,1 +1,0 @@
-"""From answers to files and tables."""

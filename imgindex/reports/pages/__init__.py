@@ -1,1 +1,0 @@
-"""Answers as pages that one looks at: plain data in, one self-contained HTML file out."""

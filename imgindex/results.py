@@ -1,0 +1,437 @@
+"""What the methods of ImageIndex return, as frozen dataclasses; nothing here imports anything heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from imgindex.types import Failure
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    from imgindex.types import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One image found by a search; rank 1 is the nearest. distance: Euclidean, not squared; smaller is nearer.
+
+    >>> Match(rank=1, path="/photos/cat.jpg", distance=0.25, id=7).distance
+    0.25
+    """
+
+    rank: int
+    path: str
+    distance: float
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlier:
+    """An image that is unlike all others.
+
+    distance: Euclidean, to `nearest`, the image nearest to it. times: that distance as a multiple of the median over
+    all images without an exact copy. reason: the likely explanation, in words.
+    """
+
+    rank: int
+    path: str
+    distance: float
+    times: float
+    nearest: str
+    id: int
+    reason: str = ""
+
+
+class Outliers(list[Outlier]):
+    """Outliers, the least alike first. The type of its own lets even an empty result be shown as a page of outliers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one query: its matches, nearest first, or the failure when the query could not be read."""
+
+    query: str
+    matches: list[Match]
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What one `add` did. Each file found is counted in exactly one of the columns from `added` to `failed`.
+
+    The exception is `removed`: it counts images of the index whose files are gone, and they are not among the files
+    found.
+    failed: files in the ledger, those that failed in earlier runs included. failures: those of this run. interrupted:
+    the run was ended early; the next one continues it.
+    """
+
+    found: int = 0
+    added: int = 0
+    updated: int = 0
+    renamed: int = 0
+    unchanged: int = 0
+    reused: int = 0
+    removed: int = 0
+    restored: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    failures: tuple[Failure, ...] = ()
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CompactReport:
+    """What one `compact` freed: rows_dropped vectors that belonged to no image, and bytes of catalogue and segments."""
+
+    rows_dropped: int
+    segments_before: int
+    segments_after: int
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What one `repair` did: a line of `mended` for each thing that it repaired; empty when nothing was damaged.
+
+    embedded: images whose vector was lost, and was made again from the same bytes. dropped: images that the index has
+    no longer, each with the reason; a later `add` takes in those whose files are still there.
+    """
+
+    mended: tuple[str, ...] = ()
+    embedded: int = 0
+    dropped: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TagReport:
+    """What one `tag` did: how many images were named, and how many of them it changed."""
+
+    tag: str
+    images: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What one import of metadata did: its columns, how many images have them now, and the ids that no image has."""
+
+    columns: tuple[str, ...]
+    images: int
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KScore:
+    """How well k clusters fit.
+
+    objective: as a share of the objective of one cluster; small when clusters are tight. silhouette: by how much an
+    image's own cluster is nearer than the next one, averaged, −1…1. stability: how far clusterings from different seeds
+    agree, as an adjusted Rand index; at most 1.
+    """
+
+    k: int
+    objective: float
+    silhouette: float
+    stability: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFormat:
+    """How the labels of a clustering are written to a CSV.
+
+    id: what an ImageID is: the stem, name or path of a file. like: the text of a sample submission whose columns, ids
+    and order are copied. extras: columns beside the labels, of `EXTRAS` in export/submission.py. relative_to: the
+    folder that an ImageID that is a path is relative to, where the image lies below it; None for absolute paths.
+
+    >>> LabelFormat(id="name", extras=("distance",)).id
+    'name'
+    """
+
+    id: str = "stem"
+    like: str | None = None
+    extras: tuple[str, ...] = ()
+    relative_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How well each image (n,) fits its cluster.
+
+    distances: Euclidean, to its own centroid. second_labels: the label of the nearest other centroid, −1 where there is
+    none.
+    margins: how much farther that centroid is; in balanced clusters it may be below 0. silhouettes: −1…1, compared with
+    at most 2,000 evenly taken images (Rousseeuw 1987); empty unless they were asked for.
+    """
+
+    distances: Vectors
+    second_labels: npt.NDArray[np.int64]
+    margins: Vectors
+    silhouettes: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One cluster of a clustering, and how it changed since the clustering before.
+
+    id: stays the same in later clusterings as long as the cluster holds mostly the same images. was: its label in the
+    clustering before, None for a new cluster. came, left: images of both clusterings that moved into it and out of it.
+    moved: how far its centroid moved, Euclidean.
+    """
+
+    label: int
+    id: int
+    name: str | None
+    size: int
+    was: int | None = None
+    came: int = 0
+    left: int = 0
+    moved: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """One k-means run, and how it was made.
+
+    labels (n,): the cluster of paths[i], in the order of ids; label 0 is the largest cluster. objective: the sum of
+    squared Euclidean distances to the nearest centroid, over all n rows. curve: how well each number of clusters fits
+    that was tried; empty where k was given. id: the id under which the index keeps it; None where it could not be kept,
+    and then `not_kept` gives the reason. clusters: one for each label. since: the id of the clustering that they were
+    compared with;
+    gone: clusters of that one that no longer exist. fit: how well each image fits, where that was asked for.
+    """
+
+    k: int
+    seed: int
+    ids: npt.NDArray[np.int64]
+    paths: list[str]
+    labels: npt.NDArray[np.int64]
+    centroids: Vectors
+    sizes: tuple[int, ...]
+    objective: float
+    iterations: int
+    restarts: int
+    trained_on: int
+    seconds: float
+    curve: tuple[KScore, ...] = ()
+    restart_objectives: tuple[float, ...] = ()
+    converged: bool = True
+    recipe: str = ""
+    recipe_digest: str = ""
+    made_at: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    id: int | None = None
+    not_kept: str = ""
+    clusters: tuple[Cluster, ...] = ()
+    since: int | None = None
+    gone: tuple[Cluster, ...] = ()
+    label_format: LabelFormat = field(default_factory=LabelFormat)
+    fit: Fit | None = None
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a pandas DataFrame with the columns id, path, label, and those of the fit where it is known."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {"id": self.ids, "path": self.paths, "label": self.labels}
+        if any(cluster.name for cluster in self.clusters):
+            columns["name"] = [self.clusters[label].name or "" for label in self.labels.tolist()]
+        if self.fit is not None:
+            columns |= {"distance": self.fit.distances, "second": self.fit.second_labels, "margin": self.fit.margins}
+            if len(self.fit.silhouettes):
+                columns["silhouette"] = self.fit.silhouettes
+        return pd.DataFrame(columns)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusteringSummary:
+    """A clustering that the index keeps, without its images; the fields are those of `Clustering`."""
+
+    id: int
+    made_at: str
+    k: int
+    seed: int
+    images: int
+    objective: float
+    recipe: str
+    seconds: float
+    names: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """An image that was put into a cluster of an older clustering.
+
+    distance: Euclidean, to that cluster's centroid. second: the label of the next nearest cluster; margin: how much
+    farther it is.
+    """
+
+    path: str
+    label: int
+    name: str | None
+    distance: float
+    second: int | None
+    margin: float | None
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where new images went: `clustering` has all images that are present now, `assigned` those that are new in it."""
+
+    clustering: Clustering
+    assigned: tuple[Assigned, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MovedImage:
+    """An image whose cluster in clustering b is not the one that it had in a: the labels and names of both."""
+
+    path: str
+    label_a: int
+    label_b: int
+    name_a: str | None
+    name_b: str | None
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusteringDiff:
+    """How far two clusterings agree on the images that both have.
+
+    ari, nmi: as scikit-learn computes them. partners: label of a → label of b, of clusters that are the same. moved:
+    images whose two clusters are not partners. only_a, only_b: how many images only one of the clusterings has.
+    """
+
+    a: int
+    b: int
+    images: int
+    ari: float
+    nmi: float
+    partners: Mapping[int, int]
+    moved: tuple[MovedImage, ...]
+    only_a: int
+    only_b: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How far a clustering agrees with known classes; the scores are those of scikit-learn.
+
+    confusion: int64 (clusters, classes), how many images of each class are in which cluster. purity: the share of
+    images in the class that is most frequent in their cluster. unlabelled: images without a known class. unknown: ids
+    with a class that the clustering does not have.
+    """
+
+    clustering: int
+    images: int
+    ari: float
+    nmi: float
+    homogeneity: float
+    completeness: float
+    v_measure: float
+    purity: float
+    classes: tuple[str, ...]
+    clusters: tuple[Cluster, ...]
+    confusion: npt.NDArray[np.int64]
+    unlabelled: int
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """An image of a group of duplicates.
+
+    how: kept; exact (the same bytes); near; or same file, where both paths lead to one file. distance: Euclidean, to
+    the image that is kept. turned: the rotation or mirroring by which it comes so near, "" for none. width, height:
+    pixels, upright. size: bytes. sharpness: see `sharpness.measure`; None where it was not asked for. problem: why the
+    file cannot be read now, else "".
+    """
+
+    path: str
+    how: str
+    distance: float
+    turned: str
+    width: int
+    height: int
+    size: int
+    mtime_ns: int
+    sharpness: float | None
+    problem: str
+    id: int
+
+    @property
+    def disposable(self) -> bool:
+        """Whether the kept image can replace this one: it is a file of its own, and unchanged since it was added."""
+        return self.how in ("exact", "near") and not self.problem
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Images that duplicate each other: the one to keep, `why`, and the others, nearest first."""
+
+    kept: Duplicate
+    others: tuple[Duplicate, ...]
+    why: str
+
+    @property
+    def images(self) -> tuple[Duplicate, ...]:
+        """The kept image and the others."""
+        return (self.kept, *self.others)
+
+    @property
+    def disposable(self) -> tuple[Duplicate, ...]:
+        """The others that can be deleted: none, if the kept image itself cannot be read."""
+        return () if self.kept.problem else tuple(one for one in self.others if one.disposable)
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """The groups of duplicates among `images` images, the largest group first.
+
+    distance: how near an image must be to its group's centre; None where only bytes were compared. failures: images
+    that had to be read again to be turned, and could not be.
+    """
+
+    groups: tuple[Group, ...]
+    images: int
+    distance: float | None
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LookupResult:
+    """What an index has of a file: `status` is new, exact, near, or failed with the reason.
+
+    match: the image with the same bytes, or the nearest one, at `distance`; None, like its id, in an empty index.
+    turned: the rotation or mirroring of the file by which it comes so near, "" for none.
+    """
+
+    path: str
+    status: str
+    match: str | None = None
+    distance: float | None = None
+    turned: str = ""
+    id: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """An image of set a and one of set b that have the same bytes (exact) or are near; distance: Euclidean."""
+
+    rank: int
+    a: str
+    b: str
+    how: str
+    distance: float
+    a_id: int
+    b_id: int

@@ -1,0 +1,290 @@
+"""Searches large collections: FAISS proposes candidates, true distances decide, and newer rows are searched exactly.
+
+Whatever the FAISS index holds, an answer is made of the rows as they are now: their ids, and distances computed in
+float64. FAISS only decides whether a near row becomes a candidate; the metadata records how often it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any, BinaryIO
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from imgindex.search.exact import SPARE, ExactSearch, nearest, true_distances
+from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
+
+# How many neighbours of each query the recall counts. A search for more of them visits more lists.
+NEIGHBOURS = 10
+# The first bytes of FAISS's file of an IndexIVFRaBitQFastScan, and of an IndexPreTransform in front of one.
+MAGIC = (b"Iwrn", b"IxPT")
+# Rows whose codes FAISS scans together.
+BLOCK = 32
+
+logger = logging.getLogger(__name__)
+_limit = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchMetadata:
+    """How an index was built, and how well it answers.
+
+    factory: the argument of FAISS's index_factory. nlist: number of lists that the rows are divided into; nprobe: how
+    many of them a search visits; refine: candidates taken from these for every answer. rows: how many it holds.
+    recall: the share of the 10 true neighbours that were found, for `queries` stored rows.
+    """
+
+    factory: str
+    dimension: int
+    nlist: int
+    nprobe: int
+    refine: int
+    rows: int
+    target: float
+    recall: float
+    queries: int
+    seed: int
+    seconds: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether the recall reaches the target; where it does not, an exact search is better."""
+        return self.recall >= self.target
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> SearchMetadata:
+        """Return the metadata that `to_json` wrote. Raises ValueError for any other text."""
+        data = json.loads(text)
+        kinds = {field.name: field.type for field in fields(cls)}
+        if not isinstance(data, dict) or {name: type(value).__name__ for name, value in data.items()} != kinds:
+            raise ValueError(f"not the metadata of a search index: {text[:200]}")
+        metadata = cls(**data)
+        if not (1 <= metadata.nprobe <= metadata.nlist and metadata.refine >= 1 and metadata.rows >= 0):
+            raise ValueError(f"impossible metadata of a search index: {text[:200]}")
+        return metadata
+
+
+class IvfSearch:
+    """Searches an index of FAISS and, exactly, the rows that it does not hold; implements `VectorSearch`.
+
+    Images that were updated, removed or restored since the index was built are found as they are now, or not at all.
+    The answers to a query alone and among others may differ, but only in neighbours that FAISS misses.
+    """
+
+    def __init__(
+        self, index: Any, metadata: SearchMetadata, blocks: Sequence[VectorBlock], covered: Sequence[int]
+    ) -> None:
+        """Join an index (ids as FAISS ids) with the blocks as they are now, where -1 is the id of a missing row.
+
+        covered: the number of leading rows of each block that the index was built from. Rows are only ever appended.
+        So an id among the covered rows belongs to the vector that the index has under that id, if it has one.
+        """
+        self.index, self.metadata, self.blocks = index, metadata, blocks
+        starts = np.cumsum([0, *covered])
+        ids = np.concatenate([np.empty(0, np.int64), *(b.ids[:rows] for b, rows in zip(blocks, covered, strict=True))])
+        held = (ids >= 0) & np.isin(ids, stored_ids(index))
+        self._exact = ExactSearch(
+            [
+                part
+                for block, rows, start in zip(blocks, covered, starts[:-1].tolist(), strict=True)
+                for part in _left_to_exact(block, rows, held[start : start + rows])
+            ]
+        )
+        places = np.flatnonzero(held)
+        places = places[np.argsort(ids[places], kind="stable")]
+        self._ids: Ids = ids[places]
+        self._block = np.searchsorted(starts, places, side="right") - 1
+        self._row = places - starts[self._block]
+        self._selector = None
+        if len(places) < index.ntotal:
+            present = np.zeros(int(self._ids[-1]) + 1 if len(places) else 1, dtype=np.bool_)
+            present[self._ids] = True
+            self._selector = faiss.IDSelectorBitmap(np.packbits(present, bitorder="little"))
+
+    def search(self, queries: Vectors, n: int) -> Neighbours:
+        """Return the n nearest rows of float32 queries (q, dimension), ties by id; id -1 where there are fewer."""
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        exact = self._exact.search(queries, n)
+        if not len(self._ids):
+            return exact
+        ids, distances = self._nearest(queries, self._candidates(queries, n), n)
+        return Neighbours(*nearest(np.hstack([exact.ids, ids]), np.hstack([exact.distances, distances]), n))
+
+    def _candidates(self, queries: Vectors, n: int) -> Ids:
+        """Return ids (q, k) of present rows that may be among the n nearest: at least n, if the index has that many."""
+        wanted = min(n, len(self._ids))
+        k = min(self.metadata.refine * max(n, NEIGHBOURS) + SPARE, len(self._ids))
+        # As many present rows for each neighbour that is asked for as there were when the recall was measured.
+        scale = max(1.0, n / NEIGHBOURS) * self.index.ntotal / len(self._ids)
+        nprobe = min(math.ceil(self.metadata.nprobe * scale), self.metadata.nlist)
+        found = np.full((len(queries), k), -1, dtype=np.int64)
+        todo = np.arange(len(queries))
+        while len(todo):
+            how = lists = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector)
+            if isinstance(self.index, faiss.IndexPreTransform):
+                how = faiss.SearchParametersPreTransform(index_params=lists)
+            with _threads(min(len(todo), faiss.omp_get_max_threads())):
+                found[todo] = self.index.search(queries[todo], k, params=how)[1]
+            if nprobe == self.metadata.nlist:
+                break
+            todo = todo[(found[todo] >= 0).sum(axis=1) < wanted]
+            nprobe = min(2 * nprobe, self.metadata.nlist)
+        return found
+
+    def _nearest(self, queries: Vectors, ids: Ids, n: int) -> tuple[Ids, Vectors]:
+        """Return the n nearest of candidates (q, k) with their true distances; an id of -1 is not a candidate."""
+        places = np.searchsorted(self._ids, ids).clip(max=len(self._ids) - 1)
+        rows = [
+            np.where((ids >= 0) & (self._block[places] == i), self._row[places], -1) for i in range(len(self.blocks))
+        ]
+        squares = np.full(ids.shape, np.inf, dtype=np.float32)
+        for block, of_block in zip(self.blocks, rows, strict=True):
+            compared = np.unique(of_block[of_block >= 0])
+            if len(compared):
+                block.check(compared)
+                squares = np.minimum(squares, _squares(block, queries, of_block))
+        # True distances take several times as long, so only the nearest by float32 get them.
+        kept = np.argsort(squares, axis=1, kind="stable")[:, : n + SPARE]
+        distances = np.full(kept.shape, np.inf, dtype=np.float32)
+        for block, of_block in zip(self.blocks, rows, strict=True):
+            few = np.take_along_axis(of_block, kept, 1)
+            if (few >= 0).any():
+                distances = np.minimum(distances, true_distances(block, queries, few))
+        return nearest(np.take_along_axis(ids, kept, 1), distances, n)
+
+
+def _squares(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
+    """Return squared distances (q, k) of rows to their query in float32; infinite where the row is -1."""
+    squares = np.full(rows.shape, np.inf, dtype=np.float32)
+    vectors, valid = np.asarray(block.vectors), rows >= 0
+    if vectors.dtype == np.float32:
+        of_query, of_row = (np.ascontiguousarray(part, dtype=np.int64) for part in (valid.nonzero()[0], rows[valid]))
+        found = np.empty(len(of_row), dtype=np.float32)
+        x, y, ix, iy, out = (faiss.swig_ptr(array) for array in (queries, vectors, of_query, of_row, found))
+        faiss.pairwise_indexed_L2sqr(vectors.shape[1], len(of_row), x, ix, y, iy, out)
+        squares[valid] = found
+    else:
+        for query, of_query, valid_of_query, out in zip(queries, rows, valid, squares, strict=True):
+            difference = vectors[of_query[valid_of_query]] - query
+            out[valid_of_query] = np.einsum("ij,ij->i", difference, difference)
+    return squares
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Limit FAISS's threads: a query takes 0.1 ms, less than a thread takes to start on a busy core."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _left_to_exact(block: VectorBlock, covered: int, held: npt.NDArray[np.bool_]) -> Iterator[VectorBlock]:
+    """Yield the rows of a block that FAISS does not hold: newer ones, and those that were missing when it was built."""
+    for start, ids, vectors in (
+        (0, np.where(held, -1, block.ids[:covered]), block.vectors[:covered]),
+        (covered, block.ids[covered:], block.vectors[covered:]),
+    ):
+        present = np.flatnonzero(ids >= 0)
+        if len(present):
+            part = slice(int(present[0]), int(present[-1]) + 1)
+            yield VectorBlock(ids[part], vectors[part], partial(_check_from, block, start + part.start))
+
+
+def _check_from(block: VectorBlock, start: int, rows: Ids) -> None:
+    block.check(start + rows)
+
+
+def stored_ids(index: Any) -> Ids:
+    """Return the ids that an IVF index holds, list after list."""
+    lists = faiss.extract_index_ivf(index).invlists
+    sizes = [(number, lists.list_size(number)) for number in range(lists.nlist)]
+    parts = [faiss.rev_swig_ptr(lists.get_ids(number), size) for number, size in sizes if size]
+    return np.concatenate([np.empty(0, np.int64), *parts])
+
+
+def save(index: Any, file: BinaryIO) -> None:
+    """Write an index through a file's `write`, so that its OSError is raised here; FAISS itself would not report it."""
+    faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+
+
+def load(file: BinaryIO, size: int, metadata: SearchMetadata) -> Any | None:
+    """Return the index of `size` bytes that `save` wrote; None where the file does not fit its metadata.
+
+    The caller must have checked the file's SHA-256: FAISS trusts much of what it reads. No part of the index takes more
+    memory than the file has bytes.
+    """
+    try:
+        if file.read(len(MAGIC[0])) not in MAGIC:
+            raise ValueError("the file has another type of index")
+        file.seek(0)
+        with _reading_at_most(size):
+            index = faiss.read_index(faiss.PyCallbackIOReader(file.read))
+        if file.read(1):
+            raise ValueError("bytes follow the index")
+        _check(index, metadata)
+    # FAISS raises RuntimeError; the others come from the file, from impossible sizes, and from _check.
+    except (RuntimeError, OSError, MemoryError, ValueError) as error:
+        logger.info("the search index will be rebuilt: %s", error)
+        return None
+    return index
+
+
+@contextlib.contextmanager
+def _reading_at_most(size: int) -> Iterator[None]:
+    """Let FAISS allocate at most `size` bytes for each array that it reads; the limit holds for the whole process."""
+    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):
+        yield
+        return
+    with _limit:
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(size)
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
+
+
+def _check(index: Any, metadata: SearchMetadata) -> None:
+    """Raise ValueError unless FAISS has read an index that `build` makes, with this metadata."""
+    dimension = metadata.dimension
+    if isinstance(index, faiss.IndexPreTransform):
+        transform = faiss.downcast_VectorTransform(index.chain.at(0)) if index.chain.size() == 1 else None
+        dimension = index.index.d
+        if (
+            not isinstance(transform, faiss.LinearTransform)
+            or (index.d, transform.d_in, transform.d_out) != (metadata.dimension, metadata.dimension, dimension)
+            or (transform.A.size(), transform.b.size()) != (metadata.dimension * dimension, dimension)
+        ):
+            raise ValueError("the reduction does not fit the metadata")
+        index = faiss.downcast_index(index.index)
+    if not isinstance(index, faiss.IndexIVFRaBitQFastScan):
+        raise ValueError(f"the index is a {type(index).__name__}")
+    centroids, lists = faiss.downcast_index(index.quantizer), faiss.downcast_InvertedLists(index.invlists)
+    if not isinstance(centroids, faiss.IndexFlat) or not isinstance(lists, faiss.BlockInvertedLists):
+        raise ValueError(f"centroids are in a {type(centroids).__name__}, lists in a {type(lists).__name__}")
+    fits = {
+        "dimension": index.d == centroids.d == index.rabitq.d == dimension,
+        "metric": index.metric_type == centroids.metric_type == index.rabitq.metric_type == faiss.METRIC_L2,
+        "training": index.is_trained and index.by_residual,
+        "code": index.rabitq.nb_bits == 1 and index.bbs == lists.n_per_block == BLOCK,
+        "lists": index.nlist == lists.nlist == centroids.ntotal == metadata.nlist,
+        "rows": index.ntotal == metadata.rows == sum(map(lists.list_size, range(lists.nlist))),
+    }
+    wrong = [name for name, same in fits.items() if not same]
+    if wrong:
+        raise ValueError(f"the metadata has another {', '.join(wrong)}")

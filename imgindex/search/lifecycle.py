@@ -1,0 +1,150 @@
+"""Chooses the search of an index, exact or by FAISS, and rebuilds FAISS's file when it is missing, damaged or stale."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from imgindex.errors import IndexDamaged, UsageError
+from imgindex.results import CompactReport
+from imgindex.storage import compact as compaction
+from imgindex.storage import derived
+from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.store import Store
+from imgindex.storage.writer import Writer
+from imgindex.types import Ids, VectorBlock, VectorSearch
+
+if TYPE_CHECKING:
+    from imgindex.search.faiss_ivf import SearchMetadata
+
+# Up to this many rows an exact search answers in milliseconds, and needs no file.
+EXACT_ROWS = 100_000
+# A search index is rebuilt when more than this share of the rows is newer than it.
+STALE = 0.2
+TARGET_SETTING, DEFAULT_TARGET = "target_recall", 0.99
+# A new file is written beside the old one, which answers until the new one is committed.
+NAMES = ("vectors.faiss", "vectors-2.faiss")
+
+
+def load_search(store: Store, only: Ids | None = None) -> VectorSearch:
+    """Return a search over the present images, or over those of `only`; an exact one up to 100,000 rows.
+
+    Raises IndexDamaged, also while it searches, where a vector that it compares is damaged.
+    """
+    # Imported late: where both are loaded, torch must come before FAISS.
+    from imgindex.search.exact import ExactSearch
+
+    with store.reading():
+        blocks = store.blocks(only)
+        found = _load(store) if _count_present(blocks) > EXACT_ROWS else None
+        if found is None or not found.metadata.reached:
+            return ExactSearch(blocks)
+        from imgindex.search.faiss_ivf import IvfSearch
+
+        return IvfSearch(found.index, found.metadata, blocks, found.covered)
+
+
+def update_search_index(store: Store, writer: Writer, *, on_rebuild: Callable[[], None] = lambda: None) -> None:
+    """Rebuild the search index if it is needed and missing, damaged or stale; `on_rebuild` is called before that."""
+    folder = os.path.join(store.path, derived.FOLDER)
+    if writer.catalogue.count()["images"] <= EXACT_ROWS:
+        derived.forget(writer.catalogue, NAMES)
+        derived.sweep(folder, ())
+        return
+    with store.reading() as view:
+        blocks = store.blocks()
+        covered = {number: len(stored) for number, stored in view.items()}
+        old = _recorded(writer.catalogue)
+        derived.sweep(folder, {old.name} if old else ())
+        found = _load(store)
+        target, stale = target_recall(writer.catalogue), STALE * _count_present(blocks)
+        if found is not None and found.metadata.target == target and _newer(blocks, found.covered) <= stale:
+            return
+        on_rebuild()
+        from imgindex.search.faiss_build import build
+        from imgindex.search.faiss_ivf import save
+
+        built = build(blocks, dimension=store.segments.dimension, target=target)
+    name = next(name for name in NAMES if old is None or name != old.name)
+    sha256, size = derived.write(os.path.join(folder, name), lambda file: save(built.index, file))
+    new = derived.DerivedFile(name, size, sha256, covered, built.metadata.to_json())
+    derived.record(writer.catalogue, new, instead=NAMES)
+    derived.sweep(folder, {name})
+
+
+def compact(store: Store, *, target_recall: float | None, wait: Callable[[], bool]) -> CompactReport:
+    """Free the space of vectors that belong to no image, and rebuild the search index where it no longer fits.
+
+    target_recall: see `target_recall`; None keeps it. Raises UsageError, IndexLocked or IndexDamaged.
+    """
+    if target_recall is not None:
+        if not 0 < target_recall <= 1:
+            raise UsageError(
+                f"a target recall of {target_recall} is impossible",
+                hint="give a share above 0 and at most 1, such as 0.99",
+            )
+        with store.writing(wait=wait) as writer, writer.catalogue.atomic():
+            writer.catalogue.set_setting(TARGET_SETTING, repr(float(target_recall)))
+    report = compaction.compact(store, wait=wait)
+    with store.writing(wait=wait) as writer:
+        update_search_index(store, writer)
+    return report
+
+
+def target_recall(catalogue: Catalogue) -> float:
+    """Return the share of the 10 true neighbours that a search index has to find. Raises IndexDamaged."""
+    try:
+        return float(catalogue.settings().get(TARGET_SETTING, DEFAULT_TARGET))
+    except ValueError as error:
+        raise IndexDamaged(f"{catalogue.path} is damaged: its {TARGET_SETTING} is not a number") from error
+
+
+def provenance(store: Store) -> dict[str, Any] | None:
+    """Return how the search index was built and how well it answers, as `build` measured it; None without one."""
+    file = _recorded(store.catalogue)
+    try:
+        return None if file is None else {"bytes": file.size, **json.loads(file.provenance)}
+    except (ValueError, TypeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A search index as it was written, and how many rows of each of the current segments it was built from."""
+
+    index: Any
+    metadata: SearchMetadata
+    covered: list[int]
+
+
+def _load(store: Store) -> _Loaded | None:
+    """Return the search index; None where there is none, it is damaged, or its segments are gone."""
+    file, rows = _recorded(store.catalogue), store.catalogue.segments()
+    if file is None or not all(0 <= count <= rows.get(number, -1) for number, count in file.covered.items()):
+        return None
+    from imgindex.search.faiss_ivf import SearchMetadata, load
+
+    try:
+        metadata = SearchMetadata.from_json(file.provenance)
+    except ValueError:
+        return None
+    with derived.opened(os.path.join(store.path, derived.FOLDER, file.name), file.sha256, file.size) as opened:
+        index = load(opened, file.size, metadata) if opened is not None else None
+    if index is None:
+        return None
+    return _Loaded(index, metadata, [file.covered.get(number, 0) for number in rows])
+
+
+def _recorded(catalogue: Catalogue) -> derived.DerivedFile | None:
+    return next((file for file in derived.all_recorded(catalogue) if file.name in NAMES), None)
+
+
+def _count_present(blocks: list[VectorBlock]) -> int:
+    return sum(int((block.ids >= 0).sum()) for block in blocks)
+
+
+def _newer(blocks: list[VectorBlock], covered: list[int]) -> int:
+    return sum(int((block.ids[rows:] >= 0).sum()) for block, rows in zip(blocks, covered, strict=True))

@@ -1,0 +1,255 @@
+"""Answers queries by image: finds or computes the vectors of the images, and searches for their matches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import numpy as np
+
+from imgindex.decoding.pool import DecoderPool
+from imgindex.encoders.encode_files import encode_files
+from imgindex.errors import UnreadableImage, UsageError
+from imgindex.recipe import Recipe
+from imgindex.results import Answer, Match
+from imgindex.search.filters import select
+from imgindex.search.lifecycle import load_search
+from imgindex.sources.content import Content, read_content
+from imgindex.storage.store import Store
+from imgindex.types import Encoder, Failure, Path, Vectors, VectorSearch
+
+# Queries that are answered together, and the limit of the matches that are in memory with them.
+AT_ONCE, MATCHES_AT_ONCE = 256, 1 << 20
+# The length that rounding leaves of a sum of unit vectors that cancel each other out.
+NOTHING = 1e-6
+EMPTY = np.empty(0, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Several images as one query, for what is near to all of `plus` and far from those of `minus`."""
+
+    plus: Iterable[Path]
+    minus: Iterable[Path] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("plus", "minus"):
+            paths = getattr(self, name)
+            single = isinstance(paths, (str, os.PathLike))
+            object.__setattr__(self, name, tuple(map(os.fspath, (paths,) if single else paths)))
+        if not self.plus:
+            raise UsageError("a mix needs at least one image to begin with")
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.plus)) + "".join(f" - {image}" for image in self.minus)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query: its vector (dimension,) or the failure to get one, and the ids of the images that it names."""
+
+    text: str
+    vector: Vectors
+    ids: tuple[int, ...] = ()
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryContext:
+    """Where the vectors of queries come from: the index, or a decoder and an encoder for images that it lacks."""
+
+    store: Store
+    decoders: DecoderPool
+    make_encoder: Callable[[], Encoder]
+
+
+def answer(
+    context: QueryContext,
+    images: Iterable[Path | Mix],
+    *,
+    n: int,
+    max_distance: float | None = None,
+    include_self: bool = False,
+    where: str | None = None,
+) -> Generator[Answer, None, None]:
+    """Yield the matches of each image or mix, or why it could not be read, all from one state of the index.
+
+    At most n matches each, none farther than max_distance. include_self: whether an image that a query names may be its
+    own match. where: an SQL condition on the matches. A few hundred queries are in memory at once.
+
+    Raises UsageError at once for impossible arguments, and later for an invalid condition; IndexDamaged when the vector
+    of a query or of a match does not have its CRC32.
+    """
+    if n < 1:
+        raise UsageError(f"n is {n}: at least 1 match must be asked for", hint="give 1 or more")
+    if max_distance is not None and not max_distance >= 0:
+        raise UsageError(f"{max_distance} is not a distance", hint="give 0 or more")
+    return _answers(context, images, n, max_distance, include_self, where)
+
+
+def _answers(
+    context: QueryContext,
+    images: Iterable[Path | Mix],
+    n: int,
+    max_distance: float | None,
+    include_self: bool,
+    where: str | None,
+) -> Generator[Answer, None, None]:
+    store = context.store
+    with store.reading():
+        only = select(store, where)
+        # No more than there are: the search allocates n answers for each query.
+        n = min(n, store.catalogue.count()["images"] if only is None else len(only))
+        size = max(1, min(AT_ONCE, MATCHES_AT_ONCE // (n + 1)))
+        search: VectorSearch | None = None
+        requested = (image if isinstance(image, Mix) else os.fspath(image) for image in images)
+        while batch := list(islice(requested, size)):
+            queries = resolve(context, batch)
+            readable = [query for query in queries if query.failure is None]
+            matches: Iterator[list[Match]] = iter(())
+            if readable and n:
+                search = search or load_search(store, only)
+                matches = iter(_matches(store, search, readable, n, max_distance, include_self))
+            for query in queries:
+                yield Answer(query.text, next(matches, []) if query.failure is None else [], query.failure)
+
+
+def _matches(
+    store: Store,
+    search: VectorSearch,
+    queries: list[Query],
+    n: int,
+    max_distance: float | None,
+    include_self: bool,
+) -> list[list[Match]]:
+    """Return the matches of each query, which all have vectors."""
+    # The images that a query names may be among its own neighbours.
+    spare = 0 if include_self else max(len(query.ids) for query in queries)
+    near = search.search(np.stack([query.vector for query in queries]), n + spare)
+    found = []
+    for query, ids, distances in zip(queries, near.ids.tolist(), near.distances.tolist(), strict=True):
+        excluded = () if include_self else query.ids
+        pairs = [
+            (id, distance)
+            for id, distance in zip(ids, distances, strict=True)
+            if id >= 0 and id not in excluded and (max_distance is None or distance <= max_distance)
+        ][:n]
+        paths = store.catalogue.image_paths([id for id, _ in pairs])
+        found.append([Match(rank, paths[id], distance, id) for rank, (id, distance) in enumerate(pairs, 1)])
+    return found
+
+
+def resolve(context: QueryContext, asked: Sequence[str | Mix]) -> list[Query]:
+    """Return queries for images and mixes, in their order; only an image that the index does not have is embedded.
+
+    The vector of a mix is the sum of the vectors of `plus` less those of `minus`, scaled to length 1 where the recipe's
+    vectors have length 1.
+    """
+    images = list(dict.fromkeys(chain.from_iterable(_images(one) for one in asked)))
+    of_image = dict(zip(images, _resolve(context, images), strict=True))
+    unit = Recipe.from_json(context.store.recipe_json).norm == "l2"
+    return [_mixed(one, of_image, unit) if isinstance(one, Mix) else of_image[one] for one in asked]
+
+
+def _images(asked: str | Mix) -> tuple[str, ...]:
+    return tuple(map(str, (*asked.plus, *asked.minus))) if isinstance(asked, Mix) else (asked,)
+
+
+def _mixed(mix: Mix, of_image: dict[str, Query], unit: bool) -> Query:
+    plus, minus = ([of_image[str(image)] for image in part] for part in (mix.plus, mix.minus))
+    failure = next((query.failure for query in (*plus, *minus) if query.failure is not None), None)
+    if failure is not None:
+        return Query(str(mix), EMPTY, failure=failure)
+    signed = [*((1.0, query) for query in plus), *((-1.0, query) for query in minus)]
+    vector = np.sum([sign * query.vector.astype(np.float64) for sign, query in signed], axis=0)
+    if unit:
+        length = np.linalg.norm(vector)
+        if length < NOTHING:
+            return Query(str(mix), EMPTY, failure=Failure(str(mix), "mix", "the images cancel each other out"))
+        vector /= length
+    ids = tuple(dict.fromkeys(id for _, query in signed for id in query.ids))
+    return Query(str(mix), vector.astype(np.float32), ids)
+
+
+def _resolve(context: QueryContext, images: Sequence[str]) -> list[Query]:
+    """Return queries for images, in their order."""
+    found: dict[int, Query] = {}
+    unknown = _unknown(context.store, images, found)
+    first = next(unknown, None)
+    if first is not None:
+        context.decoders.start()  # while torch is imported
+        encoder = context.make_encoder()
+        files = ((position, content.data) for position, content in chain([first], unknown))
+        for position, vector in encode_files(files, decoders=context.decoders, encoder=encoder):
+            image = images[position]
+            if isinstance(vector, UnreadableImage):
+                found[position] = _failed(image, vector)
+            else:
+                found[position] = Query(image, vector)
+    return [found[position] for position in range(len(images))]
+
+
+def _unknown(store: Store, images: Sequence[str], found: dict[int, Query]) -> Iterator[tuple[int, Content]]:
+    """Yield position and content of images without a vector in the index; put queries for the others into `found`."""
+    for position, image in enumerate(images):
+        try:
+            query = _stored(store, image)
+            if query is None:
+                content = read_content(os.path.abspath(image))
+                query = _of_same_content(store, image, content)
+                if query is None:
+                    yield position, content
+                    continue
+        except UnreadableImage as error:
+            query = _failed(image, error)
+        found[position] = query
+
+
+def _failed(image: str, error: UnreadableImage) -> Query:
+    return Query(image, EMPTY, failure=Failure(os.path.abspath(image), error.stage, error.reason))
+
+
+def _stored(store: Store, image: str) -> Query | None:
+    """Return the image's own vector, if the index has it and its file is unchanged, or deleted since."""
+    path = os.path.abspath(image)
+    known = store.catalogue.known([path]).get(path)
+    if known is None or not known.present:
+        return None
+    try:
+        now = os.stat(path)
+    except OSError:
+        now = None
+    if now is not None and (now.st_size, now.st_mtime_ns) != (known.size, known.mtime_ns):
+        return None
+    return Query(image, store.vectors([known.id])[0], (known.id,))
+
+
+def _of_same_content(store: Store, image: str, content: Content) -> Query | None:
+    """Return the vector of an image with the same bytes; it is the same image only if it is the same file."""
+    same_content = store.catalogue.same_content(content.sha256)
+    places = list(store.catalogue.locations([twin.location.id for twin in same_content]))
+    if not places:
+        return None
+    same = {twin.location.id for twin in same_content if _is_same_file(twin.path, image)}
+    place = next((place for place in places if place.id in same), places[0])
+    return Query(image, store.read(place), (place.id,) if place.id in same else ())
+
+
+def _is_same_file(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
+
+
+def anchor_vectors(context: QueryContext, name: str, images: Sequence[Path]) -> Vectors:
+    """Return the vectors (m, dimension) of the example images of an anchor. Raises UsageError, UnreadableImage."""
+    if not images:
+        raise UsageError(f"the anchor {name!r} has no images")
+    found = resolve(context, [os.fspath(image) for image in images])
+    for query in found:
+        if query.failure is not None:
+            raise UnreadableImage(f"cannot read {query.text}: {query.failure.reason}", stage=query.failure.stage)
+    return np.stack([query.vector for query in found])

@@ -1,0 +1,245 @@
+"""Finds image files on this machine: those below folders, in a stable order, without opening them."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgindex.types import Failure, FoundFile
+
+# What Pillow 13 decodes by itself, and what plug-ins decode: HEIF (.heic .heif .hif …) and .jxl.
+# Left out: formats that need another program (.bufr .eps .grib .h5 .hdf .ps .emf .wmf), films (.mpg .mpeg), formats
+# that Pillow only writes (.palm .pdf), and .im, which it is about to drop.
+IMAGE_SUFFIXES = frozenset({
+    ".apng", ".avif", ".avifs", ".blp", ".bmp", ".bw", ".cur", ".dcx", ".dds", ".dib", ".fit", ".fits", ".flc",
+    ".fli", ".ftc", ".ftu", ".gbr", ".gif", ".heic", ".heics", ".heif", ".heifs", ".hif",
+    ".icb", ".icns", ".ico", ".iim", ".j2c",
+    ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".msp", ".pbm",
+    ".pcd", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".pxr", ".qoi", ".ras", ".rgb", ".rgba", ".sgi",
+    ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm",
+})  # fmt: skip
+
+_NEVER_ENTERED = frozenset({"@eaDir", "node_modules", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
+_PARTS_OF_AN_INDEX = {"catalogue.db", "segments"}
+# Marks a folder of links or copies that imgindex exported: its images lie elsewhere.
+FOLDERS_MANIFEST = ".imgindex-folders.json"
+
+_Found = FoundFile | Failure
+_Inode = tuple[int, int]
+
+
+def find_files(roots: Iterable[str], *, exclude: Sequence[str] = (), skip: Sequence[str] = ()) -> Iterator[_Found]:
+    """Yield every image file under the roots once, ordered by the bytes of the names, and a Failure for each error.
+
+    roots: absolute paths. A root that is a file is yielded whatever its suffix; a folder is searched recursively.
+    exclude: shell globs, matched against an entry's name and against its path from the root.
+    skip: real paths of folders that are not entered.
+
+    A Failure may be that of a folder that cannot be listed: the files below it are unknown, not missing.
+    """
+    search = _Search(exclude, skip)
+    for root in roots:
+        yield from search.root(root)
+
+
+def is_missing(path: str) -> bool:
+    """Return whether there is certainly no file at a path, or a folder instead; False if the system does not answer."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The entries of one folder that are still to be visited: `names`, last first, and which of them are folders.
+
+    `prefix` is the folder's path and a slash, `relative` its path from the root, "" or "a/b/". Only names are kept,
+    because a folder may hold a million, and a DirEntry takes three times as much memory.
+    """
+
+    prefix: str
+    relative: str
+    names: list[str]
+    folders: set[str]
+
+
+class _Search:
+    """One search of several roots; remembers which folders and files it has visited."""
+
+    def __init__(self, exclude: Sequence[str], skip: Sequence[str]) -> None:
+        globs = [glob.rstrip("/") for glob in exclude]
+        self._excluded = re.compile("|".join(map(fnmatch.translate, globs))).match if globs else None
+        # Entered folders by inode, because links give one folder several paths: their paths from the root, or None for
+        # folders whose files are not yielded.
+        self._entered: dict[_Inode, str | None] = {inode: None for inode in map(_inode, skip) if inode}
+        # The names of files that were given as roots, by the inodes of their folders.
+        self._given: dict[_Inode, set[str]] = {}
+        # A cache of one: most roots that are files lie in the same folder as the root before.
+        self._last_parent: tuple[str, _Inode | None] = ("", None)
+
+    def root(self, root: str) -> Iterator[_Found]:
+        """Yield the root if it is a file, the files below it if it is a folder."""
+        found: _Found
+        try:
+            info = os.lstat(root)
+            # Only links use pathlib, which takes twice as long as the system call: a pipe may name millions of paths.
+            if stat.S_ISLNK(info.st_mode):
+                info = Path(root).stat()
+        except (OSError, ValueError) as error:
+            missing = isinstance(error, FileNotFoundError) and not Path(root).is_symlink()
+            found = _failure(root, "no such file or folder" if missing else _reason(error))
+        else:
+            if stat.S_ISDIR(info.st_mode):
+                yield from self._below(root)
+                return
+            found = _file_or_failure(root, info)
+        if self._is_new_root(root):
+            yield found
+
+    def _is_new_root(self, path: str) -> bool:
+        """Return whether a file given as a root was neither given before nor yielded from its folder."""
+        folder, _, name = path.rpartition("/")
+        if folder != self._last_parent[0]:
+            self._last_parent = (folder, _inode(folder or "/"))
+        inode = self._last_parent[1]
+        if inode is None:
+            return True
+        relative = self._entered.get(inode)
+        names = self._given.setdefault(inode, set())
+        if name in names or (relative is not None and _has_image_suffix(name) and self._is_included(name, relative)):
+            return False
+        names.add(name)
+        return True
+
+    def _below(self, root: str) -> Iterator[_Found]:
+        """Yield the files below a folder."""
+        # An explicit stack, because folders nest deeper than Python recurses.
+        stack: list[_Listing] = []
+        failure = self._enter(root, "", stack)
+        if failure:
+            yield failure
+        while stack:
+            listing = stack[-1]
+            if not listing.names:
+                stack.pop()
+                continue
+            name = listing.names.pop()
+            path = listing.prefix + name
+            found = (
+                self._enter(path, f"{listing.relative}{name}/", stack) if name in listing.folders else _stat_file(path)
+            )
+            if found:
+                yield found
+
+    def _enter(self, folder: str, relative: str, stack: list[_Listing]) -> Failure | None:
+        """Put a folder's listing on the stack, unless it was entered before or must not be searched."""
+        try:
+            info = os.stat(folder)
+            inode = (info.st_dev, info.st_ino)
+            if inode in self._entered:
+                return None
+            self._entered[inode] = None
+            listing = self._list(folder, relative, self._given.get(inode, set()))
+        except OSError as error:
+            if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                return None
+            return _failure(folder, f"cannot list: {error.strerror}")
+        if listing:
+            stack.append(listing)
+            self._entered[inode] = relative
+        return None
+
+    def _list(self, folder: str, relative: str, given: set[str]) -> _Listing | None:
+        """Return the entries of a folder to visit, without the names that were `given`; None for an index.
+
+        None also for folders that imgindex exported (FOLDERS_MANIFEST), unless it is the root.
+        """
+        names, folders, seen = [], set(), set()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name in _PARTS_OF_AN_INDEX:
+                    seen.add(name)
+                elif name == FOLDERS_MANIFEST and relative:
+                    return None
+                if name in given or not self._is_included(name, relative):
+                    continue
+                if _is_folder(entry):
+                    if name not in _NEVER_ENTERED and not name.endswith(".imgindex"):
+                        folders.add(name)
+                        names.append(name)
+                elif _has_image_suffix(name):
+                    names.append(name)
+        # A folder with both is another index: image files in it are not the user's images.
+        if seen == _PARTS_OF_AN_INDEX:
+            return None
+        names.sort(key=os.fsencode, reverse=True)
+        return _Listing(f"{folder.rstrip('/')}/", relative, names, folders)
+
+    def _is_included(self, name: str, relative: str) -> bool:
+        if name.startswith("."):
+            return False
+        return not (self._excluded and (self._excluded(name) or self._excluded(relative + name)))
+
+
+def _has_image_suffix(name: str) -> bool:
+    dot = name.rfind(".")
+    return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads to itself or into a closed folder: its stat gives the reason later.
+        return False
+
+
+def _stat_file(path: str) -> _Found | None:
+    """Return a listed file, the reason why it cannot be one, or None if it was deleted meanwhile."""
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not os.path.islink(path):
+            return None
+        return _failure(path, _reason(error))
+    return _file_or_failure(path, info)
+
+
+def _file_or_failure(path: str, info: os.stat_result) -> _Found:
+    if stat.S_ISREG(info.st_mode):
+        return FoundFile(path, info.st_size, info.st_mtime_ns)
+    return _failure(path, "not a regular file")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError):
+        return f"not a path: {error}"
+    if isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP:
+        return "broken symbolic link"
+    return f"cannot read: {error.strerror}"
+
+
+def _failure(path: str, reason: str) -> Failure:
+    try:
+        info = os.lstat(path)
+    except (OSError, ValueError):
+        return Failure(path, "find", reason)
+    return Failure(path, "find", reason, info.st_size, info.st_mtime_ns)
+
+
+def _inode(folder: str) -> _Inode | None:
+    try:
+        info = Path(folder).stat()
+    except (OSError, ValueError):
+        return None
+    return (info.st_dev, info.st_ino)

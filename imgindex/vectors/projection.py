@@ -1,0 +1,85 @@
+"""Projects vectors to the plane, for maps: by principal components, or by the libraries of UMAP and t-SNE."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from imgindex.errors import ExtraMissing, UsageError
+from imgindex.types import Vectors
+from imgindex.vectors.pca import principal_directions, project
+from imgindex.vectors.rows import VectorRows, centre_far_rows
+
+# Components that UMAP and t-SNE start from: the rest is mostly noise, and distances in 50 numbers cost a tenth.
+REDUCED = 50
+# See `principal_directions`: the two of a map settle within a few passes.
+SPARE, PASSES = 14, 12
+# t-SNE of this many points takes three minutes on two cores; UMAP takes as long for five times as many.
+MOST_TSNE = 20_000
+# With fewer points UMAP and t-SNE fail, or draw chance: they need neighbours that have neighbours of their own.
+FEW = 10
+
+
+def project_to_plane(points: VectorRows, method: str = "pca", *, seed: int = 42) -> Vectors:
+    """Return coordinates float32 (n, 2) of the points: `pca`, `umap` or `tsne`; the same seed gives the same ones.
+
+    umap and tsne start from the first 50 principal components. Fewer than 10 points are always projected by pca.
+    Raises UsageError for another method, or t-SNE of more than 20,000 points; ExtraMissing without umap-learn.
+    """
+    if method not in METHODS:
+        raise UsageError(f"a map cannot be made by {method!r}", hint=f"choose one of: {', '.join(METHODS)}")
+    if method == "tsne" and len(points) > MOST_TSNE:
+        raise UsageError(
+            f"t-SNE of {len(points):,} images takes too long; it is limited to {MOST_TSNE:,}",
+            hint="choose umap or pca",
+        )
+    if method == "pca" or len(points) < FEW:
+        return principal_components(points, 2, seed=seed)
+    reduced = principal_components(points, REDUCED, seed=seed)
+    with warnings.catch_warnings():
+        # The libraries warn of their internals; a user who asks for a map cannot act on that.
+        warnings.simplefilter("ignore")
+        made = METHODS[method](reduced, seed)
+    return np.ascontiguousarray(made, dtype=np.float32)
+
+
+def principal_components(points: VectorRows, count: int, *, seed: int = 42) -> Vectors:
+    """Return the first principal components of the points, float32 (n, count); zeros where there are fewer."""
+    found = np.zeros((len(points), count), np.float32)
+    if len(points) < 2:
+        return found
+    points, mean = centre_far_rows(points)
+    rng = np.random.default_rng(seed)
+    basis = principal_directions(points, mean, count, rng=rng, spare=SPARE, passes=PASSES, settle=2).directions
+    found[:, : basis.shape[1]] = project(points, mean, basis)
+    return found
+
+
+def _umap(reduced: Vectors, seed: int) -> Vectors:
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise ExtraMissing(
+            "a UMAP map needs umap-learn", hint="install it with `pip install umap-learn`, or choose pca or tsne"
+        ) from error
+    neighbours = min(15, len(reduced) - 1)
+    # A spectral start needs more rows than directions.
+    start = "spectral" if len(reduced) > 4 * neighbours else "pca"
+    made: Vectors = UMAP(n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1).fit_transform(reduced)
+    return made
+
+
+def _tsne(reduced: Vectors, seed: int) -> Vectors:
+    from sklearn.manifold import TSNE
+
+    made: Vectors = TSNE(perplexity=min(30.0, (len(reduced) - 1) / 3), random_state=seed).fit_transform(reduced)
+    return made
+
+
+METHODS: dict[str, Callable[[Vectors, int], Vectors]] = {
+    "pca": lambda reduced, seed: reduced[:, :2],
+    "umap": _umap,
+    "tsne": _tsne,
+}

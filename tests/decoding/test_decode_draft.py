@@ -1,0 +1,88 @@
+"""JPEGs decoded at a reduced size: nearly the same as scaled afterwards, and damage is noticed all the same."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from imgindex.decoding.decode import decode
+from imgindex.errors import UnreadableImage
+
+WIDTH, HEIGHT, SIDE = 1203, 901, 64  # an eighth of it has pixels that are only partly of the picture
+
+
+def photograph() -> Image.Image:
+    """A picture with detail of every size, more of it coarse than fine, as photographs have."""
+    rng = np.random.default_rng(3)
+    layers = [rng.integers(0, 256, (2**level, 2**level, 3), dtype=np.uint8) for level in range(2, 10)]
+    scaled = [np.asarray(Image.fromarray(layer).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)) for layer in layers]
+    weights = 0.6 ** np.arange(len(layers))
+    mixed = np.tensordot(weights / weights.sum(), np.stack(scaled).astype(float), 1)
+    return Image.fromarray(np.clip((mixed - 128) * 2 + 128, 0, 255).astype(np.uint8))
+
+
+PHOTOGRAPH = photograph()
+
+
+def jpeg(picture: Image.Image, orientation: int = 1, **options: object) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    file = io.BytesIO()
+    picture.save(file, "JPEG", exif=exif, **options)
+    return file.getvalue()
+
+
+def difference(data: bytes, side: int = SIDE) -> float:
+    """How far a drafted picture is from the whole one scaled afterwards: mean over its pixels, of 255."""
+    whole, drafted = decode(data), decode(data, draft_size=side)
+    assert (drafted.width, drafted.height, drafted.format) == (whole.width, whole.height, whole.format)
+    scaled = whole.image.resize(drafted.image.size, Image.Resampling.BILINEAR)
+    return float(np.abs(np.asarray(scaled).astype(int) - np.asarray(drafted.image)).mean())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_jpeg_comes_out_upright_and_in_place_whichever_way_it_was_stored(orientation: int) -> None:
+    data = jpeg(PHOTOGRAPH, orientation, quality=95)
+    assert sorted(decode(data, draft_size=SIDE).image.size) == [48, SIDE]
+    assert difference(data) < 0.5
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_modes_of_jpeg_are_drafted_too(mode: str) -> None:
+    assert difference(jpeg(PHOTOGRAPH.convert(mode), quality=95)) < 0.5
+
+
+def test_a_progressive_jpeg_is_drafted_too() -> None:
+    assert difference(jpeg(PHOTOGRAPH, progressive=True, quality=95)) < 0.5
+
+
+@pytest.mark.parametrize("side", [500, 700, 1300])
+def test_a_jpeg_that_is_not_much_larger_is_the_same_to_the_pixel(side: int) -> None:
+    assert difference(jpeg(PHOTOGRAPH), side) == 0
+    # Scaled before it is turned, so that its rows and columns are rounded in another order.
+    assert difference(jpeg(PHOTOGRAPH, 6), side) < 0.2
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
+def test_other_formats_are_the_same_to_the_pixel(format: str) -> None:
+    file = io.BytesIO()
+    PHOTOGRAPH.save(file, format)
+    assert difference(file.getvalue()) == 0
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_truncated_jpeg_is_refused_also_where_an_eighth_of_it_is_decoded(share: float, progressive: bool) -> None:
+    data = jpeg(PHOTOGRAPH, progressive=progressive)
+    for broken in (data[: int(len(data) * share)], data[: int(len(data) * share)] + bytes(1000)):
+        with pytest.raises(UnreadableImage):
+            decode(broken, draft_size=SIDE)
+
+
+def test_a_strip_of_a_picture_keeps_at_least_a_pixel() -> None:
+    strip = decode(jpeg(Image.new("RGB", (4000, 9), "red")), draft_size=SIDE)
+    assert (strip.image.size, strip.width, strip.height) == ((SIDE, 1), 4000, 9)
+    assert min(np.asarray(strip.image)[..., 0].flat) > 240

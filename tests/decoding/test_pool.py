@@ -1,0 +1,360 @@
+"""Decoding in a pool of processes: a hang, a crash or hunger for memory costs one image, and no process is left."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import struct
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import hostile
+import numpy as np
+import pytest
+from conftest import GRID_RECIPE, GridMean, draw
+from hostile import deed
+from PIL import Image
+
+from imgindex import ImageIndex
+from imgindex.decoding import process as module
+from imgindex.decoding.decode import decode
+from imgindex.decoding.lookahead import map_ahead
+from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.process import DecodeLimits
+from imgindex.decoding.transforms import prepare
+from imgindex.errors import DecoderUnavailable, UnreadableImage
+from imgindex.recipe import RECIPES
+
+TIGHT = DecodeLimits(seconds=1.5, memory=512 << 20)
+LATE = "decoding took more than 1.5 s"
+HUNGRY = "not enough memory to decode it (limit 0.5 GiB)"
+POOL5 = RECIPES["vgg16-pool5"]
+ENDINGS = ["hang", "eat", "crash", "abort", "leave", "be_killed", "babble", "boast"]
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that holds the hostile decoder, where this process and so its children look for pillow_jxl."""
+    folder = tmp_path / "plugin"
+    folder.mkdir()
+    shutil.copy(hostile.__file__, folder / "pillow_jxl.py")
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+@pytest.fixture
+def decoders(plugin: Path) -> Iterator[DecoderPool]:
+    opened = DecoderPool(GRID_RECIPE, TIGHT)
+    yield opened
+    opened.close()
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def plain(colour: str = "red") -> bytes:
+    return encoded(Image.new("RGB", (40, 30), colour))
+
+
+def reason(decoders: DecoderPool, data: bytes) -> str:
+    with pytest.raises(UnreadableImage) as caught:
+        decoders.decode(data)
+    assert caught.value.stage == "decode"
+    return caught.value.reason
+
+
+def pids(decoders: DecoderPool) -> list[int]:
+    return [one._process.pid for one in decoders._processes]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def slow_jpeg() -> bytes:
+    """A JPEG that is in order, and keeps libjpeg busy for many seconds: its last scan comes again and again."""
+    data = encoded(Image.effect_noise((3000, 3000), 40), "JPEG", progressive=True)
+    return data[:-2] + data[data.rfind(b"\xff\xda") : -2] * 100 + b"\xff\xd9"
+
+
+def large_png(side: int = 12_000) -> bytes:
+    """A few kilobytes that are a whole grey picture of that side."""
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    rows = zlib.compressobj(1)
+    data = b"".join(rows.compress(bytes(side + 1)) for _ in range(side)) + rows.flush()
+    chunks = ((b"IHDR", head), (b"IDAT", data), (b"IEND", b""))
+    parts = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+# What comes out
+
+
+def test_three_hundred_pictures_over_four_processes_keep_their_order_and_every_pixel() -> None:
+    random = np.random.default_rng(5)
+    files = []
+    for number in range(300):
+        width, height = random.integers(1, 400, 2)
+        picture = Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        files.append(encoded(picture, ("JPEG", "PNG", "WEBP", "BMP")[number % 4]))
+    for recipe in (POOL5, RECIPES["article"]):
+        decoders = DecoderPool(recipe)
+        try:
+            with ThreadPoolExecutor(4) as pool:
+                found = list(map_ahead(pool, decoders.decode, files, depth=64))
+            assert 1 <= len(pids(decoders)) <= 4
+        finally:
+            decoders.close()
+        for data, one in zip(files, found, strict=True):
+            picture = decode(data, alpha=recipe.alpha)
+            assert (one.width, one.height, one.format) == (picture.width, picture.height, picture.format)
+            assert np.array_equal(one.pixels, prepare(picture.image, recipe))
+
+
+def test_an_unreadable_file_has_the_reason_of_decode_and_costs_no_process(decoders: DecoderPool) -> None:
+    assert reason(decoders, b"not a picture") == "not an image that Pillow can read"
+    before = pids(decoders)
+    assert reason(decoders, plain()[:-30])
+    assert decoders.decode(plain()).format == "PNG"
+    assert pids(decoders) == before
+
+
+def test_the_process_imports_neither_torch_nor_anything_that_is_heavy(decoders: DecoderPool) -> None:
+    decoders.decode(plain())
+    (pid,) = pids(decoders)
+    libraries = Path(f"/proc/{pid}/maps").read_text()
+    assert "_multiarray_umath" in libraries
+    for heavy in ("torch", "faiss", "pandas", "pyarrow", "sqlite"):
+        assert f"/{heavy}" not in libraries
+
+
+# What a decoder may do
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("hang", LATE),
+        ("eat", HUNGRY),
+        ("crash", "the decoder crashed (SIGSEGV)"),
+        ("abort", "the decoder crashed (SIGABRT)"),
+        ("leave", "the decoder ended by itself (exit status 0)"),
+        ("be_killed", "the decoder was killed (SIGKILL), as the system does when memory runs out"),
+        ("babble", "the decoder sent an invalid reply"),
+        ("boast", "the decoder sent an invalid reply"),
+    ],
+)
+def test_whatever_ends_a_decoder_is_the_reason_for_that_picture_alone(
+    decoders: DecoderPool, what: str, expected: str
+) -> None:
+    assert reason(decoders, deed(what)) == expected
+    assert decoders.decode(plain()).pixels[16, 16].tolist() == [255, 0, 0]
+    assert reason(decoders, deed(what)) == expected
+    assert decoders.decode(plain("blue")).pixels[16, 16].tolist() == [0, 0, 255]
+
+
+def test_what_a_decoder_prints_is_not_taken_for_a_reply(
+    decoders: DecoderPool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = decoders.decode(plain())
+    assert decoders.decode(deed("shout")).format == "JXL"
+    assert np.array_equal(decoders.decode(plain()).pixels, before.pixels)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_picture_does_not_fail_for_what_an_earlier_one_left_behind(decoders: DecoderPool) -> None:
+    assert decoders.decode(deed("poison")).format == "JXL"
+    assert decoders.decode(plain()).format == "PNG"
+
+
+def test_a_process_that_dies_between_two_pictures_is_replaced(decoders: DecoderPool) -> None:
+    decoders.decode(plain())
+    (pid,) = pids(decoders)
+    os.kill(pid, signal.SIGKILL)
+    assert decoders.decode(plain()).format == "PNG"
+    assert pids(decoders) != [pid]
+
+
+@pytest.mark.parametrize(("make", "expected"), [(slow_jpeg, LATE), (large_png, HUNGRY)])
+def test_real_files_that_take_too_long_or_too_much_are_stopped(
+    decoders: DecoderPool, make: Callable[[], bytes], expected: str
+) -> None:
+    assert reason(decoders, make()) == expected
+    assert decoders.decode(plain()).format == "PNG"
+
+
+def test_time_is_limited_even_if_the_parent_ignores_and_blocks_alarms(decoders: DecoderPool) -> None:
+    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    try:
+        assert reason(decoders, deed("hang")) == LATE
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_process_that_exceeds_its_time_is_given_up(decoders: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRACE", 1.0)
+    decoders.decode(plain())
+    (pid,) = pids(decoders)
+    os.kill(pid, signal.SIGSTOP)
+    assert reason(decoders, plain()) == "the decoder does not answer any more"
+    assert not is_running(pid)
+    assert decoders.decode(plain()).format == "PNG"
+
+
+def test_of_large_pictures_one_is_decoded_at_a_time(plugin: Path) -> None:
+    decoders = DecoderPool(GRID_RECIPE)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(decoders.decode, [deed("huge"), plain()] * 6))
+    finally:
+        decoders.close()
+    assert [one.format for one in found] == ["JXL", "PNG"] * 6
+
+
+# The whole way
+
+
+def test_hangs_crashes_and_hunger_for_memory_are_failures_and_the_add_goes_on(
+    index: ImageIndex, folder: Path, plugin: Path
+) -> None:
+    index._decoders = DecoderPool(index.recipe, TIGHT)
+    for number, name in enumerate(ENDINGS):
+        (folder / "ab"[number % 2] / f"{name}.jxl").write_bytes(deed(name))
+    (folder / "b/slow.jpg").write_bytes(slow_jpeg())
+    (folder / "b/large.png").write_bytes(large_png())
+    report = index.add([folder])
+    assert (report.added, report.failed) == (12, len(ENDINGS) + 2)
+    reasons = {Path(failure.path).stem: failure.reason for failure in index.failures()}
+    assert reasons.keys() == {*ENDINGS, "slow", "large"}
+    assert (reasons["slow"], reasons["large"], reasons["crash"]) == (LATE, HUNGRY, "the decoder crashed (SIGSEGV)")
+    assert {failure.stage for failure in index.failures()} == {"decode"}
+    again = index.add([folder])
+    assert (again.unchanged, again.failed, again.failures) == (12, len(ENDINGS) + 2, ())
+
+
+def test_hangs_and_crashes_are_failures_of_single_queries(
+    index: ImageIndex, folder: Path, plugin: Path, tmp_path: Path
+) -> None:
+    index.add([folder])
+    index._decoders.close()
+    index._decoders = DecoderPool(index.recipe, TIGHT)
+    queries = [draw(tmp_path / "new.png", 90)]
+    for name in ("hang", "crash", "eat"):
+        queries.append(tmp_path / f"{name}.jxl")
+        queries[-1].write_bytes(deed(name))
+    sound, *failed = index.answers(queries, n=2)
+    assert len(sound.matches) == 2
+    assert [one.failure.reason for one in failed if one.failure] == [LATE, "the decoder crashed (SIGSEGV)", HUNGRY]
+    with pytest.raises(UnreadableImage, match=r"cannot read .*hang\.jxl: decoding took more than"):
+        index.similar(tmp_path / "hang.jxl")
+
+
+# Beginning and end
+
+
+def test_processes_are_used_by_one_add_after_the_other_and_end_with_the_index(folder: Path, tmp_path: Path) -> None:
+    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
+        index.encoder = GridMean()
+        index.add([folder / "a"])
+        first = set(pids(index._decoders))
+        index.add([folder / "b"])
+        index.similar(draw(tmp_path / "new.png", 90))
+        both = set(pids(index._decoders))
+        assert first <= both
+        assert all(map(is_running, both))
+    assert not any(map(is_running, both))
+
+
+def test_an_add_that_fails_ends_busy_processes_and_the_next_one_starts_others(
+    index: ImageIndex, folder: Path, plugin: Path, encoder: GridMean
+) -> None:
+    class Failing(GridMean):
+        def encode(self, batch: np.ndarray) -> np.ndarray:
+            seen.extend(pids(index._decoders))
+            raise RuntimeError("no more")
+
+    seen: list[int] = []
+    (folder / "b/0.jxl").write_bytes(deed("hang"))  # for a minute, by the limits that are the default
+    index.encoder = Failing()
+    started = time.monotonic()
+    with pytest.raises(RuntimeError, match="no more"):
+        index.add([folder])
+    assert time.monotonic() - started < 40
+    assert seen
+    assert not any(map(is_running, seen))
+    index.encoder = encoder
+    assert index.add([folder / "a"]).added == 6
+    assert list(index.failures()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("executable", None, "no Python"),
+        ("executable", "", "no Python"),
+        ("executable", "/nowhere/python", "No such file"),
+        ("executable", shutil.which("false"), "does not start: the decoder ended by itself"),
+        ("path", [], "does not start"),
+        ("frozen", True, "no Python"),
+    ],
+)
+def test_if_no_process_starts_the_run_fails_and_no_image_is_in_the_ledger(
+    index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object, says: str
+) -> None:
+    index.add([folder / "a/0.png"])
+    index._decoders.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, name, value, raising=False)
+        with pytest.raises(DecoderUnavailable, match=says) as caught:
+            index.add([folder])
+    assert caught.value.hint
+    assert list(index.failures()) == []
+    assert index.add([folder]).added == 11
+
+
+def test_too_little_memory_for_the_process_itself_is_an_error_of_the_run(index: ImageIndex, folder: Path) -> None:
+    index._decoders = DecoderPool(index.recipe, DecodeLimits(memory=40 << 20))
+    with pytest.raises(DecoderUnavailable, match="does not start"):
+        index.add([folder])
+    assert list(index.failures()) == []
+
+
+def test_what_lies_in_the_current_folder_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PIL", "numpy", "json", "struct", "signal", "imgindex", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("import os; os._exit(9)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    decoders = DecoderPool(GRID_RECIPE)
+    try:
+        assert decoders.decode(plain()).format == "PNG"
+    finally:
+        decoders.close()
+
+
+def test_the_process_is_of_the_same_imgindex_wherever_else_one_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imgindex").mkdir()
+    (tmp_path / "imgindex/__init__.py").write_text("import os; os._exit(9)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    decoders = DecoderPool(GRID_RECIPE)
+    try:
+        assert decoders.decode(plain()).format == "PNG"
+    finally:
+        decoders.close()

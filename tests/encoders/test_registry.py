@@ -1,0 +1,371 @@
+"""The choice of a recipe: what `auto` means, and that a named recipe is never replaced by another."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import socket
+import threading
+import urllib.error
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import VGG16_Weights
+
+from imgindex import ImageIndex
+from imgindex.encoders import weights as weights_module
+from imgindex.encoders.registry import RecipeChoice, choose_recipe, find_weights_again, make_encoder
+from imgindex.encoders.vgg.encoder import VggEncoder
+from imgindex.encoders.vgg.network import VggNetwork
+from imgindex.encoders.weights import SHIPPED, TORCHVISION, imagenet_path, load_weights, locate_weights
+from imgindex.errors import RecipeMismatch, UsageError, WeightsMismatch, WeightsUnavailable
+from imgindex.types import Engine
+
+FILE = "vgg16-397923af.pth"
+
+
+@pytest.fixture(autouse=True)
+def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network without the server: no process listens on the port, so a connection is refused at once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setattr(weights_module, "URL", f"http://127.0.0.1:{port}/models/{FILE}")
+
+
+@contextmanager
+def server(monkeypatch: pytest.MonkeyPatch, serve: Callable[[socket.socket], None]) -> Iterator[None]:
+    """A server in place of torchvision's: `serve` is called in a thread with the listening socket."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        monkeypatch.setattr(weights_module, "URL", f"http://127.0.0.1:{port}/models/{FILE}")
+        thread = threading.Thread(target=serve, args=(listening,), daemon=True)
+        thread.start()
+        yield
+    thread.join(30)
+
+
+def answer(listening: socket.socket) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 553433881\r\nConnection: close\r\n\r\n")
+
+
+def whole_state_dict() -> dict[str, torch.Tensor]:
+    """Seeded weights up to fc1; small on disk, because the fully connected layer repeats one row."""
+    generator = torch.Generator().manual_seed(3)
+    state = {}
+    for name, shape in VggNetwork("fc1").shapes().items():
+        drawn = (1, *shape[1:]) if name == "classifier.0.weight" else shape
+        state[name] = torch.randn(drawn, generator=generator).mul(0.05).expand(shape)
+    return state
+
+
+def convolutions() -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in whole_state_dict().items() if name.startswith("features.")}
+
+
+def logged_reason(caplog: pytest.LogCaptureFixture) -> str:
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("imgindex")]
+    return "\n".join(line for line in lines if line.startswith("recipe "))
+
+
+def test_auto_without_a_network_is_the_recipe_of_the_shipped_weights_and_the_log_has_the_reason(
+    closed: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "imgindex"):
+        choice = choose_recipe("auto")
+    assert choice.recipe.name == "vgg16-pool5"
+    assert choice.weights == locate_weights(SHIPPED)
+    assert choice.recipe.weights_sha256 == choice.weights.sha256
+    reason = logged_reason(caplog)
+    assert reason.startswith("recipe vgg16-pool5: ")
+    assert "vgg16-fc1" in reason
+    assert "cannot be downloaded" in reason
+    assert "\n" not in reason
+
+
+def test_auto_is_fc1_where_torchvisions_file_is_on_this_disk(
+    closed: None, torch_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(whole_state_dict(), torch_home / FILE)
+    with caplog.at_level(logging.INFO, "imgindex"):
+        choice = choose_recipe("auto")
+    assert choice.recipe.name == "vgg16-fc1"
+    assert choice.recipe.weights == TORCHVISION
+    assert choice.recipe.weights_sha256 == hashlib.sha256((torch_home / FILE).read_bytes()).hexdigest()
+    assert logged_reason(caplog).startswith("recipe vgg16-fc1: ")
+    encoder = VggEncoder(choice.recipe, choice.weights, Engine(device="cpu", precision="fp32"))
+    assert encoder.encode(np.zeros((1, 448, 448, 3), np.uint8)).shape == (1, 4096)
+    loaded = load_weights(choice.weights, {"classifier.0.weight": (4096, 25088)})
+    assert torch.equal(loaded["classifier.0.weight"], whole_state_dict()["classifier.0.weight"])
+
+
+def test_auto_downloads_where_the_server_answers(
+    torch_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def get_state_dict(self: VGG16_Weights, **options: Any) -> None:
+        assert options["check_hash"]
+        torch.save(whole_state_dict(), torch_home / FILE)
+
+    def twice(listening: socket.socket) -> None:
+        answer(listening)
+        answer(listening)
+
+    monkeypatch.setattr(VGG16_Weights, "get_state_dict", get_state_dict)
+    with server(monkeypatch, twice):
+        choice = choose_recipe("auto")
+    assert choice.recipe.name == "vgg16-fc1"
+    assert choice.recipe.weights_sha256 == hashlib.sha256((torch_home / FILE).read_bytes()).hexdigest()
+
+
+def test_auto_is_the_recipe_of_the_shipped_weights_when_the_download_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def get_state_dict(self: VGG16_Weights, **options: Any) -> None:
+        raise urllib.error.URLError("connection reset")
+
+    def twice(listening: socket.socket) -> None:
+        answer(listening)
+        answer(listening)
+
+    monkeypatch.setattr(VGG16_Weights, "get_state_dict", get_state_dict)
+    with server(monkeypatch, twice), caplog.at_level(logging.INFO, "imgindex"):
+        assert choose_recipe("auto").recipe.name == "vgg16-pool5"
+    assert "connection reset" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "reply", [b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", b"220 mail ready\r\n", b""]
+)
+def test_a_server_without_the_file_is_as_no_server(monkeypatch: pytest.MonkeyPatch, reply: bytes) -> None:
+    def refuse(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(reply)
+
+    with server(monkeypatch, refuse):
+        assert choose_recipe("auto").recipe.name == "vgg16-pool5"
+
+
+@pytest.mark.parametrize("name", ["vgg16-fc1", "article"])
+def test_a_named_recipe_is_never_replaced_and_the_hint_lists_the_ways_out(
+    closed: None, torch_home: Path, name: str
+) -> None:
+    with pytest.raises(WeightsUnavailable, match=TORCHVISION) as error:
+        choose_recipe(name)
+    hint = error.value.hint
+    assert str(torch_home) in hint
+    assert FILE in hint
+    assert "--weights FILE" in hint
+    assert "--recipe vgg16-pool5" in hint
+    assert "https://download.pytorch.org/" in hint
+
+
+class InTime:
+    """Runs a call in a thread; `outcome` is the name of the recipe, the error, or "nothing yet" after the time."""
+
+    def __init__(self, call: Callable[[], RecipeChoice], seconds: float) -> None:
+        self.outcome: object = "nothing yet"
+        self.call = call
+        thread = threading.Thread(target=self.run, daemon=True)
+        thread.start()
+        thread.join(seconds)
+
+    def run(self) -> None:
+        try:
+            self.outcome = self.call().recipe.name
+        except WeightsUnavailable as error:
+            self.outcome = error
+
+
+@pytest.fixture
+def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server that never answers; the operating system accepts the connections."""
+    end = threading.Event()
+    with server(monkeypatch, lambda listening: end.wait(60) and None):
+        yield
+        end.set()
+
+
+def test_a_named_recipe_fails_within_15_seconds_when_the_server_does_not_answer(silence: None) -> None:
+    outcome = InTime(lambda: choose_recipe("vgg16-fc1"), 15).outcome
+    assert isinstance(outcome, WeightsUnavailable)
+    assert "--weights FILE" in outcome.hint
+
+
+def test_auto_decides_within_15_seconds_when_the_server_does_not_answer(silence: None) -> None:
+    assert InTime(lambda: choose_recipe("auto"), 15).outcome == "vgg16-pool5"
+
+
+def test_a_server_that_answers_byte_by_byte_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+
+    def trickle(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(4096)
+            for byte in b"HTTP/1.1 200 OK" + b"\r\nX: y" * 1000:
+                if end.wait(0.2):
+                    return
+                connection.sendall(bytes([byte]))
+
+    monkeypatch.setattr(weights_module, "PROBE_SECONDS", 1.0)
+    with server(monkeypatch, trickle):
+        outcome = InTime(lambda: choose_recipe("auto"), 15).outcome
+        end.set()
+    assert outcome == "vgg16-pool5"
+
+
+def test_the_server_is_not_asked_when_its_weights_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights_module, "server_answers", lambda: pytest.fail("asked the server"))
+    assert choose_recipe("vgg16-pool5").weights.source == SHIPPED
+    assert choose_recipe("auto", size=96).recipe.side == 96
+    assert choose_recipe("article", weights="random:7").weights.source == "random:7"
+
+
+def test_auto_is_the_recipe_that_a_weights_file_is_sufficient_for(tmp_path: Path) -> None:
+    torch.save(whole_state_dict(), tmp_path / "whole.pth")
+    torch.save(convolutions(), tmp_path / "part.pth")
+    assert choose_recipe("auto", weights=str(tmp_path / "whole.pth")).recipe.name == "vgg16-fc1"
+    assert choose_recipe("auto", weights=str(tmp_path / "part.pth")).recipe.name == "vgg16-pool5"
+    assert choose_recipe("auto", weights=str(tmp_path / "whole.pth"), size=96).recipe.name == "vgg16-pool5"
+
+
+def test_a_recipe_is_pinned_to_the_content_of_its_weights(tmp_path: Path) -> None:
+    for name in ("one.pth", "same.pth"):
+        torch.save(convolutions(), tmp_path / name)
+    one = choose_recipe("vgg16-pool5", weights=str(tmp_path / "one.pth")).recipe
+    assert one.weights == "one.pth"
+    assert one.weights_sha256 == hashlib.sha256((tmp_path / "one.pth").read_bytes()).hexdigest()
+    assert one.digest != choose_recipe("vgg16-pool5").recipe.digest
+    assert (
+        choose_recipe("vgg16-pool5", weights="random:1").recipe.digest
+        != choose_recipe("vgg16-pool5", weights="random:2").recipe.digest
+    )
+
+
+@pytest.mark.parametrize("recipe", ["auto", "vgg16-pool5", "vgg16-fc1", "article"])
+def test_no_index_is_made_with_a_weights_file_that_does_not_fit(tmp_path: Path, recipe: str) -> None:
+    (tmp_path / "letter.pth").write_text("these are not weights\n" * 100)
+    with pytest.raises(WeightsMismatch, match=r"letter\.pth"):
+        ImageIndex.create(tmp_path / "i", recipe=recipe, weights=str(tmp_path / "letter.pth"))
+    assert not os.path.exists(tmp_path / "i")
+
+
+@pytest.mark.parametrize("recipe", ["vgg16-fc1", "article"])
+def test_convolutions_alone_are_refused_for_fc1(tmp_path: Path, recipe: str) -> None:
+    torch.save(convolutions(), tmp_path / "part.pth")
+    for weights in (str(tmp_path / "part.pth"), SHIPPED):
+        with pytest.raises(WeightsMismatch, match=r"lacks classifier\.0\.weight and 1 more"):
+            choose_recipe(recipe, weights=weights)
+
+
+def test_a_missing_weights_file_is_an_error_for_auto_too(tmp_path: Path) -> None:
+    with pytest.raises(WeightsUnavailable, match=r"nowhere\.pth"):
+        choose_recipe("auto", weights=str(tmp_path / "nowhere.pth"))
+
+
+def test_an_unknown_recipe_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown recipe 'vgg19'"):
+        choose_recipe("vgg19")
+
+
+def test_the_cache_is_where_torch_looks_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert imagenet_path() == os.path.join(torch.hub.get_dir(), "checkpoints", FILE)
+    monkeypatch.delenv("TORCH_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert imagenet_path() == os.path.join(torch.hub.get_dir(), "checkpoints", FILE)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert imagenet_path() == os.path.join(torch.hub.get_dir(), "checkpoints", FILE)
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> RecipeChoice:
+    """pool5 with a weights file of the user's."""
+    torch.save(convolutions(), tmp_path / "mine.pth")
+    return choose_recipe("vgg16-pool5", weights=str(tmp_path / "mine.pth"))
+
+
+def test_weights_are_found_again_where_they_were(mine: RecipeChoice) -> None:
+    assert find_weights_again(mine.recipe, source=mine.weights.source) == mine.weights
+    for weights in (None, "random:3"):
+        choice = choose_recipe("vgg16-pool5", weights=weights)
+        assert find_weights_again(choice.recipe, source=choice.weights.source) == choice.weights
+
+
+def test_moved_weights_must_be_named_and_then_are_found(mine: RecipeChoice, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.pth"
+    Path(mine.weights.source).rename(moved)
+    with pytest.raises(WeightsUnavailable, match=r"mine\.pth, are missing") as error:
+        find_weights_again(mine.recipe, source=mine.weights.source)
+    assert "--weights FILE" in error.value.hint
+    assert find_weights_again(mine.recipe, source=mine.weights.source, weights=str(moved)).source == str(moved)
+
+
+def test_changed_weights_are_refused(mine: RecipeChoice) -> None:
+    state = convolutions()
+    state["features.0.bias"][0] += 1
+    torch.save(state, mine.weights.source)
+    with pytest.raises(RecipeMismatch, match=r"mine\.pth is not the weights file") as error:
+        find_weights_again(mine.recipe, source=mine.weights.source)
+    assert mine.recipe.weights_sha256 in str(error.value)
+    assert "--weights FILE" in error.value.hint
+
+
+@pytest.mark.parametrize("weights", ["random:1", SHIPPED])
+def test_other_weights_than_the_indexs_are_refused(mine: RecipeChoice, weights: str) -> None:
+    with pytest.raises(RecipeMismatch, match=weights):
+        find_weights_again(mine.recipe, source=mine.weights.source, weights=weights)
+
+
+def test_the_error_for_a_wrong_path_names_that_path_and_not_the_indexs_own(mine: RecipeChoice, tmp_path: Path) -> None:
+    with pytest.raises(WeightsUnavailable, match=r"the weights file .* does not exist"):
+        find_weights_again(mine.recipe, source=mine.weights.source, weights=str(tmp_path / "nowhere.pth"))
+
+
+def test_after_the_cache_is_emptied_the_hint_lists_the_ways_out(closed: None, torch_home: Path) -> None:
+    torch.save(whole_state_dict(), torch_home / FILE)
+    choice = choose_recipe("vgg16-fc1")
+    kept = torch_home.parent / "kept.pth"
+    (torch_home / FILE).rename(kept)
+    with pytest.raises(WeightsUnavailable, match=TORCHVISION) as error:
+        find_weights_again(choice.recipe, source=choice.weights.source)
+    assert "--weights FILE" in error.value.hint
+    assert (
+        find_weights_again(choice.recipe, source=choice.weights.source, weights=str(kept)).sha256
+        == choice.weights.sha256
+    )
+
+
+def test_an_unknown_network_is_refused_with_the_known_one() -> None:
+    choice = choose_recipe("vgg16-pool5", size=32)
+    for network in ("vgg19", "", "VGG16"):
+        with pytest.raises(UsageError, match=f"unknown network {network!r}") as error:
+            make_encoder(replace(choice.recipe, network=network), {}, None, Engine(device="cpu"))
+        assert "vgg16" in error.value.hint
+
+
+def test_the_encoder_of_an_index_has_its_recipe_and_the_engines_batch_size() -> None:
+    choice = choose_recipe("vgg16-pool5", size=32)
+    engine = Engine(device="cpu", precision="fp32", batch_size=3)
+    encoder = make_encoder(choice.recipe, {"weights": choice.weights.source}, None, engine)
+    assert isinstance(encoder, VggEncoder)
+    assert (encoder.recipe, encoder.batch_size, encoder.precision) == (choice.recipe, 3, "fp32")

@@ -1,0 +1,27 @@
+"""Exported files, read as other programs read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import Run
+
+from imgindex import ImageIndex
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy", "csv"])
+def test_a_condition_applies_to_every_format(filled: ImageIndex, ending: str) -> None:
+    assert filled.export(f"it.{ending}", where="tags match 'dog'") == 1
+    assert Path(f"it.{ending}").stat().st_size > 48
+
+
+def test_the_command_has_the_same_options(run: Run, three: Path) -> None:
+    done = run("export", "--out", "it.parquet", "--where", "path like '%/1.png'", "--thumbnails", "32", "--map", "none")
+    assert done.returncode == 0, done.stderr
+    (row,) = pq.read_table(three / "it.parquet").to_pylist()
+    assert row["path"] == "pictures/1.png"
+    assert "x" not in row
+    wrong = run("export", "--out", "it.xls")
+    assert (wrong.returncode, ".faiss" in wrong.stderr) == (2, True)

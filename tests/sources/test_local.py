@@ -1,0 +1,253 @@
+"""Finding files: which ones, in which order, what is left out, and what becomes a failure."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from imgindex.sources.local import IMAGE_SUFFIXES, find_files, is_missing
+from imgindex.types import Failure, FoundFile
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"not opened")
+
+
+def names(folder: Path, *roots: Path, **options: list[str]) -> list[str]:
+    found = list(find_files([str(root) for root in roots or [folder]], **options))
+    assert all(isinstance(file, FoundFile) for file in found), found
+    return [os.path.relpath(file.path, folder) for file in found]
+
+
+def failures(*roots: Path) -> list[tuple[str, str]]:
+    return [(Path(f.path).name, f.reason) for f in find_files(map(str, roots)) if isinstance(f, Failure)]
+
+
+def test_a_folder_is_walked_in_the_order_of_the_names_bytes(tmp_path: Path) -> None:
+    touch(tmp_path, "b.jpg", "a/z.png", "a/b/c.gif", "Z.webp", "é.jpg", "a.jpg", "c.txt", "noext", "\udcff.jpg")
+    assert names(tmp_path) == ["Z.webp", "a/b/c.gif", "a/z.png", "a.jpg", "b.jpg", "é.jpg", "\udcff.jpg"]
+
+
+def test_size_and_time_are_those_of_the_file(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    os.utime(tmp_path / "a.jpg", ns=(1, 1_234_567_890_123_456_789))
+    assert list(find_files([str(tmp_path)])) == [FoundFile(str(tmp_path / "a.jpg"), 10, 1_234_567_890_123_456_789)]
+
+
+def test_suffixes_match_in_any_case_and_a_file_root_needs_none(tmp_path: Path) -> None:
+    touch(tmp_path, "A.JPG", "b.TiFf", "c.jpgx", "jpg", "d.dat")
+    assert names(tmp_path) == ["A.JPG", "b.TiFf"]
+    assert names(tmp_path, tmp_path / "d.dat") == ["d.dat"]
+
+
+def test_the_suffixes_are_what_pillow_can_decode() -> None:
+    known = Image.registered_extensions()
+    cannot = {"BUFR", "EPS", "GRIB", "HDF5", "IM", "MPEG", "WMF"}
+    decodable = {
+        suffix for suffix, name in known.items() if name not in cannot and (name in Image.OPEN or name == "MPO")
+    }
+    assert decodable | {".heic", ".heif", ".heics", ".heifs", ".hif", ".jxl"} == IMAGE_SUFFIXES
+
+
+def test_hidden_files_and_folders_of_other_programs_are_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, ".a.jpg", "._b.jpg", ".git/c.jpg", "@eaDir/d.jpg", "x/node_modules/e.jpg", "__MACOSX/f.jpg")
+    touch(tmp_path, "$RECYCLE.BIN/g.jpg", "System Volume Information/h.jpg", "x/i.jpg")
+    assert names(tmp_path) == ["x/i.jpg"]
+
+
+def test_a_hidden_folder_is_walked_when_it_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, ".photos/a.jpg")
+    assert names(tmp_path, tmp_path / ".photos") == [".photos/a.jpg"]
+
+
+def test_indexes_are_never_entered(tmp_path: Path) -> None:
+    touch(tmp_path, "old.imgindex/a.jpg", "other/catalogue.db", "other/segments/1.vec", "other/thumbnails/b.jpg")
+    touch(tmp_path, "music/catalogue.db", "music/cover.jpg", "mine/thumbnails/c.jpg", "here.jpg")
+    assert names(tmp_path, skip=[str(tmp_path / "mine"), str(tmp_path / "gone")]) == ["here.jpg", "music/cover.jpg"]
+
+
+def test_exclude_matches_names_and_paths_from_the_root(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a_small.jpg", "raw/b.jpg", "x/raw/c.jpg", "x/d.png", "X/e.png")
+    assert names(tmp_path, exclude=["*_small.*", "raw/", "x/*.png"]) == ["X/e.png", "a.jpg"]
+    assert names(tmp_path, exclude=["x/raw"]) == ["X/e.png", "a.jpg", "a_small.jpg", "raw/b.jpg", "x/d.png"]
+
+
+def test_links_are_followed_and_loops_are_harmless(tmp_path: Path) -> None:
+    touch(tmp_path, "tree/a/b.jpg", "elsewhere/c.jpg")
+    (tmp_path / "tree/a/up").symlink_to(tmp_path / "tree")
+    (tmp_path / "tree/a/there").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "tree/z.jpg").symlink_to(tmp_path / "elsewhere/c.jpg")
+    assert names(tmp_path, tmp_path / "tree") == ["tree/a/b.jpg", "tree/a/there/c.jpg", "tree/z.jpg"]
+
+
+@pytest.mark.parametrize(
+    "roots",
+    [
+        ["", "sub", ""],
+        ["sub", ""],
+        ["sub/b.jpg", "", "sub/b.jpg"],
+        ["", "sub/b.jpg", "a.jpg"],
+        ["a.jpg", "a.jpg", "link/b.jpg", ""],
+    ],
+)
+def test_overlapping_roots_yield_each_file_once(tmp_path: Path, roots: list[str]) -> None:
+    touch(tmp_path / "root", "a.jpg", "sub/b.jpg")
+    (tmp_path / "root/link").symlink_to(tmp_path / "root/sub")
+    found = names(tmp_path / "root", *(tmp_path / "root" / root for root in roots))
+    assert sorted(name.replace("link", "sub") for name in found) == ["a.jpg", "sub/b.jpg"]
+
+
+def test_a_file_root_that_its_folder_would_leave_out_comes_out_once(tmp_path: Path) -> None:
+    touch(tmp_path, "a.dat", ".b.jpg", "c.jpg", "sub/c.jpg")
+    roots = [tmp_path, tmp_path / "a.dat", tmp_path / ".b.jpg", tmp_path / "sub/c.jpg", tmp_path / "a.dat"]
+    assert names(tmp_path, *roots, exclude=["sub/c.*"]) == ["c.jpg", "a.dat", ".b.jpg", "sub/c.jpg"]
+
+
+def test_special_files_are_failures_and_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "self.jpg").symlink_to("self.jpg")
+    (tmp_path / "broken.txt").symlink_to("nowhere")
+    (tmp_path / "selfless").symlink_to("selfless")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "socket.gif"))
+        assert failures(tmp_path) == [
+            ("broken.jpg", "broken symbolic link"),
+            ("fifo.png", "not a regular file"),
+            ("self.jpg", "broken symbolic link"),
+            ("socket.gif", "not a regular file"),
+        ]
+    assert failures(tmp_path / "fifo.png", tmp_path / "fifo.png") == [("fifo.png", "not a regular file")]
+
+
+def test_a_failure_carries_size_and_time_of_the_link_itself(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").symlink_to("nowhere")
+    info = os.lstat(tmp_path / "broken.jpg")
+    assert list(find_files([str(tmp_path)])) == [
+        Failure(str(tmp_path / "broken.jpg"), "find", "broken symbolic link", info.st_size, info.st_mtime_ns)
+    ]
+
+
+def test_missing_and_impossible_roots_are_failures(tmp_path: Path) -> None:
+    touch(tmp_path, "file.jpg")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert failures(tmp_path / "gone", tmp_path / "link", tmp_path / "file.jpg/below") == [
+        ("gone", "no such file or folder"),
+        ("link", "broken symbolic link"),
+        ("below", "cannot read: Not a directory"),
+    ]
+    assert all(
+        f.reason.startswith("not a path") for f in find_files(["/nul\0.jpg", "/\ud800.jpg"]) if isinstance(f, Failure)
+    )
+
+
+def test_an_unreadable_folder_is_a_failure_and_the_rest_is_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg")
+    scandir = os.scandir
+
+    def refuse(path: str) -> Iterator[os.DirEntry[str]]:
+        if path.endswith("/b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = list(find_files([str(tmp_path)]))
+    assert [Path(f.path).name for f in found] == ["1.jpg", "b", "3.jpg"]
+    assert isinstance(found[1], Failure)
+    assert found[1].reason == "cannot list: Permission denied"
+    assert found[1].mtime_ns > 0
+    # A file of that folder can still be given by name.
+    assert names(tmp_path, tmp_path / "b" / "2.jpg") == ["b/2.jpg"]
+    assert failures(tmp_path / "b", tmp_path / "b") == [("b", "cannot list: Permission denied")]
+
+
+def test_a_file_that_vanishes_during_the_walk_is_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "c/d.jpg", "e.jpg")
+    found = []
+    for file in find_files([str(tmp_path)]):
+        found.append(Path(file.path).name)
+        if len(found) == 1:
+            (tmp_path / "b.jpg").unlink()
+            (tmp_path / "c/d.jpg").unlink()
+            (tmp_path / "c").rmdir()
+    assert found == ["a.jpg", "e.jpg"]
+
+
+def test_any_name_comes_out_as_it_is(tmp_path: Path) -> None:
+    odd = ["new\nline.jpg", "quote'\".jpg", "tab\t.jpg", os.fsdecode(b"latin-\xe9.jpg"), " .jpg", "[a]*?.jpg"]
+    for name in odd:
+        (tmp_path / name).write_bytes(b"x")
+    assert set(names(tmp_path)) == set(odd)
+    assert names(tmp_path, *(tmp_path / name for name in odd)) == odd
+
+
+@contextmanager
+def nested(folder: Path, name: str, depth: int) -> Iterator[None]:
+    """Stand in the deepest of many folders; they are removed here, because pytest's own clean-up recurses."""
+    before = os.open(".", os.O_RDONLY)
+    os.chdir(folder)
+    try:
+        for _ in range(depth):
+            Path(name).mkdir()
+            os.chdir(name)
+        Path("deep.jpg").touch()
+        yield
+    finally:
+        Path("deep.jpg").unlink()
+        for _ in range(depth):
+            os.chdir("..")
+            Path(name).rmdir()
+        os.fchdir(before)
+        os.close(before)
+
+
+def test_folders_nest_deeper_than_python_recurses(tmp_path: Path) -> None:
+    with nested(tmp_path, "d", 1500):
+        (found,) = find_files([str(tmp_path)])
+    assert isinstance(found, FoundFile)
+    assert found.path.endswith("/d/d/deep.jpg")
+
+
+def test_a_path_that_is_too_long_is_a_failure(tmp_path: Path) -> None:
+    with nested(tmp_path, "x" * 250, 20):
+        (found,) = find_files([str(tmp_path)])
+    assert isinstance(found, Failure)
+    assert found.reason == "cannot list: File name too long"
+    assert (found.size, found.mtime_ns) == (-1, -1)
+
+
+def test_roots_are_read_one_by_one(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+
+    def roots() -> Iterator[str]:
+        yield str(tmp_path / "a.jpg")
+        raise AssertionError("read ahead")
+
+    assert next(find_files(roots())).path == str(tmp_path / "a.jpg")
+
+
+def test_a_folder_of_links_that_imgindex_exported_is_entered_only_when_it_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "sorted/.imgindex-folders.json", "sorted/cats/b.jpg")
+    assert names(tmp_path) == ["a.jpg"]
+    assert names(tmp_path, tmp_path / "sorted") == ["sorted/cats/b.jpg"]
+    assert names(tmp_path, tmp_path / "sorted/cats") == ["sorted/cats/b.jpg"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(5, "Input/output error")])
+def test_a_file_that_cannot_be_examined_is_not_missing(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    def stat(path: str) -> os.stat_result:
+        raise error
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert not is_missing("/some/picture.png")

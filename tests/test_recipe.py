@@ -1,0 +1,180 @@
+"""Recipes: the digest covers every field, JSON keeps every value, and sizes and names are checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
+
+import pytest
+
+from imgindex.errors import IndexDamaged, UsageError
+from imgindex.recipe import FIRST_FORMAT, RECIPES, Recipe, get_recipe
+
+OTHER = {
+    "name": "mine",
+    "layer": "pool4",
+    "weights": "mine.pth",
+    "weights_sha256": "ab" * 32,
+    "side": 96,
+    "dimension": 7,
+    "geometry": "article",
+    "alpha": "drop",
+    "channels": "bgr",
+    "mean": (0.5, 0.5, 0.25),
+    "std": (0.5, 0.5, 0.25),
+    "pooling": "average",
+    "norm": "none",
+    "upright": False,
+    "network": "vgg19",
+}
+POOL5 = RECIPES["vgg16-pool5"]
+WEIGHTS_SHA256 = "ab" * 32
+
+# The text that indexes store of a recipe, and its SHA-256, which every segment file begins with. They are written here
+# as they were first, and must never change: an index whose recipe has another digest cannot be extended.
+GOLDEN = {
+    "vgg16-fc1": (
+        '{"alpha": "white", "channels": "rgb", "cut": "fc1", "dimension": 4096, "geometry": "letterbox", '
+        '"mean": [0.485, 0.456, 0.406], "name": "vgg16-fc1", "network": "vgg16", "norm": "l2", "pooling": "none", '
+        '"side": 448, "std": [0.229, 0.224, 0.225], "upright": true, "weights": "IMAGENET1K_V1", '
+        '"weights_sha256": "abababababababababababababababababababababababababababababababab"}',
+        "147e544dea80eb3a157da98064adcd55acdc2b689099563af0b15d05eec26a94",
+    ),
+    "vgg16-pool5": (
+        '{"alpha": "white", "channels": "rgb", "cut": "pool5", "dimension": 512, "geometry": "letterbox", '
+        '"mean": [0.48235, 0.45882, 0.40784], "name": "vgg16-pool5", "network": "vgg16", "norm": "l2", '
+        '"pooling": "gem", "side": 224, "std": [0.00392156862745098, 0.00392156862745098, 0.00392156862745098], '
+        '"upright": true, "weights": "oxford", '
+        '"weights_sha256": "abababababababababababababababababababababababababababababababab"}',
+        "06f2dd045e12e2d853752e8444a156ad4630881d7d0a3023adb7f30c4de0fa8f",
+    ),
+    "article": (
+        '{"alpha": "drop", "channels": "bgr", "cut": "fc1", "dimension": 4096, "geometry": "article", '
+        '"mean": [0.0, 0.0, 0.0], "name": "article", "network": "vgg16", "norm": "none", "pooling": "none", '
+        '"side": 448, "std": [1.0, 1.0, 1.0], "upright": true, "weights": "IMAGENET1K_V1", '
+        '"weights_sha256": "abababababababababababababababababababababababababababababababab"}',
+        "e0c77fdb71ace91a1ac0e459f7fd6c97f04aa6ee9e355c81a8625193bd3787b6",
+    ),
+    "mine": (
+        '{"alpha": "drop", "channels": "bgr", "cut": "pool4", "dimension": 7, "geometry": "article", '
+        '"mean": [0.5, 0.5, 0.25], "name": "mine", "network": "vgg19", "norm": "none", "pooling": "average", '
+        '"side": 96, "std": [0.5, 0.5, 0.25], "upright": false, "weights": "mine.pth", '
+        '"weights_sha256": "abababababababababababababababababababababababababababababababab"}',
+        "5ea0aebb71997b3fbfa21a67b3eb7d00078533c3339f9a157171efc6ce39cd26",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LaterRecipe(Recipe):
+    """The recipe of a later version, which has one field more."""
+
+    token: str = "mean"
+
+
+def golden(name: str) -> Recipe:
+    return Recipe(**OTHER) if name == "mine" else replace(RECIPES[name], weights_sha256=WEIGHTS_SHA256)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_stored_json_and_the_digest_are_those_of_every_earlier_version(name: str) -> None:
+    assert (golden(name).to_json(), golden(name).digest) == GOLDEN[name]
+    assert Recipe.from_json(GOLDEN[name][0]) == golden(name)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_new_field_with_its_default_changes_no_digest(name: str) -> None:
+    later = LaterRecipe(**{field.name: getattr(golden(name), field.name) for field in fields(Recipe)})
+    assert (later.to_json(), later.digest) == GOLDEN[name]
+    assert LaterRecipe.from_json(GOLDEN[name][0]) == later
+
+
+def test_a_new_field_with_another_value_is_stored_and_changes_the_digest() -> None:
+    later = LaterRecipe(**OTHER, token="class")
+    assert json.loads(later.to_json()) == {**json.loads(GOLDEN["mine"][0]), "token": "class"}
+    assert later.digest != GOLDEN["mine"][1]
+    assert LaterRecipe.from_json(later.to_json()) == later
+
+
+def test_a_recipe_with_a_field_of_a_later_version_is_not_taken_for_one_of_this_version() -> None:
+    with pytest.raises(IndexDamaged, match="token"):
+        Recipe.from_json(LaterRecipe(**OTHER, token="class").to_json())
+
+
+def test_a_field_of_the_first_format_is_stored_although_it_has_its_default() -> None:
+    assert {field.name for field in fields(Recipe)} >= FIRST_FORMAT
+    assert len(json.loads(Recipe("mine", "fc1", "mine.pth", "", 32, 4096).to_json())) == len(FIRST_FORMAT) == 15
+
+
+def test_every_field_has_another_value_in_this_test() -> None:
+    assert OTHER.keys() == {field.name for field in fields(Recipe)}
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_the_digest_changes_with_every_field(field: str) -> None:
+    assert replace(POOL5, **{field: OTHER[field]}).digest != POOL5.digest
+
+
+def test_the_digest_depends_on_the_order_of_the_mean() -> None:
+    assert replace(POOL5, mean=POOL5.mean[::-1]).digest != POOL5.digest
+
+
+def test_equal_recipes_have_one_digest() -> None:
+    assert get_recipe("vgg16-pool5", size=224).digest == POOL5.digest
+    assert replace(POOL5, side=96).digest == replace(POOL5, side=96).digest
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), replace(POOL5, **OTHER)], ids=lambda recipe: recipe.name)
+def test_json_keeps_every_value(recipe: Recipe) -> None:
+    again = Recipe.from_json(recipe.to_json())
+    assert again == recipe
+    assert again.digest == recipe.digest
+
+
+def test_the_digest_does_not_depend_on_the_order_in_which_fields_are_declared() -> None:
+    assert list(json.loads(POOL5.to_json())) == sorted("cut" if name == "layer" else name for name in OTHER)
+
+
+def test_json_with_other_white_space_gives_the_same_recipe() -> None:
+    spaced = json.dumps(json.loads(POOL5.to_json()), indent=2)
+    assert Recipe.from_json(spaced).digest == POOL5.digest
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        POOL5.side = 96  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("size", [32, 96, 160, 224, 320, 1024])
+def test_a_size_becomes_the_side_and_makes_another_recipe(size: int) -> None:
+    recipe = get_recipe("vgg16-pool5", size=size)
+    assert recipe == replace(POOL5, side=size)
+    assert (recipe.digest == POOL5.digest) == (size == POOL5.side)
+
+
+@pytest.mark.parametrize("size", [-32, 0, 1, 33, 100, 1056])
+def test_a_size_that_is_not_a_multiple_of_32_from_32_to_1024_is_refused(size: int) -> None:
+    with pytest.raises(UsageError, match=f"size {size} ") as error:
+        get_recipe("vgg16-pool5", size=size)
+    assert "224" in error.value.hint
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["vgg16-fc1", "article"])
+def test_a_recipe_with_a_fully_connected_layer_has_one_size(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} always takes images of 448 pixels") as error:
+        get_recipe(name, size=224)
+    assert "vgg16-pool5" in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["vgg19", "VGG16-FC1", "", "auto"])
+def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
+    with pytest.raises(UsageError, match=f"unknown recipe {name!r}") as error:
+        get_recipe(name)
+    assert all(known in error.value.hint for known in RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_name_gives_the_recipe_of_that_name(name: str) -> None:
+    assert get_recipe(name) == RECIPES[name]
+    assert get_recipe(name).name == name
