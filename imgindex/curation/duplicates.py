@@ -62,7 +62,7 @@ def duplicates(
             pairs = _Pairs(store, rows, np.unique(contents), distance)
             if transforms:
                 pairs.find_transformed(transforms, context, failures)
-            pairs.find_files(context)
+            pairs.find_near(context)
             groups = pairs.groups()[np.searchsorted(pairs.contents, contents)]
         drafts = _drafts(store, recipe, _split(ids, groups), keep)
         measured = _Measured(rows, dict(zip(ids.tolist(), contents.tolist(), strict=True)), distance)
@@ -88,7 +88,7 @@ class _Pairs:
         self._crowded = np.zeros(len(self._distinct), dtype=np.bool_)
         self._pairs: list[tuple[Ids, Ids]] = []
 
-    def find_files(self, context: EmbeddingContext) -> None:
+    def find_near(self, context: EmbeddingContext) -> None:
         """Find the pairs of images as they are, block by block."""
         done = 0
         for ids, near in each_nearest(self._store, NEIGHBOURS, self._distinct):
