@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from conftest import GRID_RECIPE, GridMean
+from grid_mean import GRID_RECIPE, GridMean
 from PIL import Image
 
 from imgindex import ImageIndex

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import draw
+from pictures import draw
 
 REDS, GREENS, BLUES = (
     [tuple(200 if at == channel else shade for at in range(3)) for shade in range(0, 40, 4)] for channel in range(3)

@@ -11,21 +11,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from forking import ForkServer
+from decoders_here import DecodersHere
+from forking import ForkServer, Run
+from grid_mean import GRID_RECIPE, GridMean
 from hypothesis import settings
-from PIL import Image
+from pictures import draw
 
-from imgindex import ImageIndex, Recipe
-from imgindex.decoding.decode import decode
-from imgindex.decoding.pool import DecoderPool
-from imgindex.decoding.process import DecodedImage
-from imgindex.decoding.transforms import prepare
+from imgindex import ImageIndex
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,64 +71,6 @@ SMOKE = (
     "test_cluster_writes_labels",
 )
 
-# The recipe of GridMean: pictures of 32 pixels, vectors of 12 numbers that nothing normalises.
-GRID_RECIPE = Recipe(
-    name="grid", layer="pool5", weights="random:0", weights_sha256="", side=32, dimension=12, norm="none"
-)
-
-
-class GridMean:
-    """Embeds a picture as the mean colour (0…1) of each quarter: 2 × 2 × 3 numbers. Counts what it is given."""
-
-    streams = 1
-    precision = "fp32"
-
-    def __init__(self, batch_size: int = 4) -> None:
-        self.batch_size = batch_size
-        self.embedded = 0
-
-    def encode(self, batch: np.ndarray) -> np.ndarray:
-        self.embedded += len(batch)
-        n, side, _, _ = batch.shape
-        quarters = batch.reshape(n, 2, side // 2, 2, side // 2, 3)
-        return quarters.mean(axis=(2, 4)).reshape(n, 12).astype(np.float32) / 255
-
-    def fp32(self) -> GridMean:
-        return self
-
-
-def decode_here(decoders: DecoderPool, data: bytes) -> DecodedImage:
-    """What `DecoderPool.decode` does, without processes of their own: those would take longer than all the rest."""
-    recipe = decoders._recipe
-    picture = decode(data, alpha=recipe.alpha)
-    return DecodedImage(prepare(picture.image, recipe), picture.width, picture.height, picture.format)
-
-
-class DecodersHere(DecoderPool):
-    """Decodes in this process: to start others would take longer than most tests. tests/decoding has real ones."""
-
-    def start(self) -> None:
-        """Start nothing."""
-
-    def decode(self, data: bytes) -> DecodedImage:
-        return decode_here(self, data)
-
-
-def draw(path: Path, colour: int | tuple[int, int, int], size: tuple[int, int] = (32, 32)) -> Path:
-    """Draw one plain picture; a number stands for a colour of its own. Losslessly, if it is a PNG."""
-    if isinstance(colour, int):
-        colour = (colour * 37 % 256, colour * 101 % 256, colour * 211 % 256)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
-    return path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All bytes below a folder, but for what SQLite's readers and the lock leave in an index."""
-    passing = {"catalogue.db-shm", "catalogue.db-wal", "lock"}
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in passing)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="run the fast tests only")
@@ -172,9 +111,6 @@ def index(tmp_path: Path, encoder: GridMean) -> Iterator[ImageIndex]:
         opened.encoder = encoder
         opened._decoders = DecodersHere(opened.recipe)
         yield opened
-
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture

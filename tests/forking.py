@@ -18,10 +18,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 SECONDS = 300  # a child that takes longer dies of SIGALRM, which no test expects, on a busy machine either
 # Variables that an interpreter or a library reads once, when it starts.

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GRID_RECIPE, GridMean, Run, draw
+from forking import Run
+from grid_mean import GRID_RECIPE, GridMean
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pictures import draw
 
 import imgindex.search.lifecycle
 from imgindex import ImageIndex, Mix

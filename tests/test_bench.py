@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import Run, contents, draw
+from forking import Run
+from pictures import contents, draw
 
 import imgindex
 from imgindex import Engine, ImageIndex

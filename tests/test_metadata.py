@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import GridMean, Run, contents, draw
+from forking import Run
+from grid_mean import GridMean
+from pictures import contents, draw
 
 from imgindex import ImageIndex
 from imgindex.errors import PathNotFound, UsageError

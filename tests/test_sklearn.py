@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import GridMean, decode_here, draw
+from decoders_here import decode_here
+from grid_mean import GridMean
+from pictures import draw
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent.parent
-sys.path.insert(0, str(TESTS))  # by hand as under pytest: `from conftest import GridMean`
+sys.path.insert(0, str(TESTS))  # by hand as under pytest: `from grid_mean import GridMean`
 
 Figures = dict[str, Any]
 SIZES = ("ci", "full")

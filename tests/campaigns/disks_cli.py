@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from conftest import GridMean
+from grid_mean import GridMean
 
 from imgindex import ImageIndex
 from imgindex.cli.app import main

@@ -15,7 +15,8 @@ from typing import Any
 
 import campaign
 import numpy as np
-from conftest import GRID_RECIPE, GridMean, draw
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.cli.app import app

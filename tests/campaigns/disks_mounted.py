@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import campaign  # noqa: F401  it finds conftest
+import campaign  # noqa: F401  puts the tests on the path
 from disks_index import Bench, commands, failed_badly, imgindex
 from disks_reading import look_only
 

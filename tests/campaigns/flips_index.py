@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from campaign import TESTS  # noqa: F401  puts conftest on the path
-from conftest import GRID_RECIPE, GridMean, decode_here, draw
+from campaign import TESTS  # noqa: F401  puts the tests on the path
+from decoders_here import decode_here
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 from PIL import Image
 
 from imgindex import ImageIndex, Recipe

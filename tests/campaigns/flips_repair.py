@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from conftest import GridMean
 from flips_damage import Copy, Damage
 from flips_index import Crashed, Hang, Refused, Truth, ask
+from grid_mean import GridMean
 
 from imgindex import ImageIndex
 from imgindex.errors import ImgindexError

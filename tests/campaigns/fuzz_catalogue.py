@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import campaign  # noqa: F401 - puts conftest on the path
-from conftest import GRID_RECIPE, GridMean, draw
+import campaign  # noqa: F401 - puts the tests on the path
 from fuzz_bytes import Outcome, altered, tried
 from fuzz_statements import ENDLESS, STATEMENTS
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.cli import cluster_tables

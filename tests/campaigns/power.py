@@ -24,7 +24,8 @@ from unittest import mock
 import campaign
 import numpy as np
 from campaign import Figures, main
-from conftest import decode_here, draw
+from decoders_here import decode_here
+from pictures import draw
 from PIL import Image as Picture
 from power_check import MEMORY, Ground, State, lay_out, read_journal
 from power_disk import POWER, Disk, Image

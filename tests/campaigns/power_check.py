@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import GRID_RECIPE, GridMean
+from grid_mean import GRID_RECIPE, GridMean
 from PIL import Image as Picture
 from power_disk import Image
 

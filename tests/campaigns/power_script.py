@@ -17,7 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from conftest import GRID_RECIPE, GridMean, decode_here, draw
+from decoders_here import decode_here
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.decoding.pool import DecoderPool

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 from campaign import Figures, main
-from conftest import GridMean, draw
+from grid_mean import GridMean
+from pictures import draw
 from steps_disk import Dead, Died, Failing, Files, Point, Recorder, contents, put
 from steps_scenes import BROKEN, SCENES, Scene, State, World, digest, expected_vector, state
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from conftest import GRID_RECIPE, GridMean, decode_here, draw
+from decoders_here import decode_here
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 
 import imgindex.search.lifecycle
 from imgindex import ImageIndex

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import campaign
 from campaign import Figures, main
-from conftest import GridMean
+from grid_mean import GridMean
 from stress_worker import prepare, vectors_of
 
 from imgindex import ImageIndex

@@ -22,7 +22,8 @@ import numpy as np
 
 sys.path.insert(0, os.fspath(Path(__file__).parents[1]))
 
-from conftest import GRID_RECIPE, GridMean, draw
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.errors import IndexLocked, PathNotFound

@@ -10,9 +10,9 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-from conftest import draw
 from corpus import mutate, run, unaccounted, unsound
 from fetch_corpus import files_below, unpack
+from pictures import draw
 
 ONE, TWO, TEXT = "/p/1.png", "/p/2.png", "/p/3.txt"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli_commands import COLOURS, COUNTS
-from conftest import draw
+from pictures import draw
 from small_recipe import SMALL
 
 

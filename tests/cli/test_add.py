@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import Run, draw
+from forking import Run
+from pictures import draw
 from small_recipe import SMALL
 
 COUNTS = ["found", "added", "updated", "renamed", "unchanged", "reused", "removed", "restored", "failed"]

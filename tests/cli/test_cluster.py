@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_commands import COUNTS, rows
-from conftest import Run, draw
+from forking import Run
+from pictures import draw
 from small_recipe import SMALL
 
 

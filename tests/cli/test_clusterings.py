@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from cli_commands import COUNTS, rows
-from conftest import Run, draw
+from forking import Run
+from pictures import draw
 
 
 def test_a_clustering_is_shown_byte_for_byte_as_it_was_made_whatever_became_of_its_images(run: Run, here: Path) -> None:

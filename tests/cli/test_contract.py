@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, draw
+from forking import Run
+from pictures import draw
 from PIL import Image
 from small_recipe import SMALL
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run
+from forking import Run
 
 
 @pytest.mark.parametrize("ending", ["npz", "npy", "parquet", "csv"])

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import Run, contents
-from forking import ForkServer
+from forking import ForkServer, Run
+from pictures import contents
 from PIL import Image
 
 

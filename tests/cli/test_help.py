@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import typer
-from conftest import draw
 from forking import Done, ForkServer
+from pictures import draw
 
 from imgindex.cli.app import app
 from imgindex.cli.help import SECTIONS

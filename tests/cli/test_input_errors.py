@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from cli_commands import ARGUMENTS, COMMANDS, KEEPERS, READERS, WRITERS
-from conftest import contents, draw
 from forking import Done, ForkServer
+from pictures import contents, draw
 
 NEWER = "pip install --upgrade"
 

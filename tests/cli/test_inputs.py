@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import Run, draw
+from forking import Run
+from pictures import draw
 from small_recipe import SMALL
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from cli_commands import rows
-from conftest import Run
+from forking import Run
 
 
 def test_a_name_is_in_every_answer_and_in_later_clusterings(run: Run, here: Path) -> None:

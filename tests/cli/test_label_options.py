@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from cli_commands import rows
-from conftest import Run, draw
+from forking import Run
+from pictures import draw
 from small_recipe import SMALL
 
 

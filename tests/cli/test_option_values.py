@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from cli_commands import KEEPERS
-from conftest import contents, draw
 from forking import Done, ForkServer
+from pictures import contents, draw
 
 BIG = str(10**9)
 ADD, SIMILAR, CLUSTER = ["add", "pictures"], ["similar", "pictures/0.png"], ["cluster", "-k", "2"]

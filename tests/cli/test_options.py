@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import Run
+from forking import Run
 
 
 def test_an_index_is_found_from_a_folder_below_and_by_variable(run: Run, added: Path, tmp_path: Path) -> None:

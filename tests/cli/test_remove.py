@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import Run
+from forking import Run
 
 
 def test_remove_takes_out_and_says_what(run: Run, added: Path) -> None:

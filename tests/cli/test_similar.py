@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import Run, draw
+from forking import Run
+from pictures import draw
 
 
 def test_similar_answers_in_json_as_the_contract_says(run: Run, added: Path) -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 from cli_commands import ARGUMENTS, COMMANDS, KEEPERS, READERS, WRITERS
-from conftest import Run, contents, draw
-from forking import BROKEN, ForkServer
+from forking import BROKEN, ForkServer, Run
+from pictures import contents, draw
 
 from imgindex import ImageIndex
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import Run
+from forking import Run
 
 
 def test_verify_names_a_damaged_vector_and_ends_with_one(run: Run, added: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from colour_kinds import BLUES, GREENS, draw_kinds
-from conftest import draw
+from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.errors import ClusteringNotFound

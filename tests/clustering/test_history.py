@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from conftest import GRID_RECIPE, GridMean
+from grid_mean import GRID_RECIPE, GridMean
 
 from imgindex import ImageIndex
 from imgindex.results import LabelFormat

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from collections_of import quarters
-from conftest import GRID_RECIPE, GridMean, draw
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 
 from imgindex import ImageIndex
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GRID_RECIPE, GridMean, Run, contents, draw
+from forking import Run
+from grid_mean import GRID_RECIPE, GridMean
 from groups_of import only
+from pictures import contents, draw
 
 from imgindex import ImageIndex
 from imgindex.errors import UsageError

@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from forking import Run
 from PIL import Image, ImageEnhance
 
 KINDS = ("fish", "tree", "monument", "hammer")

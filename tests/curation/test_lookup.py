@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from collections_of import of_vectors, quarters
-from conftest import GRID_RECIPE, GridMean, Run, contents, draw
+from forking import Run
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import contents, draw
 
 import imgindex.curation.lookup
 from imgindex import ImageIndex

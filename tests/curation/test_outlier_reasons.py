@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from conftest import GRID_RECIPE, GridMean, draw
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 from PIL import Image
 
 from imgindex import ImageIndex

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import draw
 from groups_of import only
+from pictures import draw
 
 from imgindex import ImageIndex
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import GRID_RECIPE, GridMean
+from grid_mean import GRID_RECIPE, GridMean
 from PIL import Image, ImageFilter
 
 from imgindex import ImageIndex

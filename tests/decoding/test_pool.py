@@ -17,8 +17,9 @@ from pathlib import Path
 import hostile
 import numpy as np
 import pytest
-from conftest import GRID_RECIPE, GridMean, draw
+from grid_mean import GRID_RECIPE, GridMean
 from hostile import deed
+from pictures import draw
 from PIL import Image
 
 from imgindex import ImageIndex

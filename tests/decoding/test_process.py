@@ -29,7 +29,7 @@ main()
 """
 ADD = """
 import sys
-from conftest import GRID_RECIPE, GridMean
+from grid_mean import GRID_RECIPE, GridMean
 from imgindex import Engine, ImageIndex
 from imgindex.decoding import pool
 from imgindex.decoding.process import DecodeLimits

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import GridMean
+from grid_mean import GridMean
 
 from imgindex.encoders.encode_files import encode_files, encode_transformed
 from imgindex.errors import UnreadableImage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import draw
+from pictures import draw
 
 from imgindex import ImageIndex
 

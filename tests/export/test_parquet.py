@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import GRID_RECIPE, GridMean, draw
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 from PIL import Image
 
 import imgindex.export.run

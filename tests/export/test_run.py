@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import Run
+from forking import Run
 
 from imgindex import ImageIndex
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from conftest import GRID_RECIPE, GridMean
+from grid_mean import GRID_RECIPE, GridMean
 
 import imgindex.gallery.builder
 from imgindex import ImageIndex, Mix

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GRID_RECIPE, draw
+from grid_mean import GRID_RECIPE
+from pictures import draw
 
 from imgindex import Clustering, ImageIndex
 from imgindex.clustering.kmeans import kmeans

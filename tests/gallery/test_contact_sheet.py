@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw
+from pictures import draw
 from PIL import Image
 
 from imgindex import ImageIndex

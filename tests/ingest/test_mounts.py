@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import draw
+from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.errors import PathNotFound

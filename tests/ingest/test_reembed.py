@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GridMean, draw
+from grid_mean import GridMean
+from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.errors import IndexDamaged, IndexLocked, IndexNotFound, WeightsUnavailable

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GRID_RECIPE, GridMean, draw
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 
 import imgindex.ingest.pipeline
 from imgindex import ImageIndex
@@ -521,7 +522,7 @@ def test_stopping_in_the_last_batch_does_not_interrupt_the_run(
 
 KILLED = """
 import os, signal, sys
-from conftest import GridMean
+from grid_mean import GridMean
 from imgindex import ImageIndex
 
 class Killing(GridMean):

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import GridMean, draw
 from forking import ForkServer
+from grid_mean import GridMean
+from pictures import draw
 
 from imgindex import AddReport, ImageIndex, Progress
 from imgindex.sources import content

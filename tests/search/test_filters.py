@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GRID_RECIPE, contents
+from grid_mean import GRID_RECIPE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pictures import contents
 
 import imgindex.search.filters
 from imgindex.errors import UsageError

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GRID_RECIPE, GridMean, draw
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 
 import imgindex.search.lifecycle
 from imgindex import ImageIndex

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GridMean, draw
+from grid_mean import GridMean
+from pictures import draw
 
 import imgindex.search.query
 from imgindex import ImageIndex

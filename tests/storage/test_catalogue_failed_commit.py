@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from conftest import GRID_RECIPE
+from grid_mean import GRID_RECIPE
 
 from imgindex import ImageIndex
 from imgindex.storage import durable

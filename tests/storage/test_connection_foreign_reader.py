@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import GRID_RECIPE, GridMean, draw
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 
 from imgindex import ImageIndex
 
@@ -81,7 +82,7 @@ def test_commits_that_are_in_the_log_alone_are_read_too(theirs: Path, reader: su
     died = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from conftest import GridMean
+from grid_mean import GridMean
 from imgindex import ImageIndex
 from imgindex.storage.catalogue import Catalogue
 

@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import GRID_RECIPE, GridMean, draw
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.storage import checksum, connection, posix_locks
@@ -27,7 +28,7 @@ class Died(Exception):
 
 def child(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
     """Run code that may import the tests' encoder in a process of its own; it prints lines, and waits for stdin."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [os.path.dirname(__file__), *sys.path]))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", "import os, sys\n" + code, *map(os.fspath, arguments)]
     return subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -137,7 +138,7 @@ def test_the_log_of_a_killed_writer_stays_until_the_next_write(path: Path) -> No
     before = (path / CATALOGUE).read_bytes()
     killed = """
 import signal
-from test_connection_logs import *
+from imgindex.storage.store import Store
 store = Store(sys.argv[1])
 with store.writing() as writer:
     with writer.catalogue.atomic():
@@ -159,7 +160,7 @@ with store.writing() as writer:
 
 
 ADD = """
-from conftest import GridMean
+from grid_mean import GridMean
 from imgindex import ImageIndex
 with ImageIndex.open(sys.argv[1]) as index:
     index.encoder = GridMean()

@@ -57,7 +57,8 @@ RUN = """
 import contextlib, os, sys
 from pathlib import Path
 
-from conftest import GRID_RECIPE, GridMean, draw
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
 from imgindex import ImageIndex
 from imgindex.storage import durable
 

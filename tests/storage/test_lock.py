@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from forking import Run
 
 from imgindex import ImageIndex
 from imgindex.errors import IndexLocked

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import GridMean, Run, draw
+from forking import Run
+from grid_mean import GridMean
+from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.errors import IndexLocked, UsageError

@@ -13,7 +13,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import GRID_RECIPE, GridMean, contents, draw
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import contents, draw
 
 from imgindex import ImageIndex
 from imgindex.errors import FormatTooNew, IndexDamaged

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw
+from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.errors import IndexDamaged

@@ -1,0 +1,25 @@
+"""Decodes in the process of the test."""
+
+from __future__ import annotations
+
+from imgindex.decoding.decode import decode
+from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.process import DecodedImage
+from imgindex.decoding.transforms import prepare
+
+
+def decode_here(decoders: DecoderPool, data: bytes) -> DecodedImage:
+    """What `DecoderPool.decode` does, without processes of their own: those would take longer than all the rest."""
+    recipe = decoders._recipe
+    picture = decode(data, alpha=recipe.alpha)
+    return DecodedImage(prepare(picture.image, recipe), picture.width, picture.height, picture.format)
+
+
+class DecodersHere(DecoderPool):
+    """Decodes in this process: to start others would take longer than most tests. tests/decoding has real ones."""
+
+    def start(self) -> None:
+        """Start nothing."""
+
+    def decode(self, data: bytes) -> DecodedImage:
+        return decode_here(self, data)
