@@ -29,7 +29,10 @@ class Ledger:
         """Record a failure, and mark an image at its path as missing: the content of the file has changed."""
         stored = self.paths.stored(failure.path)
         values = (stored, failure.size, failure.mtime_ns, failure.stage, failure.reason, timestamp())
-        self.connection.execute("insert or replace into failures values (?,?,?,?,?,?)", values)
+        self.connection.execute(
+            "insert or replace into failures (path, size, mtime_ns, stage, reason, tried_at) values (?,?,?,?,?,?)",
+            values,
+        )
         self.connection.execute("update images set present = 0 where path = ?", (stored,))
 
     def forget(self, paths: Iterable[str]) -> None:

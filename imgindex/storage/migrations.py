@@ -30,6 +30,12 @@ def m003_clusterings(db: Any) -> None:
     _run(db, 3)
 
 
+@migrations()  # type: ignore[untyped-decorator]
+def m004_duplicates(db: Any) -> None:
+    """Numbers and hashes of files, compared pairs, and the decoders that failures lacked."""
+    _run(db, 4)
+
+
 def _run(db: Any, step: int) -> None:
     for statement in schema.statements(step):
         db.execute(statement)

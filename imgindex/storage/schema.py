@@ -117,7 +117,29 @@ create table metadata (
 pragma user_version = 3
 """
 
-STEPS = {1: INITIAL, 2: DERIVED, 3: CLUSTERINGS}
+# ctime_ns, inode: further numbers by which a scan notices that a file was replaced; null: not recorded yet.
+# phash: 64 bits of a perceptual hash, as a signed integer; blank: 1 if the picture has one colour or nearly so; null:
+# not computed yet. failures.decoder: the package whose absence caused the failure.
+# comparisons: pairs of contents whose pixels were compared, the smaller SHA-256 first. method: the version of the
+# comparison; copy: 1 if both show the same picture; score: what the decision was made from.
+DUPLICATES = """
+alter table images add column ctime_ns integer;
+alter table images add column inode integer;
+alter table images add column phash integer;
+alter table images add column blank integer;
+alter table failures add column decoder text;
+create table comparisons (
+    first blob not null,
+    second blob not null,
+    method integer not null,
+    copy integer not null,
+    score real not null,
+    primary key (first, second)
+) without rowid;
+pragma user_version = 4
+"""
+
+STEPS = {1: INITIAL, 2: DERIVED, 3: CLUSTERINGS, 4: DUPLICATES}
 NEWEST = max(STEPS)
 
 
