@@ -118,23 +118,25 @@ pragma user_version = 3
 """
 
 # ctime_ns, inode: further numbers by which a scan notices that a file was replaced; null: not recorded yet.
-# phash: 64 bits of a perceptual hash, as a signed integer; blank: 1 if the picture has one colour or nearly so; null:
-# not computed yet. failures.decoder: the package whose absence caused the failure.
-# comparisons: pairs of contents whose pixels were compared, the smaller SHA-256 first. method: the version of the
-# comparison; copy: 1 if both show the same picture; score: what the decision was made from.
+# hashes: a byte with their version, then perceptual hashes of 64 bits; blank: 1 if the picture has one colour or nearly
+# so; null: not computed yet. failures.decoder: the package whose absence caused the failure.
+# comparisons: pairs of contents, by their SHA-256, whose pixels were compared. turned: the rotation or mirroring of the
+# second picture, "" for none; method: the version of the comparison; copy: 1 if both show the same picture; score: what
+# the decision was made from.
 DUPLICATES = """
 alter table images add column ctime_ns integer;
 alter table images add column inode integer;
-alter table images add column phash integer;
+alter table images add column hashes blob;
 alter table images add column blank integer;
 alter table failures add column decoder text;
 create table comparisons (
     first blob not null,
     second blob not null,
+    turned text not null,
     method integer not null,
     copy integer not null,
     score real not null,
-    primary key (first, second)
+    primary key (first, second, turned)
 ) without rowid;
 pragma user_version = 4
 """
