@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 from imgindex.cli.app import app
 
@@ -42,3 +43,19 @@ COUNTS = {"red": 5, "green": 4, "blue": 3}
 def rows(text: str) -> list[dict[str, str]]:
     """Return the rows of a CSV."""
     return list(csv.DictReader(io.StringIO(text)))
+
+
+def watched(tmp_path: Path) -> dict[str, str]:
+    """An environment whose interpreter prints on stderr which pictures it opens, and whether it imports torch."""
+    hooks = tmp_path / "hooks"
+    hooks.mkdir(exist_ok=True)
+    (hooks / "sitecustomize.py").write_text(
+        "import sys\n"
+        "def hook(event, arguments):\n"
+        "    if event == 'open' and str(arguments[0]).endswith(('.png', '.jpg', '.gif')):\n"
+        "        sys.stderr.write(f'OPENED {ascii(arguments[0])}\\n')\n"
+        "    if event == 'import' and arguments[0] in ('torch', 'torchvision', 'pandas'):\n"
+        "        sys.stderr.write(f'IMPORTED {arguments[0]}\\n')\n"
+        "sys.addaudithook(hook)\n"
+    )
+    return {"PYTHONPATH": str(hooks)}

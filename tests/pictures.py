@@ -21,3 +21,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     passing = {"catalogue.db-shm", "catalogue.db-wal", "lock"}
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in passing)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def twelve_and_a_broken_one(folder: Path) -> Path:
+    """Draw twelve pictures in a folder, beside a file that is not one."""
+    for number in range(12):
+        draw(folder / f"{number}.png", number, (64, 48))
+    (folder / "broken.jpg").write_bytes(b"this is not an image")
+    return folder

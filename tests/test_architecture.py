@@ -1,4 +1,4 @@
-"""docs/architecture.md names every file of the package, and no others."""
+"""docs/architecture.md names every file of the package, and tests/ has a test file for each."""
 
 from __future__ import annotations
 
@@ -24,3 +24,32 @@ def test_the_architecture_page_names_every_file_and_no_others() -> None:
     package = ROOT / "imgindex"
     files = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
     assert named_files() == files
+
+
+# Files without code that a test could run by itself, or that every test of the command line runs.
+WITHOUT_A_TEST = {
+    "__main__.py": "starts the command line: tests/cli/ runs it, test_terminal_and_interrupts.py interrupts it",
+    "_version.py": "one constant",
+    "types.py": "dataclasses and protocols",
+    "encoders/base.py": "a dataclass and a protocol",
+    "ingest/items.py": "dataclasses",
+    "storage/records.py": "dataclasses",
+}
+
+
+def has_a_test(file: Path) -> bool:
+    """Whether tests/ has test_NAME.py or test_NAME_TOPIC.py in the place of this file."""
+    folder = ROOT / "tests" / file.parent
+    return (folder / f"test_{file.stem}.py").is_file() or any(folder.glob(f"test_{file.stem}_*.py"))
+
+
+def test_every_file_of_the_package_has_a_test_file_of_its_name() -> None:
+    package = ROOT / "imgindex"
+    files = {path.relative_to(package) for path in package.rglob("*.py") if path.name != "__init__.py"}
+    assert {str(file) for file in files if not has_a_test(file)} == set(WITHOUT_A_TEST)
+
+
+def test_no_test_imports_a_test_or_a_conftest() -> None:
+    imports = re.compile(r"^\s*(?:from|import) (?:conftest|test_)", re.MULTILINE)
+    files = (ROOT / "tests").rglob("*.py")
+    assert [file.name for file in files if imports.search(file.read_text(encoding="utf-8"))] == []

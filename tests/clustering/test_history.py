@@ -6,12 +6,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-from grid_mean import GRID_RECIPE, GridMean
 
 from imgindex import ImageIndex
 from imgindex.results import LabelFormat
-from imgindex.storage import clusterings
-from imgindex.storage.clusterings import ClusteringHeader, Membership, StoredClustering
 
 
 def test_a_clustering_comes_back_as_it_was_made(index: ImageIndex, kinds: Path) -> None:
@@ -52,22 +49,3 @@ def test_a_clustering_of_an_index_that_is_being_written_to_is_returned_but_not_s
         assert "another process" in found.not_kept
         assert [cluster.name for cluster in found.clusters] == [None, "greens"]
     assert [one.id for one in list(index.clusterings)] == [kept.id]
-
-
-def test_many_images_are_kept_and_read_again(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    ids = np.cumsum(rng.integers(1, 9, 20_000))
-    members = Membership(ids, rng.integers(50, size=20_000), rng.integers(2**32, size=20_000))
-    with ImageIndex.create(tmp_path / "it", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
-        paths = [str(tmp_path / f"a,'\n\udcff{number}.jpg") for number in range(20_000)]
-        kept = StoredClustering(
-            ClusteringHeader(0, "", {"k": 50}, tuple(range(1, 51))), rng.random((50, 12), np.float32), members, paths
-        )
-        with index._store.writing() as writer, writer.catalogue.atomic():
-            header = clusterings.keep(writer.catalogue, kept)
-        found = clusterings.read(index._store.catalogue, header.id)
-        assert found.paths == paths
-        for name in ("ids", "labels", "crcs"):
-            np.testing.assert_array_equal(getattr(found.members, name), getattr(members, name))
-        np.testing.assert_array_equal(found.centroids, kept.centroids)

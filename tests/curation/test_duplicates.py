@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from forking import Run
 from grid_mean import GRID_RECIPE, GridMean
 from groups_of import only
-from pictures import contents, draw
+from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.errors import UsageError
@@ -55,98 +51,3 @@ def test_an_empty_index_and_one_image_have_no_duplicates(tmp_path: Path) -> None
         index.add([tmp_path / "p"])
         assert index.duplicates(distance=0.1, rotations=True, flips=True).groups == ()
         assert index.duplicates(exact=True).groups == ()
-
-
-# the command
-
-
-def test_the_command_prints_a_table_or_all_fields_as_json(gallery: ImageIndex, run: Run, tmp_path: Path) -> None:
-    before = contents(tmp_path)
-    table = run("duplicates", "--distance", "0.1", "--index", gallery.path)
-    assert table.returncode == 0
-    assert "1 group within 0.1 among 6 images; 2 files of 230 B are disposable" in table.stderr
-    lines = table.stdout.splitlines()
-    assert lines[0].split() == ["group", "image", "distance", "path", "pixels", "size", "remark"]
-    assert lines[2].split()[:3] == ["1", "keep", "p/larger.png"]
-    assert "largest: 64 × 64 pixels" in lines[2]
-    near = gallery.duplicates(distance=0.1).groups[0].others[0].distance
-    assert lines[3].split()[:4] == ["1", "near", f"{near:.4f}", "p/a/red.png"]
-    found = json.loads(run("duplicates", "--distance", "0.1", "--json", "--index", gallery.path).stdout)
-    assert (found["distance"], found["images"], found["failures"]) == (0.1, 6, [])
-    (group,) = found["groups"]
-    assert (group["group"], group["keep"]) == (1, "p/larger.png")
-    assert [(one["path"], one["how"], one["disposable"]) for one in group["images"]] == [
-        ("p/larger.png", "kept", False),
-        ("p/a/red.png", "near", True),
-        ("p/b/copy.png", "near", True),
-    ]
-    lines = run("duplicates", "--distance", "0.1", "--format", "jsonl", "--index", gallery.path).stdout.splitlines()
-    assert [json.loads(line) for line in lines] == [group]
-    rows = list(
-        csv.DictReader(run("duplicates", "--exact", "--format", "csv", "--index", gallery.path).stdout.splitlines())
-    )
-    assert [(row["group"], row["how"], row["path"]) for row in rows] == [
-        ("1", "kept", "p/a/red.png"),
-        ("1", "exact", "p/b/copy.png"),
-    ]
-    assert contents(tmp_path) == before
-
-
-def test_paths_lists_the_disposable_images(gallery: ImageIndex, run: Run) -> None:
-    result = run("duplicates", "--distance", "0.1", "--format", "paths", "--index", gallery.path)
-    assert result.stdout == "p/a/red.png\np/b/copy.png\n"
-
-
-def test_each_group_gets_a_folder_of_links_and_a_dry_run_only_lists_them(
-    gallery: ImageIndex, run: Run, tmp_path: Path
-) -> None:
-    command = ("duplicates", "--distance", "0.1", "--index", gallery.path, "--link-to", "twice")
-    dry = run(*command, "--dry-run")
-    assert dry.returncode == 0
-    assert dry.stderr.count("would make") == 3
-    assert not (tmp_path / "twice").exists()
-    done = run(*command)
-    assert (done.returncode, done.stdout) == (0, dry.stdout)
-    links = {path.name: os.readlink(path) for path in (tmp_path / "twice/001 larger").iterdir()}
-    assert links == {
-        "larger.png": "../../p/larger.png",
-        "red.png": "../../p/a/red.png",
-        "copy.png": "../../p/b/copy.png",
-    }
-    assert "3 made, 0 kept, 0 removed" in done.stderr
-    assert "0 made, 3 kept, 0 removed" in run(*command).stderr
-    again = run("duplicates", "--exact", "--index", gallery.path, "--link-to", "twice")
-    assert "2 made, 0 kept, 3 removed" in again.stderr
-    assert [path.name for path in (tmp_path / "twice").iterdir() if path.is_dir()] == ["001 red"]
-
-
-def test_the_links_are_not_added_as_images(gallery: ImageIndex, run: Run, tmp_path: Path) -> None:
-    run("duplicates", "--exact", "--index", gallery.path, "--link-to", "p/twice")
-    report = gallery.add([tmp_path / "p"])
-    assert (report.found, report.added, report.reused) == (6, 0, 0)
-    assert gallery.add([tmp_path / "p/twice"]).found == 2
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--dry-run"], ["--exact", "--distance", "1"], ["--exact", "--flips"], ["--distance", "-1"], ["--keep", "x"]],
-)
-def test_contradictory_options_are_usage_errors(gallery: ImageIndex, run: Run, arguments: list[str]) -> None:
-    assert run("duplicates", *arguments, "--index", gallery.path).returncode == 2
-
-
-def test_missing_images_are_not_linked_and_the_exit_code_is_3(gallery: ImageIndex, run: Run, tmp_path: Path) -> None:
-    (tmp_path / "p/larger.png").unlink()
-    result = run("duplicates", "--distance", "0.1", "--index", gallery.path, "--link-to", "twice")
-    assert result.returncode == 3
-    assert "failed: " in result.stderr
-    assert "No such file or directory" in result.stdout
-
-
-def test_without_rotations_neither_torch_nor_pandas_is_loaded(gallery: ImageIndex, run: Run) -> None:
-    for command in (["duplicates", "--distance", "0.1"], ["leak", "p/a", "p/b", "--distance", "1"], ["outliers"]):
-        result = run(*command, "--index", gallery.path, env={"PYTHONPROFILEIMPORTTIME": "1"})
-        assert result.returncode == 0
-        imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
-        assert "numpy" in imported
-        assert imported.isdisjoint({"torch", "pandas"})

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from forking import Run
+from collections_of import leaking_sets
 from grid_mean import GRID_RECIPE, GridMean
-from pictures import draw
 from scipy.spatial.distance import cdist
 
 import imgindex.curation.neighbours
@@ -23,16 +20,7 @@ from imgindex.types import FoundFile
 
 @pytest.fixture
 def split(tmp_path: Path) -> Iterator[ImageIndex]:
-    """A training set and a test set, in which one stands as a copy, one nearly so, and one twice."""
-    for number in range(4):
-        draw(tmp_path / "train" / f"{number}.png", number)
-        draw(tmp_path / "test" / f"{number}.png", 20 + number)
-    shutil.copy(tmp_path / "train/1.png", tmp_path / "test/copy.png")
-    draw(tmp_path / "test/near.png", (2 * 37, 2 * 101, 2 * 211 % 256 - 5))
-    draw(tmp_path / "test/sub/2.png", 2, (64, 64))
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
-        index.add([tmp_path / "train", tmp_path / "test"])
+    with leaking_sets(tmp_path) as index:
         yield index
 
 
@@ -99,28 +87,3 @@ def test_the_pairs_among_20_000_vectors_are_those_of_an_exact_comparison(
     wanted = {(int(a), 15_000 + int(b)) for a, b in np.argwhere(apart <= 0.2)}
     assert len(wanted) >= 200
     assert found == wanted
-
-
-def test_the_command_fails_only_with_fail_within_and_prints_the_pairs_anyway(
-    split: ImageIndex, run: Run, tmp_path: Path
-) -> None:
-    def leak(*arguments: str) -> tuple[int, str, str]:
-        done = run("leak", *arguments, "--index", split.path)
-        return done.returncode, done.stdout, done.stderr
-
-    code, shown, _ = leak("train", "test", "--distance", "0.1")
-    assert code == 0
-    assert shown.splitlines()[0].split() == ["rank", "how", "distance", "a", "b"]
-    code, failed, said = leak("train", "test", "--distance", "0.1", "--fail-within", "0")
-    assert (code, failed) == (4, shown)
-    # The copy in other pixels has the very same vector.
-    assert said == "2 pairs of images are at most 0 apart: the sets leak\n"
-    code, listed, _ = leak("train", "test", "--fail-within", "0.1", "--json")
-    assert code == 4
-    assert next((one["a"], one["b"]) for one in json.loads(listed)) == ("train/1.png", "test/copy.png")
-    assert leak("train/0.png", "test", "--fail-within", "0.1")[0] == 0
-    assert leak("train", "test", "--distance", "0.1", "--format", "paths")[1] == "train/1.png\ntrain/2.png\n"
-    assert leak("train", "test", "--distance", "0.1", "--fail-within", "0.2")[0] == 2
-    code, shown, said = leak("train", "absent", "--distance", "0.1")
-    assert (code, shown) == (1, "")
-    assert "no image at" in said

@@ -2,51 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from collections_of import of_vectors, quarters
-from forking import Run
+from collections_of import colours_and_grey, incoming_files, of_vectors, quarters
 from grid_mean import GRID_RECIPE, GridMean
-from pictures import contents, draw
+from pictures import contents
 
 import imgindex.curation.lookup
 from imgindex import ImageIndex
 from imgindex.errors import PathNotFound, UsageError
 from imgindex.results import LookupResult
 
-RED, GREEN, BLUE, BLACK = (250, 0, 0), (0, 250, 0), (0, 0, 250), (0, 0, 0)
-
 
 @pytest.fixture
 def known(tmp_path: Path) -> Iterator[ImageIndex]:
-    """An index of one picture of four colours and a grey one."""
-    quarters(tmp_path / "known/colours.png", RED, GREEN, BLUE, BLACK)
-    draw(tmp_path / "known/grey.png", (128, 128, 128))
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
-        index.add([tmp_path / "known"])
+    with colours_and_grey(tmp_path) as index:
         yield index
 
 
 @pytest.fixture
-def incoming(tmp_path: Path) -> Path:
-    """A copy, a near picture, a turned one, a new one, and a file that is not a picture."""
-    folder = tmp_path / "incoming"
-    quarters(folder / "near.png", (240, 0, 0), GREEN, BLUE, BLACK)
-    quarters(folder / "turned.png", BLUE, RED, BLACK, GREEN)
-    draw(folder / "white.png", (255, 255, 255))
-    shutil.copy(tmp_path / "known/colours.png", folder / "copy.png")
-    (folder / "broken.png").write_bytes(b"no picture")
-    return folder
+def incoming(known: ImageIndex, tmp_path: Path) -> Path:
+    return incoming_files(tmp_path)
 
 
 def statuses(found: list[LookupResult]) -> dict[str, tuple[str, str]]:
@@ -148,42 +129,3 @@ def test_lookup_among_20_000_vectors_agrees_with_an_exact_comparison(
     assert [Path(one.match).name for one in results] == [f"{best}.png" for best in wanted.argmin(axis=1)]
     np.testing.assert_allclose([one.distance for one in results], wanted.min(axis=1), rtol=1e-5)
     assert [one.status for one in results] == ["near" if best <= 0.5 else "new" for best in wanted.min(axis=1)]
-
-
-# the command, with the network of the package
-
-
-@pytest.fixture
-def indexed(run: Run, known: ImageIndex, tmp_path: Path) -> Path:
-    assert run("add", "known", "--recipe", "vgg16-pool5", "--size", "32").returncode == 0
-    return tmp_path
-
-
-def test_the_command_lists_failures_and_exits_with_3(run: Run, indexed: Path, incoming: Path) -> None:
-    result = run("lookup", "incoming")
-    assert result.returncode == 3
-    assert "1 failed, 1 exact" in result.stderr
-    assert result.stdout.splitlines()[0].split() == ["status", "path", "match", "distance", "reason"]
-    found = json.loads(run("lookup", "incoming", "--json").stdout)
-    assert found[1] == {
-        "path": "incoming/copy.png",
-        "status": "exact",
-        "match": "known/colours.png",
-        "distance": 0.0,
-        "turned": "",
-        "id": 1,
-        "reason": "",
-    }
-    assert run("lookup", "incoming/copy.png", "--format", "csv").returncode == 0
-
-
-def test_paths_of_new_files_can_be_piped_into_add(run: Run, indexed: Path, incoming: Path) -> None:
-    (incoming / "broken.png").unlink()
-    odd = incoming / os.fsdecode(b"new \xff.png")
-    draw(odd, (0, 255, 255))
-    listed = b"\n".join(os.fsencode(path.relative_to(indexed)) for path in sorted(incoming.iterdir()))
-    command = [sys.executable, "-m", "imgindex", "lookup", "-", "--distance", "0.001", "--format", "paths"]
-    done = subprocess.run(command, cwd=indexed, input=listed, capture_output=True, check=True)
-    assert b"incoming/copy.png" not in done.stdout
-    assert b"incoming/new \xff.png\n" in done.stdout
-    assert b"incoming/white.png\n" in done.stdout

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from forking import Run
+from collections_of import greys_and_two_apart
 from grid_mean import GRID_RECIPE, GridMean
 from pictures import draw
 
@@ -18,15 +17,7 @@ from imgindex.errors import UsageError
 
 @pytest.fixture
 def gallery(tmp_path: Path) -> Iterator[ImageIndex]:
-    """Twelve shades of grey, a red one far from them, a green one farther; and one grey twice."""
-    for number in range(12):
-        draw(tmp_path / "p" / f"{number}.png", (100 + number, 100 + number, 100 + number))
-    draw(tmp_path / "p/3 again.png", (103, 103, 103), (64, 64))
-    draw(tmp_path / "p/red.png", (250, 100, 100))
-    draw(tmp_path / "p/green.png", (0, 255, 0))
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
-        index.add([tmp_path / "p"])
+    with greys_and_two_apart(tmp_path) as index:
         yield index
 
 
@@ -59,15 +50,6 @@ def test_an_index_without_two_images_has_no_outliers_and_n_must_be_positive(tmp_
         assert [(one.distance, one.times) for one in index.outliers()] == [(0, 0), (0, 0)]
         with pytest.raises(UsageError, match="at least one"):
             index.outliers(n=0)
-
-
-def test_the_command_prints_a_table_or_json(gallery: ImageIndex, run: Run) -> None:
-    result = run("outliers", "-n", "2", "--index", gallery.path)
-    assert result.returncode == 0
-    assert result.stdout.split()[:6] == ["rank", "distance", "times", "path", "nearest", "id"]
-    found = json.loads(run("outliers", "-n", "2", "--json", "--index", gallery.path).stdout)
-    assert [(one["rank"], Path(one["path"]).name) for one in found] == [(1, "green.png"), (2, "red.png")]
-    assert run("outliers", "-n", "2", "--format", "paths", "--index", gallery.path).stdout.count("\n") == 2
 
 
 def test_the_reason_names_a_pair_apart_from_the_rest_and_a_copy(gallery: ImageIndex, tmp_path: Path) -> None:

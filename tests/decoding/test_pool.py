@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import signal
@@ -10,13 +9,13 @@ import struct
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import hostile
 import numpy as np
 import pytest
+from decoder_checks import LATE, TIGHT, encoded, pids, plain, reason
 from grid_mean import GRID_RECIPE, GridMean
 from hostile import deed
 from pictures import draw
@@ -32,49 +31,9 @@ from imgindex.decoding.transforms import prepare
 from imgindex.errors import DecoderUnavailable, UnreadableImage
 from imgindex.recipe import RECIPES
 
-TIGHT = DecodeLimits(seconds=1.5, memory=512 << 20)
-LATE = "decoding took more than 1.5 s"
 HUNGRY = "not enough memory to decode it (limit 0.5 GiB)"
 POOL5 = RECIPES["vgg16-pool5"]
 ENDINGS = ["hang", "eat", "crash", "abort", "leave", "be_killed", "babble", "boast"]
-
-
-@pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that holds the hostile decoder, where this process and so its children look for pillow_jxl."""
-    folder = tmp_path / "plugin"
-    folder.mkdir()
-    shutil.copy(hostile.__file__, folder / "pillow_jxl.py")
-    monkeypatch.syspath_prepend(str(folder))
-    return folder
-
-
-@pytest.fixture
-def decoders(plugin: Path) -> Iterator[DecoderPool]:
-    opened = DecoderPool(GRID_RECIPE, TIGHT)
-    yield opened
-    opened.close()
-
-
-def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
-
-
-def plain(colour: str = "red") -> bytes:
-    return encoded(Image.new("RGB", (40, 30), colour))
-
-
-def reason(decoders: DecoderPool, data: bytes) -> str:
-    with pytest.raises(UnreadableImage) as caught:
-        decoders.decode(data)
-    assert caught.value.stage == "decode"
-    return caught.value.reason
-
-
-def pids(decoders: DecoderPool) -> list[int]:
-    return [one._process.pid for one in decoders._processes]
 
 
 def is_running(pid: int) -> bool:
@@ -134,15 +93,6 @@ def test_an_unreadable_file_has_the_reason_of_decode_and_costs_no_process(decode
     assert pids(decoders) == before
 
 
-def test_the_process_imports_neither_torch_nor_anything_that_is_heavy(decoders: DecoderPool) -> None:
-    decoders.decode(plain())
-    (pid,) = pids(decoders)
-    libraries = Path(f"/proc/{pid}/maps").read_text()
-    assert "_multiarray_umath" in libraries
-    for heavy in ("torch", "faiss", "pandas", "pyarrow", "sqlite"):
-        assert f"/{heavy}" not in libraries
-
-
 # What a decoder may do
 
 
@@ -168,20 +118,6 @@ def test_whatever_ends_a_decoder_is_the_reason_for_that_picture_alone(
     assert decoders.decode(plain("blue")).pixels[16, 16].tolist() == [0, 0, 255]
 
 
-def test_what_a_decoder_prints_is_not_taken_for_a_reply(
-    decoders: DecoderPool, capfd: pytest.CaptureFixture[str]
-) -> None:
-    before = decoders.decode(plain())
-    assert decoders.decode(deed("shout")).format == "JXL"
-    assert np.array_equal(decoders.decode(plain()).pixels, before.pixels)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_picture_does_not_fail_for_what_an_earlier_one_left_behind(decoders: DecoderPool) -> None:
-    assert decoders.decode(deed("poison")).format == "JXL"
-    assert decoders.decode(plain()).format == "PNG"
-
-
 def test_a_process_that_dies_between_two_pictures_is_replaced(decoders: DecoderPool) -> None:
     decoders.decode(plain())
     (pid,) = pids(decoders)
@@ -196,16 +132,6 @@ def test_real_files_that_take_too_long_or_too_much_are_stopped(
 ) -> None:
     assert reason(decoders, make()) == expected
     assert decoders.decode(plain()).format == "PNG"
-
-
-def test_time_is_limited_even_if_the_parent_ignores_and_blocks_alarms(decoders: DecoderPool) -> None:
-    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
-    try:
-        assert reason(decoders, deed("hang")) == LATE
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_process_that_exceeds_its_time_is_given_up(decoders: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,28 +260,3 @@ def test_too_little_memory_for_the_process_itself_is_an_error_of_the_run(index: 
     with pytest.raises(DecoderUnavailable, match="does not start"):
         index.add([folder])
     assert list(index.failures()) == []
-
-
-def test_what_lies_in_the_current_folder_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PIL", "numpy", "json", "struct", "signal", "imgindex", "sitecustomize"):
-        (tmp_path / f"{name}.py").write_text("import os; os._exit(9)")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
-    decoders = DecoderPool(GRID_RECIPE)
-    try:
-        assert decoders.decode(plain()).format == "PNG"
-    finally:
-        decoders.close()
-
-
-def test_the_process_is_of_the_same_imgindex_wherever_else_one_is_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "imgindex").mkdir()
-    (tmp_path / "imgindex/__init__.py").write_text("import os; os._exit(9)")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    decoders = DecoderPool(GRID_RECIPE)
-    try:
-        assert decoders.decode(plain()).format == "PNG"
-    finally:
-        decoders.close()

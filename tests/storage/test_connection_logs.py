@@ -3,52 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from grid_mean import GRID_RECIPE, GridMean
-from pictures import draw
+from grid_mean import GRID_RECIPE
+from index_processes import CATALOGUE, Died, check_sound, child
 
 from imgindex import ImageIndex
-from imgindex.storage import checksum, connection, posix_locks
+from imgindex.storage import connection
 from imgindex.storage.store import Store
-
-CATALOGUE = "catalogue.db"
-
-
-class Died(Exception):
-    """What a run dies of here."""
-
-
-def child(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
-    """Run code that may import the tests' encoder in a process of its own; it prints lines, and waits for stdin."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", "import os, sys\n" + code, *map(os.fspath, arguments)]
-    return subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def output(code: str, *arguments: str | Path) -> str:
-    """What the code prints, run to its end."""
-    with child(code, *arguments) as process:
-        out, err = process.communicate(timeout=100)
-        assert process.returncode == 0, err
-    return out.strip()
-
-
-@pytest.fixture
-def path(index: ImageIndex, folder: Path) -> Path:
-    """An index of twelve pictures that is not open."""
-    index.add([folder])
-    index.close()
-    return Path(index.path)
 
 
 def write(store: Store, *, then_die: bool = True) -> None:
@@ -62,14 +28,6 @@ def write(store: Store, *, then_die: bool = True) -> None:
 def setting(path: Path) -> str | None:
     with closing(Store(os.fspath(path))) as store:
         return store.catalogue.settings().get("word")
-
-
-def check_sound(path: Path) -> None:
-    checksum.check(os.fspath(path / CATALOGUE))
-    assert checksum.read(os.fspath(path / CATALOGUE)) is not None
-    with ImageIndex.open(path) as index:
-        assert index.verify(full=True).ok
-        assert len(index.vectors()) == 12
 
 
 @contextmanager
@@ -159,80 +117,6 @@ with store.writing() as writer:
     check_sound(path)
 
 
-ADD = """
-from grid_mean import GridMean
-from imgindex import ImageIndex
-with ImageIndex.open(sys.argv[1]) as index:
-    index.encoder = GridMean()
-    print(index.add([sys.argv[2]]).added)
-"""
-REPAIR = """
-from imgindex import ImageIndex
-ImageIndex.repair(sys.argv[1])
-"""
-
-
-def verify(index: ImageIndex) -> None:
-    assert index.verify(full=True).ok
-
-
-def open_another(index: ImageIndex) -> None:
-    ImageIndex.open(index.path).close()
-
-
-def write_nothing(index: ImageIndex) -> None:
-    with index._store.writing():
-        pass
-
-
-@pytest.mark.parametrize("what", [verify, open_another, write_nothing])
-def test_a_reader_keeps_its_log_whatever_it_does(path: Path, folder: Path, what: Callable[[ImageIndex], None]) -> None:
-    """To close a file that SQLite has open takes SQLite's locks away; the next to close would take the log along."""
-    with ImageIndex.open(path) as index:
-        assert len(index.paths()) == 12
-        what(index)
-        output(REPAIR, path)
-        for number in range(100, 250):
-            draw(folder / f"{number}.png", number)
-        assert output(ADD, path, folder) == "150"
-        assert len(index.paths()) == len(list(index.images())) == 162
-        assert len(index.vectors()) == 162
-
-
-def test_a_process_keeps_no_more_descriptors_than_it_needs(path: Path) -> None:
-    def count() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
-    if not os.path.isdir("/proc/self/fd"):
-        pytest.skip("descriptors are counted in /proc")
-    before = count()
-    with ImageIndex.open(path) as index:
-        verify(index)
-        once = count()
-        for _ in range(5):
-            verify(index)
-            open_another(index)
-        assert count() == once
-    assert count() == before
-    assert not posix_locks._waiting
-
-
-def test_an_index_that_was_repaired_meanwhile_is_the_one_that_is_written(path: Path, folder: Path) -> None:
-    """Repair replaces a damaged catalogue, which a process that has it open does not see."""
-    with ImageIndex.open(path) as index:
-        index.encoder = GridMean()
-        assert len(index) == 12
-        data = (path / CATALOGUE).read_bytes()
-        with open(path / CATALOGUE, "r+b") as file:
-            file.seek(data.rindex(b"PNG"))
-            file.write(b"?")
-        output(REPAIR, path)
-        draw(folder / "new.png", 50)
-        assert index.add([folder]).added == 1
-        assert len(index.paths()) == 13
-        assert index.verify(full=True).ok
-
-
 def test_a_log_that_does_not_fit_the_disk_makes_no_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite moves the log as it closes, and does not tell when it cannot: the file would be a catalogue of nothing."""
     from imgindex.storage import durable
@@ -248,27 +132,3 @@ def test_a_log_that_does_not_fit_the_disk_makes_no_catalogue(tmp_path: Path, mon
             ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE)
     assert not (tmp_path / "it.imgindex" / CATALOGUE).exists()
     ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE).close()
-
-
-def test_a_repair_that_dies_leaves_a_damaged_catalogue_known_as_damaged(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing but its checksum knows that this catalogue is damaged, so the checksum stays to the last."""
-    from imgindex.storage import durable
-
-    data = (path / CATALOGUE).read_bytes()
-    with open(path / CATALOGUE, "r+b") as file:
-        file.seek(data.rindex(b"PNG"))
-        file.write(b"?")
-
-    def dying(path: str, target: str) -> None:
-        raise Died
-
-    copy = shutil.copytree(path, path.parent / "copy.imgindex")
-    with monkeypatch.context() as patch:
-        patch.setattr(durable.disk, "rename", dying)
-        with pytest.raises(Died):
-            ImageIndex.repair(copy)
-    assert ImageIndex.repair(copy).mended != ()
-    assert not list(copy.glob(f"{CATALOGUE}.new*"))
-    check_sound(copy)

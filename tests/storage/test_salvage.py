@@ -10,32 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damaged_catalogues import HOSTILE, edit, repair
 from grid_mean import GridMean
 from pictures import draw
 
 from imgindex import ImageIndex
-from imgindex.errors import FormatTooNew, IndexDamaged, IndexNotFound
+from imgindex.errors import IndexDamaged
 
 PAGE = 4096
-
-
-@pytest.fixture
-def home(index: ImageIndex, folder: Path) -> Path:
-    """The folder of an index of twelve pictures and a failure, that is not open."""
-    (folder / "broken.jpg").write_text("this is no picture")
-    index.add([folder])
-    index.close()
-    return Path(index.path)
-
-
-def edit(home: Path, *statements: str) -> None:
-    """Change the catalogue behind imgindex's back, and leave it without a log."""
-    with closing(sqlite3.connect(home / "catalogue.db")) as connection:
-        connection.execute("pragma journal_mode = delete")
-        connection.execute("pragma writable_schema = on")
-        for statement in statements:
-            connection.execute(statement)
-        connection.commit()
 
 
 def change(home: Path, old: bytes, new: bytes) -> None:
@@ -44,32 +26,6 @@ def change(home: Path, old: bytes, new: bytes) -> None:
     data = path.read_bytes()
     assert old in data
     path.write_bytes(data.replace(old, new))
-
-
-def repair(home: Path) -> None:
-    report = ImageIndex.repair(home, encoder=GridMean())
-    assert report.mended
-    with ImageIndex.open(home) as index:
-        assert index.verify(full=True).ok
-
-
-HOSTILE = {
-    "a trigger": "create trigger t after update on images begin delete from segments; end",
-    "a view": "alter table failures rename to f; create view failures as select * from f",
-    "a generated column": "alter table images add column twice integer generated always as (width * 2) virtual",
-    "another index": "create index mine on images(width)",
-    "a table less": "drop table roots",
-    "another definition": "update sqlite_master set sql = replace(sql, 'width', 'breadth') where name = 'images'",
-}
-
-
-@pytest.mark.parametrize("what", HOSTILE)
-def test_a_catalogue_with_a_foreign_schema_is_refused_before_a_query_runs(home: Path, what: str) -> None:
-    edit(home, *HOSTILE[what].split("; ") if what == "a view" else [HOSTILE[what]])
-    (home / "catalogue.db.crc32").unlink()  # as the sender of such an index would
-    with pytest.raises(IndexDamaged, match="was not made by imgindex") as caught:
-        ImageIndex.open(home)
-    assert "imgindex repair" in caught.value.hint
 
 
 @pytest.mark.parametrize("what", HOSTILE)
@@ -106,24 +62,6 @@ def test_an_image_whose_path_was_changed_is_not_present_there_and_the_next_add_h
     np.testing.assert_array_equal(vectors["3.png"], np.float32(np.array([111, 303 % 256, 633 % 256] * 4) / 255))
 
 
-@pytest.mark.parametrize("column", ["width", "height", "format", "size", "mtime_ns"])
-def test_a_wrong_size_or_format_of_a_picture_is_corrected_from_its_file(home: Path, column: str) -> None:
-    with ImageIndex.open(home) as index:
-        before = list(index.images())
-    edit(home, f"update images set {column} = {'17' if column != 'format' else repr('PNF')} where id = 4")
-    repair(home)
-    with ImageIndex.open(home) as index:
-        assert list(index.images()) == before
-
-
-def test_an_image_whose_content_differs_from_the_catalogue_is_dropped_by_name(home: Path) -> None:
-    edit(home, f"update images set sha256 = x'{'ab' * 32}' where id = 4")
-    report = ImageIndex.repair(home, encoder=GridMean())
-    assert [Path(failure.path).name for failure in report.dropped] == ["3.png"]
-    with ImageIndex.open(home) as index:
-        assert 4 not in index.ids()
-
-
 def test_the_failures_are_found_again_by_the_next_add(home: Path, folder: Path) -> None:
     change(home, b"pictures/broken.jpg", b"pictures/broXen.jpg")
     repair(home)
@@ -131,17 +69,6 @@ def test_the_failures_are_found_again_by_the_next_add(home: Path, folder: Path) 
         assert list(index.failures()) == []
         index.add([folder])
         assert [Path(failure.path).name for failure in index.failures()] == ["broken.jpg"]
-
-
-def test_a_wrong_location_of_a_vector_is_found_by_its_crc32_and_the_vector_is_made_again(home: Path) -> None:
-    with ImageIndex.open(home) as index:
-        vectors = index.vectors()
-    edit(home, "update images set row = 40 where id = 2", "update images set crc32 = 7 where id = 3")
-    report = ImageIndex.repair(home, encoder=GridMean())
-    assert (report.embedded, report.dropped) == (2, ())
-    with ImageIndex.open(home) as index:
-        np.testing.assert_array_equal(index.vectors(), vectors)
-        assert index.ids().tolist() == list(range(1, 13))
 
 
 @pytest.mark.parametrize("value", ["'x'", "1e300", "x'00ff'", "-5", "1 << 60"])
@@ -195,23 +122,6 @@ def test_a_catalogue_that_has_lost_its_recipe_is_refused_with_the_way_out_and_le
     assert (home / "catalogue.db").read_bytes() == spoil
 
 
-def test_a_missing_catalogue_is_refused_with_the_way_out(home: Path, tmp_path: Path) -> None:
-    (home / "catalogue.db").unlink()
-    with pytest.raises(IndexDamaged, match="is missing") as caught:
-        ImageIndex.repair(home, encoder=GridMean())
-    assert "put it back from a copy" in caught.value.hint
-    with pytest.raises(IndexNotFound):
-        ImageIndex.repair(tmp_path / "nowhere", encoder=GridMean())
-
-
-def test_a_catalogue_of_a_newer_version_is_not_repaired(home: Path) -> None:
-    edit(home, "pragma user_version = 99")
-    before = (home / "catalogue.db").read_bytes()
-    with pytest.raises(FormatTooNew):
-        ImageIndex.repair(home, encoder=GridMean())
-    assert (home / "catalogue.db").read_bytes() == before
-
-
 def test_a_definition_that_is_not_text_any_more_is_damage(home: Path) -> None:
     """SQLite's message contains it, so Python's sqlite3 raises a UnicodeDecodeError."""
     change(home, b"CREATE INDEX images_by_content", b"CREATE INDEX images_by_conten\xce")
@@ -221,16 +131,6 @@ def test_a_definition_that_is_not_text_any_more_is_damage(home: Path) -> None:
     with pytest.raises(IndexDamaged):
         ImageIndex.open(home)
     repair(home)
-
-
-def test_used_ids_are_not_used_again_after_a_repair(home: Path, folder: Path) -> None:
-    edit(home, "delete from images where id > 10", "update images set width = 5 where id = 1")
-    repair(home)
-    with ImageIndex.open(home) as index:
-        index.encoder = GridMean()
-        draw(folder / "new.png", 90)
-        index.add([folder])
-        assert [id for id in index.ids().tolist() if id > 10] == [13, 14, 15]
 
 
 @pytest.fixture

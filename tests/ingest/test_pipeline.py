@@ -1,0 +1,257 @@
+"""Files on their way from the disk through the network into the store: embedded once, committed batch by batch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from add_checks import counts, ids, later, means, names, spoil, vector
+from grid_mean import GRID_RECIPE, GridMean
+from pictures import draw
+
+import imgindex.ingest.pipeline
+from imgindex import ImageIndex
+from imgindex.sources.content import Content, read_content
+
+
+def test_a_picture_touched_but_not_changed_is_opened_once_and_not_embedded(
+    index: ImageIndex, folder: Path, encoder: GridMean, opened: list[str]
+) -> None:
+    index.add([folder])
+    later(folder / "a/3.png")
+    opened.clear()
+    assert counts(index.add([folder])) == {"unchanged": 12}
+    assert counts(index.add([folder])) == {"unchanged": 12}
+    assert opened == ["3.png"]
+    assert encoder.embedded == 12
+
+
+def test_a_renamed_image_keeps_its_id_and_is_not_embedded_again(
+    index: ImageIndex, folder: Path, encoder: GridMean
+) -> None:
+    index.add([folder])
+    before = ids(index)
+    (folder / "a/3.png").rename(folder / "b/three.png")
+    assert counts(index.add([folder])) == {"renamed": 1, "unchanged": 11}
+    assert ids(index)["three.png"] == before["3.png"]
+    assert "3.png" not in names(index)
+    assert encoder.embedded == 12
+
+
+def test_a_copy_is_an_image_of_its_own_with_the_same_vector_and_no_work(
+    index: ImageIndex, folder: Path, encoder: GridMean
+) -> None:
+    index.add([folder])
+    shutil.copy(folder / "a/3.png", folder / "b/copy.png")
+    assert counts(index.add([folder])) == {"reused": 1, "unchanged": 12}
+    assert vector(index, "copy.png") == vector(index, "3.png")
+    assert len(set(ids(index).values())) == 13
+    assert encoder.embedded == 12
+
+
+def test_the_same_bytes_twice_in_one_run_are_embedded_once(
+    index: ImageIndex, tmp_path: Path, encoder: GridMean
+) -> None:
+    for number in range(50):
+        draw(tmp_path / "same" / f"{number}.png", 5)
+    assert counts(index.add([tmp_path / "same"])) == {"added": 1, "reused": 49}
+    assert encoder.embedded == 1
+    assert (index.vectors() == index.vectors()[0]).all()
+
+
+def test_a_changed_image_is_embedded_again_under_its_id(index: ImageIndex, folder: Path, encoder: GridMean) -> None:
+    index.add([folder])
+    before = ids(index)
+    later(draw(folder / "a/3.png", 200))
+    assert counts(index.add([folder])) == {"updated": 1, "unchanged": 11}
+    assert ids(index) == before
+    assert vector(index, "3.png") == means(folder / "a/3.png")
+    assert encoder.embedded == 13
+
+
+def test_two_images_that_changed_places_are_not_embedded_again(
+    index: ImageIndex, folder: Path, encoder: GridMean
+) -> None:
+    index.add([folder])
+    for here, there in (("0", "spare"), ("1", "0"), ("spare", "1")):
+        (folder / f"a/{here}.png").rename(folder / f"a/{there}.png")
+    later(folder / "a/0.png")
+    assert counts(index.add([folder])) == {"updated": 2, "unchanged": 10}
+    assert vector(index, "0.png") == means(folder / "a/0.png") != vector(index, "1.png")
+    assert encoder.embedded == 12
+
+
+def test_files_that_vanish_between_the_scan_and_the_reading_do_not_end_the_run(
+    index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add([folder / "a"])
+    later(draw(folder / "a/3.png", 99))
+
+    def read(path: str) -> Content:
+        if Path(path).name in ("3.png", "7.png"):
+            os.unlink(path)
+        return read_content(path)
+
+    monkeypatch.setattr(imgindex.ingest.pipeline, "read_content", read)
+    report = index.add([folder])
+    assert report.added == 5
+    assert {(Path(failure.path).name, failure.stage) for failure in report.failures} == {
+        ("3.png", "read"),
+        ("7.png", "read"),
+    }
+    assert names(index) == sorted(f"{number}.png" for number in range(12) if number not in (3, 7))
+    assert list(index.failures()) == []
+
+
+class Blind(GridMean):
+    """Gives vectors that are not finite for white pictures."""
+
+    def encode(self, batch: np.ndarray) -> np.ndarray:
+        vectors = super().encode(batch)
+        vectors[(vectors == 1).all(axis=1)] = np.nan
+        return vectors
+
+
+def test_a_picture_whose_vector_is_not_finite_is_a_failure(index: ImageIndex, folder: Path) -> None:
+    index.encoder = Blind()
+    for name in ("white.png", "white too.png"):
+        draw(folder / "a" / name, (255, 255, 255))
+    report = index.add([folder])
+    assert counts(report) == {"added": 12, "failed": 2}
+    assert {failure.stage for failure in report.failures} == {"embed"}
+    assert np.isfinite(index.vectors()).all()
+    assert counts(index.add([folder])) == {"failed": 2, "unchanged": 12}
+
+
+def test_a_vector_too_large_for_the_storage_is_a_failure(folder: Path, tmp_path: Path) -> None:
+    class Large(GridMean):
+        def encode(self, batch: np.ndarray) -> np.ndarray:
+            return super().encode(batch) * 70_000
+
+    with ImageIndex.create(tmp_path / "half.imgindex", recipe=GRID_RECIPE, store="fp16") as index:
+        index.encoder = Large()
+        draw(folder / "a/white.png", (255, 255, 255))
+        report = index.add([folder])
+        assert ("white.png", "embed") in {(Path(failure.path).name, failure.stage) for failure in report.failures}
+        assert np.isfinite(index.vectors()).all()
+
+
+class Failing(GridMean):
+    """Raises in its third batch."""
+
+    def encode(self, batch: np.ndarray) -> np.ndarray:
+        if self.embedded >= 2 * self.batch_size:
+            raise RuntimeError("out of memory")
+        return super().encode(batch)
+
+
+def test_when_the_network_fails_what_was_done_is_kept_and_the_next_add_goes_on(
+    index: ImageIndex, folder: Path, encoder: GridMean
+) -> None:
+    index.encoder = Failing(batch_size=4)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        index.add([folder])
+    assert len(index) == 8
+    assert index.verify(full=True).ok
+    index.encoder = encoder
+    assert counts(index.add([folder])) == {"added": 4, "unchanged": 8}
+    assert encoder.embedded == 4
+
+
+def test_stopping_ends_after_the_batches_in_flight_and_the_next_add_embeds_only_the_rest(
+    index: ImageIndex, folder: Path, encoder: GridMean
+) -> None:
+    (folder / "b/7.png").rename(folder / "spare.png")
+    index.add([folder / "spare.png"])
+    (folder / "spare.png").unlink()
+    report = index.add([folder], stop=lambda: encoder.embedded > 4)
+    assert report.interrupted
+    # One batch is being recorded, one is on its way through the network.
+    assert (report.added, report.removed, report.found) == (8, 0, 11)
+    assert index.verify(full=True).ok
+    report = index.add([folder])
+    assert not report.interrupted
+    assert counts(report) == {"added": 3, "unchanged": 8, "removed": 1}
+    assert encoder.embedded == 12
+
+
+def test_stopping_before_anything_is_done_changes_nothing(index: ImageIndex, folder: Path) -> None:
+    report = index.add([folder], stop=lambda: True)
+    assert report.interrupted
+    assert len(index) == 0
+    assert counts(index.add([folder])) == {"added": 12}
+
+
+def test_stopping_in_the_last_batch_does_not_interrupt_the_run(
+    index: ImageIndex, folder: Path, encoder: GridMean
+) -> None:
+    assert not index.add([folder], stop=lambda: encoder.embedded >= 12).interrupted
+
+
+KILLED = """
+import os, signal, sys
+from grid_mean import GridMean
+from imgindex import ImageIndex
+
+class Killing(GridMean):
+    def encode(self, batch):
+        if self.embedded >= 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode(batch)
+
+with ImageIndex.open(sys.argv[1]) as index:
+    index.encoder = Killing(batch_size=4)
+    index.add([sys.argv[2]])
+"""
+
+
+def test_a_killed_add_loses_the_batches_in_flight_at_most(index: ImageIndex, folder: Path, encoder: GridMean) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", KILLED, index.path, str(folder)]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert killed.returncode == -9, killed.stderr
+    # It dies in the third batch, perhaps before the second has been recorded.
+    kept = len(index)
+    assert kept in {4, 8}
+    assert index.verify(full=True).ok
+    assert counts(index.add([folder])) == {"added": 12 - kept, "unchanged": kept}
+    assert encoder.embedded == 12 - kept
+    assert index.verify(full=True).ok
+
+
+def test_progress_is_reported_up_to_the_end(index: ImageIndex, folder: Path) -> None:
+    events = []
+    spoil(folder / "a/3.png")
+    index.add([folder], on_progress=events.append)
+    embedding = [(progress.done, progress.total) for progress in events if progress.stage == "embed"]
+    assert embedding == sorted(embedding)
+    assert embedding[-1] == (12, 12)
+    assert len(embedding) >= 3
+
+
+def test_the_pictures_in_flight_are_few_however_many_there_are(
+    index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(800):
+        draw(tmp_path / "many" / f"{number}.png", (number % 256, number // 256, 7), (2, 2))
+    encoder = GridMean(batch_size=8)
+    opened: list[str] = []
+    in_flight: list[int] = []
+
+    def read(path: str) -> Content:
+        opened.append(path)
+        in_flight.append(len(opened) - encoder.embedded)
+        return read_content(path)
+
+    monkeypatch.setattr(imgindex.ingest.pipeline, "read_content", read)
+    monkeypatch.setattr(imgindex.ingest.pipeline, "LOADING_LOOK_AHEAD", 200)
+    index.encoder = encoder
+    index.add([tmp_path / "many"])
+    assert len(opened) == 800
+    workers = imgindex.ingest.pipeline.worker_count(None)
+    assert max(in_flight) <= 200 + 2 * workers + 4 * encoder.batch_size < 300
