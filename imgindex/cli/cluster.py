@@ -100,16 +100,14 @@ def command(
                 remark(f"kept as clustering {found.id}", quiet=quiet)
             if found.not_kept:
                 remark(f"this clustering is not kept: {found.not_kept}", quiet=quiet)
-        folders = folder_options.make_folders(
-            folder_options.cluster_groups(found), link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
+        code = label_options.show_clusters(
+            opened, found, gallery, maps, link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
         )
-        failed = folder_options.print_folders(folders, quiet=quiet)
-        gallery.show(opened, found, maps=maps)
     if labels.format == "table" and found.id is not None:
         command = f"clusterings show {found.id} --html clusters.html" if html is None else "label 0 NAME"
         purpose = "look at the clusters" if html is None else "name the largest cluster"
         suggest(purpose, command, index=index, quiet=quiet)
-    return options.SOME_FAILED if failed else 0
+    return code
 
 
 def diff(

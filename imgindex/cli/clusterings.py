@@ -97,12 +97,10 @@ def show(
     with ImageIndex.open(options.find_index(index)) as opened:
         found = opened.clusterings[id]
         labels.print_clustering(opened, found)
-        folders = folder_options.make_folders(
-            folder_options.cluster_groups(found), link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
+        code = label_options.show_clusters(
+            opened, found, gallery, maps, link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
         )
-        failed = folder_options.print_folders(folders, quiet=quiet)
-        gallery.show(opened, found, maps=maps)
-    return options.SOME_FAILED if failed else 0
+    return code
 
 
 def assign(
@@ -149,12 +147,10 @@ def assign(
         without_sample = replace(assignment.clustering.label_format, like=None, extras=())
         found = replace(assignment.clustering, label_format=without_sample)
         labels.print_assignment(opened, replace(assignment, clustering=found))
-        folders = folder_options.make_folders(
-            folder_options.cluster_groups(found), link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
+        code = label_options.show_clusters(
+            opened, found, gallery, maps, link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
         )
-        failed = folder_options.print_folders(folders, quiet=quiet)
-        gallery.show(opened, found, maps=maps)
-    return options.SOME_FAILED if failed else 0
+    return code
 
 
 def delete(

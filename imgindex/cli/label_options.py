@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgindex.cli.options import Format
+from imgindex.cli import folder_options
+from imgindex.cli.options import SOME_FAILED, Format
 from imgindex.cli.output import choose_format, count, emit, remark, short_path, with_short_paths
 from imgindex.cli.terminal import columns_of
 from imgindex.errors import UsageError
 from imgindex.export.tables import ENDINGS, Table
 
 if TYPE_CHECKING:
+    from imgindex.cli.gallery_options import GalleryOptions
     from imgindex.index import ImageIndex
     from imgindex.results import Assignment, Clustering, LabelFormat
 
@@ -151,3 +154,23 @@ def map_methods(text: str | None, html: str | None) -> list[str]:
     if unknown := [method for method in methods if method not in METHODS]:
         raise UsageError(f"unknown map {unknown[0]!r}", hint=f"choose from: {', '.join(METHODS)}")
     return methods
+
+
+def show_clusters(
+    opened: ImageIndex,
+    found: Clustering,
+    gallery: GalleryOptions,
+    maps: Sequence[str],
+    *,
+    link_to: str | None,
+    copy_to: str | None,
+    dry_run: bool,
+    quiet: bool,
+) -> int:
+    """Fill the folders of the clusters, then show the page, the sheets and the thumbnails; return the exit code."""
+    folders = folder_options.make_folders(
+        folder_options.cluster_groups(found), link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
+    )
+    failed = folder_options.print_folders(folders, quiet=quiet)
+    gallery.show(opened, found, maps=maps)
+    return SOME_FAILED if failed else 0

@@ -1,4 +1,4 @@
-"""`imgindex cluster`, `cluster diff` and `cluster evaluate` from the command line."""
+"""`imgindex cluster` from the command line: labels, sizes, anchors, conditions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outliers: the images least like any other, by their nearest other image, and what the command prints."""
+"""Outliers: the images least like any other, by their nearest other image."""
 
 from __future__ import annotations
 

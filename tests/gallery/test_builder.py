@@ -1,4 +1,4 @@
-"""Pages of results: which page a result has, its paths and links, and the limits of what is written."""
+"""Pages of results: which page a result has, and the limit of pictures on a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commit protocol: a run may die anywhere; nothing committed is lost, and nothing uncommitted is seen."""
+"""A store is created once, refused where it is damaged or newer, read during commits, and moved with its folder."""
 
 from __future__ import annotations
 
