@@ -212,12 +212,30 @@ def run(call: Call, out: str, err: str, calls: str) -> int:
     if call.unprivileged and os.getuid() == 0:
         lose_privileges()
     sys.argv = ["imgindex", *call.arguments]
+    if not is_about_processes(call):
+        decode_here()
     counted = count(call.interrupt_at) if call.interrupt_at else [0]
     code = main()
     sys.setprofile(None)
     if call.interrupt_at:
         Path(calls).write_text(str(counted[0]))
     return code
+
+
+def is_about_processes(call: Call) -> bool:
+    """Return whether streams, rights or signals are under test, which processes that decode inherit or receive too."""
+    is_open = not call.closed and BROKEN not in (call.stdin, call.stdout, call.stderr)
+    return call.interrupt_at > 0 or call.unprivileged or call.folder_goes or not is_open
+
+
+def decode_here() -> None:
+    """Decode in this process: to start others would take longer than the run. tests/decoding has the command's own."""
+    from decoders_here import decode_here
+
+    from imgindex.decoding.pool import DecoderPool
+
+    DecoderPool.start = lambda self: None  # type: ignore[method-assign]
+    DecoderPool.decode = decode_here  # type: ignore[method-assign]
 
 
 def lose_privileges() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forking import ForkServer
 from sklearn.metrics import (
     adjusted_rand_score,
     homogeneity_completeness_v_measure,
@@ -47,18 +48,26 @@ atexit.register(write_report)
 
 @dataclass(frozen=True)
 class Collection:
-    """Photos as CLASS/FILE in `folder`, with an index; `added` is the report of the `add` that made it."""
+    """Photos as CLASS/FILE in `folder`, with an index; `added` is the report of the `add` that made it.
+
+    That was a process of its own, as are those with an environment of their own.
+    """
 
     folder: Path
     files: list[str]
     added: dict[str, Any]
+    server: ForkServer
 
     @property
     def classes(self) -> dict[str, str]:
         return {file: file.split("/")[0] for file in self.files}
 
     def imgindex(self, *arguments: str, environment: dict[str, str] | None = None) -> str:
-        return imgindex(self.folder, *arguments, environment=environment)
+        if environment is not None:
+            return imgindex(self.folder, *arguments, environment=environment)
+        done = self.server.run(*arguments, folder=self.folder)
+        assert done.code == 0, done.stderr
+        return done.stdout.decode()
 
 
 def imgindex(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
@@ -80,14 +89,14 @@ def imgindex(folder: Path, *arguments: str, environment: dict[str, str] | None =
 
 
 @pytest.fixture(scope="module")
-def collection(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Collection:
+def collection(photos: Path, server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Collection:
     folder = tmp_path_factory.mktemp("photos") / "photos"
     folder.mkdir()
     with tarfile.open(photos / "photos-dev.tar") as archive:
         archive.extractall(folder, filter="data")
     files = sorted(file.relative_to(folder).as_posix() for file in folder.glob("*/*"))
     added = json.loads(imgindex(folder, "add", ".", "--recipe", "vgg16-pool5", "--json"))
-    return Collection(folder, files, added)
+    return Collection(folder, files, added, server)
 
 
 def precisions(ranked: list[bool]) -> tuple[float, float]:

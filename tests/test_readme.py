@@ -13,6 +13,8 @@ from sklearn.metrics import adjusted_rand_score
 from imgindex import ImageIndex
 
 ROOT = Path(__file__).parent.parent
+# As many of each kind as tell the kinds apart; the demo draws 75.
+IMAGES = 40
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -21,7 +23,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the demo has drawn its sample images, and the README's example has been run."""
     folder = tmp_path_factory.mktemp("readme")
     draw = [sys.executable, str(ROOT / "benchmarks" / "sample_images.py"), "data/test", "--sample", "data/sample.csv"]
-    subprocess.run(draw, cwd=folder, check=True)
+    subprocess.run([*draw, "--count", str(IMAGES)], cwd=folder, check=True)
     (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     said = subprocess.run([sys.executable, "-c", example], cwd=folder, check=True, capture_output=True, text=True)
     (folder / "said.txt").write_text(said.stdout, encoding="utf-8")
@@ -41,7 +43,7 @@ def test_the_five_kinds_of_sample_images_come_apart(drawn: Path) -> None:
         import sample_images
     finally:
         sys.path.pop(0)
-    kinds = sample_images.write(drawn / "again", 75, seed=7)
+    kinds = sample_images.write(drawn / "again", IMAGES, seed=7)
     with ImageIndex.open(drawn / "photos.imgindex") as index:
         for seed in range(3):
             found = index.cluster(k=5, seed=seed)

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from cli_commands import COLOURS, COUNTS
+from forking import ForkServer
 from pictures import draw
 from small_recipe import SMALL
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `pictures/red/red0.png` …, five reds, four greens and three blues, beside its index."""
     folder = tmp_path_factory.mktemp("made")
     for (kind, colour), count in zip(COLOURS.items(), COUNTS.values(), strict=True):
         for number in range(count):
             draw(folder / f"pictures/{kind}/{kind}{number}.png", tuple(part + number for part in colour))
-    command = [sys.executable, "-m", "imgindex", "add", "pictures", "--recipe", "vgg16-pool5", "--size", "32"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    done = server.run("add", "pictures", *SMALL, folder=folder)
+    assert done.code == 0, done.stderr
     return folder
 
 
@@ -33,13 +32,13 @@ def here(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with twelve pictures beside their index; made once, since it costs an import of torch."""
+def template(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with twelve pictures beside their index."""
     base = tmp_path_factory.mktemp("template")
     for number in range(12):
         draw(base / "pictures" / ("a" if number < 6 else "b") / f"{number}.png", number)
-    command = [sys.executable, "-m", "imgindex", "add", "pictures", *SMALL]
-    subprocess.run(command, cwd=base, check=True, capture_output=True)
+    done = server.run("add", "pictures", *SMALL, folder=base)
+    assert done.code == 0, done.stderr
     return base
 
 

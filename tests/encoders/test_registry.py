@@ -197,22 +197,36 @@ class InTime:
 
 
 @pytest.fixture
-def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A server that never answers; the operating system accepts the connections."""
+def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """A server that never answers; the operating system accepts the connections. How long it was asked, each time.
+
+    It is asked for a second here; for a user in all at most as long as a command may take, 15 seconds.
+    """
+    asked: list[float] = []
+    server_answers, seconds = weights_module.server_answers, weights_module.PROBE_SECONDS
+
+    def ask() -> bool:
+        asked.append(seconds)
+        return server_answers()
+
+    monkeypatch.setattr(weights_module, "server_answers", ask)
+    monkeypatch.setattr(weights_module, "PROBE_SECONDS", 1.0)
     end = threading.Event()
     with server(monkeypatch, lambda listening: end.wait(60) and None):
-        yield
+        yield asked
         end.set()
 
 
-def test_a_named_recipe_fails_within_15_seconds_when_the_server_does_not_answer(silence: None) -> None:
+def test_a_named_recipe_fails_within_15_seconds_when_the_server_does_not_answer(silence: list[float]) -> None:
     outcome = InTime(lambda: choose_recipe("vgg16-fc1"), 15).outcome
     assert isinstance(outcome, WeightsUnavailable)
     assert "--weights FILE" in outcome.hint
+    assert 0 < sum(silence) < 15
 
 
-def test_auto_decides_within_15_seconds_when_the_server_does_not_answer(silence: None) -> None:
+def test_auto_decides_within_15_seconds_when_the_server_does_not_answer(silence: list[float]) -> None:
     assert InTime(lambda: choose_recipe("auto"), 15).outcome == "vgg16-pool5"
+    assert 0 < sum(silence) < 15
 
 
 def test_a_server_that_answers_byte_by_byte_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
