@@ -2,6 +2,8 @@
 
     ImgindexError                   1
     ├── UsageError                  2   the call is wrong: impossible values, or options that contradict
+    │   ├── FileNotOurs                 a file to write exists already, and imgindex did not write it
+    │   └── FolderNotOurs               a folder for links or copies has files that imgindex did not write
     ├── IndexNotFound                   the folder does not hold an index
     ├── IndexExists                     the folder already holds an index
     ├── IndexLocked                     another process is writing to the index
@@ -18,13 +20,27 @@
     ├── ClusteringNotFound              the index does not keep a clustering with this id
     ├── TooFewDistinctVectors           there are fewer distinct vectors than clusters
     ├── SampleMismatch                  the ids of the sample differ from those of the index
-    └── FolderNotOurs                   a folder for links or copies has files that imgindex did not write
+    └── IndexClosed                     the index was closed before the call
 
 If one of many images cannot be read, that is not an error but a `Failure` (see types.py). Results that are not errors
 have exit codes too: see cli/options.py.
 """
 
 from __future__ import annotations
+
+import errno
+
+# What libraries write when they cannot get memory. A library that cannot be loaded for that reason is an ImportError.
+OUT_OF_MEMORY = (
+    "allocate memory",
+    "bad_alloc",
+    "can't start new thread",
+    "failed to map segment",
+    "memory allocation",
+    "not enough memory",
+    "out of memory",
+    "unable to allocate",
+)
 
 
 class ImgindexError(Exception):
@@ -140,7 +156,36 @@ class SampleMismatch(ImgindexError):
     """The ids of the sample differ from the ids of the images in the index."""
 
 
-class FolderNotOurs(ImgindexError):
+class FileNotOurs(UsageError):
+    """A file to write exists already and imgindex did not write it, or its name is that of an image."""
+
+    hint = "name another file, or replace it with --overwrite (in Python overwrite=True)"
+
+
+class FolderNotOurs(UsageError):
     """A folder for links or copies has files that imgindex did not write."""
 
     hint = "name a new or empty folder, or move these files away"
+
+
+class IndexClosed(ImgindexError):
+    """The index was closed before the call."""
+
+    hint = "open it again with ImageIndex.open, and call its methods within the `with` block"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that it was raised from, means that the process cannot get more memory."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, MemoryError) or getattr(current, "errno", None) == errno.ENOMEM:
+            return True
+        is_from_library = (
+            isinstance(current, (ImportError, OSError, RuntimeError)) or "sqlite3" in type(current).__module__
+        )
+        if is_from_library and any(words in str(current).lower() for words in OUT_OF_MEMORY):
+            return True
+        current = current.__cause__ or current.__context__
+    return False

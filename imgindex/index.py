@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from imgindex.decoding.pool import DecoderPool
@@ -70,7 +69,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         self.path = store.path
         self.recipe = Recipe.from_json(store.recipe_json)
         self.engine = engine
-        self._store = store
+        self._opened = store
         self._weights = weights
         self._wait = wait
         self._encoder: Encoder | None = None
@@ -130,9 +129,15 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             raise
 
     def close(self) -> None:
-        """Close the index's files, and end the processes that decode images."""
+        """Close the index's files, and end the processes that decode images. Other methods then raise IndexClosed."""
         self._decoders.close()
-        self._store.close()
+        self._opened.close()
+
+    @property
+    def _store(self) -> Store:
+        """The store. Raises IndexClosed, so that every method does, even one that reads the catalogue later."""
+        self._opened.check_open()
+        return self._opened
 
     def __exit__(self, *raised: object) -> None:
         self.close()
@@ -153,14 +158,16 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
     @property
     def encoder(self) -> Encoder:
         """The encoder that turns pictures into vectors for this index; it is made on first use."""
+        store = self._store
         if self._encoder is None:
             from imgindex.encoders.registry import make_encoder
 
-            self._encoder = make_encoder(self.recipe, self._store.settings, self._weights, self.engine)
+            self._encoder = make_encoder(self.recipe, store.settings, self._weights, self.engine)
         return self._encoder
 
     @encoder.setter
     def encoder(self, encoder: Encoder) -> None:
+        self._store.check_open()
         self._encoder = encoder
 
     # Images in and out.
@@ -400,7 +407,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             on_progress=on_progress or _ignore,
         )
 
-    @cached_property
+    @property
     def clusterings(self) -> Clusterings:
         """The clusterings that are kept in the index, a collection by id.
 
@@ -428,16 +435,21 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         return label_table(self._store, clustering, label_format or clustering.label_format)
 
-    def write_labels(self, clustering: Clustering, out: Path, label_format: LabelFormat | None = None) -> None:
-        """Write the table that `label_table` returns to a CSV file. Raises as `label_table`, and OSError.
+    def write_labels(
+        self, clustering: Clustering, out: Path, label_format: LabelFormat | None = None, *, overwrite: bool = False
+    ) -> None:
+        """Write the table that `label_table` returns to a CSV file.
+
+        overwrite: replace a file that imgindex did not write. Raises FileNotOurs when `out` is such a file, as
+        `label_table`, and OSError.
 
         >>> index.write_labels(index.clusterings.newest, "submission.csv")
         """
-        from imgindex.export.atomic import replacing
         from imgindex.export.tables import render
+        from imgindex.export.targets import writing
 
         table = self.label_table(clustering, label_format)
-        with replacing(os.fspath(out)) as file:
+        with writing(os.fspath(out), overwrite=overwrite, index=self._store.path) as file:
             file.write(render(table, "csv"))
 
     # Curation.
@@ -653,20 +665,24 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         self,
         out: Path,
         *,
+        format: str | None = None,
+        overwrite: bool = False,
         where: str | None = None,
         map: str = "pca",
         thumbnails: int = 192,
         relative_to: Path | None = None,
         on_progress: OnProgress | None = None,
     ) -> int:
-        """Write ids, paths and vectors to a file, .npz .npy .parquet .faiss or .csv by its ending; return the count.
+        """Write ids, paths and vectors to a file, and return the count.
 
-        npz: `ids` int64 (n,), `paths` str (n,), `vectors` float32 (n, dimension). npy: the vectors alone. faiss: an
-        IndexIDMap2 of them. parquet: also clusters, tags, metadata, coordinates by `map` (pca, umap, tsne or none) and
-        JPEG thumbnails, whose longer side has so many pixels; 0 for none. The file appears when it is complete.
+        format: npz, npy, parquet, faiss or csv; None for that of the ending of `out`. npz: `ids` int64 (n,), `paths`
+        str (n,), `vectors` float32 (n, dimension). npy: the vectors alone. faiss: an IndexIDMap2 of them. parquet: also
+        clusters, tags, metadata, coordinates by `map` (pca, umap, tsne or none) and JPEG thumbnails, whose longer side
+        has so many pixels; 0 for none. The file appears when it is complete.
 
-        where: an SQL condition on the images. relative_to: the folder that paths below it are relative to; None for
-        absolute paths. Raises UsageError, IndexDamaged, ExtraMissing.
+        overwrite: replace a file that imgindex did not write. where: an SQL condition on the images. relative_to: the
+        folder that paths below it are relative to; None for absolute paths. Raises FileNotOurs (and changes nothing)
+        when `out` exists and is not as imgindex wrote it, UsageError, IndexDamaged, ExtraMissing.
 
         >>> index.export("vectors.npz") == len(index)
         True
@@ -676,6 +692,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         return export_index(
             self._store,
             os.fspath(out),
+            format=format,
+            overwrite=overwrite,
             where=where,
             map=map,
             thumbnails=thumbnails,
@@ -718,7 +736,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.storage.verify import check
 
-        return check(self.path, full=full)
+        return check(self._store.path, full=full)
 
     def compact(self, *, target_recall: float | None = None) -> CompactReport:
         """Free the space of vectors that belong to no image, and renew the search index; others may read meanwhile.

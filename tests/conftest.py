@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from pictures import draw
 from imgindex import ImageIndex
 
 ROOT = Path(__file__).parent.parent
+
+# Where imgindex records the files that it writes: not in the home of the person who runs the tests.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="imgindex-tests-")
 
 # A shell that starts the tests in the background has Ctrl-C ignored, by all processes that they start as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

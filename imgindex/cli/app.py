@@ -40,10 +40,14 @@ from imgindex.cli import (
     tag,
     verify,
 )
+from imgindex.cli.files import STDOUT
 from imgindex.cli.options import INTERRUPTED
 from imgindex.cli.output import OutputClosed, remark, reserve_standard_streams
-from imgindex.errors import ImgindexError
+from imgindex.errors import ImgindexError, is_out_of_memory
 
+OUT_OF_MEMORY = (
+    "out of memory; close other programs or raise the limit, or try a smaller --batch-size or fewer --workers"
+)
 HELP = """Turn folders of images into an index that you can search and cluster.
 
 \b
@@ -152,7 +156,13 @@ def main() -> NoReturn:
         if interrupts and isinstance(error, Exception) and not isinstance(error, ImgindexError):
             # An interrupt inside a library may surface as another error, such as that of a lock released twice.
             error = KeyboardInterrupt()
-        code = _report(error)
+        # Its frames may hold most of the memory.
+        error.__traceback__ = None
+        try:
+            code = _report(error)
+        except MemoryError:
+            os.write(2, b"imgindex: error: out of memory\n")
+            code = 1
     _close_stdout()
     # The interpreter's last search for cycles, among all objects of torch, would take a quarter of a second.
     gc.freeze()
@@ -170,13 +180,15 @@ class _RemarkHandler(logging.Handler):
 def _report(error: BaseException) -> int:
     """Print one line on what went wrong and on the way out; return the exit code."""
     match error:
-        case OutputClosed():
+        case OutputClosed() | BrokenPipeError() if getattr(error, "filename", STDOUT[0]) in STDOUT:
             return 0  # the reader of stdout has read all that it wanted
         case SystemExit():
             return error.code if isinstance(error.code, int) else 1
         case KeyboardInterrupt() | typer.Abort():
             _print_error("interrupted")
             return INTERRUPTED
+        case _ if is_out_of_memory(error):
+            _print_error(OUT_OF_MEMORY)
         case ImgindexError():
             _print_error(f"{error}" + (f"; {error.hint}" if error.hint else ""))
             return error.exit_code
@@ -190,8 +202,6 @@ def _report(error: BaseException) -> int:
         case sqlite3.Error():
             hint = "check that the disk is sound and not full, then run `imgindex verify`"
             _print_error(f"the catalogue cannot be used: {error}; {hint}")
-        case MemoryError():
-            _print_error("out of memory; try a smaller --batch-size or fewer --workers")
         case _ if hasattr(error, "show"):  # the parser's own error for a wrong call
             with contextlib.suppress(OSError):
                 error.show()

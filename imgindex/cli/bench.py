@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgindex.cli import options
+from imgindex.cli.inputs import expand_paths
 from imgindex.cli.output import choose_format, count, emit, remark
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ COLUMNS = ["step", "images/s", "ms an image"]
 
 
 def command(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files and folders.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files and folders; - reads paths from stdin.")],
+    null: options.Null = False,
     index: Annotated[
         str | None, typer.Option("--index", metavar="DIR", help="Measure with the recipe of this index.")
     ] = None,
@@ -31,7 +33,7 @@ def command(
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     images: Annotated[int, typer.Option(metavar="N", min=1, help="How many images are measured at most.")] = 256,
-    format: options.FormatName = None,
+    format: options.FormatWithoutPaths = None,
     json: options.Json = False,
     out: options.Out = None,
     quiet: options.Quiet = False,
@@ -49,6 +51,7 @@ def command(
     from imgindex.types import Engine
 
     chosen = choose_format(format, json, out)
+    roots = expand_paths(paths, null=null, command="bench")
     if quiet:
         logging.getLogger("imgindex").setLevel(logging.WARNING)
     index_recipe: Recipe | None = None
@@ -57,7 +60,7 @@ def command(
             opened.require(recipe=recipe, size=size)
             index_recipe = opened.recipe
     report = benchmark(
-        paths,
+        roots,
         recipe=index_recipe or recipe,
         size=None if index_recipe else size,
         weights=weights,

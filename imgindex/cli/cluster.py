@@ -155,7 +155,7 @@ def evaluate(
         typer.Option("--id", metavar="KIND", help="What ImageID is: stem, name or path.", show_default="as clustered"),
     ] = None,
     index: options.Index = None,
-    format: options.FormatName = None,
+    format: options.FormatWithoutPaths = None,
     json: options.Json = False,
     out: options.Out = None,
     quiet: options.Quiet = False,
@@ -174,7 +174,7 @@ def evaluate(
 
     if (truth is None) != by_folder:
         raise UsageError("give the classes either by a CSV or by folders", hint="--truth labels.csv, or --by-folder")
-    if truth is not None and not os.path.isfile(truth):
+    if truth is not None and (not os.path.exists(truth) or os.path.isdir(truth)):
         raise UsageError(f"{truth!r} does not exist", hint="check the path given to --truth")
     chosen = choose_format(format, json, out)
     with ImageIndex.open(options.find_index(index)) as opened:

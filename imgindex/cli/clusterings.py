@@ -22,7 +22,7 @@ Id = Annotated[int, typer.Argument(metavar="ID", help="A clustering; `imgindex c
 def command(
     context: typer.Context,
     index: options.Index = None,
-    format: options.FormatName = None,
+    format: options.FormatWithoutPaths = None,
     json: options.Json = False,
     out: options.Out = None,
     quiet: options.Quiet = False,

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from imgindex.cli import options
+from imgindex.cli import options, output
 from imgindex.cli.output import choose_format, emit, progress
 from imgindex.export.tables import Table
 
 
 def command(
-    out: Annotated[str, typer.Option(metavar="FILE", help="By its ending: .parquet .npz .npy .faiss .csv.")],
+    out: Annotated[
+        str, typer.Option(metavar="FILE", help="By its ending: .parquet .npz .npy .faiss .csv; - is a CSV on stdout.")
+    ],
     where: options.Where = None,
     map: Annotated[
         str, typer.Option(metavar="METHOD", help="x and y in .parquet: pca, umap, tsne (of all these images) or none.")
@@ -40,7 +42,14 @@ def command(
     chosen = choose_format(format, json)
     with ImageIndex.open(options.find_index(index)) as opened, progress(quiet=quiet) as on_progress:
         number = opened.export(
-            out, where=where, map=map, thumbnails=thumbnails, relative_to=os.getcwd(), on_progress=on_progress
+            out,
+            format="csv" if output.settings.is_stdout_taken else None,
+            overwrite=output.settings.overwrite,
+            where=where,
+            map=map,
+            thumbnails=thumbnails,
+            relative_to=os.getcwd(),
+            on_progress=on_progress,
         )
     row = {"path": out, "images": number}
     emit(Table(row, [row], ["path", "images"]), chosen)

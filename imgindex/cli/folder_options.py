@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgindex.cli import output
 from imgindex.cli.output import progress, remark, show_failures
 from imgindex.errors import UsageError
 
@@ -44,7 +45,11 @@ def make_folders(
     for where, copy in ((link_to, False), (copy_to, True)):
         if where is not None:
             with progress(quiet=quiet) as on_progress:
-                made.append(link_folders(where, groups, copy=copy, dry_run=dry_run, on_progress=on_progress))
+                overwrite = output.settings.overwrite
+                folders = link_folders(
+                    where, groups, copy=copy, overwrite=overwrite, dry_run=dry_run, on_progress=on_progress
+                )
+                made.append(folders)
     return made
 
 

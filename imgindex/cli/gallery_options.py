@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgindex.cli import output
 from imgindex.cli.output import progress, remark, write
 from imgindex.errors import UsageError
 
@@ -88,10 +89,12 @@ class GalleryOptions:
         if not self.wanted:
             return
         page = opened.gallery(found, maps=maps, relative_to=os.getcwd())
+        overwrite, sheets = output.settings.overwrite, []
         with progress(quiet=self._quiet) as on_progress:
             if self._html is not None:
-                page.write_html(self._html, on_progress=on_progress)
-            sheets = page.write_sheet(self._sheet, on_progress=on_progress) if self._sheet is not None else []
+                page.write_html(self._html, overwrite=overwrite, on_progress=on_progress)
+            if self._sheet is not None:
+                sheets = page.write_sheet(self._sheet, overwrite=overwrite, on_progress=on_progress)
         if self._html is not None:
             remark(f"page in {self._html}", quiet=self._quiet)
         for sheet in sheets:
@@ -105,7 +108,7 @@ def _screen(kind: str, *, table: bool, quiet: bool) -> Screen | None:
     """Return the terminal as a screen for thumbnails; if it cannot show them, print the reason and return None."""
     from imgindex.gallery.terminal import Screen, detect
 
-    if not table:
+    if not table or output.settings.is_stdout_taken:
         remark("no thumbnails: --preview needs a table on stdout", quiet=quiet)
         return None
     if sys.stdout is None or not sys.stdout.isatty():

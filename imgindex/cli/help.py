@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from imgindex.cli.files import with_files
 from imgindex.errors import UsageError
 
 # Every command of `imgindex --help`, in the order in which it lists them.
@@ -35,7 +36,7 @@ def width() -> int:
 def add_command(app: typer.Typer, name: str, function: Callable[..., int]) -> None:
     """Add a command, whose docstring is its help; the examples that the docstring ends with come after the options."""
     text, epilog = _help_and_examples(function)
-    app.command(name, cls=Command, help=text, epilog=epilog)(function)
+    app.command(name, cls=Command, help=text, epilog=epilog)(with_files(function))
 
 
 def add_group(
@@ -44,7 +45,7 @@ def add_group(
     """Add a command that does something by itself, and has subcommands."""
     text, epilog = _help_and_examples(function)
     group = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
-    group.callback(cls=Group, help=text, epilog=epilog)(function)
+    group.callback(cls=Group, help=text, epilog=epilog)(with_files(function))
     for subname, subfunction in subcommands.items():
         add_command(group, subname, subfunction)
     app.add_typer(group, name=name)

@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 BLOCK = 1 << 16
 STDIN, PLUS, MINUS = "-", "+", "-"
 LINE_FORMAT = 'a line is {"query": "a.jpg"} or {"plus": ["a.jpg", "b.jpg"], "minus": ["c.jpg"]}'
-NULL_WITHOUT_STDIN = "-0 has no effect without paths from stdin"
 
 
 def stdin_paths(command: str, *, null: bool) -> Iterator[str]:
     """Yield the paths on stdin, one a line, or each before a NUL. Raises UsageError if there is no such stdin."""
+    check_stdin("-", hint=f"pipe them in: find … | imgindex {command} -")
+    return _split(sys.stdin.buffer, null=null)
+
+
+def check_stdin(option: str, *, hint: str = "pipe it in, or name a file") -> None:
+    """Raise UsageError if stdin is closed, or is a terminal."""
     if sys.stdin is None or sys.stdin.isatty():
         state = "closed" if sys.stdin is None else "a terminal"
-        raise UsageError(
-            f"- reads paths from stdin, but stdin is {state}", hint=f"pipe them in: find … | imgindex {command} -"
-        )
-    return _split(sys.stdin.buffer, null=null)
+        raise UsageError(f"{option} reads stdin, but stdin is {state}", hint=hint)
 
 
 def expand_paths(paths: Sequence[str], *, null: bool, command: str) -> list[str]:
@@ -34,8 +36,6 @@ def expand_paths(paths: Sequence[str], *, null: bool, command: str) -> list[str]
     expanded: list[str] = []
     for path in paths:
         expanded.extend(stdin_paths(command, null=null) if path == STDIN else [path])
-    if null and STDIN not in paths:
-        raise UsageError(NULL_WITHOUT_STDIN, hint="give - as a path")
     return expanded
 
 
@@ -49,8 +49,6 @@ def read_queries(words: Sequence[str], file_name: str | None, *, null: bool) -> 
     """
     if not words and file_name is None:
         raise UsageError("no image to compare with", hint="name images, or - for paths from stdin, or --from FILE")
-    if null and file_name is None and STDIN not in (*words[:1], *words[-1:]):
-        raise UsageError(NULL_WITHOUT_STDIN, hint="give - as the first image")
     terms = _terms(words)
     # Opened before the first query is answered, so that a wrong name is an error before any work; read after the words.
     file = None if file_name is None else open(file_name, "rb")  # noqa: SIM115

@@ -22,7 +22,7 @@ def command(
     ] = None,
     index: options.Index = None,
     wait: options.Wait = False,
-    format: options.FormatName = None,
+    format: options.FormatWithoutPaths = None,
     json: options.Json = False,
     out: options.Out = None,
 ) -> int:

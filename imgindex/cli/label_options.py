@@ -64,7 +64,7 @@ class LabelOptions:
     ) -> None:
         from imgindex.export.csv_input import read_text
 
-        if like is not None and not os.path.isfile(like):
+        if like is not None and (not os.path.exists(like) or os.path.isdir(like)):
             raise UsageError(f"the sample {like!r} does not exist", hint="check the path given to --like")
         ends_in_format = out is not None and os.path.splitext(out)[1].lower() in ENDINGS
         self._out = out

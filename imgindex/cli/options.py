@@ -67,6 +67,12 @@ FormatName = Annotated[
         "--format", metavar="FORMAT", help="table, tsv, csv, json, jsonl or paths.", show_default="table, or by --out"
     ),
 ]
+FormatWithoutPaths = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", metavar="FORMAT", help="table, tsv, csv, json or jsonl.", show_default="table, or by --out"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 Out = Annotated[
     str | None,
@@ -94,7 +100,12 @@ Weights = Annotated[
     str | None,
     typer.Option("--weights", metavar="FILE", help="A VGG-16 state dict (.pth or .safetensors), or random:SEED."),
 ]
-Null = Annotated[bool, typer.Option("-0", "--null", help="Paths from stdin end in NUL, not newline.")]
+Null = Annotated[
+    bool, typer.Option("-0", "--null", help="Paths end in NUL, not newline: from stdin, and with --format paths.")
+]
+# with_files in files.py adds these two.
+NullOut = Annotated[bool, typer.Option("-0", "--null", help="With --format paths: end each in NUL, not newline.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that imgindex did not write.")]
 
 NearDistance = Annotated[
     float | None,

@@ -6,11 +6,12 @@ No other file of the package prints.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgindex.cli import terminal
@@ -31,6 +32,23 @@ FAILURES_NAMED = 10
 WIDE = 60
 
 
+@dataclass(slots=True)
+class Settings:
+    """What holds for all output of a command; files.py sets it.
+
+    overwrite: files that imgindex did not write are replaced. null: printed paths end in NUL. is_stdout_taken: stdout
+    gets a file, and not the answer. unprintable: how many rows were not printed, because of the names in them.
+    """
+
+    overwrite: bool = False
+    null: bool = False
+    is_stdout_taken: bool = False
+    unprintable: int = 0
+
+
+settings = Settings()
+
+
 class OutputClosed(Exception):
     """The reader of stdout has closed it, as `head` does."""
 
@@ -46,6 +64,9 @@ def reserve_standard_streams() -> None:
     os.close(descriptor)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The help has characters that the encoding of the terminal may lack. Answers are bytes in UTF-8.
+        sys.stdout.reconfigure(errors="replace")
 
 
 def choose_format(given: Format | None, json: bool, out: str | None = None) -> str:
@@ -75,11 +96,14 @@ def emit(table: Table, format: str, out: str | None = None, *, optional: Sequenc
     """
     from imgindex.export.tables import render
 
+    table = _printable_rows(table, format)
     if out is not None:
-        from imgindex.export.atomic import replacing
+        from imgindex.export.targets import writing
 
-        with replacing(out) as file:
-            file.write(render(table, format))
+        with writing(out, overwrite=settings.overwrite) as file:
+            file.write(render(table, format, null=settings.null))
+        return
+    if settings.is_stdout_taken:
         return
     columns = terminal.columns_of(sys.stdout)
     if format == "table":
@@ -87,21 +111,50 @@ def emit(table: Table, format: str, out: str | None = None, *, optional: Sequenc
         if columns is not None and terminal.is_too_narrow(table, columns):
             write(terminal.as_records(table, columns))
             return
-    write(render(table, format, width=columns))
+    write(render(table, format, width=columns, null=settings.null))
 
 
 def emit_each(tables: Iterable[Table], format: str, out: str | None = None) -> None:
     """Print the parts of an answer as they come, in a format of lines; a file appears when it is complete."""
-    from imgindex.export.atomic import replacing
     from imgindex.export.tables import render
+    from imgindex.export.targets import writing
 
-    rendered = (render(replace(table, header=not number), format) for number, table in enumerate(tables))
+    rendered = (
+        render(_printable_rows(replace(table, header=not number), format), format, null=settings.null)
+        for number, table in enumerate(tables)
+    )
     if out is None:
         for part in rendered:
-            write(part)
+            if not settings.is_stdout_taken:
+                write(part)
         return
-    with replacing(out) as file:
+    with writing(out, overwrite=settings.overwrite) as file:
         file.writelines(rendered)
+
+
+def _printable_rows(table: Table, format: str) -> Table:
+    """Return a table without the rows that a program could not parse, and print on stderr which ones these are."""
+    from imgindex.export.tables import LINE_BREAKERS, printable
+
+    breakers = "" if format == "paths" and settings.null else LINE_BREAKERS.get(format, "")
+    columns = ["path"] if format == "paths" else table.columns
+    rows, refused = [], []
+    for row in table.rows:
+        values = [str(row[name]) for name in columns] if breakers else []
+        broken = next((value for value in values if any(char in value for char in breakers)), None)
+        if broken is None:
+            rows.append(row)
+        else:
+            refused.append(broken)
+    if not refused:
+        return table
+    settings.unprintable += len(refused)
+    way_out = "use -0" if format == "paths" else "use --format csv or json"
+    for value in refused[:FAILURES_NAMED]:
+        remark(f"not printed, because it would not be one line: {printable(value)}; {way_out}")
+    if len(refused) > FAILURES_NAMED:
+        remark(f"… and {len(refused) - FAILURES_NAMED:,} more")
+    return replace(table, rows=rows)
 
 
 def write(data: bytes) -> None:

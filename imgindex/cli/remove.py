@@ -7,12 +7,17 @@ from typing import Annotated
 import typer
 
 from imgindex.cli import options
+from imgindex.cli.inputs import expand_paths
 from imgindex.cli.output import choose_format, count, emit, remark, short_path
 from imgindex.export.tables import Table
 
 
 def command(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Images of the index, and folders of them.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Images of the index, and folders of them; - reads paths from stdin."),
+    ],
+    null: options.Null = False,
     index: options.Index = None,
     wait: options.Wait = False,
     format: options.FormatName = None,
@@ -32,8 +37,9 @@ def command(
     from imgindex.index import ImageIndex
 
     chosen = choose_format(format, json, out)
+    roots = expand_paths(paths, null=null, command="remove")
     with ImageIndex.open(options.find_index(index), wait=wait) as opened:
-        rows = [{"id": image.id, "path": short_path(image.path)} for image in opened.remove(paths)]
+        rows = [{"id": image.id, "path": short_path(image.path)} for image in opened.remove(roots)]
     emit(Table(rows, rows, ["id", "path"]), chosen, out)
     remark(f"{count(len(rows), 'image')} taken out of the index; the files are untouched", quiet=quiet)
     return 0

@@ -40,7 +40,7 @@ def command(
         str | None,
         typer.Option("--from", metavar="FILE", help="Read images from a file: a path a line, or queries as .jsonl."),
     ] = None,
-    null: Annotated[bool, typer.Option("-0", "--null", help="Paths from stdin or --from end in NUL.")] = False,
+    null: options.Null = False,
     index: options.Index = None,
     weights: options.Weights = None,
     device: options.DeviceName = "auto",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from imgindex.cli import options
+from imgindex.cli.inputs import expand_paths
 from imgindex.cli.output import choose_format, count, emit, naming, remark
 from imgindex.errors import UsageError
 from imgindex.export.tables import Table
@@ -17,7 +18,11 @@ SEE_HELP = "see `imgindex tag --help`"
 
 def command(
     name: Annotated[str | None, typer.Argument(metavar="TAG", help="A tag for the images.")] = None,
-    paths: Annotated[list[str] | None, typer.Argument(metavar="PATH", help="Images and folders of the index.")] = None,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH", help="Images and folders of the index; - reads paths from stdin."),
+    ] = None,
+    null: options.Null = False,
     where: options.Where = None,
     remove: Annotated[bool, typer.Option("--remove", help="Take the tag off.")] = False,
     all: Annotated[bool, typer.Option("--list", help="List the tags, and how many images have each.")] = False,
@@ -29,7 +34,7 @@ def command(
     ] = "stem",
     index: options.Index = None,
     wait: options.Wait = False,
-    format: options.FormatName = None,
+    format: options.FormatWithoutPaths = None,
     json: options.Json = False,
     out: options.Out = None,
     quiet: options.Quiet = False,
@@ -47,6 +52,7 @@ def command(
 
     chosen = choose_format(format, json, out)
     _check(name, paths or [], where=where, remove=remove, all=all, csv=csv)
+    named = expand_paths(paths or [], null=null, command="tag")
     unknown: tuple[str, ...] = ()
     with ImageIndex.open(options.find_index(index), wait=wait) as opened:
         if csv is not None:
@@ -58,7 +64,7 @@ def command(
             rows = [{"tag": tag, "images": number} for tag, number in opened.tags().items()]
             table = Table(rows, rows, ["tag", "images"])
         else:
-            report = asdict(opened.tag(name, paths or None, where=where, remove=remove))
+            report = asdict(opened.tag(name, named if paths else None, where=where, remove=remove))
             table = Table(report, [report], ["tag", "images", "changed"])
     emit(table, chosen, out)
     if unknown:

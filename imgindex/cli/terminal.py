@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +33,9 @@ def wrap(text: str, columns: int | None) -> str:
     """Return text broken between words, so that a terminal does not break it within words."""
     if columns is None or columns < NARROWEST:
         return text
-    return textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False, replace_whitespace=False)
+    if len(text) == _cells(text):
+        return textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False, replace_whitespace=False)
+    return "\n".join(_lines(text, columns))
 
 
 def fit(table: Table, columns: int | None, optional: Sequence[str] = ()) -> Table:
@@ -65,9 +68,36 @@ def as_records(table: Table, columns: int) -> bytes:
         lines += [""] if lines else []
         for name in table.columns:
             value = printable(row[name])
-            pieces = textwrap.wrap(value, room, break_on_hyphens=False)
+            pieces = _lines(value, room, break_words=True)
             lines += [f"{name if not at else '':<{first}}  {piece}" for at, piece in enumerate(pieces)]
     return "".join(line + "\n" for line in lines).encode("utf-8", "backslashreplace")
+
+
+def _lines(text: str, columns: int, *, break_words: bool = False) -> list[str]:
+    """Break text between words into lines of so many columns; break_words: also within words that are longer.
+
+    Unlike textwrap, it counts a Chinese, Japanese or Korean character as two columns, as terminals do.
+    """
+    from rich.cells import chop_cells
+
+    lines, line = [], ""
+    for word in re.findall(r"\s*\S+", text):
+        if _cells(line + word) <= columns:
+            line += word
+            continue
+        lines += [line] if line else []
+        *whole, line = chop_cells(word.strip(), columns) if break_words else [word.strip()]
+        lines += whole
+    return [*lines, line] if line else lines
+
+
+def _cells(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def _width(table: Table) -> int:
@@ -75,4 +105,4 @@ def _width(table: Table) -> int:
 
 
 def _widths(table: Table) -> Sequence[int]:
-    return [max([len(name), *(len(printable(row[name])) for row in table.rows)]) for name in table.columns]
+    return [max([_cells(name), *(_cells(printable(row[name])) for row in table.rows)]) for name in table.columns]

@@ -18,6 +18,7 @@ from imgindex.errors import FolderNotOurs, UnreadableImage, UsageError
 from imgindex.export import manifest
 from imgindex.export.filenames import comparison_key, distinct_names, safe_name, unused_name
 from imgindex.export.manifest import Entry, Manifest
+from imgindex.export.targets import check_target
 from imgindex.sources.local import FOLDERS_MANIFEST
 from imgindex.types import Failure, OnProgress, Progress
 
@@ -58,25 +59,28 @@ def link_folders(
     groups: Mapping[str, Sequence[str]],
     *,
     copy: bool = False,
+    overwrite: bool = False,
     dry_run: bool = False,
     on_progress: OnProgress = lambda progress: None,
 ) -> LinkedFolders:
     """Fill the folder `where` with a folder for each group, which has a link to each image of the group.
 
     groups: paths of images by the name of the group, which is made safe. copy: write copies, with the times of the
-    images, instead of links. dry_run: change nothing. Links to images below the folder that holds `where` are relative,
-    so that both can be moved together; other links are absolute. Links and copies of an earlier run that no group has
-    any more are removed. A run that was interrupted is continued by the next one.
+    images, instead of links. overwrite: accept a folder that has other files; they stay. dry_run: change nothing.
+    Links to images below the folder that holds `where` are relative, so that both can be moved together; other links
+    are absolute. Links and copies of an earlier run that no group has any more are removed. A run that was interrupted
+    is continued by the next one.
 
     Raises UsageError when an image is in `where` itself; FolderNotOurs, before anything is changed, when `where` is not
-    empty and was not filled by imgindex, or has a file of the user under a name that is needed; OSError.
+    empty and was not filled by imgindex (unless `overwrite`), or has a file of the user under a name that is needed;
+    OSError.
     """
     if not os.fspath(where):
         raise UsageError("'' names no folder")
     where = os.path.realpath(where)
     failures: list[Failure] = []
     wanted = _plan(where, groups, copy, failures)
-    before = manifest.read(where)
+    before = manifest.read(where, overwrite=overwrite)
     _check_names(where, before, wanted)
     kept = {name: before.entries[name] for name in wanted if _is_right(before.entries.get(name), wanted[name])}
     made = {name: entry for name, entry in wanted.items() if name not in kept}
@@ -91,6 +95,18 @@ def link_folders(
         removed=_placed({name: entry for name, entry in before.entries.items() if name not in wanted}),
         failures=tuple(failures),
     )
+
+
+def check_folder(where: str, *, overwrite: bool = False) -> None:
+    """Raise FolderNotOurs unless `link_folders` would accept a folder: before the groups are computed. Raises OSError.
+
+    A name with the ending of an image is refused like that of a file.
+    """
+    real = os.path.realpath(where)
+    if not os.path.isdir(real):
+        check_target(where, overwrite=overwrite)
+    if os.path.lexists(real):
+        manifest.read(real, overwrite=overwrite)
 
 
 def _placed(entries: Mapping[str, Entry]) -> tuple[PlacedImage, ...]:

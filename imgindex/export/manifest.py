@@ -57,8 +57,10 @@ class Manifest:
             file.write(json.dumps(data, indent=1).encode())
 
 
-def read(where: str) -> Manifest:
+def read(where: str, *, overwrite: bool = False) -> Manifest:
     """Return what imgindex wrote in the folder `where` and is still as it was written; nothing for an empty folder.
+
+    overwrite: also accept a folder that has files but no manifest; nothing in it is ours.
 
     Raises FolderNotOurs when the folder has files but no manifest, or a file of that name that is not a manifest;
     OSError.
@@ -68,7 +70,7 @@ def read(where: str) -> Manifest:
     except FileNotFoundError:
         return Manifest()
     if FOLDERS_MANIFEST not in names:
-        if names:
+        if names and not overwrite:
             raise FolderNotOurs(f"{where} has files that imgindex did not write")
         return Manifest()
     path = os.path.join(where, FOLDERS_MANIFEST)

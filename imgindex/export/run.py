@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from imgindex.decoding.thumbnails import thumbnails as draw_thumbnails
 from imgindex.export.tables import Column, VectorTable
-from imgindex.export.vectors import check_ending, export
+from imgindex.export.targets import check_target
+from imgindex.export.vectors import check_format, export
 from imgindex.search.filters import columns, select
 from imgindex.storage import tags
 from imgindex.storage.clusterings import labels_by_image
@@ -28,6 +29,8 @@ def export_index(
     store: Store,
     out: str,
     *,
+    format: str | None = None,
+    overwrite: bool = False,
     where: str | None = None,
     map: str = "pca",
     thumbnails: int = THUMBNAIL,
@@ -36,10 +39,13 @@ def export_index(
 ) -> int:
     """Write ids, paths and vectors of the present images, from one state of the index; return the count.
 
-    The parameters are those of `ImageIndex.export`. Raises UsageError for an unknown ending or an invalid condition,
-    IndexDamaged when a vector does not match its CRC32, ExtraMissing when the library of a map is not installed.
+    The parameters are those of `ImageIndex.export`. Raises UsageError for an unknown format or an invalid condition,
+    FileNotOurs, IndexDamaged when a vector does not match its CRC32, ExtraMissing when the library of a map is not
+    installed.
     """
-    rich = check_ending(out) == ".parquet"
+    format = check_format(out, format)
+    rich = format == "parquet"
+    check_target(out, overwrite=overwrite, index=store.path)
     with store.reading():
         only = select(store, where)
         paths = store.catalogue.image_paths(None if only is None else only.tolist())
@@ -52,7 +58,7 @@ def export_index(
             described = _described(store, ids, map, only)
             pictures = _pictures(list(paths.values()), thumbnails, on_progress) if thumbnails else None
             table = VectorTable(ids, names, store.segments.dimension, blocks, described, pictures)
-        export(out, table)
+        export(out, format, table, overwrite=overwrite, index=store.path)
     return len(ids)
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from imgindex.types import Vectors
 
+# Columns of a table that is not for a terminal: no value is folded or cut.
+WIDEST = 10**9
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -25,14 +28,16 @@ class Table:
     header: bool = True
 
 
-def render(table: Table, format: str, *, width: int | None = None) -> bytes:
+def render(table: Table, format: str, *, width: int | None = None, null: bool = False) -> bytes:
     """Return the table as bytes; names that are not UTF-8 keep their bytes, except in JSON, which has \\udcXX for them.
 
-    format: table, or a key of RENDERERS. width: columns of the terminal that the format `table` is for; None for a
-    table as wide as it needs to be.
+    format: table, paths, or a key of RENDERERS. width: columns of the terminal that the format `table` is for; None for
+    a table as wide as it needs to be. null: end each of the `paths` in NUL, not newline.
     """
     if format == "table":
         return _table(table, width).encode("utf-8", "backslashreplace")
+    if format == "paths":
+        return _paths(table, b"\0" if null else b"\n")
     return RENDERERS[format](table)
 
 
@@ -49,7 +54,7 @@ def _table(table: Table, width: int | None) -> str:
     for row in table.rows:
         drawn.add_row(*(Text(printable(row[column])) for column in table.columns))
     text = io.StringIO()
-    Console(file=text, width=width or 10_000, force_terminal=width is not None, highlight=False).print(drawn)
+    Console(file=text, width=width or WIDEST, force_terminal=width is not None, highlight=False).print(drawn)
     return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
 
 
@@ -83,8 +88,8 @@ def _separated(table: Table, delimiter: str) -> bytes:
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _paths(table: Table) -> bytes:
-    return b"".join(str(row["path"]).encode("utf-8", "surrogateescape") + b"\n" for row in table.rows)
+def _paths(table: Table, end: bytes) -> bytes:
+    return b"".join(str(row["path"]).encode("utf-8", "surrogateescape") + end for row in table.rows)
 
 
 RENDERERS: dict[str, Callable[[Table], bytes]] = {
@@ -92,8 +97,9 @@ RENDERERS: dict[str, Callable[[Table], bytes]] = {
     "jsonl": _jsonl,
     "csv": lambda table: _separated(table, ","),
     "tsv": lambda table: _separated(table, "\t"),
-    "paths": _paths,
 }
+# Characters that a value cannot have in a format of which programs read a line a row. csv quotes them.
+LINE_BREAKERS = {"paths": "\n", "tsv": "\t\r\n"}
 # Formats that can be written line by line, before the last row is known.
 LINES = ("jsonl", "csv", "tsv", "paths")
 # The format of a file by its ending.

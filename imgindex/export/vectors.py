@@ -13,23 +13,27 @@ import numpy as np
 from numpy.lib import format as npy
 
 from imgindex.errors import UsageError
-from imgindex.export.atomic import replacing
 from imgindex.export.tables import VectorTable
+from imgindex.export.targets import writing
 
 
-def export(out: str, table: VectorTable) -> None:
-    """Write a table to the file `out`, in the format of its ending. Raises UsageError for an unknown one, OSError."""
-    writer = WRITERS[check_ending(out)]
-    with replacing(out) as file:
-        writer(file, table)
+def export(out: str, format: str, table: VectorTable, *, overwrite: bool = False, index: str | None = None) -> None:
+    """Write a table to the file `out`, in a format of WRITERS. Raises as `check_target`, and OSError."""
+    with writing(out, overwrite=overwrite, index=index) as file:
+        WRITERS[format](file, table)
 
 
-def check_ending(out: str) -> str:
-    """Return the ending of a file name, in lower case. Raises UsageError unless it is that of a format."""
-    suffix = os.path.splitext(out)[1].lower()
-    if suffix not in WRITERS:
-        raise UsageError(f"cannot export to {out!r}", hint=f"end the name in one of: {' '.join(WRITERS)}")
-    return suffix
+def check_format(out: str, format: str | None = None) -> str:
+    """Return a format, or if it is None the one that the ending of a file name means. Raises UsageError."""
+    if format is not None:
+        if format not in WRITERS:
+            raise UsageError(f"cannot export as {format!r}", hint=f"choose one of: {', '.join(WRITERS)}")
+        return format
+    ending = os.path.splitext(out)[1].lower().removeprefix(".")
+    if ending not in WRITERS:
+        endings = " ".join(f".{name}" for name in WRITERS)
+        raise UsageError(f"cannot export to {out!r}", hint=f"end the name in one of: {endings}")
+    return ending
 
 
 def write_npz(file: IO[bytes], table: VectorTable) -> None:
@@ -85,9 +89,9 @@ class _Lines:
 
 
 WRITERS: dict[str, Callable[[IO[bytes], VectorTable], None]] = {
-    ".npz": write_npz,
-    ".npy": write_npy,
-    ".parquet": write_parquet,
-    ".faiss": write_faiss,
-    ".csv": write_csv,
+    "npz": write_npz,
+    "npy": write_npy,
+    "parquet": write_parquet,
+    "faiss": write_faiss,
+    "csv": write_csv,
 }

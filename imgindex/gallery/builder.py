@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgindex.decoding.thumbnails import thumbnail_pixels, thumbnails
-from imgindex.export.atomic import replacing
+from imgindex.errors import UsageError
+from imgindex.export.atomic import is_stream
 from imgindex.export.tables import printable
+from imgindex.export.targets import check_target, writing
 from imgindex.gallery import pages
 from imgindex.gallery.cluster_page import cluster_page
 from imgindex.gallery.contact_sheet import SIDE, check_sheet, draw, lay_out, numbered
@@ -29,42 +31,53 @@ MAP_PICTURES, MAP_SIDE = 2000, 96
 
 @dataclass(frozen=True, slots=True)
 class GalleryPage:
-    """A page that can be written or shown; `page` is its content as plain data."""
+    """A page that can be written or shown; `page` is its content as plain data, `index` the folder of its index."""
 
     page: Page
+    index: str | None = None
 
-    def write_html(self, out: Path, *, on_progress: OnProgress | None = None) -> None:
+    def write_html(self, out: Path, *, overwrite: bool = False, on_progress: OnProgress | None = None) -> None:
         """Write one HTML file that contains its pictures and needs no network; it appears when it is complete.
 
-        An image that is missing or unreadable is shown as the reason. Raises OSError, DecoderUnavailable.
+        An image that is missing or unreadable is shown as the reason. overwrite: replace a file that imgindex did not
+        write. Raises FileNotOurs when `out` is such a file, or has the ending of an image; OSError, DecoderUnavailable.
         """
         out = os.fspath(out)
+        check_target(out, overwrite=overwrite, index=self.index)
+        # Where a page that goes through a pipe will be is unknown; most often it is redirected to this folder.
+        place = os.path.abspath("page.html") if is_stream(out) else out
         wanted = list(dict.fromkeys(card.path for card in self.page.cards() if card.path))
         most, side = next((limit for limit in SIDES if len(wanted) <= limit[0]), SIDES[-1])
         pictures = {
-            one.path: Picture(one.data, one.width, one.height, one.reason, _link(one.path, out))
+            one.path: Picture(one.data, one.width, one.height, one.reason, _link(one.path, place))
             for one in thumbnails(wanted[:most], side=side, on_progress=on_progress)
         }
         omitted = Picture(reason=f"a page has pictures of at most {most:,} images")
         pictures |= dict.fromkeys(wanted[most:], omitted)
         small = _map_pictures(self.page, pictures, on_progress) if isinstance(self.page, ClusterPage) else {}
-        with replacing(out) as file:
+        with writing(out, overwrite=overwrite, index=self.index) as file:
             file.write(render(self.page, pictures, small))
 
-    def write_sheet(self, out: Path, *, on_progress: OnProgress | None = None) -> list[str]:
+    def write_sheet(self, out: Path, *, overwrite: bool = False, on_progress: OnProgress | None = None) -> list[str]:
         """Write contact sheets of at most 10,000 pixels a side, and return their names: out, and out-2 and so on.
 
-        Raises UsageError unless the name ends in .png, OSError, DecoderUnavailable.
+        overwrite: replace files that imgindex did not write. Raises FileNotOurs, before anything is written, when one
+        of the names is such a file; UsageError unless the name ends in .png; OSError, DecoderUnavailable.
         """
         out = os.fspath(out)
         check_sheet(out)
+        sheets = lay_out(self.page.sections())
+        if is_stream(out) and len(sheets) > 1:
+            raise UsageError(f"{len(sheets)} contact sheets do not fit into one stream", hint="name a file")
+        for number in range(1, len(sheets) + 1):
+            check_target(numbered(out, number), overwrite=overwrite, index=self.index, sheet=True)
         written = []
-        for number, sheet in enumerate(lay_out(self.page.sections()), 1):
+        for number, sheet in enumerate(sheets, 1):
             paths = dict.fromkeys(cell.card.path for cell in sheet.cells if cell.card.path)
             drawn = thumbnail_pixels(paths, side=SIDE, on_progress=on_progress)
             pictures = {picture.path: picture.pixels for picture in drawn}
             written.append(numbered(out, number))
-            with replacing(written[-1]) as file:
+            with writing(written[-1], overwrite=overwrite, index=self.index, sheet=True) as file:
                 file.write(draw(sheet, pictures))
         return written
 
@@ -93,15 +106,15 @@ def build(
     """
     display = pages.displayed_from(relative_to)
     if isinstance(found, Clustering):
-        return GalleryPage(cluster_page(store, found, methods=maps, display=display))
+        return GalleryPage(cluster_page(store, found, methods=maps, display=display), store.path)
     if isinstance(found, Duplicates):
-        return GalleryPage(pages.duplicates_page(store, found, display))
+        return GalleryPage(pages.duplicates_page(store, found, display), store.path)
     outliers = [one for one in found if isinstance(one, Outlier)]
     # An empty result still has the page of its kind: that of no outliers says so.
     if outliers or isinstance(found, Outliers):
-        return GalleryPage(pages.outliers_page(store, outliers, display))
+        return GalleryPage(pages.outliers_page(store, outliers, display), store.path)
     answers = [one for one in found if isinstance(one, Answer)]
-    return GalleryPage(pages.matches_page(store, answers, display))
+    return GalleryPage(pages.matches_page(store, answers, display), store.path)
 
 
 def _link(path: str, out: str) -> str:

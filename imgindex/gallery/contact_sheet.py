@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw, ImageFont
 
 from imgindex.errors import UsageError
+from imgindex.export.atomic import is_stream
 from imgindex.export.tables import printable
 from imgindex.gallery.model import ImageCard, Section
 from imgindex.types import Pixels
@@ -95,8 +96,8 @@ def draw(sheet: Sheet, pictures: Mapping[str, Pixels | None]) -> bytes:
 
 
 def check_sheet(out: str) -> None:
-    """Raise UsageError unless a contact sheet can have that name."""
-    if os.path.splitext(out)[1].lower() != ".png":
+    """Raise UsageError unless a contact sheet can have that name: one that ends in .png, or that of a pipe."""
+    if os.path.splitext(out)[1].lower() != ".png" and not is_stream(out):
         raise UsageError(f"{out!r} cannot be a contact sheet", hint="end the name in .png")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.request import pathname2url
 
-from imgindex.errors import IndexDamaged
+from imgindex.errors import IndexClosed, IndexDamaged
 from imgindex.storage import checksum, posix_locks
 
 LOGS = ("-wal", "-shm", "-journal")
@@ -80,7 +80,7 @@ class Cursor(sqlite3.Cursor):
 
 
 class RaisingIndexDamaged(contextlib.AbstractContextManager[None]):
-    """Raise IndexDamaged where SQLite finds that the file is damaged, or is not a database."""
+    """Raise IndexDamaged where SQLite finds that the file is damaged, or is not a database; IndexClosed after close."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -91,6 +91,9 @@ class RaisingIndexDamaged(contextlib.AbstractContextManager[None]):
         known = isinstance(error, sqlite3.OperationalError) and str(error).startswith(DAMAGE)
         if known or type(error) is sqlite3.DatabaseError or isinstance(error, UnicodeDecodeError):
             raise IndexDamaged(f"{self.path} is damaged: {error}") from error
+        # An answer was being read, one row after the other, when the index was closed.
+        if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
+            raise IndexClosed(f"the index {os.path.dirname(self.path)} was closed") from error
 
 
 def connect(path: str, *, write: bool) -> Connection:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from imgindex.errors import IndexDamaged, IndexExists, IndexNotFound, UsageError
+from imgindex.errors import IndexClosed, IndexDamaged, IndexExists, IndexNotFound, UsageError
 from imgindex.storage import checksum, durable
 from imgindex.storage.catalogue import Catalogue, check_format
 from imgindex.storage.connection import LOGS
@@ -48,6 +48,7 @@ class Store:
         """Open an index. Raises IndexNotFound, IndexDamaged or FormatTooNew."""
         self.path = os.path.abspath(path)
         self._opened_in = (os.getpid(), threading.get_ident())
+        self._is_closed = False
         self._view: View | None = None
         # Rows whose CRC32 was checked since this store was opened: segment → a flag for each row.
         self._checked: dict[int, npt.NDArray[np.bool_]] = {}
@@ -89,7 +90,11 @@ class Store:
 
     @property
     def catalogue(self) -> Catalogue:
-        """The reader's catalogue. Raises UsageError in another process or thread than the one that opened the store."""
+        """The reader's catalogue.
+
+        Raises IndexClosed, and UsageError in another process or thread than the one that opened the store.
+        """
+        self.check_open()
         # SQLite does not allow it.
         if os.getpid() != self._opened_in[0]:
             raise UsageError("this index was opened before a fork", hint="open it again in the new process")
@@ -97,8 +102,16 @@ class Store:
             raise UsageError("this index was opened in another thread", hint="open it once in each thread")
         return self._catalogue
 
+    def check_open(self) -> None:
+        """Raise IndexClosed after `close`."""
+        if self._is_closed:
+            raise IndexClosed(f"the index {self.path} is closed")
+
     def close(self) -> None:
+        if self._is_closed:
+            return
         (self.catalogue if os.getpid() == self._opened_in[0] else self._catalogue).close()
+        self._is_closed = True
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[View]:
