@@ -18,7 +18,7 @@ def test_a_folder_for_each_cluster(run: Run, here: Path, option: str, links: boo
     (here / "out").mkdir()
     (here / "out/mine.txt").write_text("mine")
     refused = run("clusterings", "show", "1", option, "out")
-    assert (refused.returncode, sorted(path.name for path in (here / "out").rglob("*"))) == (1, ["mine.txt"])
+    assert (refused.returncode, sorted(path.name for path in (here / "out").rglob("*"))) == (2, ["mine.txt"])
     assert "move these files away" in refused.stderr
     (here / "out/mine.txt").unlink()
     assert run("clusterings", "show", "1", option, "out").returncode == 0

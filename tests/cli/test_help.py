@@ -22,7 +22,7 @@ from imgindex.cli.help import SECTIONS
 ROOT = typer.main.get_command(app)
 # Options that cluster shares with other commands.
 SHARED = {"--index", "--wait", "--format", "--json", "--html", "--sheet", "--preview", "--preview-as", "--quiet", "-q"}
-SHARED |= {"--where", "--device", "--help", "-h"}
+SHARED |= {"--where", "--device", "--help", "-h", "--overwrite", "--null", "-0"}
 
 
 def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

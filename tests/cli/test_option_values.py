@@ -61,7 +61,7 @@ REFUSED = [
     (["duplicates", "--keep", "prettiest"], USAGE),
     (["duplicates", "--dry-run"], USAGE),
     (["duplicates", "--link-to", ""], USAGE),
-    (["duplicates", "--link-to", "pictures/0.png"], 1),
+    (["duplicates", "--link-to", "pictures/0.png"], USAGE),
     (["lookup"], USAGE),
     (["lookup", ""], USAGE),
     (["lookup", "absent"], 1),
@@ -209,7 +209,8 @@ def test_a_sample_that_does_not_fit_leaves_the_labels_that_are_there(
     (kept / "sample.csv").write_bytes(sample)
     (kept / "labels.csv").write_text("what I had")
     before = contents(kept)
-    one_line(server.run(*CLUSTER, "--like", "sample.csv", "--out", "labels.csv", folder=kept), 1)
+    labels = ("--out", "labels.csv", "--overwrite")
+    one_line(server.run(*CLUSTER, "--like", "sample.csv", *labels, folder=kept), 1)
     assert contents(kept) == before
 
 
@@ -252,7 +253,7 @@ def test_a_file_that_a_damaged_index_cannot_fill_stays_as_it_was(
     (three / ".imgindex/catalogue.db").write_bytes(b"garbage" * 1000)
     (three / "answer.csv").write_text("what I had")
     before = contents(three)
-    one_line(server.run(*command, "--out", "answer.csv", folder=three), 1)
+    one_line(server.run(*command, "--out", "answer.csv", "--overwrite", folder=three), 1)
     assert contents(three) == before
 
 
@@ -262,7 +263,8 @@ def test_an_export_that_meets_a_damaged_vector_leaves_the_file_that_is_there(ser
     for ending in ("npz", "npy", "parquet", "csv"):
         (three / f"vectors.{ending}").write_text("what I had")
         before = contents(three)
-        assert "damaged" in one_line(server.run("export", "--out", f"vectors.{ending}", folder=three), 1)
+        out = ("--out", f"vectors.{ending}", "--overwrite")
+        assert "damaged" in one_line(server.run("export", *out, folder=three), 1)
         assert contents(three) == before
 
 
@@ -275,6 +277,7 @@ def test_a_folder_that_may_not_be_written_into_is_one_line(server: ForkServer, t
         folder.chmod(0o755)
         (folder / "closed").chmod(0o555)
         before = contents(folder)
-        done = server.run(*command, "--out", "closed/answer.csv", folder=folder, unprivileged=True)
+        out = ("--out", "closed/answer.csv", "--overwrite")
+        done = server.run(*command, *out, folder=folder, unprivileged=True)
         assert one_line(done, 1) == "imgindex: error: Permission denied: closed/answer.csv"
         assert but_for_what_is_kept(contents(folder), command) == but_for_what_is_kept(before, command)
