@@ -130,8 +130,8 @@ def _use_stdout(values: Values) -> bool:
 
 def _reads_paths(values: Values) -> bool:
     """Whether paths are read from stdin. Between two images, - is a minus sign."""
-    words = [*(values.get("paths") or ()), *(values.get("images") or ())[:1], *(values.get("images") or ())[-1:]]
-    return STDIN in words
+    images = _list(values, "images")
+    return STDIN in (*_list(values, "paths"), *images[:1], *images[-1:])
 
 
 def _check_different(files: Mapping[str, str], values: Values) -> None:
@@ -150,8 +150,13 @@ def _check_different(files: Mapping[str, str], values: Values) -> None:
 def _files_read(values: Values) -> Iterator[tuple[str, str]]:
     yield from ((option, values[name]) for name, option in INPUTS.items() if values.get(name))
     for name in LISTS:
-        if isinstance(values.get(name), (list, tuple)):
-            yield from (("the command", path) for path in values[name] if path)
+        yield from (("the command", path) for path in _list(values, name) if path)
+
+
+def _list(values: Values, name: str) -> list[str]:
+    """Return the files that a parameter names; that of `bench` is a number of images."""
+    found = values.get(name)
+    return list(found) if isinstance(found, (list, tuple)) else []
 
 
 def _format(values: Values) -> str:

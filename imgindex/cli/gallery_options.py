@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgindex.cli import output
+from imgindex.cli.files import STDOUT_FILE
 from imgindex.cli.output import progress, remark, write
 from imgindex.errors import UsageError
 
@@ -95,10 +96,11 @@ class GalleryOptions:
                 page.write_html(self._html, overwrite=overwrite, on_progress=on_progress)
             if self._sheet is not None:
                 sheets = page.write_sheet(self._sheet, overwrite=overwrite, on_progress=on_progress)
-        if self._html is not None:
-            remark(f"page in {self._html}", quiet=self._quiet)
-        for sheet in sheets:
-            remark(f"contact sheet in {sheet}", quiet=self._quiet)
+        written = [("page", self._html)] if self._html is not None else []
+        written += [("contact sheet", sheet) for sheet in sheets]
+        for kind, path in written:
+            if path != STDOUT_FILE:
+                remark(f"{kind} in {path}", quiet=self._quiet)
         if self._screen is not None:
             for part in page.preview(self._screen):
                 write(part)
