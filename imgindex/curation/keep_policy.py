@@ -17,6 +17,7 @@ from imgindex.decoding.transforms import crop_border
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.recipe import Recipe
 from imgindex.sources.content import read_content
+from imgindex.storage.records import clamp_int64
 from imgindex.types import Image
 
 POLICIES = ("largest", "sharpest", "oldest")
@@ -46,7 +47,7 @@ def inspect(image: Image) -> Candidate:
     try:
         info = os.stat(image.path)
         file = info.st_dev, info.st_ino
-        if (info.st_size, info.st_mtime_ns) != (image.size, image.mtime_ns):
+        if (info.st_size, clamp_int64(info.st_mtime_ns)) != (image.size, image.mtime_ns):
             problem = CHANGED
         elif not os.access(image.path, os.R_OK):
             problem = "cannot be read"

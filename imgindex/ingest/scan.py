@@ -11,7 +11,7 @@ from imgindex.ingest.worklist import WorkList
 from imgindex.sources.local import find_files, is_missing
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import under
-from imgindex.storage.records import KnownImage
+from imgindex.storage.records import KnownImage, stored_stat
 from imgindex.types import Failure, FoundFile, Progress
 
 # Files that are looked up in the catalogue with one query.
@@ -77,12 +77,12 @@ def _files_to_open(
     """Yield the files that are new or changed; count the others in the result."""
     for file in files:
         image, failure = known.get(file.path), known_failures.get(file.path)
-        if failure is not None and (failure.size, failure.mtime_ns) == (file.size, file.mtime_ns):
+        if failure is not None and stored_stat(failure) == stored_stat(file):
             result.failed_before += 1
         elif image is None:
             result.new += 1
             yield file
-        elif (image.size, image.mtime_ns) != (file.size, file.mtime_ns):
+        elif (image.size, image.mtime_ns) != stored_stat(file):
             result.changed += 1
             yield file
         elif image.present:

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 
+from imgindex.storage.records import stored_stat
 from imgindex.types import FoundFile
 
 
@@ -20,7 +21,7 @@ class WorkList:
         self._length = 0
 
     def extend(self, files: Iterable[FoundFile]) -> None:
-        rows = [(os.fsencode(file.path), file.size, file.mtime_ns) for file in files]
+        rows = [(os.fsencode(file.path), *stored_stat(file)) for file in files]
         self._connection.executemany("insert into files values (?, ?, ?)", rows)
         self._length += len(rows)
 

@@ -17,6 +17,7 @@ from imgindex.results import Answer, Match
 from imgindex.search.filters import select
 from imgindex.search.lifecycle import load_search
 from imgindex.sources.content import Content, read_content
+from imgindex.storage.records import clamp_int64
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, Path, Vectors, VectorSearch
 
@@ -221,7 +222,7 @@ def _stored(store: Store, image: str) -> Query | None:
         now = os.stat(path)
     except OSError:
         now = None
-    if now is not None and (now.st_size, now.st_mtime_ns) != (known.size, known.mtime_ns):
+    if now is not None and (now.st_size, clamp_int64(now.st_mtime_ns)) != (known.size, known.mtime_ns):
         return None
     return Query(image, store.vectors([known.id])[0], (known.id,))
 

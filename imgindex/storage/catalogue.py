@@ -15,7 +15,7 @@ from imgindex.storage import checksum, durable, posix_locks, schema
 from imgindex.storage.connection import PATH, connect, no_waiting
 from imgindex.storage.ledger import Ledger, timestamp
 from imgindex.storage.paths import PathMap
-from imgindex.storage.records import KnownImage, Location, NewImage, SameContent
+from imgindex.storage.records import KnownImage, Location, NewImage, SameContent, stored_stat
 from imgindex.types import FoundFile, Image
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class Catalogue:
         """Record an image and its vector. A new path gets a new id, a known path keeps its id."""
         file, now = image.file, timestamp()
         stored = self.paths.stored(file.path)
-        content = (file.size, file.mtime_ns, image.sha256, image.width, image.height, image.format)
+        content = (*stored_stat(file), image.sha256, image.width, image.height, image.format)
         columns = "size, mtime_ns, sha256, width, height, format, segment, row, crc32"
         updated = self.connection.execute(
             f"update images set ({columns}) = (?,?,?,?,?,?,?,?,?), present = 1 where path = ?",
@@ -217,7 +217,7 @@ class Catalogue:
         stored = self.paths.stored(file.path)
         self.connection.execute(
             "update images set path = ?, size = ?, mtime_ns = ?, present = 1 where id = ?",
-            (stored, file.size, file.mtime_ns, id),
+            (stored, *stored_stat(file), id),
         )
         self.ledger.clear(stored)
 

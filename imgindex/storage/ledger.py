@@ -10,6 +10,7 @@ from typing import Any
 from imgindex.errors import IndexDamaged
 from imgindex.storage.connection import PATH, Connection
 from imgindex.storage.paths import PathMap, StoredPath
+from imgindex.storage.records import stored_stat
 from imgindex.types import Failure
 
 
@@ -28,7 +29,7 @@ class Ledger:
     def fail(self, failure: Failure) -> None:
         """Record a failure, and mark an image at its path as missing: the content of the file has changed."""
         stored = self.paths.stored(failure.path)
-        values = (stored, failure.size, failure.mtime_ns, failure.stage, failure.reason, timestamp())
+        values = (stored, *stored_stat(failure), failure.stage, failure.reason, timestamp())
         self.connection.execute(
             "insert or replace into failures (path, size, mtime_ns, stage, reason, tried_at) values (?,?,?,?,?,?)",
             values,

@@ -4,7 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imgindex.types import FoundFile
+from imgindex.types import Failure, FoundFile
+
+# The numbers that SQLite stores as integers.
+INT64 = (-(2**63), 2**63 - 1)
+
+
+def clamp_int64(number: int) -> int:
+    """Return the nearest number that SQLite can store as an integer: it has 64 bits with a sign.
+
+    A file system has others: nanoseconds before 1677 or after 2262, and unsigned inodes. A number that is compared with
+    a stored one has to be clamped first.
+    """
+    return min(max(number, INT64[0]), INT64[1])
+
+
+def stored_stat(file: FoundFile | Failure) -> tuple[int, int]:
+    """Return size and mtime_ns of a file as the catalogue stores them."""
+    return clamp_int64(file.size), clamp_int64(file.mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
