@@ -118,6 +118,7 @@ pragma user_version = 3
 """
 
 # ctime_ns, inode: further numbers by which a scan notices that a file was replaced; null: not recorded yet.
+# real_path: where the file is, if links lead to it on the way along path; null: along path itself.
 # hashes: a byte with their version, then perceptual hashes of 64 bits; blank: 1 if the picture has one colour or nearly
 # so; null: not computed yet. failures.decoder: the package whose absence caused the failure.
 # comparisons: pairs of contents, by their SHA-256, whose pixels were compared. turned: the rotation or mirroring of the
@@ -126,6 +127,8 @@ pragma user_version = 3
 DUPLICATES = """
 alter table images add column ctime_ns integer;
 alter table images add column inode integer;
+alter table images add column real_path;
+create index images_by_real_path on images(real_path) where real_path is not null;
 alter table images add column hashes blob;
 alter table images add column blank integer;
 alter table failures add column decoder text;
