@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -25,9 +25,10 @@ from imgindex.ingest.mounts import check_roots
 from imgindex.recipe import Recipe
 from imgindex.sources.content import Content, read_content
 from imgindex.sources.local import find_files
+from imgindex.storage.paths import as_list
 from imgindex.storage.records import NewImage
 from imgindex.storage.store import Store
-from imgindex.types import Encoder, Engine, FoundFile, Pixels, Vectors
+from imgindex.types import Encoder, Engine, FoundFile, Path, Pixels, Vectors
 
 if TYPE_CHECKING:
     from imgindex.encoders.vgg.encoder import VggEncoder
@@ -182,7 +183,7 @@ class AddBenchmark:
 
 
 def benchmark(
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Path | Iterable[Path],
     *,
     recipe: str | Recipe = "auto",
     size: int | None = None,
@@ -199,7 +200,7 @@ def benchmark(
     Raises PathNotFound, UsageError when no image can be read, and the errors of `ImageIndex.create`.
     """
     engine = engine or Engine()
-    roots = check_roots(paths)
+    roots = check_roots(as_list(paths))
     with ExitStack() as stack:
         parent = os.getcwd() if os.access(os.getcwd(), os.W_OK) else None
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".imgindex-bench-", dir=parent))

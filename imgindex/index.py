@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -102,7 +101,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.encoders.registry import new_index_settings
         from imgindex.storage.store import check_free
 
-        where = os.fspath(path)
+        where = absolute(path)
         check_free(where)
         settings = new_index_settings(recipe, size=size, weights=weights, store=store)
         return cls(Store.create(where, settings), engine=engine or Engine(), wait=wait)
@@ -121,7 +120,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         ...     len(photos) == len(index)
         True
         """
-        store = Store(os.fspath(path))
+        store = Store(absolute(path))
         try:
             return cls(store, engine=engine or Engine(), weights=weights, wait=wait)
         except BaseException:
@@ -449,7 +448,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.export.targets import writing
 
         table = self.label_table(clustering, label_format)
-        with writing(os.fspath(out), overwrite=overwrite, index=self._store.path) as file:
+        with writing(absolute(out), overwrite=overwrite, index=self._store.path) as file:
             file.write(render(table, "csv"))
 
     # Curation.
@@ -600,7 +599,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.metadata import import_csv
 
-        return import_csv(self._store, os.fspath(path), id, wait=lambda: self._wait)
+        return import_csv(self._store, absolute(path), id, wait=lambda: self._wait)
 
     # To look at, and for other programs.
 
@@ -623,7 +622,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.gallery.builder import build
 
-        folder = None if relative_to is None else os.fspath(relative_to)
+        folder = None if relative_to is None else absolute(relative_to)
         return build(self._store, found, maps=maps, relative_to=folder)
 
     def thumbnails(
@@ -691,13 +690,13 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         return export_index(
             self._store,
-            os.fspath(out),
+            absolute(out),
             format=format,
             overwrite=overwrite,
             where=where,
             map=map,
             thumbnails=thumbnails,
-            relative_to=None if relative_to is None else os.fspath(relative_to),
+            relative_to=None if relative_to is None else absolute(relative_to),
             on_progress=on_progress,
         )
 
@@ -779,7 +778,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         engine = engine or Engine()
         return repair(
-            os.fspath(path),
+            absolute(path),
             make_encoder=lambda recipe, settings: encoder or make_encoder(recipe, settings, weights, engine),
             workers=engine.workers,
             control=RunControl(on_progress or _ignore, wait=wait),

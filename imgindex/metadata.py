@@ -12,7 +12,7 @@ from imgindex.results import ImportReport, TagReport
 from imgindex.search.filters import select
 from imgindex.storage import tags
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.paths import under
+from imgindex.storage.named import find_named
 from imgindex.storage.store import Store
 
 MOST_COLUMNS = 1000
@@ -64,18 +64,10 @@ def import_csv(store: Store, path: str, id_kind: str, *, wait: Wait) -> ImportRe
 
 def _ids_below(catalogue: Catalogue, paths: Sequence[str]) -> list[int]:
     """Return the ids of the images at absolute paths or below them. Raises PathNotFound for a path without an image."""
-    places = {catalogue.paths.canonical(path).rstrip("/"): path for path in paths}
-    is_named = under(places)
-    named = {id: path for id, path in catalogue.each_path() if is_named(path)}
-    covered = {""} if named else set[str]()
-    for path in named.values():
-        while path not in covered:
-            covered.add(path)
-            path = path[: path.rfind("/")]  # noqa: PLW2901  upwards
-    missing = next((path for place, path in places.items() if place not in covered), None)
-    if missing is not None:
-        raise PathNotFound(f"the index has no image at {missing}", hint="`imgindex list` shows the images that it has")
-    return list(named)
+    named = find_named(catalogue, paths)
+    for path in named.unknown:
+        raise PathNotFound(f"the index has no image at {path}", hint="`imgindex list` shows the images that it has")
+    return named.images
 
 
 def _ids_where(store: Store, where: str | None) -> list[int]:

@@ -17,6 +17,7 @@ from imgindex.encoders.registry import choose_recipe, make_encoder
 from imgindex.errors import ExtraMissing, UnreadableImage, UsageError
 from imgindex.recipe import Recipe
 from imgindex.sources.content import read_content
+from imgindex.storage.paths import absolute
 from imgindex.types import Encoder, Engine, Vectors
 
 try:
@@ -171,7 +172,7 @@ def _files(images: list[Any], failures: dict[int, UnreadableImage], on_error: st
     """Yield the position and the bytes of every image that can be read; put the others into `failures`."""
     for position, image in enumerate(images):
         try:
-            data = read_content(os.path.abspath(image)).data if isinstance(image, (str, os.PathLike)) else _png(image)
+            data = read_content(absolute(image)).data if isinstance(image, (str, os.PathLike)) else _png(image)
         except UnreadableImage as error:
             failures[position] = error
             if on_error == "raise":

@@ -12,6 +12,7 @@ from imgindex.cli import folder_options, gallery_options, label_options, options
 from imgindex.cli.help import put_options_last
 from imgindex.cli.output import choose_format, count, emit, naming, progress, remark, suggest, with_short_paths
 from imgindex.errors import UsageError
+from imgindex.storage.paths import absolute
 
 
 def command(
@@ -174,7 +175,7 @@ def evaluate(
 
     if (truth is None) != by_folder:
         raise UsageError("give the classes either by a CSV or by folders", hint="--truth labels.csv, or --by-folder")
-    if truth is not None and (not os.path.exists(truth) or os.path.isdir(truth)):
+    if truth is not None and (not os.path.exists(absolute(truth)) or os.path.isdir(absolute(truth))):
         raise UsageError(f"{truth!r} does not exist", hint="check the path given to --truth")
     chosen = choose_format(format, json, out)
     with ImageIndex.open(options.find_index(index)) as opened:
@@ -218,5 +219,5 @@ def _anchors(texts: list[str]) -> dict[str, list[str]]:
         if not equals or not name or not images:
             raise UsageError(f"--anchor {text} does not name images", hint="write --anchor cats=a.jpg,b.jpg")
         # A file's name may hold a comma, too.
-        anchors.setdefault(name, []).extend([images] if os.path.exists(images) else images.split(","))
+        anchors.setdefault(name, []).extend([images] if os.path.exists(absolute(images)) else images.split(","))
     return anchors

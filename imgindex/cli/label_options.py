@@ -16,6 +16,7 @@ from imgindex.cli.output import choose_format, count, emit, remark, short_path, 
 from imgindex.cli.terminal import columns_of
 from imgindex.errors import UsageError
 from imgindex.export.tables import ENDINGS, Table
+from imgindex.storage.paths import absolute
 
 if TYPE_CHECKING:
     from imgindex.cli.gallery_options import GalleryOptions
@@ -64,7 +65,7 @@ class LabelOptions:
     ) -> None:
         from imgindex.export.csv_input import read_text
 
-        if like is not None and (not os.path.exists(like) or os.path.isdir(like)):
+        if like is not None and (not os.path.exists(absolute(like)) or os.path.isdir(absolute(like))):
             raise UsageError(f"the sample {like!r} does not exist", hint="check the path given to --like")
         ends_in_format = out is not None and os.path.splitext(out)[1].lower() in ENDINGS
         self._out = out

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from imgindex.errors import IndexNotFound, UsageError
+from imgindex.storage.paths import absolute
 
 # Exit codes of results that are not errors; errors.py has the exit codes of errors.
 SOME_FAILED = 3
@@ -129,7 +130,7 @@ def find_index(given: str | None) -> str:
         raise UsageError("--index '' names no folder", hint="is a variable empty?")
     named = given or os.environ.get(VARIABLE)
     if named:
-        return named
+        return absolute(named)
     for folder in _upwards():
         if os.path.isdir(os.path.join(folder, HOME)):
             return os.path.join(folder, HOME)

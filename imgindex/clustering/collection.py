@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 
 from imgindex.clustering import compare, history, tracking
@@ -11,6 +10,7 @@ from imgindex.export.csv_input import read_text
 from imgindex.export.submission import read_classes
 from imgindex.results import Assignment, Cluster, Clustering, ClusteringDiff, ClusteringSummary, Evaluation
 from imgindex.storage import clusterings
+from imgindex.storage.paths import absolute
 from imgindex.storage.store import Store
 from imgindex.types import Path
 
@@ -100,7 +100,7 @@ class Clusterings:
         *,
         id_kind: str | None = None,
         clustering: int | None = None,
-        relative_to: str | None = None,
+        relative_to: Path | None = None,
     ) -> Evaluation:
         """Compare a clustering (None: the newest) with known classes: ARI, NMI, V-measure, purity, confusion.
 
@@ -110,5 +110,11 @@ class Clusterings:
 
         Raises ClusteringNotFound, SampleMismatch where no id is known, UsageError, OSError, IndexDamaged.
         """
-        classes = truth if truth is None or isinstance(truth, Mapping) else read_classes(read_text(os.fspath(truth)))
-        return compare.evaluate(self._store, clustering, classes, id_kind=id_kind, relative_to=relative_to)
+        classes = truth if truth is None or isinstance(truth, Mapping) else read_classes(read_text(absolute(truth)))
+        return compare.evaluate(
+            self._store,
+            clustering,
+            classes,
+            id_kind=id_kind,
+            relative_to=None if relative_to is None else absolute(relative_to),
+        )

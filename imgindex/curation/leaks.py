@@ -9,7 +9,7 @@ from imgindex.curation.thresholds import threshold
 from imgindex.errors import PathNotFound, UsageError
 from imgindex.recipe import Recipe
 from imgindex.results import Leak
-from imgindex.storage.paths import under
+from imgindex.storage.named import find_named
 from imgindex.storage.store import Store
 from imgindex.types import Ids
 
@@ -48,8 +48,7 @@ def leak(store: Store, recipe: Recipe, a: str, b: str, *, distance: float | None
 
 
 def _below(store: Store, folder: str, paths: dict[int, str]) -> Ids:
-    is_below = under([store.paths.canonical(folder)])
-    ids = np.array([id for id, path in paths.items() if is_below(path)], dtype=np.int64)
+    ids = np.array([id for id in find_named(store.catalogue, [folder]).images if id in paths], dtype=np.int64)
     if not len(ids):
         raise PathNotFound(f"the index has no image at {folder}", hint="`imgindex list` shows its images")
     return ids

@@ -76,9 +76,11 @@ class _Lookup:
 
     def _image_with(self, content: Content, path: str) -> tuple[int, str] | None:
         """Return id and path of a present image with these bytes, preferably the one at `path`; None without one."""
-        catalogue, canonical = self._store.catalogue, self._store.paths.canonical(path)
+        catalogue = self._store.catalogue
+        found = catalogue.find(path)
+        stored = path if found is None else found[0]
         paths = catalogue.image_paths([image.location.id for image in catalogue.same_content(content.sha256)])
-        return min(paths.items(), key=lambda item: item[1] != canonical, default=None)
+        return min(paths.items(), key=lambda item: item[1] != stored, default=None)
 
     def search(
         self, batch: Sequence[tuple[int, Vectors | UnreadableImage]], transforms: Sequence[str], distance: float

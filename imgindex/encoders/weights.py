@@ -15,6 +15,7 @@ from importlib import resources
 
 from imgindex.encoders.base import WeightsFile
 from imgindex.errors import UsageError, WeightsMismatch, WeightsUnavailable
+from imgindex.storage.paths import absolute
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def locate_weights(source: str) -> WeightsFile:
         if not os.path.exists(imagenet_path()):
             download_imagenet()
         return WeightsFile(TORCHVISION, TORCHVISION, _sha256(imagenet_path()))
-    path = os.path.abspath(source)
+    path = absolute(source)
     if not os.path.isfile(path):
         raise WeightsUnavailable(f"the weights file {source} does not exist", hint="check the path given to --weights")
     return WeightsFile(os.path.basename(path), path, _sha256(path))
@@ -112,7 +113,7 @@ def shipped_path() -> str:
 def imagenet_path() -> str:
     """Return where torch keeps IMAGENET1K_V1: $TORCH_HOME/hub/checkpoints, by default below ~/.cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
-    home = os.path.expanduser(os.environ.get("TORCH_HOME") or os.path.join(cache, "torch"))
+    home = absolute(os.environ.get("TORCH_HOME") or os.path.join(cache, "torch"))
     return os.path.join(home, "hub", "checkpoints", os.path.basename(URL))
 
 

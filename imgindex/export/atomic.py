@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from imgindex.storage.paths import absolute
+
 STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 # Links that the system follows before it gives up.
 LINKS = 40
@@ -24,7 +26,7 @@ def replacing(path: str, *, approve: Callable[[str], None] = lambda temporary: N
     `path` as the name of the file.
     """
     try:
-        with _replacing(path, approve) as file:
+        with _replacing(absolute(path), approve) as file:
             yield file
     except OSError as error:
         if error.errno is None:

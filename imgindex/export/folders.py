@@ -11,7 +11,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from imgindex.errors import FolderNotOurs, UnreadableImage, UsageError
@@ -20,7 +20,8 @@ from imgindex.export.filenames import comparison_key, distinct_names, safe_name,
 from imgindex.export.manifest import Entry, Manifest
 from imgindex.export.targets import check_target
 from imgindex.sources.local import FOLDERS_MANIFEST
-from imgindex.types import Failure, OnProgress, Progress
+from imgindex.storage.paths import absolute, as_iterable, real_path
+from imgindex.types import Failure, OnProgress, Path, Progress
 
 # The name of a copy until it is complete.
 PART = ".imgindex-part"
@@ -55,8 +56,8 @@ class LinkedFolders:
 
 
 def link_folders(
-    where: str | os.PathLike[str],
-    groups: Mapping[str, Sequence[str]],
+    where: Path,
+    groups: Mapping[str, Path | Iterable[Path]],
     *,
     copy: bool = False,
     overwrite: bool = False,
@@ -75,9 +76,7 @@ def link_folders(
     empty and was not filled by imgindex (unless `overwrite`), or has a file of the user under a name that is needed;
     OSError.
     """
-    if not os.fspath(where):
-        raise UsageError("'' names no folder")
-    where = os.path.realpath(where)
+    where = real_path(absolute(where))
     failures: list[Failure] = []
     wanted = _plan(where, groups, copy, failures)
     before = manifest.read(where, overwrite=overwrite)
@@ -113,14 +112,16 @@ def _placed(entries: Mapping[str, Entry]) -> tuple[PlacedImage, ...]:
     return tuple(PlacedImage(name, entry.source) for name, entry in entries.items())
 
 
-def _plan(where: str, groups: Mapping[str, Sequence[str]], copy: bool, failures: list[Failure]) -> dict[str, Entry]:
+def _plan(
+    where: str, groups: Mapping[str, Path | Iterable[Path]], copy: bool, failures: list[Failure]
+) -> dict[str, Entry]:
     """Return the wanted links or copies by FOLDER/FILE; a group without readable images gets no folder."""
     real_folder = functools.cache(os.path.realpath)
     wanted: dict[str, Entry] = {}
     folders: set[str] = set()
     for group, paths in groups.items():
         found: dict[str, Entry] = {}
-        for path in dict.fromkeys(map(os.path.abspath, paths)):
+        for path in dict.fromkeys(map(absolute, as_iterable(paths))):
             real = os.path.join(real_folder(os.path.dirname(path)), os.path.basename(path))
             if real.startswith(f"{where}/"):
                 raise UsageError(f"{path} lies in {where} itself", hint="name another folder")

@@ -24,6 +24,7 @@ from imgindex.export.tables import printable
 from imgindex.gallery import phrases
 from imgindex.gallery.chart import chart
 from imgindex.gallery.model import ClusterPage, MapView, Page
+from imgindex.storage.paths import absolute
 
 # The marks of clusters: colours that colour-blind people can distinguish, times shapes; see style.css and map.js.
 COLOURS, SHAPES = 8, 4
@@ -61,7 +62,7 @@ class Gallery:
 
 def relative_url(path: str, out: str) -> str:
     """Return the URL by which the page `out` links to a file, whatever bytes the file's name has."""
-    relative = os.path.relpath(os.path.abspath(path), os.path.dirname(os.path.abspath(out)))
+    relative = os.path.relpath(os.path.abspath(path), os.path.dirname(absolute(out)))
     return quote(os.fsencode(relative), safe="/")
 
 

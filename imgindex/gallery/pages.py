@@ -17,7 +17,7 @@ from imgindex.gallery.model import (
 )
 from imgindex.gallery.phrases import count
 from imgindex.results import Answer, Duplicate, Duplicates, Outlier
-from imgindex.storage.paths import display_path
+from imgindex.storage.paths import absolute, display_path
 from imgindex.storage.store import Store
 
 # The kinds of duplicates as a reader sees them.
@@ -28,7 +28,7 @@ Display = Callable[[str], str]
 
 def displayed_from(relative_to: str | None) -> Display:
     """Return a function that makes paths relative to a folder, where they are below it; None for absolute paths."""
-    folder = None if relative_to is None else os.path.abspath(relative_to)
+    folder = None if relative_to is None else absolute(relative_to)
     return lambda path: display_path(os.path.abspath(path), folder)
 
 
@@ -61,7 +61,7 @@ def matches_page(store: Store, answers: Sequence[Answer], display: Display) -> M
 
 
 def _query(answer: Answer) -> ImageCard:
-    path = os.path.abspath(answer.query)
+    path = absolute(answer.query) if answer.failure is None else answer.failure.path
     is_mix = answer.failure is None and (" + " in answer.query or " - " in answer.query) and not os.path.exists(path)
     return ImageCard("" if is_mix else path, caption="query", name=answer.query)
 

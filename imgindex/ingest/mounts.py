@@ -13,11 +13,12 @@ from imgindex.errors import PathNotFound
 from imgindex.sources.local import is_missing
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import absolute, is_under
+from imgindex.types import Path
 
 NOT_PERMITTED_HINT = "change its permissions, or leave it out (nothing was changed)"
 
 
-def check_roots(paths: Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
+def check_roots(paths: Iterable[Path]) -> tuple[str, ...]:
     """Return the paths made absolute. Raises PathNotFound if one is missing or cannot be read, UsageError for ""."""
     roots = []
     for path in paths:

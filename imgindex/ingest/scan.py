@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from imgindex.ingest.control import RunControl
 from imgindex.ingest.worklist import WorkList
 from imgindex.sources.local import find_files, is_missing
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.paths import under
+from imgindex.storage.paths import RealPaths, real_path, under
 from imgindex.storage.records import KnownImage, stored_stat
 from imgindex.types import Failure, FoundFile, Progress
 
@@ -60,15 +60,32 @@ def scan(
     """
     result = ScanResult()
     known_failures = {} if retry_failed else {failure.path: failure for failure in catalogue.ledger.failures()}
+    reals, linked = RealPaths(), catalogue.has_real_paths()
     for chunk in _chunks(find_files(roots, exclude=exclude, skip=skip)):
         files = [item for item in chunk if isinstance(item, FoundFile)]
         result.failures += [item for item in chunk if isinstance(item, Failure)]
         known = catalogue.known([file.path for file in files])
+        for at, file in enumerate(files):
+            if file.path in known or file.path in known_failures:
+                continue
+            real = reals.of(file.path)
+            if found := _same_file(catalogue, file.path, real, linked):
+                files[at] = replace(file, path=found[0])
+                known[found[0]] = found[1]
+            elif (real := catalogue.paths.canonical(real)) in known_failures:
+                files[at] = replace(file, path=real)
         result.to_open.extend(list(_files_to_open(files, known, known_failures, result)))
         control.on_progress(Progress("scan", result.found, 0))
         if control.stop():
             break
     return result
+
+
+def _same_file(catalogue: Catalogue, path: str, real: str, linked: bool) -> tuple[str, KnownImage] | None:
+    """Return the image that is the file at a path, and is stored at another path; linked: whether links led to any."""
+    if not linked and real.isascii() and catalogue.paths.stored_real(path, real) is None:
+        return None  # the usual case, which needs no query
+    return catalogue.same_file(path, real)
 
 
 def _files_to_open(
@@ -99,7 +116,7 @@ def find_missing(
     Only what lies below the roots is returned. An image is not missing only because this scan excluded it, or because
     its folder cannot be listed, or because it lies below one of `unmounted`, the roots whose disks are not mounted.
     """
-    below_roots, below_unmounted = under(roots), under(unmounted)
+    below_roots, below_unmounted = under([*roots, *map(real_path, roots)]), under(unmounted)
     missing = [
         id for id, path in catalogue.each_path() if below_roots(path) and not below_unmounted(path) and is_missing(path)
     ]

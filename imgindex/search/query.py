@@ -11,12 +11,13 @@ import numpy as np
 
 from imgindex.decoding.pool import DecoderPool
 from imgindex.encoders.encode_files import encode_files
-from imgindex.errors import UnreadableImage, UsageError
+from imgindex.errors import PathNotFound, UnreadableImage, UsageError
 from imgindex.recipe import Recipe
 from imgindex.results import Answer, Match
 from imgindex.search.filters import select
 from imgindex.search.lifecycle import load_search
 from imgindex.sources.content import Content, read_content
+from imgindex.storage.paths import absolute
 from imgindex.storage.records import clamp_int64
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, Path, Vectors, VectorSearch
@@ -198,13 +199,15 @@ def _unknown(store: Store, images: Sequence[str], found: dict[int, Query]) -> It
         try:
             query = _stored(store, image)
             if query is None:
-                content = read_content(os.path.abspath(image))
+                content = _content(image)
                 query = _of_same_content(store, image, content)
                 if query is None:
                     yield position, content
                     continue
         except UnreadableImage as error:
             query = _failed(image, error)
+        except PathNotFound as error:  # two files differ only in how an accent is written
+            query = _failed(image, UnreadableImage(str(error), stage="find"))
         found[position] = query
 
 
@@ -212,12 +215,21 @@ def _failed(image: str, error: UnreadableImage) -> Query:
     return Query(image, EMPTY, failure=Failure(os.path.abspath(image), error.stage, error.reason))
 
 
+def _content(image: str) -> Content:
+    """Return the content of an image. Raises UnreadableImage, whose reason helps where a folder is named."""
+    path = absolute(image)
+    if os.path.isdir(path):
+        raise UnreadableImage("it is a folder; name images, for example those of FOLDER/*.jpg", stage="read")
+    return read_content(path)
+
+
 def _stored(store: Store, image: str) -> Query | None:
     """Return the image's own vector, if the index has it and its file is unchanged, or deleted since."""
-    path = os.path.abspath(image)
-    known = store.catalogue.known([path]).get(path)
-    if known is None or not known.present:
+    path = absolute(image)
+    found = store.catalogue.find(path)
+    if found is None or not found[1].present:
         return None
+    known = found[1]
     try:
         now = os.stat(path)
     except OSError:
@@ -233,7 +245,7 @@ def _of_same_content(store: Store, image: str, content: Content) -> Query | None
     places = list(store.catalogue.locations([twin.location.id for twin in same_content]))
     if not places:
         return None
-    same = {twin.location.id for twin in same_content if _is_same_file(twin.path, image)}
+    same = {twin.location.id for twin in same_content if _is_same_file(twin.path, absolute(image))}
     place = next((place for place in places if place.id in same), places[0])
     return Query(image, store.read(place), (place.id,) if place.id in same else ())
 

@@ -37,6 +37,9 @@ _Inode = tuple[int, int]
 def find_files(roots: Iterable[str], *, exclude: Sequence[str] = (), skip: Sequence[str] = ()) -> Iterator[_Found]:
     """Yield every image file under the roots once, ordered by the bytes of the names, and a Failure for each error.
 
+    A file that several paths lead to is yielded once: by its own path, or by the path of the first link to it. Links to
+    files come last. A hard link is a file of its own.
+
     roots: absolute paths. A root that is a file is yielded whatever its suffix; a folder is searched recursively.
     exclude: shell globs, matched against an entry's name and against its path from the root.
     skip: real paths of folders that are not entered.
@@ -46,6 +49,7 @@ def find_files(roots: Iterable[str], *, exclude: Sequence[str] = (), skip: Seque
     search = _Search(exclude, skip)
     for root in roots:
         yield from search.root(root)
+    yield from search.linked()
 
 
 def is_missing(path: str) -> bool:
@@ -62,14 +66,16 @@ def is_missing(path: str) -> bool:
 class _Listing:
     """The entries of one folder that are still to be visited: `names`, last first, and which of them are folders.
 
-    `prefix` is the folder's path and a slash, `relative` its path from the root, "" or "a/b/". Only names are kept,
-    because a folder may hold a million, and a DirEntry takes three times as much memory.
+    `prefix` is the folder's path and a slash, `relative` its path from the root, "" or "a/b/", `links` the names of
+    links to files. Only names are kept, because a folder may hold a million, and a DirEntry takes three times as much
+    memory.
     """
 
     prefix: str
     relative: str
     names: list[str]
     folders: set[str]
+    links: set[str]
 
 
 class _Search:
@@ -83,6 +89,8 @@ class _Search:
         self._entered: dict[_Inode, str | None] = {inode: None for inode in map(_inode, skip) if inode}
         # The names of files that were given as roots, by the inodes of their folders.
         self._given: dict[_Inode, set[str]] = {}
+        # Links to files, which are yielded last: the files may be found as well.
+        self._links: list[str] = []
         # A cache of one: most roots that are files lie in the same folder as the root before.
         self._last_parent: tuple[str, _Inode | None] = ("", None)
 
@@ -94,6 +102,9 @@ class _Search:
             # Only links use pathlib, which takes twice as long as the system call: a pipe may name millions of paths.
             if stat.S_ISLNK(info.st_mode):
                 info = Path(root).stat()
+                if stat.S_ISREG(info.st_mode):
+                    self._links.append(root)
+                    return
         except (OSError, ValueError) as error:
             missing = isinstance(error, FileNotFoundError) and not Path(root).is_symlink()
             found = _failure(root, "no such file or folder" if missing else _reason(error))
@@ -104,6 +115,13 @@ class _Search:
             found = _file_or_failure(root, info)
         if self._is_new_root(root):
             yield found
+
+    def linked(self) -> Iterator[_Found]:
+        """Yield the files to which only links lead, each once."""
+        for link in self._links:
+            found = _stat_file(link)
+            if found and (isinstance(found, Failure) or self._is_new_root(os.path.realpath(link))):
+                yield found
 
     def _is_new_root(self, path: str) -> bool:
         """Return whether a file given as a root was neither given before nor yielded from its folder."""
@@ -137,7 +155,9 @@ class _Search:
             found = (
                 self._enter(path, f"{listing.relative}{name}/", stack) if name in listing.folders else _stat_file(path)
             )
-            if found:
+            if name in listing.links and isinstance(found, FoundFile):
+                self._links.append(path)
+            elif found:
                 yield found
 
     def _enter(self, folder: str, relative: str, stack: list[_Listing]) -> Failure | None:
@@ -163,7 +183,7 @@ class _Search:
 
         None also for folders that imgindex exported (FOLDERS_MANIFEST), unless it is the root.
         """
-        names, folders, seen = [], set(), set()
+        names, folders, links, seen = [], set(), set(), set()
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
@@ -179,11 +199,13 @@ class _Search:
                         names.append(name)
                 elif _has_image_suffix(name):
                     names.append(name)
+                    if entry.is_symlink():
+                        links.add(name)
         # A folder with both is another index: image files in it are not the user's images.
         if seen == _PARTS_OF_AN_INDEX:
             return None
         names.sort(key=os.fsencode, reverse=True)
-        return _Listing(f"{folder.rstrip('/')}/", relative, names, folders)
+        return _Listing(f"{folder.rstrip('/')}/", relative, names, folders, links)
 
     def _is_included(self, name: str, relative: str) -> bool:
         if name.startswith("."):

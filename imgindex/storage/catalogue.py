@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from imgindex.errors import FormatTooNew, IndexDamaged
 from imgindex.storage import checksum, durable, posix_locks, schema
 from imgindex.storage.connection import PATH, connect, no_waiting
 from imgindex.storage.ledger import Ledger, timestamp
-from imgindex.storage.paths import PathMap
+from imgindex.storage.paths import PathMap, StoredPath, real_path
 from imgindex.storage.records import KnownImage, Location, NewImage, SameContent, stored_stat
 from imgindex.types import FoundFile, Image
 
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 LOG_LIMIT = 64 << 20
 LOCATION = (int, int, int, int)
 PATHS_PER_QUERY = 500  # below the limit on variables of every SQLite
+# The first format that records where links lead.
+WITH_REAL_PATHS = 4
 FETCHED = 2000  # rows at a time
 # Where the header of a SQLite database has its magic and user_version, in bytes.
 HEADER_SIZE, MAGIC, USER_VERSION = 100, b"SQLite format 3\0", slice(60, 64)
@@ -136,6 +139,44 @@ class Catalogue:
                 found[chunk[stored]] = KnownImage(*rest)
         return found
 
+    def find(self, path: str) -> tuple[str, KnownImage] | None:
+        """Return the image that an absolute path leads to, missing images included, with the path that it is stored at.
+
+        The path may be another one than is stored, if it leads to the same file through links. If there is no file at
+        it, it may differ from the stored path in how an accent is written.
+        """
+        known = self.known([path])
+        return (path, known[path]) if known else self.same_file(path, real_path(path))
+
+    def same_file(self, path: str, real: str) -> tuple[str, KnownImage] | None:
+        """Return what `find` returns for a path that no image is stored at; real: its real path."""
+        stored = self.paths.stored(real)
+        forms = {real, *(unicodedata.normalize(form, real) for form in ("NFC", "NFD"))}
+        marks = ",".join("?" * len(forms))
+        condition = f"path in ({marks})" + (" or real_path = ?" if self.version >= WITH_REAL_PATHS else "")
+        query = f"select path, id, size, mtime_ns, sha256, present from images where {condition}"
+        values = [*map(self.paths.stored, forms), *([stored] if self.version >= WITH_REAL_PATHS else [])]
+        exists = os.path.lexists(real)
+        for found, *rest in self.connection.rows((PATH, int, int, int, bytes, int), query, values):
+            at = self.paths.absolute(found)
+            # A link may lead to another file than when the image was stored.
+            if _leads_to(at, real) if exists else not os.path.lexists(at):
+                return at, KnownImage(*rest)
+        return None
+
+    def has_real_paths(self) -> bool:
+        """Return whether any image was found through a link."""
+        query = "select exists (select 1 from images where real_path is not null)"
+        return self.version >= WITH_REAL_PATHS and bool(self.connection.execute(query).fetchone()[0])
+
+    def each_place(self) -> Iterator[tuple[int, str, str | None]]:
+        """Yield id, absolute path and, where links lead to it, real path of all present images in the order of ids."""
+        real = "real_path" if self.version >= WITH_REAL_PATHS else "null"
+        query = f"select id, path, {real} from images where present order by id"
+        absolute = self.paths.absolute
+        for id, path, real in self.connection.rows((int, PATH, (*PATH, type(None))), query):
+            yield id, absolute(path), None if real is None else absolute(real)
+
     def same_content(self, sha256: bytes) -> list[SameContent]:
         """Return the images whose file has this content, or had it when it was last seen, in the order of ids."""
         query = """select id, path, segment, row, crc32, width, height, format from images
@@ -195,29 +236,32 @@ class Catalogue:
             raise IndexDamaged(f"{self.path} is damaged: the locations of vectors are not integers")
         return table
 
-    def put(self, image: NewImage, segment: int, row: int, crc32: int) -> None:
-        """Record an image and its vector. A new path gets a new id, a known path keeps its id."""
+    def put(self, image: NewImage, segment: int, row: int, crc32: int, *, real: StoredPath | None = None) -> None:
+        """Record an image and its vector. A new path gets a new id, a known path keeps its id.
+
+        real: the stored form of the file's real path, where that is another one.
+        """
         file, now = image.file, timestamp()
         stored = self.paths.stored(file.path)
-        content = (*stored_stat(file), image.sha256, image.width, image.height, image.format)
-        columns = "size, mtime_ns, sha256, width, height, format, segment, row, crc32"
+        content = (real, *stored_stat(file), image.sha256, image.width, image.height, image.format)
+        columns = "real_path, size, mtime_ns, sha256, width, height, format, segment, row, crc32"
         updated = self.connection.execute(
-            f"update images set ({columns}) = (?,?,?,?,?,?,?,?,?), present = 1 where path = ?",
+            f"update images set ({columns}) = (?,?,?,?,?,?,?,?,?,?), present = 1 where path = ?",
             (*content, segment, row, crc32, stored),
         )
         if updated.rowcount == 0:
             self.connection.execute(
-                f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?)",
+                f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?,?)",
                 (stored, *content, segment, row, crc32, now),
             )
         self.ledger.clear(stored)
 
-    def move(self, id: int, file: FoundFile) -> None:
-        """Record that an image lies at `file` now, or has new times there, and mark it as present."""
+    def move(self, id: int, file: FoundFile, *, real: StoredPath | None = None) -> None:
+        """Record that an image lies at `file` now, or has new times there, and mark it as present; real: as `put`."""
         stored = self.paths.stored(file.path)
         self.connection.execute(
-            "update images set path = ?, size = ?, mtime_ns = ?, present = 1 where id = ?",
-            (stored, *stored_stat(file), id),
+            "update images set path = ?, real_path = ?, size = ?, mtime_ns = ?, present = 1 where id = ?",
+            (stored, real, *stored_stat(file), id),
         )
         self.ledger.clear(stored)
 
@@ -320,3 +364,15 @@ def refuse_newer(path: str, version: int) -> None:
     """Raise FormatTooNew for a version of the catalogue that this imgindex does not know."""
     if version > schema.NEWEST:
         raise FormatTooNew(f"{path} has format {version}, and this imgindex reads formats up to {schema.NEWEST}")
+
+
+def _leads_to(path: str, real: str) -> bool:
+    """Return whether a path leads to the file at a real path: through links, or because the disk ignores accents."""
+    if real_path(path) == real:
+        return True
+    try:
+        info = os.stat(real)
+        # Hard links are files of their own.
+        return info.st_nlink == 1 and os.path.samestat(os.stat(path), info)
+    except (OSError, ValueError):
+        return False

@@ -1,4 +1,7 @@
-"""Converts paths between the catalogue's form and absolute paths, and compares them.
+"""Normalises the paths that a caller gives, converts them to the catalogue's form and back, and compares them.
+
+Every path that a person or a program gives, by whichever way, passes through `absolute` once. Paths that the package
+found itself are absolute already, and are used as they are.
 
 The catalogue stores a path relative to the folder that holds the index if the path lies below it, so that images and
 index can be moved together; other paths are stored absolute. A path is text, or a blob of its bytes if it is not UTF-8.
@@ -6,13 +9,18 @@ index can be moved together; other paths are stored absolute. A path is text, or
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Iterable
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from imgindex.errors import IndexDamaged, UsageError
+from imgindex.errors import ImgindexError, IndexDamaged, PathNotFound, UsageError
 
 StoredPath = str | bytes
+
+RECENT_NS = 2 * 10**9
 
 
 class PathMap:
@@ -46,13 +54,137 @@ class PathMap:
         """Return one form of a path that a link to the index's folder gives several forms."""
         return self.absolute(self.stored(path))
 
+    def stored_real(self, path: str, real: str) -> StoredPath | None:
+        """Return the catalogue's form of the real path of a file, or None where that is the form of `path` itself."""
+        stored = self.stored(real)
+        return None if stored == self.stored(path) else stored
+
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Return a path made absolute. Raises UsageError for "", which would become the current folder."""
+    """Return the absolute path of the file or folder that a caller means, whether it exists or not.
+
+    A leading ~ or ~user is a home folder, unless a file has that very name. ".." leads to where the system would go,
+    which is not the folder before it if that is a link. Other links stay in the path. A name with an accent is found
+    whether the accent is a character of its own (NFD) or not (NFC); a file with exactly the given name is preferred.
+
+    Raises UsageError for "" and for bytes, PathNotFound for a name that differs only so from two files.
+
+    >>> absolute("//tmp/./a.jpg")
+    '/tmp/a.jpg'
+    """
     name = os.fspath(path)
+    if not isinstance(name, str):
+        raise UsageError(f"the path {name!r} is bytes, not text", hint="convert it with os.fsdecode")
     if not name:
         raise UsageError("the path '' is empty", hint="check whether a variable is empty; the current folder is .")
-    return os.path.abspath(name)
+    if name.startswith("~") and not os.path.lexists(name):
+        name = os.path.expanduser(name)
+    name = _without_parents(name) if ".." in name.split("/") else os.path.abspath(name)
+    # The standard gives two leading slashes a meaning that Linux and macOS do not have.
+    name = "/" + name.lstrip("/")
+    return name if name.isascii() else _as_on_disk(name)
+
+
+def real_path(path: str) -> str:
+    """Return an absolute path without links; what does not exist, or cannot be resolved, stays as it is."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return path
+
+
+class RealPaths:
+    """Finds the real paths of many files within a moment: a folder is resolved once for the files that follow in it."""
+
+    def __init__(self) -> None:
+        self._folder, self._real_folder = "", "/"
+
+    def of(self, path: str) -> str:
+        """Return what `real_path` returns."""
+        folder, _, name = path.rpartition("/")
+        if folder != self._folder:
+            self._folder, self._real_folder = folder, real_path(folder or "/")
+        return real_path(path) if os.path.islink(path) else os.path.join(self._real_folder, name)
+
+
+def nfc(text: str) -> str:
+    """Return a text with each accent and its letter as one character, where there is such a character."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def by_nfc(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names that have each NFC form."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(nfc(name), []).append(name)
+    return found
+
+
+def in_either_form(
+    name: str, forms: Mapping[str, list[str]], what: str, error: type[ImgindexError] = PathNotFound
+) -> str | None:
+    """Return the one name that differs from `name` only in its Unicode form, or None; forms: what `by_nfc` returns.
+
+    what: how a message calls such a name. error: the class to raise where several names differ only so.
+    """
+    found = forms.get(nfc(name), [])
+    if len(found) > 1:
+        raise error(
+            f"{name!a} can be {' or '.join(map(ascii, sorted(found)))}: {what} that differ only in how an accent is "
+            "written",
+            hint="write the name in one of these forms",
+        )
+    return found[0] if found else None
+
+
+def _without_parents(name: str) -> str:
+    """Return an absolute path without ".." and "."; ".." after a link leads out of the folder that the link leads to.
+
+    Where the path does not exist, ".." removes the name before it.
+    """
+    path = "/" if name.startswith("/") else os.getcwd()
+    for part in name.split("/"):
+        if part == "..":
+            if os.path.islink(path):
+                path = real_path(path)
+            path = os.path.dirname(path)
+        elif part not in ("", "."):
+            path = os.path.join(path, part)
+    return path
+
+
+def _as_on_disk(path: str) -> str:
+    """Return an absolute path with its names in the Unicode form that they have on disk, as far as they are there."""
+    if os.path.lexists(path):
+        return path
+    found, rest = "/", path.split("/")[1:]
+    while rest:
+        following = os.path.join(found, rest[0])
+        if not os.path.lexists(following):
+            name = None if rest[0].isascii() else in_either_form(rest[0], _listing(found), "files")
+            if name is None:
+                return os.path.join(found, *rest)
+            following = os.path.join(found, name)
+        found = following
+        del rest[0]
+    return found
+
+
+def _listing(folder: str) -> Mapping[str, list[str]]:
+    """Return the names in a folder by their NFC forms; nothing if it cannot be listed."""
+    try:
+        changed = os.stat(folder).st_mtime_ns
+        # A folder that changed a moment ago may change again within the resolution of its time.
+        recent = abs(time.time_ns() - changed) < RECENT_NS
+        return (_listing_at.__wrapped__ if recent else _listing_at)(folder, changed)
+    except (OSError, ValueError):
+        return {}
+
+
+# A list of many names in one folder reads the folder once.
+@functools.lru_cache(maxsize=4)
+def _listing_at(folder: str, mtime_ns: int) -> Mapping[str, list[str]]:
+    return by_nfc(name for name in os.listdir(folder) if not name.isascii())
 
 
 def as_list(values: Any) -> list[Any]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from imgindex.errors import PathNotFound
 from imgindex.storage.catalogue import LOG_LIMIT, Catalogue
-from imgindex.storage.paths import is_under
+from imgindex.storage.named import find_named
+from imgindex.storage.paths import RealPaths, StoredPath
 from imgindex.storage.records import Location, NewImage
 from imgindex.storage.segments import Segments, Tail
 from imgindex.types import Failure, FoundFile, Image, Vectors
@@ -59,13 +60,18 @@ class Writer:
     def commit(self) -> None:
         """Make all collected changes durable at once."""
         written = self._tail.append(np.stack(self._vectors)) if self._vectors else []
+        real_paths = RealPaths()
+
+        def real(file: FoundFile) -> StoredPath | None:
+            return self.catalogue.paths.stored_real(file.path, real_paths.of(file.path))
+
         with self.catalogue.atomic():
             for number in {number for number, _, _ in written}:
                 self.catalogue.set_rows(number, self._tail.rows[number])
             for image, (segment, row, crc32) in zip(self._images, written, strict=True):
-                self.catalogue.put(image, segment, row, crc32)
+                self.catalogue.put(image, segment, row, crc32, real=real(image.file))
             for id, file in self._moves:
-                self.catalogue.move(id, file)
+                self.catalogue.move(id, file, real=real(file))
             for failure in self._failures:
                 self.catalogue.ledger.fail(failure)
         # The log grows by about 10 kB an image, too much to keep for a first run over a million images.
@@ -77,17 +83,11 @@ class Writer:
 
         Raises PathNotFound, and changes nothing, when the index has no image and no failure at one of the paths.
         """
-        images, failures = list(self.catalogue.images()), list(self.catalogue.ledger.failures())
-        removed, forgotten = {}, set()
-        for path in paths:
-            folder = self.catalogue.paths.canonical(path)
-            found = [image for image in images if is_under(image.path, folder)]
-            failed = [failure.path for failure in failures if is_under(failure.path, folder)]
-            if not found and not failed:
-                raise PathNotFound(f"the index has nothing at {path}", hint="see its images with `imgindex list`")
-            removed.update({image.id: image for image in found})
-            forgotten.update(failed)
+        named = find_named(self.catalogue, paths, failures=True)
+        for path in named.unknown:
+            raise PathNotFound(f"the index has nothing at {path}", hint="see its images with `imgindex list`")
+        removed = self.catalogue.records(named.images)
         with self.catalogue.atomic():
-            self.catalogue.forget(removed)
-            self.catalogue.ledger.forget(forgotten)
-        return [removed[id] for id in sorted(removed)]
+            self.catalogue.forget(named.images)
+            self.catalogue.ledger.forget(named.failures)
+        return removed

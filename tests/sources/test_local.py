@@ -86,7 +86,25 @@ def test_links_are_followed_and_loops_are_harmless(tmp_path: Path) -> None:
     (tmp_path / "tree/a/up").symlink_to(tmp_path / "tree")
     (tmp_path / "tree/a/there").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "tree/z.jpg").symlink_to(tmp_path / "elsewhere/c.jpg")
-    assert names(tmp_path, tmp_path / "tree") == ["tree/a/b.jpg", "tree/a/there/c.jpg", "tree/z.jpg"]
+    assert names(tmp_path, tmp_path / "tree") == ["tree/a/b.jpg", "tree/a/there/c.jpg"]
+
+
+def test_a_file_and_links_to_it_are_one_file_by_its_own_path_or_the_first_link(tmp_path: Path) -> None:
+    touch(tmp_path, "tree/m.jpg", "elsewhere/c.jpg", "tree/.hidden/d.jpg", "tree/hard.jpg")
+    for name, target in {
+        "a": "m.jpg",
+        "z": "m.jpg",
+        "b": "../elsewhere/c.jpg",
+        "y": "b.jpg",
+        "e": ".hidden/d.jpg",
+    }.items():
+        (tmp_path / f"tree/{name}.jpg").symlink_to(target)
+    (tmp_path / "tree/hard 2.jpg").hardlink_to(tmp_path / "tree/hard.jpg")
+    found = ["tree/hard 2.jpg", "tree/hard.jpg", "tree/m.jpg", "tree/b.jpg", "tree/e.jpg"]
+    assert names(tmp_path, tmp_path / "tree") == found
+    assert names(tmp_path, tmp_path / "tree/a.jpg", tmp_path / "tree/z.jpg", tmp_path / "tree/m.jpg") == ["tree/m.jpg"]
+    assert names(tmp_path, tmp_path / "tree/a.jpg", tmp_path / "tree") == found
+    assert names(tmp_path, tmp_path / "tree/z.jpg", tmp_path / "tree/a.jpg") == ["tree/z.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""Finds the images and failures that a caller's paths name: those at a path or below it, through links too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from imgindex.errors import PathNotFound
+from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.paths import nfc, real_path
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The ids of present images, the paths of failures, and the given paths that name neither."""
+
+    images: list[int]
+    failures: list[str]
+    unknown: list[str]
+
+
+def find_named(catalogue: Catalogue, paths: Sequence[str], *, failures: bool = False) -> Named:
+    """Return what lies at these absolute paths or below them; failures only if they are asked for.
+
+    A path through links names the images of the files that it leads to. A path that names nothing as it is written may
+    differ from the stored ones in how an accent is written. Raises PathNotFound where it then names several folders or
+    files.
+    """
+    places: dict[str, list[str]] = {}
+    for path in paths:
+        for place in dict.fromkeys(map(catalogue.paths.canonical, (path, real_path(path)))):
+            places.setdefault(place.rstrip("/"), []).append(path)
+    search = _Search(places)
+    known_failures = [failure.path for failure in catalogue.ledger.failures()] if failures else []
+    images = [id for id, *forms in catalogue.each_place() if search.covers(*forms)]
+    failed = [path for path in known_failures if search.covers(path)]
+    if unknown := [path for path in paths if path not in search.covered and not path.isascii()]:
+        wanted = {place: given for place, given in places.items() if not search.covered.issuperset(given)}
+        accents = _AccentSearch(wanted)
+        images += [id for id, *forms in catalogue.each_place() if accents.covers(*forms)]
+        failed += [path for path in known_failures if accents.covers(path)]
+        search.covered |= accents.checked(unknown)
+    return Named(sorted(set(images)), failed, [path for path in paths if path not in search.covered])
+
+
+class _Search:
+    """Tests paths for lying at or below places (without a slash at the end → the given paths); `covered`: those hit."""
+
+    def __init__(self, places: dict[str, list[str]]) -> None:
+        self._places = places
+        self.covered: set[str] = set()
+
+    def covers(self, *paths: str | None) -> bool:
+        hits = [given for path in paths if path is not None for given in self._hits(path)]
+        self.covered.update(hits)
+        return bool(hits)
+
+    def _hits(self, path: str) -> Iterator[str]:
+        while True:
+            yield from self._places.get(path, ())
+            if not path:
+                return
+            path = path[: path.rfind("/")]
+
+
+class _AccentSearch:
+    """Tests as `_Search`, but by NFC forms; remembers by which forms each given path was hit."""
+
+    def __init__(self, places: dict[str, list[str]]) -> None:
+        self._places = {nfc(place): given for place, given in places.items()}
+        self._forms: dict[str, set[str]] = {}
+
+    def covers(self, *paths: str | None) -> bool:
+        hit = False
+        for path in paths:
+            parts = [] if path is None or path.isascii() else path.split("/")
+            for end in range(1, len(parts) + 1):
+                place = "/".join(parts[:end])
+                for given in self._places.get(nfc(place), ()):
+                    self._forms.setdefault(given, set()).add(place)
+                    hit = True
+        return hit
+
+    def checked(self, given: Iterable[str]) -> set[str]:
+        """Return the given paths that were hit. Raises PathNotFound for one that was hit by several forms."""
+        for path in given:
+            forms = sorted(self._forms.get(path, ()))
+            if len(forms) > 1:
+                raise PathNotFound(
+                    f"the index has nothing at {path!a}, but {' and '.join(map(ascii, forms))}, which differ in how an "
+                    "accent is written",
+                    hint="give one of these",
+                )
+        return set(self._forms)
