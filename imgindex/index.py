@@ -599,7 +599,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.metadata import import_csv
 
-        return import_csv(self._store, absolute(path), id, wait=lambda: self._wait)
+        return import_csv(self._store, path, id, wait=lambda: self._wait)
 
     # To look at, and for other programs.
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 
 from imgindex.errors import PathNotFound, UsageError
 from imgindex.export.csv_input import parse_csv, read_text
-from imgindex.export.submission import image_ids
+from imgindex.export.submission import image_ids, match_ids
 from imgindex.results import ImportReport, TagReport
 from imgindex.search.filters import select
 from imgindex.storage import tags
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.named import find_named
 from imgindex.storage.store import Store
+from imgindex.types import Path
 
 MOST_COLUMNS = 1000
 EXAMPLE = "ImageID,width,label"
@@ -44,22 +45,27 @@ def tag(
     return TagReport(name, len(ids), changed)
 
 
-def import_csv(store: Store, path: str, id_kind: str, *, wait: Wait) -> ImportReport:
+def import_csv(store: Store, path: Path, id_kind: str, *, wait: Wait) -> ImportReport:
     """Join the columns of a CSV to images by its first column, all in one commit; an empty value removes a value.
 
     id_kind: what the first column holds, stem, name or path. Text that is written as a number becomes one.
     Raises UsageError, and changes nothing, for a file that is not such a table, or images with the same id.
     """
-    header, rows = _read_table(path)
+    header, rows = _read_table(os.fspath(path))
     with store.writing(wait=wait) as writer:
         stored = writer.catalogue.paths.stored
         ids = {os.fsdecode(stored(path)): id for id, path in writer.catalogue.each_path()}
-        known = image_ids(list(ids), id_kind)
-        values = {ids[known[row[0]]]: [_value(text) for text in row[1:]] for row in rows if row[0] in known}
+        base = os.path.dirname(store.path)
+        known = {id: writer.catalogue.paths.absolute(path) for id, path in image_ids(list(ids), id_kind).items()}
+        by_path = {writer.catalogue.paths.absolute(path): id for path, id in ids.items()}
+        found = match_ids(
+            (row[0] for row in rows), known, header=header[0], kind=id_kind, relative_to=base, error=UsageError
+        )
+        values = {by_path[known[found[row[0]]]]: [_value(text) for text in row[1:]] for row in rows if row[0] in found}
         if values:
             with writer.catalogue.atomic():
                 tags.set_metadata(writer.catalogue, header[1:], values)
-    return ImportReport(tuple(header[1:]), len(values), tuple(row[0] for row in rows if row[0] not in known))
+    return ImportReport(tuple(header[1:]), len(values), tuple(row[0] for row in rows if row[0] not in found))
 
 
 def _ids_below(catalogue: Catalogue, paths: Sequence[str]) -> list[int]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from imgindex.errors import UsageError
+from imgindex.storage.paths import absolute
 
 if TYPE_CHECKING:
     from imgindex.search.query import Mix
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 BLOCK = 1 << 16
 STDIN, PLUS, MINUS = "-", "+", "-"
 LINE_FORMAT = 'a line is {"query": "a.jpg"} or {"plus": ["a.jpg", "b.jpg"], "minus": ["c.jpg"]}'
+# The bytes that programs on Windows put before a text, and its encoding unless that is UTF-8.
+MARKS = {codecs.BOM_UTF8: None, codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
 def stdin_paths(command: str, *, null: bool) -> Iterator[str]:
@@ -51,7 +56,7 @@ def read_queries(words: Sequence[str], file_name: str | None, *, null: bool) -> 
         raise UsageError("no image to compare with", hint="name images, or - for paths from stdin, or --from FILE")
     terms = _terms(words)
     # Opened before the first query is answered, so that a wrong name is an error before any work; read after the words.
-    file = None if file_name is None else open(file_name, "rb")  # noqa: SIM115
+    file = None if file_name is None else open(absolute(file_name), "rb")  # noqa: SIM115
     return _queries(terms, file, file_name or "", null)
 
 
@@ -69,7 +74,8 @@ def _queries(terms: list[list[str]], file: IO[bytes] | None, file_name: str, nul
     if file is not None:
         with file:
             if file_name.lower().endswith(".jsonl"):
-                yield from (_parse(line, file_name, number) for number, line in enumerate(file, 1) if line.strip())
+                lines = enumerate(_lines(file), 1)
+                yield from (_parse(line, file_name, number) for number, line in lines if line.strip())
             else:
                 yield from _split(file, null=null)
 
@@ -100,7 +106,7 @@ def _misplaced(sign: str) -> UsageError:
     return UsageError(f"{sign} must stand between two images", hint="a file of that name is ./" + sign)
 
 
-def _parse(line: bytes, file_name: str, number: int) -> str | Mix:
+def _parse(line: str, file_name: str, number: int) -> str | Mix:
     from imgindex.search.query import Mix
 
     try:
@@ -120,9 +126,61 @@ def _are_paths(value: object) -> bool:
 
 def _split(stream: IO[bytes], *, null: bool) -> Iterator[str]:
     """Yield the lines of a stream, or the texts before its NULs, each as soon as it is complete; not the empty ones."""
-    end, rest = b"\0" if null else b"\n", b""
-    while block := stream.read1(BLOCK) if hasattr(stream, "read1") else stream.read(BLOCK):
-        *lines, rest = (rest + block).split(end)
-        yield from (os.fsdecode(line) for line in lines if line)
+    paths = map(os.fsdecode, _parts(_blocks(stream), b"\0")) if null else _lines(stream)
+    return filter(None, paths)
+
+
+def _lines(stream: IO[bytes]) -> Iterator[str]:
+    """Yield the lines of a list of paths, also of one that Windows wrote: CRLF, the mark of UTF-8, or UTF-16.
+
+    A file whose name begins with these bytes, or ends in CR, is still found. Raises UsageError for a NUL.
+    """
+    blocks = _blocks(stream)
+    start = b""
+    # Only a list that may begin with a mark waits for the end of its first line.
+    while _may_be_marked(start) and b"\n" not in start and (block := next(blocks, b"")):
+        start += block
+    mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
+    if mark and os.path.lexists(start.partition(b"\n")[0]):
+        mark = b""
+    text: Iterable[bytes] = chain([start[len(mark) :]], blocks)
+    if encoding := MARKS.get(mark):
+        text = _in_utf_8(text, encoding)
+    for number, line in enumerate(_parts(text, b"\n"), 1):
+        if b"\0" in line:
+            raise UsageError(
+                f"line {number} of the list of paths has a NUL",
+                hint="give -0 if each path ends in NUL; save a text in UTF-16 as UTF-8",
+            )
+        yield os.fsdecode(line[:-1] if line.endswith(b"\r") and not os.path.lexists(line) else line)
+
+
+def _may_be_marked(start: bytes) -> bool:
+    return any(mark.startswith(start[: len(mark)]) for mark in MARKS)
+
+
+def _in_utf_8(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """Yield blocks of text in another encoding as UTF-8. Raises UsageError."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        for block in blocks:
+            yield decoder.decode(block).encode()
+        decoder.decode(b"", final=True)
+    except UnicodeError as error:
+        raise UsageError(f"the list of paths is not in {encoding}: {error}", hint="save it in UTF-8") from error
+
+
+def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield what a stream has, as soon as it has anything."""
+    read = getattr(stream, "read1", stream.read)
+    return iter(lambda: read(BLOCK), b"")
+
+
+def _parts(blocks: Iterable[bytes], end: bytes) -> Iterator[bytes]:
+    """Yield the parts of a text that end in `end`, and the rest if there is any."""
+    rest = b""
+    for block in blocks:
+        *parts, rest = (rest + block).split(end)
+        yield from parts
     if rest:
-        yield os.fsdecode(rest)
+        yield rest

@@ -110,11 +110,17 @@ class Clusterings:
 
         Raises ClusteringNotFound, SampleMismatch where no id is known, UsageError, OSError, IndexDamaged.
         """
-        classes = truth if truth is None or isinstance(truth, Mapping) else read_classes(read_text(absolute(truth)))
+        header: str | None = None
+        classes: Mapping[str, str] | None
+        if truth is None or isinstance(truth, Mapping):
+            classes = truth
+        else:
+            header, classes = read_classes(read_text(truth))
         return compare.evaluate(
             self._store,
             clustering,
             classes,
+            header=header,
             id_kind=id_kind,
             relative_to=None if relative_to is None else absolute(relative_to),
         )

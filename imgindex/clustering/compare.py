@@ -13,7 +13,7 @@ import numpy.typing as npt
 from imgindex.clustering.history import load_clustering
 from imgindex.clustering.tracking import match_clusters
 from imgindex.errors import SampleMismatch
-from imgindex.export.submission import image_ids
+from imgindex.export.submission import image_ids, match_ids
 from imgindex.results import ClusteringDiff, Evaluation, MovedImage
 from imgindex.storage.store import Store
 from imgindex.vectors.rows import Labels
@@ -92,10 +92,12 @@ def evaluate(
     *,
     id_kind: str | None,
     relative_to: str | None = None,
+    header: str | None = None,
 ) -> Evaluation:
     """Compare a clustering (None: the newest) with the class of each ImageID.
 
-    truth: ImageID → class; None takes the name of an image's folder as its class. Raises ClusteringNotFound,
+    truth: ImageID → class; None takes the name of an image's folder as its class. header: what its
+    table has above the ids. Raises ClusteringNotFound,
     IndexDamaged, UsageError; SampleMismatch where no image has one of the ids.
     """
     clustering = load_clustering(store, id)
@@ -105,8 +107,10 @@ def evaluate(
         unknown: tuple[str, ...] = ()
     else:
         ids = image_ids(paths, id_kind or clustering.label_format.id, relative_to=relative_to)
-        unknown = tuple(image_id for image_id in truth if image_id not in ids)
-        class_by_path = {ids[image_id]: name for image_id, name in truth.items() if image_id in ids}
+        kind = id_kind or clustering.label_format.id
+        found = match_ids(truth, ids, header=header, kind=kind, relative_to=relative_to)
+        unknown = tuple(image_id for image_id in truth if image_id not in found)
+        class_by_path = {ids[found[image_id]]: name for image_id, name in truth.items() if image_id in found}
         if not class_by_path:
             raise SampleMismatch(
                 "no image of the clustering has one of these ids",

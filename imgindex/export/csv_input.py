@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
 import os
 
 from imgindex.errors import ImgindexError, UsageError
+from imgindex.storage.paths import absolute
+from imgindex.types import Path
 
 # A table of a million images with a hundred columns has about this many bytes.
 MOST_BYTES = 1 << 30
 BLOCK_BYTES = 1 << 20
+# What spreadsheets put between columns where a comma is part of numbers.
+SEPARATORS = (";", "\t", "|")
 
 
-def read_text(path: str, *, errors: str = "surrogateescape") -> str:
-    """Return the text of a file in UTF-8, without the mark that some spreadsheets put before it.
+def read_text(path: Path, *, errors: str = "surrogateescape") -> str:
+    """Return the text of a file in UTF-8, or in UTF-16 if it begins with that mark; without the mark.
 
     errors: surrogateescape keeps the bytes of file names that are not UTF-8; strict raises UnicodeDecodeError for them.
-    Raises UsageError for a file of more than 1 GiB, OSError.
+    Raises UsageError for other encodings that have NULs, and for a file of more than 1 GiB; OSError.
     """
-    size = os.path.getsize(path)
+    at = absolute(path)
+    size = os.path.getsize(at)
     if size > MOST_BYTES:
         raise UsageError(f"{path} is too large: {size / 1e9:.1f} GB; a table may have {MOST_BYTES / 1e9:.1f} GB")
-    with open(path, "rb") as file:
+    with open(at, "rb") as file:
         # In blocks: read(MOST_BYTES) would set a gigabyte aside, whatever the size of the file.
         blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
-        return b"".join(itertools.islice(blocks, MOST_BYTES // BLOCK_BYTES)).decode("utf-8-sig", errors)
+        data = b"".join(itertools.islice(blocks, MOST_BYTES // BLOCK_BYTES))
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{os.fspath(path)} is damaged: {error}", hint="save it as CSV in UTF-8") from error
+    if b"\0" in data:
+        raise UsageError(f"{os.fspath(path)} has NULs: it is in UTF-16, or not a text", hint="save it as CSV in UTF-8")
+    return data.decode("utf-8-sig", errors)
 
 
 def parse_csv(
@@ -48,7 +62,9 @@ def parse_csv(
     except (csv.Error, ValueError) as problem:
         raise error(f"{name} is not a CSV: {problem}", hint=hint) from problem
     if not rows or len(rows[0]) < 2:
-        raise error(f"{name} is not a CSV with a header of at least two columns", hint=hint)
+        other = next((mark for mark in SEPARATORS if rows and mark in rows[0][0]), None)
+        found = f": its columns are separated by {other!r}, not by commas" if other else ""
+        raise error(f"{name} is not a CSV with a header of at least two columns{found}", hint=hint)
     header, *rest = rows
     if rest and len(rest[-1]) != len(header):
         columns = f"{len(rest[-1])}, not {len(header)}"

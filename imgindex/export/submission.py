@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from imgindex.errors import SampleMismatch, UsageError
+from imgindex.errors import ImgindexError, SampleMismatch, UsageError
 from imgindex.export.csv_input import parse_csv
 from imgindex.results import Clustering, LabelFormat
-from imgindex.storage.paths import display_path
+from imgindex.storage.paths import absolute, by_nfc, display_path, in_either_form, real_path
 
+# What tables call their column of ids, without case and punctuation: an image may have such a name, too.
+HEADERS = frozenset(["id", "imageid", "image", "img", "file", "filename", "name", "path", "stem"])
 # Ids that a message lists.
 LISTED = 5
 ID_KINDS = ("stem", "name", "path")
@@ -53,7 +55,9 @@ def make_submission(label_format: LabelFormat, paths: Sequence[str], *, failed: 
     if label_format.like is None:
         submission = plain_submission(ids)
     else:
-        submission = sample_submission(label_format.like, ids, failed=failed)
+        submission = sample_submission(
+            label_format.like, ids, failed=failed, kind=label_format.id, relative_to=label_format.relative_to
+        )
     columns = Counter([*submission.header, *label_format.extras])
     if twice := [extra for extra in label_format.extras if columns[extra] > 1]:
         raise UsageError(f"there would be two columns {twice[0]!r}", hint="leave that one out")
@@ -84,9 +88,10 @@ def _extra(clustering: Clustering, extra: str) -> list[str]:
     return ["" if math.isnan(value) else f"{value:.6f}" for value in column.tolist()]
 
 
-def read_classes(text: str) -> dict[str, str]:
-    """Return ImageID → class of a CSV: the id is the first column, the class that named label or class, or the second.
+def read_classes(text: str) -> tuple[str, dict[str, str]]:
+    """Return the header of the ids, and ImageID → class of a CSV.
 
+    The id is the first column, the class that named label or class, or the second.
     Raises SampleMismatch for a file that is not such a CSV, and for an id with two different classes.
     """
     header, rows = parse_csv(text, "the truth", example="ImageID,class", error=SampleMismatch)
@@ -95,7 +100,7 @@ def read_classes(text: str) -> dict[str, str]:
     for row in rows:
         if found.setdefault(row[0], row[at]) != row[at]:
             raise SampleMismatch(f"{row[0]!r} has two classes, {found[row[0]]!r} and {row[at]!r}")
-    return found
+    return header[0], found
 
 
 def image_ids(paths: Sequence[str], kind: str, *, relative_to: str | None = None) -> dict[str, str]:
@@ -105,14 +110,61 @@ def image_ids(paths: Sequence[str], kind: str, *, relative_to: str | None = None
     """
     if kind not in ID_KINDS:
         raise UsageError(f"unknown kind of ImageID {kind!r}", hint=f"choose one of: {', '.join(ID_KINDS)}")
+    folder = None if relative_to is None else absolute(relative_to)
     found: dict[str, str] = {}
     for path in paths:
         name = os.path.basename(path)
-        id = {"stem": os.path.splitext(name)[0], "name": name, "path": display_path(path, relative_to)}[kind]
+        id = {"stem": os.path.splitext(name)[0], "name": name, "path": display_path(path, folder)}[kind]
         if id in found:
             unique = "name" if kind == "stem" and os.path.basename(found[id]) != name else "path"
             raise UsageError(f"{found[id]!r} and {path!r} have the same ImageID {id!r}", hint=f"give --id {unique}")
         found[id] = path
+    return found
+
+
+def match_ids(
+    given: Iterable[str],
+    ids: Mapping[str, str],
+    *,
+    header: str | None = None,
+    kind: str | None = None,
+    relative_to: str | None = None,
+    error: type[ImgindexError] = SampleMismatch,
+) -> dict[str, str]:
+    """Return the ImageID of an image for each id of a table that means one; ids: ImageID → path.
+
+    An id of the table may differ in how an accent is written; with the kind path, it may be any path to the image.
+    header: what the table has above its ids.
+
+    Raises `error` for an id that can be several images, for two ids that mean one image, and for a table that begins
+    with an image instead of a header.
+    """
+    forms, by_path = by_nfc(ids), {path: id for id, path in ids.items()} if kind == "path" else {}
+    found: dict[str, str] = {}
+    meant: dict[str, str] = {}
+
+    def find(name: str) -> str | None:
+        if name in ids:
+            return name
+        id = in_either_form(name, forms, "ImageIDs", error)
+        if id is None and by_path and name:
+            path = absolute(name if name.startswith("~") else os.path.join(relative_to or "/", name))
+            id = by_path.get(path) or by_path.get(real_path(path))
+        return id
+
+    for name in given:
+        id = find(name)
+        if id is not None:
+            if meant.setdefault(id, name) != name:
+                raise error(f"{meant[id]!a} and {name!a} in the table are the same image")
+            found[name] = id
+    if header is not None and re.sub("[^a-z0-9]", "", header.lower()) not in HEADERS and header not in found:
+        id = find(header)
+        if id is not None:
+            raise error(
+                f"the table has no header: its first line begins with {header!r}, which is an image",
+                hint="put a line like ImageID,label before it",
+            )
     return found
 
 
@@ -121,16 +173,28 @@ def plain_submission(ids: dict[str, str]) -> Submission:
     return Submission(["ImageID", "label"], [[id, ""] for id in sorted(ids, key=natural_key)], 1, ids)
 
 
-def sample_submission(sample: str, ids: dict[str, str], *, failed: Mapping[str, str]) -> Submission:
+def sample_submission(
+    sample: str,
+    ids: dict[str, str],
+    *,
+    failed: Mapping[str, str],
+    kind: str | None = None,
+    relative_to: str | None = None,
+) -> Submission:
     """Return a submission with the columns, the ids and the order of a sample.
 
     sample: text of a CSV; its first column is the id, and the labels go to the column named label, or to the second.
-    failed: path → reason of images that could not be read. Raises SampleMismatch when the ids of the sample are not
-    those of the index.
+    failed: path → reason of images that could not be read. kind, relative_to: what the ids are. Raises SampleMismatch
+    when the ids of the sample are not those of the index.
     """
     header, rows = parse_csv(sample, "the sample", example="ImageID,label", error=SampleMismatch)
-    _compare([row[0] for row in rows], ids, failed)
-    return Submission(header, rows, _column(header, ("label",)), ids)
+    given = [row[0] for row in rows]
+    if twice := [id for id, count in Counter(given).items() if count > 1]:
+        raise SampleMismatch(f"the sample has {_listed(twice)} more than once")
+    found = match_ids(given, ids, header=header[0], kind=kind, relative_to=relative_to)
+    _compare(given, found, ids, failed)
+    paths = {name: ids[id] for name, id in found.items()}
+    return Submission(header, rows, _column(header, ("label",)), paths)
 
 
 def natural_key(id: str) -> list[tuple[int, int, str]]:
@@ -143,12 +207,11 @@ def _column(header: list[str], names: Sequence[str]) -> int:
     return next((at for at, name in enumerate(header) if name.strip().lower() in names), 1)
 
 
-def _compare(wanted: list[str], ids: dict[str, str], failed: Mapping[str, str]) -> None:
-    counts = Counter(wanted)
-    if twice := [id for id, count in counts.items() if count > 1]:
-        raise SampleMismatch(f"the sample has {_listed(twice)} more than once")
-    missing = [id for id in wanted if id not in ids]
-    extra = [id for id in ids if id not in counts]
+def _compare(wanted: list[str], found: dict[str, str], ids: dict[str, str], failed: Mapping[str, str]) -> None:
+    """Raise SampleMismatch unless every wanted id means an image (`found`), and every image is wanted."""
+    meant = set(found.values())
+    missing = [id for id in wanted if id not in found]
+    extra = [id for id in ids if id not in meant]
     if not missing and not extra:
         return
     problems = [f"the sample has {_listed(missing)}, which the index does not have"] if missing else []

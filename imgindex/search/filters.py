@@ -23,6 +23,7 @@ from imgindex.errors import UsageError
 from imgindex.storage import tags
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.clusterings import labels_by_image
+from imgindex.storage.paths import nfc
 from imgindex.storage.store import Store
 from imgindex.types import Ids, Image
 
@@ -45,7 +46,8 @@ COLUMNS = {
     "aspect": "1.0 * width / height",
     "format": "format",
     "size": "size",
-    "modified": "strftime('%Y-%m-%dT%H:%M:%S+00:00', mtime_ns / 1000000000, 'unixepoch')",
+    # SQLite's division rounds towards zero, which is the next second for times before 1970.
+    "modified": "strftime('%Y-%m-%dT%H:%M:%S+00:00', mtime_ns / 1000000000 - (mtime_ns % 1000000000 < 0), 'unixepoch')",
     "added_at": "added_at",
     "tags": "(select group_concat(tag, ',') from (select tag from main.tags where image = id order by tag))",
     "cluster": "imgindex_label(id)",
@@ -93,6 +95,8 @@ def select(store: Store, where: str | None) -> Ids | None:
     """
     if where is None:
         return None
+    if not where.strip():
+        raise UsageError("the condition is empty", hint="give one like width > 1000; check whether a variable is empty")
     catalogue = store.catalogue
     with catalogue.snapshot():
         condition = _Condition(where, columns(catalogue))
@@ -111,7 +115,7 @@ def columns(catalogue: Catalogue) -> dict[str, str]:
         return known | {"tags": "null"}
     taken = {_folded(name) for name in known}
     for key in tags.metadata_keys(catalogue):
-        name = PREFIX + key if _folded(key) in COLUMNS else key
+        name = nfc(PREFIX + key if _folded(key) in COLUMNS else key)
         if _folded(name) not in taken:
             taken.add(_folded(name))
             known[name] = METADATA.format(_quoted(key, "'"))
@@ -122,7 +126,8 @@ class _Condition:
     """A condition on the columns of a view (name → SQL)."""
 
     def __init__(self, text: str, view: dict[str, str]) -> None:
-        self._text, self._view = text, view
+        # Accents are compared as they look: files of a Mac have them as characters of their own.
+        self._text, self._view = nfc(text), view
 
     def mentions(self, column: str) -> bool:
         """Return whether the condition may use a column, quoted or not."""
@@ -150,7 +155,8 @@ class _Condition:
         """Return the ids of the images that fulfil the condition. Raises UsageError when that takes too long."""
         # Columns that the condition does not use cost nothing.
         used = {"id": "id"} | {name: sql for name, sql in self._view.items() if self.mentions(name)}
-        view = ", ".join(f"{sql} as {_quoted(name)}" for name, sql in used.items())
+        form = "{}" if self._text.isascii() else "imgindex_nfc({})"
+        view = ", ".join(f"{form.format(sql)} as {_quoted(name)}" for name, sql in used.items())
         query = f"""with images as (select {view} from main.images where present)
                     select id from images where (\n{self._text}\n) order by id"""
         deadline = time.monotonic() + PATIENCE
@@ -187,6 +193,7 @@ def _allowed(action: int, first: str | None, second: str | None, database: str |
 def _functions(connection: sqlite3.Connection, labels: Mapping[int, tuple[int, str | None]]) -> Iterator[None]:
     """Define the functions that the view and its conditions use on a connection, within the block."""
     functions: dict[str, Callable[..., Any]] = {
+        "imgindex_nfc": lambda value: nfc(value) if isinstance(value, str) else value,
         "imgindex_path": _text,
         "imgindex_name": lambda path: _text(path).rpartition("/")[2],
         "imgindex_folder": lambda path: os.path.dirname(_text(path)) or ".",

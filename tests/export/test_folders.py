@@ -200,7 +200,7 @@ def test_images_in_the_folder_itself_are_refused(tmp_path: Path, photos: Path) -
     (tmp_path / "alias").symlink_to(photos)
     with pytest.raises(UsageError, match="itself"):
         link_folders(photos, {"x": [str(tmp_path / "alias/rome/b.jpg")]})
-    with pytest.raises(UsageError, match="no folder"):
+    with pytest.raises(UsageError, match="the path '' is empty"):
         link_folders("", {})
     with pytest.raises(NotADirectoryError):
         link_folders(photos / "rome/b.jpg", {})
