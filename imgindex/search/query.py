@@ -17,7 +17,7 @@ from imgindex.results import Answer, Match
 from imgindex.search.filters import select
 from imgindex.search.lifecycle import load_search
 from imgindex.sources.content import Content, read_content
-from imgindex.storage.paths import absolute
+from imgindex.storage.paths import absolute, as_iterable, path_text
 from imgindex.storage.records import clamp_int64
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, Path, Vectors, VectorSearch
@@ -38,9 +38,7 @@ class Mix:
 
     def __post_init__(self) -> None:
         for name in ("plus", "minus"):
-            paths = getattr(self, name)
-            single = isinstance(paths, (str, os.PathLike))
-            object.__setattr__(self, name, tuple(map(os.fspath, (paths,) if single else paths)))
+            object.__setattr__(self, name, tuple(map(path_text, as_iterable(getattr(self, name)))))
         if not self.plus:
             raise UsageError("a mix needs at least one image to begin with")
 

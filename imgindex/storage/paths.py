@@ -72,17 +72,23 @@ def absolute(path: str | os.PathLike[str]) -> str:
     >>> absolute("//tmp/./a.jpg")
     '/tmp/a.jpg'
     """
-    name = os.fspath(path)
-    if not isinstance(name, str):
-        raise UsageError(f"the path {name!r} is bytes, not text", hint="convert it with os.fsdecode")
-    if not name:
-        raise UsageError("the path '' is empty", hint="check whether a variable is empty; the current folder is .")
+    name = path_text(path)
     if name.startswith("~") and not os.path.lexists(name):
         name = os.path.expanduser(name)
     name = _without_parents(name) if ".." in name.split("/") else os.path.abspath(name)
     # The standard gives two leading slashes a meaning that Linux and macOS do not have.
     name = "/" + name.lstrip("/")
     return name if name.isascii() else _as_on_disk(name)
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """Return a path as text. Raises UsageError for "" and for bytes."""
+    name = os.fspath(path)
+    if not isinstance(name, str):
+        raise UsageError(f"the path {name!r} is bytes, not text", hint="convert it with os.fsdecode")
+    if not name:
+        raise UsageError("the path '' is empty", hint="check whether a variable is empty; the current folder is .")
+    return name
 
 
 def real_path(path: str) -> str:
