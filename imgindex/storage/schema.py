@@ -120,10 +120,11 @@ pragma user_version = 3
 # ctime_ns, inode: further numbers by which a scan notices that a file was replaced; null: not recorded yet.
 # real_path: where the file is, if links lead to it on the way along path; null: along path itself.
 # hashes: a byte with their version, then perceptual hashes of 64 bits; blank: 1 if the picture has one colour or nearly
-# so; null: not computed yet. failures.decoder: the package whose absence caused the failure.
+# so; null: not computed yet. failures.decoder: the module whose absence caused the failure.
 # comparisons: pairs of contents, by their SHA-256, whose pixels were compared. turned: the rotation or mirroring of the
 # second picture, "" for none; method: the version of the comparison; copy: 1 if both show the same picture; score: what
 # the decision was made from.
+# other_files: files whose names have no ending, and which are not images by their first bytes: a scan opens them once.
 DUPLICATES = """
 alter table images add column ctime_ns integer;
 alter table images add column inode integer;
@@ -140,6 +141,11 @@ create table comparisons (
     copy integer not null,
     score real not null,
     primary key (first, second, turned)
+) without rowid;
+create table other_files (
+    path not null primary key,
+    size integer not null,
+    mtime_ns integer not null
 ) without rowid;
 pragma user_version = 4
 """
