@@ -17,6 +17,7 @@ import numpy as np
 
 from imgindex.decoding.decode import decode
 from imgindex.decoding.lookahead import map_ahead, map_in_streams, worker_count
+from imgindex.decoding.plugins import readable_raw_endings
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.transforms import draft_size, prepare
 from imgindex.errors import UnreadableImage, UsageError
@@ -24,7 +25,7 @@ from imgindex.index import ImageIndex
 from imgindex.ingest.mounts import check_roots
 from imgindex.recipe import Recipe
 from imgindex.sources.content import Content, read_content
-from imgindex.sources.local import find_files
+from imgindex.sources.local import find_files, only_images
 from imgindex.storage.paths import as_list
 from imgindex.storage.records import NewImage
 from imgindex.storage.store import Store
@@ -210,7 +211,8 @@ def benchmark(
         for opened in (index, scratch):
             stack.enter_context(opened)
         started = time.perf_counter()
-        found = [item for item in find_files(roots, skip=[folder]) if isinstance(item, FoundFile)]
+        files = find_files(roots, skip=[folder], further_endings=readable_raw_endings())
+        found = [item for item in only_images(files) if isinstance(item, FoundFile)]
         scanned = Step("scan", len(found), time.perf_counter() - started)
         run = AddBenchmark(index, _sample(found, images), worker_count(engine.workers), [scanned])
         sample_size = len(run.files)

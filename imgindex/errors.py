@@ -132,12 +132,16 @@ class PathNotFound(ImgindexError):
 
 
 class UnreadableImage(ImgindexError):
-    """A given image cannot be read: at which `stage` (as of a `Failure`), and for what `reason`."""
+    """A given image cannot be read: at which `stage` (as of a `Failure`), and for what `reason`.
 
-    def __init__(self, reason: str, *, stage: str = "decode") -> None:
+    decoder: the module that would decode it, where the reason is that it is not installed; else "".
+    """
+
+    def __init__(self, reason: str, *, stage: str = "decode", decoder: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.stage = stage
+        self.decoder = decoder
 
 
 class ClusteringNotFound(ImgindexError):

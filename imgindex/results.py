@@ -68,6 +68,9 @@ class AddReport:
     found.
     failed: files in the ledger, those that failed in earlier runs included. failures: those of this run. interrupted:
     the run was ended early; the next one continues it.
+    skipped: files in folders that are not images, by their ending in lower case, "" for those without one. hidden:
+    hidden files with the ending of an image. excluded: files and folders that `exclude` left out. exported: links to
+    images, and copies, that imgindex made.
     """
 
     found: int = 0
@@ -81,6 +84,10 @@ class AddReport:
     failed: int = 0
     seconds: float = 0.0
     images_per_second: float = 0.0
+    skipped: Mapping[str, int] = field(default_factory=dict, hash=False)
+    hidden: int = 0
+    excluded: int = 0
+    exported: int = 0
     failures: tuple[Failure, ...] = ()
     interrupted: bool = False
 

@@ -29,10 +29,16 @@ class FoundFile:
 
 
 @dataclass(frozen=True, slots=True)
+class UnnamedFile(FoundFile):
+    """A file whose name has no ending: only its content shows whether it is an image."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """An image that could not be read or embedded: the stage (find, read, decode, embed or mix) and the reason.
 
-    tried_at: when that was, in UTC; size and mtime_ns: of the file then, -1 where they are unknown.
+    tried_at: when that was, in UTC; size and mtime_ns: of the file then, -1 where they are unknown. decoder: the module
+    that would decode the file, where the failure is that it is not installed.
     """
 
     path: str
@@ -41,6 +47,7 @@ class Failure:
     size: int = -1
     mtime_ns: int = -1
     tried_at: str = ""
+    decoder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,16 @@ import typer
 
 from imgindex.cli import options
 from imgindex.cli.inputs import expand_paths
-from imgindex.cli.output import choose_format, emit, progress, remark, show_failures, suggest, with_short_paths
+from imgindex.cli.output import choose_format, count, emit, progress, remark, show_failures, suggest, with_short_paths
+from imgindex.export.tables import printable
 
 if TYPE_CHECKING:
     from imgindex.index import ImageIndex
     from imgindex.results import AddReport
     from imgindex.types import Engine
 
+# The most frequent endings of skipped files are named.
+ENDINGS_NAMED = 8
 COUNTS = ("found", "added", "updated", "renamed", "unchanged", "reused", "removed", "restored", "failed")
 
 
@@ -97,7 +100,9 @@ def command(
     report = replace(report, failures=tuple(with_short_paths(one, "path") for one in report.failures))
     _print(report, chosen, out, assigned=assigned, quiet=quiet)
     if not report.found and not report.interrupted:
-        remark("no images found: in folders, only files with the ending of an image count", quiet=quiet)
+        remark("no images found", quiet=quiet)
+    for line in _skipped(report):
+        remark(line, quiet=quiet)
     if report.interrupted:
         remark("imgindex: interrupted; finished batches are kept, and the same command continues", quiet=quiet)
         return options.INTERRUPTED
@@ -142,12 +147,34 @@ def _count_first_interrupt() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
+def _skipped(report: AddReport) -> Iterator[str]:
+    """Yield lines on what was skipped in folders: files that are not images, by their ending, and other files."""
+    from imgindex.decoding.plugins import RAW_ENDINGS
+
+    by_ending = {ending: number for ending, number in report.skipped.items() if ending}
+    parts = [f"{number:,} {printable(ending)}" for ending, number in list(by_ending.items())[:ENDINGS_NAMED]]
+    if further := sum(list(by_ending.values())[ENDINGS_NAMED:]):
+        parts.append(f"{further:,} with other endings")
+    for number, what in (
+        (report.skipped.get("", 0), "without ending"),
+        (report.hidden, "hidden"),
+        (report.excluded, "excluded"),
+        (report.exported, "made by imgindex"),
+    ):
+        parts += [f"{number:,} {what}"] if number else []
+    if parts:
+        yield f"skipped: {', '.join(parts)}"
+    if raw := sum(number for ending, number in by_ending.items() if ending in RAW_ENDINGS):
+        yield f"{count(raw, 'camera raw file')} can be added after `pip install rawpy`"
+
+
 def _print(report: AddReport, format: str, out: str | None, *, assigned: int | None, quiet: bool) -> None:
     from imgindex.export.tables import Table
 
     show_failures(report.failures, report.failed - len(report.failures), quiet=quiet)
     counts = {name: value for name, value in asdict(report).items() if name not in ("failures", "interrupted")}
     counts |= {} if assigned is None else {"assigned": assigned}
+    skipped = ", ".join(f"{number} {ending or 'without ending'}" for ending, number in report.skipped.items())
     if format == "paths":
         emit(Table(counts, [{"path": failure.path} for failure in report.failures], ["path"]), format, out)
     elif format == "table":
@@ -156,4 +183,4 @@ def _print(report: AddReport, format: str, out: str | None, *, assigned: int | N
         emit(Table(counts, rows, ["images", "count"]), format, out)
         remark(f"{report.seconds:.1f} s, {report.images_per_second:,.1f} images/s", quiet=quiet)
     else:
-        emit(Table(counts, [counts], list(counts)), format, out)
+        emit(Table(counts, [{**counts, "skipped": skipped}], list(counts)), format, out)

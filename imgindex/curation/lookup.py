@@ -9,12 +9,13 @@ import numpy as np
 
 from imgindex.curation.rotations import IDENTITY, EmbeddingContext, transforms_of
 from imgindex.curation.thresholds import threshold
+from imgindex.decoding.plugins import readable_raw_endings
 from imgindex.errors import UnreadableImage
 from imgindex.recipe import Recipe
 from imgindex.results import LookupResult
 from imgindex.search.lifecycle import load_search
 from imgindex.sources.content import Content, read_content
-from imgindex.sources.local import find_files
+from imgindex.sources.local import find_files, only_images
 from imgindex.storage.store import Store
 from imgindex.types import Failure, FoundFile, Progress, Vectors, VectorSearch
 
@@ -39,7 +40,8 @@ def lookup(
     """
     near, transforms = threshold(recipe, distance), IDENTITY | transforms_of(rotations=rotations, flips=flips)
     with store.reading():
-        files = list(find_files(roots, skip=[store.path]))
+        found = find_files(roots, skip=[store.path], further_endings=readable_raw_endings())
+        files = list(only_images(found))
         work = _Lookup(store, files)
         embedded = context.embed(work.unknown(), transforms)
         while batch := list(islice(embedded, QUERIES)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 from dataclasses import dataclass
 
 
@@ -22,6 +23,14 @@ OPTIONAL_PLUGINS = {
     # Part of Pillow since 11.3.
     "AVIF": Plugin("PIL.AvifImagePlugin", "AVIF", "--upgrade pillow"),
 }
+
+# The module that decodes camera raw files, and the endings of these files.
+RAW_MODULE = "rawpy"
+RAW_ENDINGS = frozenset({
+    ".3fr", ".ari", ".arw", ".bay", ".cr2", ".cr3", ".crw", ".dcr", ".dcs", ".dng", ".drf", ".erf", ".fff", ".gpr",
+    ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".ptx", ".raf", ".rw2",
+    ".rwl", ".rwz", ".sr2", ".srf", ".srw", ".x3f",
+})  # fmt: skip
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 
@@ -46,6 +55,21 @@ def plugin_format(data: bytes) -> str:
     if brands & {b"avif", b"avis"}:
         return "AVIF"
     return "HEIC" if brands & _HEIF_BRANDS else ""
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module can be imported, without importing it."""
+    # Not cached: a library may be installed while a program runs.
+    importlib.invalidate_caches()
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def readable_raw_endings() -> frozenset[str]:
+    """Return the endings of camera raw files if they can be decoded here, else none."""
+    return RAW_ENDINGS if is_installed(RAW_MODULE) else frozenset()
 
 
 @functools.cache

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from imgindex.errors import FolderNotOurs, UnreadableImage, UsageError
 from imgindex.export import manifest
 from imgindex.export.filenames import comparison_key, distinct_names, safe_name, unused_name
-from imgindex.export.manifest import Entry, Manifest
+from imgindex.export.manifest import Manifest
 from imgindex.export.targets import check_target
-from imgindex.sources.local import FOLDERS_MANIFEST
+from imgindex.sources.exported import FOLDERS_MANIFEST, Entry
 from imgindex.storage.paths import absolute, as_iterable, real_path
 from imgindex.types import Failure, OnProgress, Path, Progress
 

@@ -292,7 +292,7 @@ class IngestPipeline:
 
 
 def _failure(file: FoundFile, error: UnreadableImage) -> Failure:
-    return Failure(file.path, error.stage, error.reason, file.size, file.mtime_ns)
+    return Failure(file.path, error.stage, error.reason, file.size, file.mtime_ns, decoder=error.decoder)
 
 
 def _item_bytes(item: Opened | Outcome) -> int:

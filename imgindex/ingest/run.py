@@ -16,10 +16,12 @@ from imgindex.ingest.pipeline import IngestPipeline
 from imgindex.ingest.scan import ScanResult, find_missing, scan
 from imgindex.results import AddReport
 from imgindex.search.lifecycle import update_search_index
+from imgindex.sources.local import is_missing
 from imgindex.storage.ledger import timestamp
+from imgindex.storage.paths import under
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
-from imgindex.types import Encoder, Failure, Path, Progress
+from imgindex.types import Encoder, Failure, FoundFile, Path, Progress
 
 
 def preview(
@@ -47,7 +49,7 @@ def preview(
         "removed": len(missing),
         "failed": scanned.failed,
     }
-    return _report(scanned.found, counts, started)
+    return _report(scanned, counts, started)
 
 
 def add(
@@ -73,7 +75,13 @@ def add(
         check_roots_are_mounted(roots, missing_mounts(writer.catalogue))
         record_mounts(writer.catalogue, [root for root in roots if os.path.isdir(root)])
         scanned = scan(
-            writer.catalogue, roots, exclude=exclude, skip=[store.path], retry_failed=retry_failed, control=control
+            writer.catalogue,
+            roots,
+            exclude=exclude,
+            skip=[store.path],
+            retry_failed=retry_failed,
+            control=control,
+            record_others=lambda files: _record_others(writer, files),
         )
         stack.callback(scanned.close)
         for failure in scanned.failures:
@@ -95,8 +103,11 @@ def add(
             writer.catalogue.set_present(scanned.restored, True)
             writer.catalogue.set_present(missing, False)
             writer.catalogue.ledger.forget(resolved)
+            if not interrupted:
+                below = under(roots)
+                writer.catalogue.ledger.forget_other_files(lambda path: below(path) and is_missing(path))
         failures = tuple(scanned.failures + pipeline.failures)
-        report = _report(scanned.found, counts, started, failures, interrupted=interrupted)
+        report = _report(scanned, counts, started, failures, interrupted=interrupted)
         _record_run(writer, report, started_at)
         if not interrupted:
             precision.measure(store, pipeline, seconds=report.seconds)
@@ -124,6 +135,11 @@ def _canonical_roots(store: Store, paths: Iterable[Path]) -> tuple[str, ...]:
     return tuple(map(store.paths.canonical, check_roots(paths)))
 
 
+def _record_others(writer: Writer, files: Sequence[FoundFile]) -> None:
+    with writer.catalogue.atomic():
+        writer.catalogue.ledger.add_other_files(files)
+
+
 def _record_run(writer: Writer, report: AddReport, started_at: str) -> None:
     counts = {name: value for name, value in asdict(report).items() if name not in ("failures", "seconds")}
     with writer.catalogue.atomic():
@@ -131,7 +147,7 @@ def _record_run(writer: Writer, report: AddReport, started_at: str) -> None:
 
 
 def _report(
-    found: int,
+    scanned: ScanResult,
     counts: dict[str, int],
     started: float,
     failures: tuple[Failure, ...] = (),
@@ -139,11 +155,16 @@ def _report(
     interrupted: bool = False,
 ) -> AddReport:
     seconds = time.perf_counter() - started
+    skipped = scanned.skipped
     return AddReport(
-        found=found,
+        found=scanned.found,
         **counts,
+        skipped=dict(sorted((+skipped.by_ending).items(), key=lambda item: (-item[1], item[0]))),
+        hidden=skipped.hidden,
+        excluded=skipped.excluded,
+        exported=skipped.exported,
         seconds=round(seconds, 3),
-        images_per_second=round(found / seconds, 2),
+        images_per_second=round(scanned.found / seconds, 2),
         failures=failures,
         interrupted=interrupted,
     )

@@ -1,28 +1,35 @@
-"""Compares the files on disk with the catalogue by path, size and time, without opening a file."""
+"""Compares the files on disk with the catalogue by path, size and time.
+
+Only files without an ending are opened, once: their first bytes show whether they are images.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import islice
 
+from imgindex.decoding.plugins import is_installed, readable_raw_endings
 from imgindex.ingest.control import RunControl
 from imgindex.ingest.worklist import WorkList
-from imgindex.sources.local import find_files, is_missing
+from imgindex.sources.local import SkippedFiles, find_files, has_image_content, is_missing
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import RealPaths, real_path, under
 from imgindex.storage.records import KnownImage, stored_stat
-from imgindex.types import Failure, FoundFile, Progress
+from imgindex.types import Failure, FoundFile, Progress, UnnamedFile
 
 # Files that are looked up in the catalogue with one query.
 CHUNK = 500
+# Files that are not images are recorded in transactions of so many.
+RECORDED = 10_000
 
 
 @dataclass(slots=True)
 class ScanResult:
     """The files below the roots, each in one of these: files to open, ids of images that are back, failures, counts.
 
-    `new` and `changed` count the files to open.
+    `new` and `changed` count the files to open. skipped: files below the roots that are not images.
     """
 
     to_open: WorkList = field(default_factory=WorkList)
@@ -32,6 +39,7 @@ class ScanResult:
     failed_before: int = 0
     new: int = 0
     changed: int = 0
+    skipped: SkippedFiles = field(default_factory=SkippedFiles)
 
     @property
     def found(self) -> int:
@@ -53,31 +61,52 @@ def scan(
     skip: Sequence[str],
     retry_failed: bool,
     control: RunControl,
+    record_others: Callable[[Sequence[FoundFile]], None] = lambda files: None,
 ) -> ScanResult:
     """Compare the files below absolute paths with the catalogue; end early, with a part of the result, on `stop`.
 
     exclude, skip: as `find_files`. retry_failed: open files of known failures, even if they have not changed.
+    record_others: records files without an ending that are not images, so that the next scan need not open them.
     """
     result = ScanResult()
-    known_failures = {} if retry_failed else {failure.path: failure for failure in catalogue.ledger.failures()}
+    known_failures = {} if retry_failed else _failures_to_leave(catalogue.ledger.failures())
     reals, linked = RealPaths(), catalogue.has_real_paths()
-    for chunk in _chunks(find_files(roots, exclude=exclude, skip=skip)):
+    others: list[FoundFile] = []
+    found = find_files(
+        roots, exclude=exclude, skip=skip, further_endings=readable_raw_endings(), skipped=result.skipped
+    )
+    control.on_progress(Progress("scan", 0, 0))
+    for chunk in _chunks(found):
         files = [item for item in chunk if isinstance(item, FoundFile)]
         result.failures += [item for item in chunk if isinstance(item, Failure)]
         known = catalogue.known([file.path for file in files])
+        unknown = [
+            file
+            for file in files
+            if isinstance(file, UnnamedFile) and file.path not in known and file.path not in known_failures
+        ]
+        if unknown:
+            not_images = _not_images(catalogue, unknown, others)
+            result.skipped.by_ending[""] += len(not_images)
+            files = [file for file in files if file.path not in not_images]
         for at, file in enumerate(files):
             if file.path in known or file.path in known_failures:
                 continue
             real = reals.of(file.path)
-            if found := _same_file(catalogue, file.path, real, linked):
-                files[at] = replace(file, path=found[0])
-                known[found[0]] = found[1]
+            if same := _same_file(catalogue, file.path, real, linked):
+                files[at] = replace(file, path=same[0])
+                known[same[0]] = same[1]
             elif (real := catalogue.paths.canonical(real)) in known_failures:
                 files[at] = replace(file, path=real)
         result.to_open.extend(list(_files_to_open(files, known, known_failures, result)))
         control.on_progress(Progress("scan", result.found, 0))
+        if len(others) >= RECORDED:
+            record_others(others)
+            others = []
         if control.stop():
             break
+    if others:
+        record_others(others)
     return result
 
 
@@ -86,6 +115,25 @@ def _same_file(catalogue: Catalogue, path: str, real: str, linked: bool) -> tupl
     if not linked and real.isascii() and catalogue.paths.stored_real(path, real) is None:
         return None  # the usual case, which needs no query
     return catalogue.same_file(path, real)
+
+
+def _failures_to_leave(failures: Iterable[Failure]) -> dict[str, Failure]:
+    """Return by path the failures that are not tried again: all but those whose missing decoder is installed now."""
+    is_there = cache(is_installed)
+    return {one.path: one for one in failures if not (one.decoder and is_there(one.decoder))}
+
+
+def _not_images(catalogue: Catalogue, files: Sequence[UnnamedFile], new: list[FoundFile]) -> set[str]:
+    """Return the paths of the files that are not images; append those to `new` that the catalogue does not know."""
+    paths = catalogue.ledger.other_files(files)
+    for file in files:
+        if file.path not in paths:
+            is_image = has_image_content(file.path)
+            if not is_image:
+                paths.add(file.path)
+            if is_image is False:
+                new.append(file)
+    return paths
 
 
 def _files_to_open(

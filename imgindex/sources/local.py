@@ -7,11 +7,15 @@ import fnmatch
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from imgindex.types import Failure, FoundFile
+from imgindex.sources.exported import FOLDERS_MANIFEST, exported_names
+from imgindex.sources.signature import is_image, read_head
+from imgindex.types import Failure, FoundFile, UnnamedFile
 
 # What Pillow 13 decodes by itself, and what plug-ins decode: HEIF (.heic .heif .hif …) and .jxl.
 # Left out: formats that need another program (.bufr .eps .grib .h5 .hdf .ps .emf .wmf), films (.mpg .mpeg), formats
@@ -27,29 +31,85 @@ IMAGE_SUFFIXES = frozenset({
 
 _NEVER_ENTERED = frozenset({"@eaDir", "node_modules", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
 _PARTS_OF_AN_INDEX = {"catalogue.db", "segments"}
-# Marks a folder of links or copies that imgindex exported: its images lie elsewhere.
-FOLDERS_MANIFEST = ".imgindex-folders.json"
+# What names the type of a file: letters and digits after the last dot, but not digits alone, as in "Screenshot at
+# 10.15.30"; and a ~ after them, as editors name a file before a change. "a.jpg?width=9" and "a.jpg_large" have none.
+_ENDING = re.compile(r".(\.(?!\d+$)[^\W_]{1,10}~?)$").search
 
 _Found = FoundFile | Failure
 _Inode = tuple[int, int]
 
 
-def find_files(roots: Iterable[str], *, exclude: Sequence[str] = (), skip: Sequence[str] = ()) -> Iterator[_Found]:
+@dataclass(slots=True)
+class SkippedFiles:
+    """What a search passed over in folders, as counts.
+
+    by_ending: files that are not images, by their ending in lower case, "" for those without one. hidden: hidden files
+    with the ending of an image. excluded: files and folders that a glob matches. exported: links to images, or copies
+    of them, that imgindex made.
+    """
+
+    by_ending: Counter[str] = field(default_factory=Counter)
+    hidden: int = 0
+    excluded: int = 0
+    exported: int = 0
+
+    def add(self, other: SkippedFiles) -> None:
+        """Add the counts of another search."""
+        self.by_ending.update(other.by_ending)
+        self.hidden += other.hidden
+        self.excluded += other.excluded
+        self.exported += other.exported
+
+
+def find_files(
+    roots: Iterable[str],
+    *,
+    exclude: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    further_endings: AbstractSet[str] = frozenset(),
+    skipped: SkippedFiles | None = None,
+) -> Iterator[_Found]:
     """Yield every image file under the roots once, ordered by the bytes of the names, and a Failure for each error.
 
     A file that several paths lead to is yielded once: by its own path, or by the path of the first link to it. Links to
-    files come last. A hard link is a file of its own.
+    files come last. A hard link is a file of its own. A file whose name has no ending is yielded as an UnnamedFile: it
+    may be an image; no file is opened.
 
-    roots: absolute paths. A root that is a file is yielded whatever its suffix; a folder is searched recursively.
+    roots: absolute paths. A root that is a file is yielded whatever its ending; a folder is searched recursively.
     exclude: shell globs, matched against an entry's name and against its path from the root.
     skip: real paths of folders that are not entered.
+    further_endings: endings of images besides IMAGE_SUFFIXES.
+    skipped: counts what is passed over.
 
     A Failure may be that of a folder that cannot be listed: the files below it are unknown, not missing.
     """
-    search = _Search(exclude, skip)
+    search = _Search(exclude, skip, further_endings, SkippedFiles() if skipped is None else skipped)
     for root in roots:
         yield from search.root(root)
     yield from search.linked()
+
+
+def only_images(found: Iterable[_Found]) -> Iterator[_Found]:
+    """Yield what `find_files` yields, but files without an ending only if their first bytes are those of an image."""
+    for one in found:
+        if not isinstance(one, UnnamedFile) or has_image_content(one.path):
+            yield one
+
+
+def has_image_content(path: str) -> bool | None:
+    """Return whether a file is an image by its first bytes; None if it cannot be read."""
+    head = read_head(path)
+    return None if head is None else is_image(head)
+
+
+def ending(name: str) -> str:
+    """Return the ending of a file's name, in lower case and with its dot; "" for a name without one.
+
+    >>> ending("IMG_1.MOV"), ending("Makefile"), ending("Screenshot at 10.15.30")
+    ('.mov', '', '')
+    """
+    found = _ENDING(name)
+    return found[1].lower() if found else ""
 
 
 def is_missing(path: str) -> bool:
@@ -81,7 +141,11 @@ class _Listing:
 class _Search:
     """One search of several roots; remembers which folders and files it has visited."""
 
-    def __init__(self, exclude: Sequence[str], skip: Sequence[str]) -> None:
+    def __init__(
+        self, exclude: Sequence[str], skip: Sequence[str], further_endings: AbstractSet[str], skipped: SkippedFiles
+    ) -> None:
+        self.skipped = skipped
+        self._endings = IMAGE_SUFFIXES | further_endings
         globs = [glob.rstrip("/") for glob in exclude]
         self._excluded = re.compile("|".join(map(fnmatch.translate, globs))).match if globs else None
         # Entered folders by inode, because links give one folder several paths: their paths from the root, or None for
@@ -89,8 +153,12 @@ class _Search:
         self._entered: dict[_Inode, str | None] = {inode: None for inode in map(_inode, skip) if inode}
         # The names of files that were given as roots, by the inodes of their folders.
         self._given: dict[_Inode, set[str]] = {}
-        # Links to files, which are yielded last: the files may be found as well.
-        self._links: list[str] = []
+        # Links to files, which are yielded last: the files may be found as well. True: it was given as a root.
+        self._links: dict[str, bool] = {}
+        # The names of links and copies that imgindex exported, by the paths of their folders, which are entered later,
+        # and by the inodes of the folders that were entered.
+        self._exported_below: dict[str, set[str]] = {}
+        self._exported: dict[_Inode, set[str]] = {}
         # A cache of one: most roots that are files lie in the same folder as the root before.
         self._last_parent: tuple[str, _Inode | None] = ("", None)
 
@@ -103,7 +171,7 @@ class _Search:
             if stat.S_ISLNK(info.st_mode):
                 info = Path(root).stat()
                 if stat.S_ISREG(info.st_mode):
-                    self._links.append(root)
+                    self._links[root] = True
                     return
         except (OSError, ValueError) as error:
             missing = isinstance(error, FileNotFoundError) and not Path(root).is_symlink()
@@ -118,8 +186,9 @@ class _Search:
 
     def linked(self) -> Iterator[_Found]:
         """Yield the files to which only links lead, each once."""
-        for link in self._links:
-            found = _stat_file(link)
+        for link, is_root in self._links.items():
+            may_be_unnamed = not is_root and not self._has_image_ending(os.path.basename(link))
+            found = self._stat_unnamed(link) if may_be_unnamed else _stat_file(link)
             if found and (isinstance(found, Failure) or self._is_new_root(os.path.realpath(link))):
                 yield found
 
@@ -133,10 +202,16 @@ class _Search:
             return True
         relative = self._entered.get(inode)
         names = self._given.setdefault(inode, set())
-        if name in names or (relative is not None and _has_image_suffix(name) and self._is_included(name, relative)):
+        if name in names or (relative is not None and self._was_yielded(path, name, relative, inode)):
             return False
         names.add(name)
         return True
+
+    def _was_yielded(self, path: str, name: str, relative: str, inode: _Inode) -> bool:
+        """Return whether a file was yielded when its folder was searched."""
+        if name in self._exported.get(inode, ()) or self._is_hidden(name) or self._is_excluded(name, relative):
+            return False
+        return self._has_image_ending(name) or (not ending(name) and bool(has_image_content(path)))
 
     def _below(self, root: str) -> Iterator[_Found]:
         """Yield the files below a folder."""
@@ -152,11 +227,15 @@ class _Search:
                 continue
             name = listing.names.pop()
             path = listing.prefix + name
-            found = (
-                self._enter(path, f"{listing.relative}{name}/", stack) if name in listing.folders else _stat_file(path)
-            )
+            found: _Found | None
+            if name in listing.folders:
+                found = self._enter(path, f"{listing.relative}{name}/", stack)
+            elif self._has_image_ending(name):
+                found = _stat_file(path)
+            else:
+                found = self._stat_unnamed(path)
             if name in listing.links and isinstance(found, FoundFile):
-                self._links.append(path)
+                self._links.setdefault(path, False)
             elif found:
                 yield found
 
@@ -168,7 +247,10 @@ class _Search:
             if inode in self._entered:
                 return None
             self._entered[inode] = None
-            listing = self._list(folder, relative, self._given.get(inode, set()))
+            exported = self._exported_below.pop(folder, set())
+            if exported:
+                self._exported[inode] = exported
+            listing = self._list(folder, relative, self._given.get(inode, set()), exported)
         except OSError as error:
             if isinstance(error, (FileNotFoundError, NotADirectoryError)):
                 return None
@@ -178,44 +260,66 @@ class _Search:
             self._entered[inode] = relative
         return None
 
-    def _list(self, folder: str, relative: str, given: set[str]) -> _Listing | None:
+    def _list(self, folder: str, relative: str, given: set[str], exported: set[str]) -> _Listing | None:
         """Return the entries of a folder to visit, without the names that were `given`; None for an index.
 
-        None also for folders that imgindex exported (FOLDERS_MANIFEST), unless it is the root.
+        exported: names of links and copies in it that imgindex made.
         """
         names, folders, links, seen = [], set(), set(), set()
+        skipped = SkippedFiles()
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
                 if name in _PARTS_OF_AN_INDEX:
                     seen.add(name)
                 elif name == FOLDERS_MANIFEST and relative:
-                    return None
-                if name in given or not self._is_included(name, relative):
+                    # In a folder that is a root itself, the user wants the links and copies too.
+                    self._exported_below |= {
+                        f"{folder.rstrip('/')}/{below}": files for below, files in exported_names(folder).items()
+                    }
+                if name in given:
                     continue
-                if _is_folder(entry):
+                if name in exported:
+                    skipped.exported += 1
+                elif self._is_hidden(name):
+                    skipped.hidden += self._has_image_ending(name)
+                elif self._is_excluded(name, relative):
+                    skipped.excluded += 1
+                elif _is_folder(entry):
                     if name not in _NEVER_ENTERED and not name.endswith(".imgindex"):
                         folders.add(name)
                         names.append(name)
-                elif _has_image_suffix(name):
+                elif self._has_image_ending(name) or not (type := ending(name)):
                     names.append(name)
                     if entry.is_symlink():
                         links.add(name)
+                else:
+                    skipped.by_ending[type] += 1
         # A folder with both is another index: image files in it are not the user's images.
         if seen == _PARTS_OF_AN_INDEX:
             return None
+        self.skipped.add(skipped)
         names.sort(key=os.fsencode, reverse=True)
         return _Listing(f"{folder.rstrip('/')}/", relative, names, folders, links)
 
-    def _is_included(self, name: str, relative: str) -> bool:
-        if name.startswith("."):
-            return False
-        return not (self._excluded and (self._excluded(name) or self._excluded(relative + name)))
+    def _stat_unnamed(self, path: str) -> UnnamedFile | None:
+        """Return a file whose name has no ending; None if it is not a regular file, which cannot be an image."""
+        found = _stat_file(path)
+        if isinstance(found, FoundFile):
+            return UnnamedFile(found.path, found.size, found.mtime_ns)
+        self.skipped.by_ending[""] += found is not None
+        return None
 
+    def _has_image_ending(self, name: str) -> bool:
+        dot = name.rfind(".")
+        return dot > 0 and name[dot:].lower() in self._endings
 
-def _has_image_suffix(name: str) -> bool:
-    dot = name.rfind(".")
-    return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES
+    @staticmethod
+    def _is_hidden(name: str) -> bool:
+        return name.startswith(".")
+
+    def _is_excluded(self, name: str, relative: str) -> bool:
+        return bool(self._excluded and (self._excluded(name) or self._excluded(relative + name)))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

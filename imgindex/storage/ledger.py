@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -11,7 +11,11 @@ from imgindex.errors import IndexDamaged
 from imgindex.storage.connection import PATH, Connection
 from imgindex.storage.paths import PathMap, StoredPath
 from imgindex.storage.records import stored_stat
-from imgindex.types import Failure
+from imgindex.types import Failure, FoundFile
+
+# The first formats of catalogues with these tables and columns: a reader does not migrate an older one.
+MOUNTS_SINCE, DECODER_SINCE, OTHER_FILES_SINCE = 2, 4, 4
+FILES_PER_QUERY = 500  # below the limit on variables of every SQLite
 
 
 class Ledger:
@@ -22,17 +26,18 @@ class Ledger:
 
     def failures(self) -> Iterator[Failure]:
         """Yield the failures in the order of paths."""
-        query = "select path, stage, reason, size, mtime_ns, tried_at from failures order by path"
-        for path, *rest in self.connection.rows((PATH, str, str, int, int, str), query):
+        decoder = "coalesce(decoder, '')" if self._version() >= DECODER_SINCE else "''"
+        query = f"select path, stage, reason, size, mtime_ns, tried_at, {decoder} from failures order by path"
+        for path, *rest in self.connection.rows((PATH, str, str, int, int, str, str), query):
             yield Failure(self.paths.absolute(path), *rest)
 
     def fail(self, failure: Failure) -> None:
         """Record a failure, and mark an image at its path as missing: the content of the file has changed."""
         stored = self.paths.stored(failure.path)
         values = (stored, *stored_stat(failure), failure.stage, failure.reason, timestamp())
+        columns = "path, size, mtime_ns, stage, reason, tried_at, decoder"
         self.connection.execute(
-            "insert or replace into failures (path, size, mtime_ns, stage, reason, tried_at) values (?,?,?,?,?,?)",
-            values,
+            f"insert or replace into failures ({columns}) values (?,?,?,?,?,?,?)", (*values, failure.decoder or None)
         )
         self.connection.execute("update images set present = 0 where path = ?", (stored,))
 
@@ -44,6 +49,31 @@ class Ledger:
     def clear(self, stored: StoredPath) -> None:
         """Delete the failure at a stored path, if there is one."""
         self.connection.execute("delete from failures where path = ?", (stored,))
+
+    def other_files(self, files: Sequence[FoundFile]) -> set[str]:
+        """Return the paths of those files that were found not to be images, and have not changed since."""
+        if self._version() < OTHER_FILES_SINCE:
+            return set()
+        found = set()
+        for start in range(0, len(files), FILES_PER_QUERY):
+            chunk = {self.paths.stored(file.path): file for file in files[start : start + FILES_PER_QUERY]}
+            query = f"select path, size, mtime_ns from other_files where path in ({','.join('?' * len(chunk))})"
+            for path, size, mtime_ns in self.connection.rows((PATH, int, int), query, list(chunk)):
+                file = chunk[path]
+                if (size, mtime_ns) == stored_stat(file):
+                    found.add(file.path)
+        return found
+
+    def add_other_files(self, files: Iterable[FoundFile]) -> None:
+        """Record files that are not images, so that no scan opens them again while they do not change."""
+        rows = ((self.paths.stored(file.path), *stored_stat(file)) for file in files)
+        self.connection.executemany("insert or replace into other_files values (?, ?, ?)", rows)
+
+    def forget_other_files(self, is_outdated: Callable[[str], bool]) -> None:
+        """Delete the records of files that are not images where the function returns True for the absolute path."""
+        paths = [path for (path,) in self.connection.rows((PATH,), "select path from other_files")]
+        outdated = [(path,) for path in paths if is_outdated(self.paths.absolute(path))]
+        self.connection.executemany("delete from other_files where path = ?", outdated)
 
     def roots(self) -> list[str]:
         rows = self.connection.rows((PATH,), "select path from roots order by path")
@@ -59,15 +89,15 @@ class Ledger:
 
     def mounts(self) -> dict[str, str]:
         """Return root → mount point of its disk when it was last added, for roots on other disks than the index."""
-        if not self._has_mounts():
+        if self._version() < MOUNTS_SINCE:
             return {}
         query = "select path, mount from roots where mount is not null"
         absolute = self.paths.absolute
         return {absolute(path): absolute(mount) for path, mount in self.connection.rows((PATH, PATH), query)}
 
-    def _has_mounts(self) -> bool:
+    def _version(self) -> int:
         version: int = self.connection.execute("pragma user_version").fetchone()[0]
-        return version >= 2
+        return version
 
     def record_run(self, command: str, started_at: str, seconds: float, report: dict[str, Any]) -> None:
         values = (command, started_at, seconds, json.dumps(report))

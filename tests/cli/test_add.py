@@ -20,7 +20,7 @@ def test_add_reports_in_json_exactly_what_the_contract_names(run: Run, folder: P
     result = run("add", "pictures", *SMALL, "--json")
     assert result.returncode == 0
     report = json.loads(result.stdout)
-    assert list(report) == [*COUNTS, "seconds", "images_per_second"]
+    assert list(report) == [*COUNTS, "seconds", "images_per_second", "skipped", "hidden", "excluded", "exported"]
     assert (report["found"], report["added"], report["failed"]) == (12, 12, 0)
 
 
@@ -41,6 +41,43 @@ def test_add_without_options_chooses_a_recipe_and_prints_the_reason(run: Run, tm
         "next: cluster the images, or search",
         "  imgindex cluster -k auto",
         "  imgindex similar IMAGE",
+    ]
+
+
+def test_add_counts_the_files_that_it_skips_by_their_ending(run: Run, folder: Path) -> None:
+    for name in ("a.mov", "b.MOV", "c.zip", "Makefile", ".d.jpg", *(f"e.x{number}" for number in range(10))):
+        (folder / name).write_text("not a picture")
+    result = run("add", "pictures", *SMALL, "--exclude", "c.*")
+    assert result.returncode == 0
+    line = next(line for line in result.stderr.splitlines() if line.startswith("skipped: "))
+    endings = ", ".join(f"1 .x{number}" for number in range(7))
+    assert line == f"skipped: 2 .mov, {endings}, 3 with other endings, 1 without ending, 1 hidden, 1 excluded"
+    assert line in run("add", "pictures", "--exclude", "c.*").stderr.splitlines()
+    report = json.loads(run("add", "pictures", "--json", "--dry-run").stdout)
+    assert report["skipped"] == {".mov": 2, **{f".x{number}": 1 for number in range(10)}, ".zip": 1, "": 1}
+    table = run("add", "pictures", "--format", "csv").stdout.splitlines()
+    assert '"2 .mov, 1 .x0,' in table[1]
+
+
+def test_add_says_that_nothing_was_found_and_what_was_skipped(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films/a.mov").touch()
+    result = run("add", "films", *SMALL)
+    assert (result.returncode, result.stderr.splitlines()[-2:]) == (0, ["no images found", "skipped: 1 .mov"])
+    assert "next:" not in result.stderr
+    assert run("add", "films", "--quiet").stderr == ""
+
+
+def test_camera_raw_files_are_skipped_with_the_way_to_read_them(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.dng").write_text("not a picture")
+    (tmp_path / "photos/b.NEF").write_text("not a picture")
+    without_rawpy = "import sys; sys.modules['rawpy'] = None; from imgindex.cli.app import main; main()"
+    command = [sys.executable, "-c", without_rawpy, "add", "photos", *SMALL]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stderr.splitlines()[-2:] == [
+        "skipped: 1 .dng, 1 .nef",
+        "2 camera raw files can be added after `pip install rawpy`",
     ]
 
 

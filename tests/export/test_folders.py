@@ -12,7 +12,7 @@ import pytest
 import imgindex.export.folders
 from imgindex.errors import FolderNotOurs, UsageError
 from imgindex.export.folders import LinkedFolders, link_folders
-from imgindex.sources.local import FOLDERS_MANIFEST
+from imgindex.sources.exported import FOLDERS_MANIFEST
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from imgindex.errors import FolderNotOurs
 from imgindex.export.manifest import Entry, Manifest, read
-from imgindex.sources.local import FOLDERS_MANIFEST
+from imgindex.sources.exported import FOLDERS_MANIFEST
 
 
 @pytest.mark.parametrize(

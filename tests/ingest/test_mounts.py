@@ -14,6 +14,7 @@ from pictures import draw
 from imgindex import ImageIndex
 from imgindex.errors import PathNotFound
 from imgindex.ingest.mounts import mount_point
+from imgindex.types import Progress
 
 
 class Disk:
@@ -70,7 +71,12 @@ def test_a_disk_unmounted_in_the_middle_of_a_run_makes_no_image_missing(index: I
     index.add([disk.mount], stop=lambda: len(index) > 0)
     draw(disk.mount / "photos/4.png", 61)
     waiting = [disk.unmount]
-    report = index.add([disk.mount], on_progress=lambda progress: waiting.pop()() if waiting else None)
+
+    def unmount_after_the_scan(progress: Progress) -> None:
+        if waiting and progress.done:
+            waiting.pop()()
+
+    report = index.add([disk.mount], on_progress=unmount_after_the_scan)
     assert (report.unchanged, report.failed, report.removed) == (4, 1, 0)
     assert len(index) == 4
     with pytest.raises(PathNotFound, match="no disk is mounted"):

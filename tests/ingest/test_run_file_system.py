@@ -36,7 +36,7 @@ def after_the_scan(change: Callable[[], object]) -> Callable[[Progress], None]:
     waiting = [change]
 
     def on_progress(progress: Progress) -> None:
-        if waiting:
+        if waiting and progress.done:
             waiting.pop()()
 
     return on_progress

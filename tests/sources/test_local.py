@@ -7,11 +7,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from imgindex.sources.local import IMAGE_SUFFIXES, find_files, is_missing
+from imgindex.export.folders import link_folders
+from imgindex.sources.local import IMAGE_SUFFIXES, SkippedFiles, ending, find_files, is_missing, only_images
 from imgindex.types import Failure, FoundFile
 
 
@@ -22,8 +24,8 @@ def touch(folder: Path, *names: str) -> None:
         file.write_bytes(b"not opened")
 
 
-def names(folder: Path, *roots: Path, **options: list[str]) -> list[str]:
-    found = list(find_files([str(root) for root in roots or [folder]], **options))
+def names(folder: Path, *roots: Path, **options: Any) -> list[str]:
+    found = list(only_images(find_files([str(root) for root in roots or [folder]], **options)))
     assert all(isinstance(file, FoundFile) for file in found), found
     return [os.path.relpath(file.path, folder) for file in found]
 
@@ -255,11 +257,93 @@ def test_roots_are_read_one_by_one(tmp_path: Path) -> None:
     assert next(find_files(roots())).path == str(tmp_path / "a.jpg")
 
 
-def test_a_folder_of_links_that_imgindex_exported_is_entered_only_when_it_is_named(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg", "sorted/.imgindex-folders.json", "sorted/cats/b.jpg")
-    assert names(tmp_path) == ["a.jpg"]
-    assert names(tmp_path, tmp_path / "sorted") == ["sorted/cats/b.jpg"]
-    assert names(tmp_path, tmp_path / "sorted/cats") == ["sorted/cats/b.jpg"]
+@pytest.mark.parametrize("copy", [False, True])
+def test_of_folders_that_imgindex_exported_only_its_links_and_copies_are_hidden(tmp_path: Path, copy: bool) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg")
+    link_folders(tmp_path / "sorted", {"cats": [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]}, copy=copy)
+    skipped = SkippedFiles()
+    assert names(tmp_path, skipped=skipped) == ["a.jpg", "b.jpg"]
+    assert skipped.exported == 2
+    touch(tmp_path, "sorted/mine.jpg", "sorted/cats/mine.jpg", "sorted/dogs/mine.jpg")
+    mine = ["sorted/cats/mine.jpg", "sorted/dogs/mine.jpg", "sorted/mine.jpg"]
+    assert names(tmp_path) == ["a.jpg", "b.jpg", *mine]
+    # A file that was put in the place of a link or copy is the user's.
+    (tmp_path / "sorted/cats/a.jpg").unlink()
+    (tmp_path / "sorted/cats/a.jpg").write_bytes(b"a picture of the user")
+    assert names(tmp_path) == ["a.jpg", "b.jpg", "sorted/cats/a.jpg", *mine]
+
+
+def test_links_that_imgindex_exported_are_found_where_they_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    link_folders(tmp_path / "sorted", {"cats": [str(tmp_path / "a.jpg")]})
+    assert names(tmp_path, tmp_path / "sorted") == ["sorted/cats/a.jpg"]
+    assert names(tmp_path, tmp_path / "sorted/cats") == ["sorted/cats/a.jpg"]
+    assert names(tmp_path, tmp_path, tmp_path / "sorted/cats/a.jpg") == ["a.jpg", "sorted/cats/a.jpg"]
+
+
+@pytest.mark.parametrize("manifest", ["", "not json", '{"made": {"../a.jpg": {"source": "x"}}, "folders": [".."]}'])
+def test_a_manifest_that_imgindex_did_not_write_hides_nothing(tmp_path: Path, manifest: str) -> None:
+    touch(tmp_path, "a.jpg", "sorted/cats/b.jpg")
+    (tmp_path / "sorted/.imgindex-folders.json").write_text(manifest)
+    assert names(tmp_path) == ["a.jpg", "sorted/cats/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.MOV", ".mov"),
+        ("a.tar.gz", ".gz"),
+        ("a.7z", ".7z"),
+        ("a.jpg~", ".jpg~"),
+        ("a.crdownload", ".crdownload"),
+        ("Makefile", ""),
+        ("a.", ""),
+        ("a.jpg.1", ""),
+        ("Screenshot at 10.15.30", ""),
+        ("a.jpg?width=200", ""),
+        ("a.jpg_large", ""),
+        ("a.jpg ", ""),
+        ("D5C0FB2E-0C4C", ""),
+        ("v1.2 of the plan", ""),
+    ],
+)
+def test_an_ending_is_a_few_letters_and_digits_after_the_last_dot(name: str, expected: str) -> None:
+    assert ending(name) == expected
+
+
+def test_files_without_an_ending_are_recognised_by_their_content(tmp_path: Path) -> None:
+    touch(tmp_path, "Makefile", "b.txt", "sub/data")
+    for name in ("photo", "c.jpg?width=200", "d.jpg.1", "sub/e.png_large"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.txt", "PNG")
+    (tmp_path / "empty").touch()
+    assert names(tmp_path) == ["c.jpg?width=200", "d.jpg.1", "photo", "sub/e.png_large"]
+    # A file that is named is yielded once, whatever it holds.
+    roots = [tmp_path, tmp_path / "photo", tmp_path / "Makefile", tmp_path / "Makefile"]
+    assert names(tmp_path, *roots) == ["c.jpg?width=200", "d.jpg.1", "photo", "sub/e.png_large", "Makefile"]
+
+
+def test_a_file_without_an_ending_is_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "gone").symlink_to("nowhere")
+    skipped = SkippedFiles()
+    assert names(tmp_path, skipped=skipped) == []
+    assert skipped.by_ending == {"": 2}
+
+
+def test_what_is_skipped_is_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.MOV", "x/c.mov", "d.dng", "e.txt", ".f.jpg", ".bashrc", "thumbs/g.jpg", "x/h_small.jpg")
+    touch(tmp_path, ".git/i.jpg", "other/catalogue.db", "other/segments/1.vec", "other/j.mov")
+    skipped = SkippedFiles()
+    found = find_files([str(tmp_path)], exclude=["thumbs", "*_small.*"], skipped=skipped)
+    assert [os.path.basename(file.path) for file in found] == ["a.jpg"]
+    assert skipped == SkippedFiles({".mov": 2, ".dng": 1, ".txt": 1}, hidden=1, excluded=2)
+
+
+def test_further_endings_are_those_of_images_too(tmp_path: Path) -> None:
+    touch(tmp_path, "a.dng", "b.NEF", "c.mov")
+    assert names(tmp_path) == []
+    assert names(tmp_path, further_endings=frozenset({".dng", ".nef"})) == ["a.dng", "b.NEF"]
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(5, "Input/output error")])
