@@ -210,10 +210,11 @@ class Clustering:
 
     labels (n,): the cluster of paths[i], in the order of ids; label 0 is the largest cluster. objective: the sum of
     squared Euclidean distances to the nearest centroid, over all n rows. curve: how well each number of clusters fits
-    that was tried; empty where k was given. id: the id under which the index keeps it; None where it could not be kept,
-    and then `not_kept` gives the reason. clusters: one for each label. since: the id of the clustering that they were
-    compared with;
-    gone: clusters of that one that no longer exist. fit: how well each image fits, where that was asked for.
+    that was tried; empty where k was given. copies: the share of images that are copies of another one, or nearly,
+    which makes silhouettes greater; 0 where k was given. id: the id under which the index keeps it; None where it could
+    not be kept, and then `not_kept` gives the reason. clusters: one for each label. since: the id of the clustering
+    that they were compared with; gone: clusters of that one that no longer exist. fit: how well each image fits, where
+    that was asked for.
     """
 
     k: int
@@ -229,6 +230,7 @@ class Clustering:
     trained_on: int
     seconds: float
     curve: tuple[KScore, ...] = ()
+    copies: float = 0.0
     restart_objectives: tuple[float, ...] = ()
     converged: bool = True
     recipe: str = ""

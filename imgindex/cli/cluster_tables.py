@@ -13,6 +13,10 @@ PROVENANCE: tuple[str, ...] = ("id", "k", "seed", "objective", "iterations", "co
 PROVENANCE += ("restart_objectives", "trained_on", "sizes", "seconds", "made_at", "recipe", "recipe_digest", "versions")
 PROVENANCE += ("options", "not_kept")
 SCORES = ("ari", "nmi", "homogeneity", "completeness", "v_measure", "purity")
+# The smallest number of clusters that has a silhouette.
+SMALLEST = 2
+# The share of copies from which a choice of k is doubtful.
+MANY_COPIES = 0.05
 # How many classes of a cluster a table names.
 CLASSES = 3
 
@@ -23,7 +27,10 @@ def provenance(clustering: Clustering) -> dict[str, Any]:
     data |= {"since": clustering.since, "clusters": [asdict(cluster) for cluster in clustering.clusters]}
     data |= {"gone": [asdict(cluster) for cluster in clustering.gone]} if clustering.gone else {}
     if clustering.curve:
-        data["curve"] = [asdict(score) for score in clustering.curve]
+        from imgindex.clustering.choose_k import knee
+
+        data |= {"curve": [asdict(score) for score in clustering.curve], "knee": knee(clustering.curve)}
+        data["copies"] = clustering.copies
     return data
 
 
@@ -56,6 +63,35 @@ def summary(clustering: Clustering) -> str:
     best = next(score for score in clustering.curve if score.k == clustering.k)
     tried = f"{clustering.curve[0].k} to {clustering.curve[-1].k}"
     return f"{made}; of {tried} clusters, {best.k} have the greatest silhouette ({best.silhouette:.3f})"
+
+
+def advice(clustering: Clustering) -> list[str]:
+    """Return lines on how far the choice of k can be trusted: the edge of the range, the knee, and copies."""
+    if not clustering.curve:
+        return []
+    from imgindex.clustering.choose_k import knee
+
+    first, last = clustering.curve[0].k, clustering.curve[-1].k
+    lines = []
+    if clustering.k == last:
+        line = f"{last} is the greatest number that was tried"
+        most = min(2 * last, clustering.trained_on - 1)
+        more = f", and more clusters may fit better: try -k {last}..{most}" if most > last else ""
+        lines.append(line + (more or f": there are only {count(clustering.trained_on, 'image')}"))
+    elif clustering.k == first == SMALLEST:
+        lines.append("2 is the smallest number that can be chosen: the images may not form clusters")
+    elif clustering.k == first:
+        line = f"{first} is the smallest number that was tried, and fewer clusters may fit better"
+        lines.append(f"{line}: try -k {SMALLEST}..{first}")
+    if (bend := knee(clustering.curve)) is not None:
+        also = ", too" if bend == clustering.k else ""
+        lines.append(f"the curve of the objective has its knee at {count(bend, 'cluster')}{also}")
+    if clustering.copies >= MANY_COPIES:
+        share = (
+            f"{clustering.copies:.0%} of the images are copies of another one, or nearly, which raises the silhouette"
+        )
+        lines.append(f"{share}: `imgindex duplicates` lists copies")
+    return lines
 
 
 def drift(clustering: Clustering) -> str | None:

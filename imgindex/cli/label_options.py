@@ -113,6 +113,8 @@ class LabelOptions:
             emit(labels, self.format)
         if self.format != "json":
             remark(cluster_tables.summary(found) + self._where_labels_are(), quiet=self._quiet)
+            for line in cluster_tables.advice(found):
+                remark(line, quiet=self._quiet)
             if (drift := cluster_tables.drift(found)) is not None:
                 remark(drift, quiet=self._quiet)
 

@@ -59,6 +59,7 @@ class Provenance(msgspec.Struct, frozen=True):
     clusters: tuple[Cluster, ...]
     gone: tuple[Cluster, ...]
     form: StoredFormat
+    copies: Number = 0.0
 
 
 # The fields that a Clustering has under the same names.

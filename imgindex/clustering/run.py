@@ -11,7 +11,7 @@ import numpy as np
 
 from imgindex._version import VERSION
 from imgindex.clustering.balanced import limit_sizes
-from imgindex.clustering.choose_k import best_k, default_range, score_each_k
+from imgindex.clustering.choose_k import best_k, default_range, score_each_k, share_of_copies
 from imgindex.clustering.history import VECTOR_COLUMNS, store_clustering
 from imgindex.clustering.kmeans import kmeans
 from imgindex.clustering.labels import empty_submission
@@ -93,6 +93,7 @@ def cluster(
         trained_on=len(images.paths),
         seconds=round(time.perf_counter() - started, 3),
         curve=scores,
+        copies=share_of_copies(images.points, images.crcs) if scores else 0.0,
         restart_objectives=result.restart_objectives,
         converged=result.converged,
         recipe_digest=store.settings.get("recipe_digest", ""),
@@ -146,7 +147,8 @@ def _choose_k(
     ks = default_range(len(points)) if k is None else k
     if not ks:
         raise UsageError("the range of k is empty", hint="give the smaller number first, for example -k 2..40")
-    scores = []
+    scores: list[KScore] = []
+    on_progress(Progress("choosing k", 0, len(ks), unit="clusterings"))
     for score in score_each_k(points, ks, seed=seed):
         scores.append(score)
         on_progress(Progress("choosing k", len(scores), len(ks), unit="clusterings"))

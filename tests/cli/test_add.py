@@ -56,7 +56,7 @@ def test_add_counts_the_files_that_it_skips_by_their_ending(run: Run, folder: Pa
     report = json.loads(run("add", "pictures", "--json", "--dry-run").stdout)
     assert report["skipped"] == {".mov": 2, **{f".x{number}": 1 for number in range(10)}, ".zip": 1, "": 1}
     table = run("add", "pictures", "--format", "csv").stdout.splitlines()
-    assert '"2 .mov, 1 .x0,' in table[1]
+    assert '"2 .mov, 1 without ending, 1 .x0, ' in table[1]
 
 
 def test_add_says_that_nothing_was_found_and_what_was_skipped(run: Run, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from imgindex.types import Failure
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def recognised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files without an ending that are opened from now on."""
     seen: list[str] = []
 
@@ -50,22 +50,22 @@ def test_what_is_skipped_is_reported_by_its_ending(index: ImageIndex, tmp_path: 
 
 
 def test_images_without_an_ending_are_added_and_other_such_files_are_opened_once(
-    index: ImageIndex, tmp_path: Path, opened: list[str]
+    index: ImageIndex, tmp_path: Path, recognised: list[str]
 ) -> None:
     draw(tmp_path / "photos/a.png", 1).rename(tmp_path / "photos/a")
     draw(tmp_path / "photos/b.png", 2).rename(tmp_path / "photos/b.png?width=200")
     write(tmp_path / "photos", "Makefile", "README", "c.txt")
     assert index.add(tmp_path / "photos").added == 2
-    assert opened == ["Makefile", "README", "a", "b.png?width=200"]
-    opened.clear()
+    assert recognised == ["Makefile", "README", "a", "b.png?width=200"]
+    recognised.clear()
     report = index.add(tmp_path / "photos")
     assert (report.unchanged, report.skipped) == (2, {"": 2, ".txt": 1})
-    assert opened == []
+    assert recognised == []
     # One that changed is opened again, and may be an image now.
     draw(tmp_path / "new.png", 3).rename(tmp_path / "photos/README")
     report = index.add(tmp_path / "photos")
     assert (report.added, report.skipped) == (1, {"": 1, ".txt": 1})
-    assert opened == ["README"]
+    assert recognised == ["README"]
     (tmp_path / "photos/Makefile").unlink()
     assert index.add(tmp_path / "photos").skipped == {".txt": 1}
 
@@ -86,7 +86,7 @@ def test_a_named_file_without_an_ending_is_tried_whatever_it_holds(index: ImageI
 
 
 def test_a_closed_file_without_an_ending_is_counted_and_tried_again(
-    index: ImageIndex, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+    index: ImageIndex, tmp_path: Path, recognised: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw(tmp_path / "photos/a.png", 1).rename(tmp_path / "photos/a")
     monkeypatch.setattr("imgindex.sources.local.read_head", lambda path: None)
