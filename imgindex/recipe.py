@@ -29,7 +29,8 @@ class Recipe:
     """Everything that makes vectors comparable; an index refuses vectors of another recipe.
 
     layer: the one whose output is the vector, fc1 (4096 numbers, before its ReLU) or pool5 (512 maps, pooled).
-    alpha: white (composed on white) or drop (the stored colour).
+    alpha: visible (composed on white, or on black where the drawing cannot be seen on white), white, black, or drop
+    (the stored colour).
     geometry: letterbox or article (see decoding/transforms.py).
     side: pixels of the square that the network sees.
     mean and std: of the channels in RGB order, for pixels in [0, 1].
@@ -46,7 +47,7 @@ class Recipe:
     side: int
     dimension: int
     geometry: str = "letterbox"
-    alpha: Literal["white", "drop"] = "white"
+    alpha: Literal["visible", "white", "black", "drop"] = "white"
     channels: str = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -113,6 +114,7 @@ RECIPES = {
         weights_sha256="",
         side=448,
         dimension=4096,
+        alpha="visible",
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     ),
@@ -123,6 +125,7 @@ RECIPES = {
         weights_sha256="",
         side=224,
         dimension=512,
+        alpha="visible",
         mean=OXFORD_MEAN,
         std=OXFORD_STD,
         pooling="gem",

@@ -48,6 +48,14 @@ GOLDEN = {
         '"weights_sha256": "abababababababababababababababababababababababababababababababab"}',
         "06f2dd045e12e2d853752e8444a156ad4630881d7d0a3023adb7f30c4de0fa8f",
     ),
+    "vgg16-pool5, visible": (
+        '{"alpha": "visible", "channels": "rgb", "cut": "pool5", "dimension": 512, "geometry": "letterbox", '
+        '"mean": [0.48235, 0.45882, 0.40784], "name": "vgg16-pool5", "network": "vgg16", "norm": "l2", '
+        '"pooling": "gem", "side": 224, "std": [0.00392156862745098, 0.00392156862745098, 0.00392156862745098], '
+        '"upright": true, "weights": "oxford", '
+        '"weights_sha256": "abababababababababababababababababababababababababababababababab"}',
+        "a5001095cca6b8dd74d11e6a1e7aa94e60a04c7dbce7f5e07b75f1e6c078c75b",
+    ),
     "article": (
         '{"alpha": "drop", "channels": "bgr", "cut": "fc1", "dimension": 4096, "geometry": "article", '
         '"mean": [0.0, 0.0, 0.0], "name": "article", "network": "vgg16", "norm": "none", "pooling": "none", '
@@ -73,7 +81,11 @@ class LaterRecipe(Recipe):
 
 
 def golden(name: str) -> Recipe:
-    return Recipe(**OTHER) if name == "mine" else replace(RECIPES[name], weights_sha256=WEIGHTS_SHA256)
+    if name == "mine":
+        return Recipe(**OTHER)
+    recipe = replace(RECIPES[name.partition(",")[0]], weights_sha256=WEIGHTS_SHA256)
+    # The first indexes composed transparency on white; they keep that.
+    return replace(recipe, alpha="white") if name in {"vgg16-fc1", "vgg16-pool5"} else recipe
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -1,10 +1,14 @@
-"""Refuses damaged and malicious files that Pillow would decode without an error; nothing here decodes pixels."""
+"""Finds damage and traps in a file's bytes that Pillow does not notice, and leaves out metadata that would stop it.
+
+Nothing here decodes pixels.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import re
+import zlib
 from collections.abc import Iterator
 
 from PIL import Image
@@ -20,12 +24,117 @@ _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 
 
+# Bytes that may stand before a JPEG: a line end, the header of a protocol.
+MAX_BYTES_BEFORE_JPEG = 512
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_START = b"\xff\xd8\xff"
+# The chunks on which pixels depend besides the critical ones: transparency, frames, orientation.
+_PIXEL_CHUNKS = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT", b"eXIf"})
+_SIGNIFICANT_BITS = b"sBIT"
+# `check` compares the checksums of pixels; nothing depends on that of the end.
+_CHECKED_LATER = frozenset({b"IDAT", b"fdAT", b"IEND"})
+DAMAGED_PNG = "damaged PNG: a checksum does not match"
+
+
 def check(data: bytes, *, format: str) -> None:
-    """Raise UnreadableImage for a PNG with a wrong checksum, and for a JPEG without an end or with too many scans."""
+    """Raise UnreadableImage for a PNG with a wrong checksum, and for a JPEG of too many scans.
+
+    `data` of a PNG is what `pixel_chunks` returns.
+    """
     if format == "PNG":
         _check_png(data)
     elif format in {"JPEG", "MPO"}:
         _check_jpeg(data)
+
+
+def pixel_chunks(data: bytes) -> tuple[bytes, int]:
+    """Return a PNG without the chunks that no pixel depends on, and how many bits of a sample are significant, or 0.
+
+    Pillow would refuse the whole file for a profile or a text that is large or damaged, or for a short gamma. Raises
+    UnreadableImage for a wrong checksum of a chunk before the pixels.
+    """
+    kept, bits, start, end = [], 0, 0, len(PNG_SIGNATURE)
+    while end + 12 <= len(data):
+        length, kind = int.from_bytes(data[end : end + 4], "big"), data[end + 4 : end + 8]
+        following = end + 12 + length
+        if not kind.isalpha() or following > len(data):
+            break
+        if kind == _SIGNIFICANT_BITS:
+            bits = max(data[end + 8 : end + 8 + min(length, 3)], default=0)
+        is_metadata = kind[0] & 0x20 and kind not in _PIXEL_CHUNKS
+        if not is_metadata and kind not in _CHECKED_LATER and not _is_sound(data, end, length):
+            if kind != b"eXIf":
+                raise UnreadableImage(DAMAGED_PNG)
+            is_metadata = True
+        if is_metadata:
+            kept.append(data[start:end])
+            start = following
+        end = following
+        if kind == b"IEND":
+            break
+    return (b"".join([*kept, data[start:]]) if kept else data), bits
+
+
+def _is_sound(data: bytes, at: int, length: int) -> bool:
+    return zlib.crc32(data[at + 4 : at + 8 + length]) == int.from_bytes(data[at + 8 + length : at + 12 + length], "big")
+
+
+def without_leading_bytes(data: bytes) -> bytes:
+    """Return a JPEG without the few bytes before its start; other data as they are."""
+    at = data.find(_JPEG_START, 1, MAX_BYTES_BEFORE_JPEG)
+    return data[at:] if at > 0 else data
+
+
+def lacks_end(data: bytes) -> bool:
+    """Whether a JPEG has no end marker behind the start of its first scan."""
+    for code, start in _jpeg_markers(data):
+        if code == _END_OF_IMAGE:
+            return False
+        if code == _START_OF_SCAN:
+            return data.rfind(b"\xff\xd9") < start
+    return False
+
+
+def with_ends(data: bytes) -> tuple[bytes, bytes] | None:
+    """Return a JPEG without an end marker twice: with one, and with other scan data before it.
+
+    If its scans are complete, both have the same pixels: a decoder stops at the last pixel. None if a scan is missing.
+    """
+    body = data.rstrip(b"\0")
+    # In a scan, 0xFF 0x00 stands for 0xFF. A last 0xFF alone is the first half of the end marker.
+    body = body[:-1] if body == data and body.endswith(b"\xff") else body
+    body = body + b"\0" if body.endswith(b"\xff") else body
+    if not _has_all_scans(body):
+        return None
+    # Restart markers, because without them a decoder skips data that it finds in place of one.
+    noise = b"".join(_NOISE + bytes([0xFF, 0xD0 + number % 8]) for number in range(16))
+    return body + b"\xff\xd9", body + noise + b"\xff\xd9"
+
+
+# Codes of many lengths, without 0xFF, which would begin a marker.
+_NOISE = bytes(value * 89 % 255 for value in range(1, 255))
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Whether the scans before the end of the data cover every bit of every coefficient of every component."""
+    missing: dict[int, set[int]] = {}
+    progressive = False
+    for code, start in _jpeg_markers(data):
+        length = int.from_bytes(data[start + 2 : start + 4], "big")
+        if start + 2 + length > len(data):
+            return False
+        if code in _FRAMES:
+            progressive = code not in _SEQUENTIAL_FRAMES
+            missing = {data[start + 10 + 3 * at]: set(range(64)) for at in range(data[start + 9])}
+        if code == _START_OF_SCAN:
+            count = data[start + 4]
+            first, last, bits = data[start + 5 + 2 * count : start + 8 + 2 * count]
+            covered = range(first, last + 1) if progressive else range(64)
+            if not progressive or not bits & 15:
+                for at in range(count):
+                    missing.get(data[start + 5 + 2 * at], set()).difference_update(covered)
+    return bool(missing) and not any(missing.values())
 
 
 def _check_png(data: bytes) -> None:
@@ -37,7 +146,7 @@ def _check_png(data: bytes) -> None:
             with contextlib.suppress(OSError):
                 image.verify()
         except SyntaxError as error:
-            raise UnreadableImage("damaged PNG: a checksum does not match") from error
+            raise UnreadableImage(DAMAGED_PNG) from error
 
 
 def _check_jpeg(data: bytes) -> None:
@@ -50,9 +159,6 @@ def _check_jpeg(data: bytes) -> None:
         if code in _FRAMES:
             sequential, components = code in _SEQUENTIAL_FRAMES, data[start + 9]
         if code == _START_OF_SCAN:
-            # Zeros in place of the end would decode, to grey. An end marker before the first scan is a preview's.
-            if not scans and data.rfind(b"\xff\xd9") < start:
-                raise UnreadableImage("JPEG breaks off: it has no end marker")
             in_one_scan = sequential and data[start + 4] == components
             if not scans and (in_one_scan or data.count(b"\xff\xda") <= MAX_JPEG_SCANS):
                 return

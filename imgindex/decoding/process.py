@@ -48,12 +48,16 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """The pixels that the network sees, uint8 (side, side, 3), and the upright width, height and format of the file."""
+    """The pixels that the network sees, uint8 (side, side, 3), and the upright width, height and format of the file.
+
+    is_transparent: whether the file has pixels that are not opaque.
+    """
 
     pixels: Pixels
     width: int
     height: int
     format: str
+    is_transparent: bool = False
 
 
 class DecoderDied(Exception):
@@ -118,7 +122,8 @@ class DecoderProcess:
         """Return the picture that a reply announces, whose pixels are read here, or raise what the reply says."""
         if kind == worker.UNREADABLE:
             self.used = True
-            raise UnreadableImage(text)
+            reason, _, decoder = text.partition("\n")
+            raise UnreadableImage(reason, decoder=decoder)
         header = _parsed_header(text)
         if kind != worker.PICTURE or header is None:
             raise DecoderDied(INVALID_REPLY)
@@ -127,7 +132,7 @@ class DecoderProcess:
         pixels = np.empty((self._side, self._side, 3), dtype=np.uint8)
         self._read(pixels.data.cast("B"))
         self.used = True
-        return DecodedImage(pixels, header["width"], header["height"], header["format"])
+        return DecodedImage(pixels, **header)
 
     def _receive(self) -> tuple[bytes, str]:
         head = bytearray(worker.REPLY.size)
@@ -215,11 +220,14 @@ def _nonblocking(stream: IO[bytes] | None) -> FileIO:
 
 
 def _parsed_header(text: str) -> dict[str, Any] | None:
-    """Return the width, height and format in the text of a reply; None if it does not have the worker's form."""
+    """Return what a reply says about a picture; None if it does not have the worker's form."""
     try:
         header = json.loads(text)
         width, height, name = header["width"], header["height"], header["format"]
+        is_transparent = header["is_transparent"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     valid = all(type(length) is int and 0 < length < 2**31 for length in (width, height))
-    return header if valid and isinstance(name, str) and len(name) <= 64 else None
+    if not valid or not isinstance(name, str) or len(name) > 64:
+        return None
+    return {"width": width, "height": height, "format": name, "is_transparent": bool(is_transparent)}

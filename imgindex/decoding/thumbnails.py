@@ -55,7 +55,8 @@ def thumbnails(
     """Yield a thumbnail of each image, in the order of paths; an image that cannot be read raises nothing.
 
     side: pixels of the longer side, to which small images are scaled up. format: webp or jpeg. Transparency is composed
-    on white. Memory does not grow with the number of images. Raises UsageError, DecoderUnavailable.
+    on white, or on black where the drawing cannot be seen on white. Memory does not grow with the number of images.
+    Raises UsageError, DecoderUnavailable.
     """
     if format not in FORMATS:
         raise UsageError(f"thumbnails cannot be written as {format!r}", hint="choose webp or jpeg")
@@ -119,4 +120,4 @@ def _decode_each(
 
 def _thumbnail_recipe(side: int) -> Recipe:
     """Return a recipe by which the decoder processes prepare thumbnails: a letterboxed square, without a network."""
-    return Recipe(name="thumbnail", layer="", weights="", weights_sha256="", side=side, dimension=0)
+    return Recipe(name="thumbnail", layer="", weights="", weights_sha256="", side=side, dimension=0, alpha="visible")

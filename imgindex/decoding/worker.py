@@ -4,7 +4,8 @@
 If a file makes a decoder hang, crash or run out of memory, this process ends, and the parent loses that one image.
 
 A request is a length and the bytes of a file; the first request is the settings, as JSON. A reply is its kind, the
-length of a text, the text, and after PICTURE the pixels, whose number follows from the recipe. For an image of more
+length of a text, the text, and after PICTURE the pixels, whose number follows from the recipe. The text of UNREADABLE
+is the reason, and in a second line the module that is missing, or nothing. For an image of more
 than LARGE_PIXELS the worker first replies LARGE, and decodes it after it has received one byte.
 """
 
@@ -75,11 +76,16 @@ class Worker:
             self._stop_timer()
             if isinstance(error.__cause__, MemoryError) or "out of memory" in error.reason.lower():
                 raise MemoryError from error
-            _reply(self._replies, UNREADABLE, error.reason)
+            _reply(self._replies, UNREADABLE, f"{error.reason}\n{error.decoder}")
             return
         # Before the reply: a parent that is stopped (Ctrl-Z) may read it much later.
         self._stop_timer()
-        header = {"width": picture.width, "height": picture.height, "format": picture.format}
+        header = {
+            "width": picture.width,
+            "height": picture.height,
+            "format": picture.format,
+            "is_transparent": picture.is_transparent,
+        }
         _reply(self._replies, PICTURE, json.dumps(header), pixels)
 
     def _wait_if_large(self, pixels: int) -> None:
