@@ -136,12 +136,12 @@ def _decode(data: bytes, options: _Options) -> Picture:
         return _decode_page(data, tiff, options)
     try:
         data, image = _open(data)
-    except UnidentifiedImageError:
+        if options.alpha != "drop":
+            _seek_largest(image, tiff)
+    except (UnidentifiedImageError, SyntaxError):
         if tiff:
             return _decode_page(data, tiff, options)
         raise
-    if options.alpha != "drop":
-        _seek_largest(image, tiff)
     _check_size(image, options.max_pixels)
     format = image.format or ""
     integrity.check(data, format=format)
@@ -203,8 +203,9 @@ def _without_end(data: bytes) -> ImageFile.ImageFile:
     """Return a JPEG without an end marker, opened; raise UnreadableImage if its pixels are not complete."""
     ends = integrity.with_ends(data)
     if ends:
-        whole, other = (Image.open(io.BytesIO(end), formats=["JPEG"]) for end in ends)
-        if whole.mode == other.mode and whole.tobytes() == other.tobytes():
+        whole, *others = (Image.open(io.BytesIO(end), formats=["JPEG"]) for end in ends)
+        pixels = whole.tobytes()
+        if all(other.tobytes() == pixels for other in others):
             return Image.open(io.BytesIO(ends[0]), formats=["JPEG"])
     raise UnreadableImage("JPEG breaks off: it has no end marker")
 

@@ -19,6 +19,8 @@ from imgindex.errors import UnreadableImage
 MAX_JPEG_SCANS = 500
 
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_END_MARKER = bytes([0xFF, _END_OF_IMAGE])
+_NOISE_STEPS = (89, 166, 203)
 _SEQUENTIAL_FRAMES = {0xC0, 0xC1}
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
@@ -92,28 +94,28 @@ def lacks_end(data: bytes) -> bool:
         if code == _END_OF_IMAGE:
             return False
         if code == _START_OF_SCAN:
-            return data.rfind(b"\xff\xd9") < start
+            return data.rfind(_END_MARKER) < start
     return False
 
 
-def with_ends(data: bytes) -> tuple[bytes, bytes] | None:
-    """Return a JPEG without an end marker twice: with one, and with other scan data before it.
+def with_ends(data: bytes) -> list[bytes]:
+    """Return a JPEG without an end marker with one, and several times with other scan data before it.
 
-    If its scans are complete, both have the same pixels: a decoder stops at the last pixel. None if a scan is missing.
+    If its scans are complete, all have the same pixels: a decoder stops at the last pixel. Empty if a scan is missing.
     """
     body = data.rstrip(b"\0")
     # In a scan, 0xFF 0x00 stands for 0xFF. A last 0xFF alone is the first half of the end marker.
     body = body[:-1] if body == data and body.endswith(b"\xff") else body
     body = body + b"\0" if body.endswith(b"\xff") else body
     if not _has_all_scans(body):
-        return None
-    # Restart markers, because without them a decoder skips data that it finds in place of one.
-    noise = b"".join(_NOISE + bytes([0xFF, 0xD0 + number % 8]) for number in range(16))
-    return body + b"\xff\xd9", body + noise + b"\xff\xd9"
+        return []
+    return [body + tail + _END_MARKER for tail in (b"", *map(_scan_data, _NOISE_STEPS))]
 
 
-# Codes of many lengths, without 0xFF, which would begin a marker.
-_NOISE = bytes(value * 89 % 255 for value in range(1, 255))
+def _scan_data(step: int) -> bytes:
+    """Return codes of many lengths, with restart markers: a decoder skips what it finds in place of one."""
+    noise = bytes(value * step % 255 for value in range(1, 255))  # without 0xFF, which would begin a marker
+    return b"".join(noise + bytes([0xFF, 0xD0 + number % 8]) for number in range(16))
 
 
 def _has_all_scans(data: bytes) -> bool:

@@ -177,6 +177,9 @@ def read(data: bytes, page: _Page, max_pixels: int) -> Image.Image:
         return Image.frombytes("LAB", (colour.shape[1], colour.shape[0]), np.ascontiguousarray(colour).tobytes())
     alpha = page.extrasamples[0] if page.extrasamples and extra.shape[2] and colours < 4 else 0
     if page.photometric == _SEPARATED:
+        # Of inks that are signed or measured it is unknown what a full one is.
+        if not (colour.dtype.kind == "u" or (colour.dtype.kind == "f" and _is_share(colour))):
+            raise UnreadableImage(f"TIFF of a kind that cannot be read ({layout(page)})")
         scaled = _by_type(colour)
     else:
         scaled = to_bytes(colour, declared=declared_range(page), nodata=nodata(page))
@@ -222,9 +225,13 @@ def _samples(data: bytes, page: _Page, max_pixels: int) -> npt.NDArray[Any]:
 def _by_type(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Return opacity or ink as 8 bits: all of it is the greatest value of the type, or 1 for floats."""
     if values.dtype.kind == "f":
-        opaque: npt.NDArray[np.uint8] = np.rint(np.clip(np.nan_to_num(values), 0, 1) * 255).astype(np.uint8)
+        opaque: npt.NDArray[np.uint8] = np.rint(np.clip(np.nan_to_num(values.astype(np.float64)), 0, 1) * 255).astype(np.uint8)
         return opaque
     return (values >> (8 * values.dtype.itemsize - 8)).clip(0).astype(np.uint8)
+
+
+def _is_share(values: npt.NDArray[Any]) -> bool:
+    return bool(values.min() >= 0 and values.max() <= 1)
 
 
 def _from_palette(indices: npt.NDArray[Any], colormap: npt.NDArray[np.uint16] | None) -> npt.NDArray[np.uint8]:

@@ -66,12 +66,13 @@ def _limits(values: _Values, declared: Range | None, nodata: float | None) -> tu
         return declared, voids
     # Undeclared: a value far off, such as 65535 above 12 bits.
     sample, more = _without_voids(sample, factor=4)
-    for greatest in (sample[-1], _rank(sample, 1 - _RARE)):
-        full = _full_range(values.dtype, sample[0], greatest)
+    usual = _without_rare(sample)
+    for least, greatest in ((sample[0], sample[-1]), usual):
+        full = _full_range(values.dtype, least, greatest)
         if full and (_fills(sample, full) or sample[0] == sample[-1]):
             return full, voids + more
     sample, others = _without_voids(sample, factor=1)
-    return _stretched(sample), voids + more + others
+    return _without_rare(sample), voids + more + others
 
 
 def _is_value(nodata: float | None, kind: np.dtype[Any]) -> bool:
@@ -95,13 +96,16 @@ def _sorted_sample(values: _Values, voids: list[float]) -> _Values:
     return np.sort(np.concatenate([sample.astype(np.float64), [float(flat.min()), float(flat.max())]]))
 
 
-def _rank(ordered: _Values, share: float) -> float:
-    return float(ordered[round(share * (len(ordered) - 1))])
+def _usual(ordered: _Values) -> Range:
+    """Return the least and the greatest value of all but a thousandth of the pixels at each end."""
+    # In a small picture two of its pixels, and the sample has the least and the greatest value twice.
+    rare = round(_RARE * len(ordered)) + 2 if len(ordered) >= 64 else 0
+    return float(ordered[rare]), float(ordered[-1 - rare])
 
 
 def _fills(sample: _Values, limits: Range) -> bool:
-    spread = _rank(sample, 1 - _RARE) - _rank(sample, _RARE)
-    return bool(spread >= (limits[1] - limits[0]) * _LEAST_FILLED)
+    low, high = _usual(sample)
+    return high - low >= (limits[1] - limits[0]) * _LEAST_FILLED
 
 
 def _full_range(kind: np.dtype[Any], low: float, high: float) -> Range | None:
@@ -133,7 +137,7 @@ def _without_voids(sample: _Values, *, factor: float) -> tuple[_Values, list[flo
             frequent = len(sample) - len(rest) > max(2.0, _RARE * len(sample))
             if not frequent or len(rest) < _FEW_VALUES or len(np.unique(rest)) < _FEW_VALUES:
                 continue
-            least, greatest = _rank(rest, _RARE), _rank(rest, 1 - _RARE)
+            least, greatest = _usual(rest)
             if min(abs(void - least), abs(void - greatest)) > factor * (greatest - least):
                 voids.append(float(void))
                 sample = rest
@@ -143,12 +147,11 @@ def _without_voids(sample: _Values, *, factor: float) -> tuple[_Values, list[flo
     return sample, voids
 
 
-def _stretched(sample: _Values) -> Range:
+def _without_rare(sample: _Values) -> Range:
     """Return the least and the greatest value, without rare ones that are far off."""
-    low, high = float(sample[0]), float(sample[-1])
-    usual_low, usual_high = _rank(sample, _RARE), _rank(sample, 1 - _RARE)
-    spread = usual_high - usual_low
-    if spread > 0:
-        low = usual_low if usual_low - low > spread else low
-        high = usual_high if high - usual_high > spread else high
-    return low, high
+    low, high = _usual(sample)
+    spread = high - low
+    if not spread:
+        return float(sample[0]), float(sample[-1])
+    first, end = np.searchsorted(sample, low - spread, "left"), np.searchsorted(sample, high + spread, "right")
+    return float(sample[first]), float(sample[end - 1])
