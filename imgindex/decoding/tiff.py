@@ -225,7 +225,9 @@ def _samples(data: bytes, page: _Page, max_pixels: int) -> npt.NDArray[Any]:
 def _by_type(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Return opacity or ink as 8 bits: all of it is the greatest value of the type, or 1 for floats."""
     if values.dtype.kind == "f":
-        opaque: npt.NDArray[np.uint8] = np.rint(np.clip(np.nan_to_num(values.astype(np.float64)), 0, 1) * 255).astype(np.uint8)
+        opaque: npt.NDArray[np.uint8] = np.rint(np.clip(np.nan_to_num(values.astype(np.float64)), 0, 1) * 255).astype(
+            np.uint8
+        )
         return opaque
     return (values >> (8 * values.dtype.itemsize - 8)).clip(0).astype(np.uint8)
 

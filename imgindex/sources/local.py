@@ -277,15 +277,9 @@ class _Search:
                     self._exported_below |= {
                         f"{folder.rstrip('/')}/{below}": files for below, files in exported_names(folder).items()
                     }
-                if name in given:
+                if name in given or self._is_passed_over(name, relative, exported, skipped):
                     continue
-                if name in exported:
-                    skipped.exported += 1
-                elif self._is_hidden(name):
-                    skipped.hidden += self._has_image_ending(name)
-                elif self._is_excluded(name, relative):
-                    skipped.excluded += 1
-                elif _is_folder(entry):
+                if _is_folder(entry):
                     if name not in _NEVER_ENTERED and not name.endswith(".imgindex"):
                         folders.add(name)
                         names.append(name)
@@ -301,6 +295,18 @@ class _Search:
         self.skipped.add(skipped)
         names.sort(key=os.fsencode, reverse=True)
         return _Listing(f"{folder.rstrip('/')}/", relative, names, folders, links)
+
+    def _is_passed_over(self, name: str, relative: str, exported: set[str], skipped: SkippedFiles) -> bool:
+        """Return whether an entry is passed over whatever it is, and count it."""
+        if name in exported:
+            skipped.exported += 1
+        elif self._is_hidden(name):
+            skipped.hidden += self._has_image_ending(name)
+        elif self._is_excluded(name, relative):
+            skipped.excluded += 1
+        else:
+            return False
+        return True
 
     def _stat_unnamed(self, path: str) -> UnnamedFile | None:
         """Return a file whose name has no ending; None if it is not a regular file, which cannot be an image."""
