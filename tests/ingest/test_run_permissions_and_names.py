@@ -105,12 +105,13 @@ def test_every_name_is_an_image_of_its_own_that_can_be_asked_for(server: ForkSer
         shutil.copy(three / "pictures/0.png", three / "pictures" / name)
     done = server.run("add", "pictures", folder=three)
     assert done.code == 0, done
-    listed = server.run("list", "--format", "paths", folder=three).stdout
+    listed = server.run("list", "--format", "paths", "-0", folder=three).stdout.split(b"\0")
     for name in NAMES:
-        assert os.fsencode(f"pictures/{name}\n") in listed
-        asked = server.run("similar", f"pictures/{name}", "-n", "30", "--format", "paths", folder=three)
-        assert os.fsencode(f"\npictures/{name}\n") not in b"\n" + asked.stdout, "it is its own neighbour"
-        assert len(asked.stdout.replace(b"new\nline", b"").splitlines()) == len(NAMES) + 2
+        assert os.fsencode(f"pictures/{name}") in listed
+        asked = server.run("similar", f"pictures/{name}", "-n", "30", "--format", "paths", "-0", folder=three)
+        neighbours = asked.stdout.removesuffix(b"\0").split(b"\0")
+        assert os.fsencode(f"pictures/{name}") not in neighbours, "it is its own neighbour"
+        assert len(neighbours) == len(NAMES) + 2
     done = server.run("remove", *(f"pictures/{name}" for name in NAMES), folder=three)
     assert done.code == 0, done
     assert server.run("list", "--format", "paths", folder=three).stdout.count(b"\n") == 3
