@@ -14,6 +14,7 @@ import io
 import json
 import os
 import pkgutil
+import resource
 import signal
 import subprocess
 import sys
@@ -39,6 +40,8 @@ class Call:
     stdout and stderr: paths, "" for files that are read afterwards; BROKEN is a pipe whose reader has left.
     closed: numbers of standard streams that are not open at all.
     interrupt_at: the function call, counted from 1, at which Ctrl-C is pressed.
+    file_limit: the most bytes that a file may have, 0 for any number.
+    grid_mean: whether the encoder of the tests takes the network's place.
     """
 
     arguments: Sequence[str]
@@ -51,6 +54,8 @@ class Call:
     unprivileged: bool = False
     folder_goes: bool = False
     interrupt_at: int = 0
+    file_limit: int = 0
+    grid_mean: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +216,10 @@ def run(call: Call, out: str, err: str, calls: str) -> int:
             os.environ[name] = value
     if call.unprivileged and os.getuid() == 0:
         lose_privileges()
+    if call.file_limit:
+        limit_files(call.file_limit)
+    if call.grid_mean:
+        embed_by_grid_mean()
     sys.argv = ["imgindex", *call.arguments]
     if not is_about_processes(call):
         decode_here()
@@ -236,6 +245,21 @@ def decode_here() -> None:
 
     DecoderPool.start = lambda self: None  # type: ignore[method-assign]
     DecoderPool.decode = decode_here  # type: ignore[method-assign]
+
+
+def embed_by_grid_mean() -> None:
+    """Let every index have the encoder of the tests, which needs no network."""
+    from grid_mean import GridMean
+
+    from imgindex import ImageIndex
+
+    ImageIndex.encoder = property(lambda self: GridMean(batch_size=2))  # type: ignore[assignment,method-assign]
+
+
+def limit_files(most: int) -> None:
+    """Let no file grow beyond so many bytes, as a quota does."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as the interpreter does when it starts
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 def lose_privileges() -> None:

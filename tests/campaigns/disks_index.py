@@ -6,15 +6,15 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import campaign
 import numpy as np
+from forking import ForkServer
 from grid_mean import GRID_RECIPE, GridMean
 from pictures import draw
 
@@ -22,33 +22,27 @@ from imgindex import ImageIndex
 from imgindex.cli.app import app
 from imgindex.errors import ImgindexError
 
-CLI = Path(__file__).with_name("disks_cli.py")
 EARLIER, LATER = range(6), range(6, 14)
 TAKEN = "0.png"
 
 Images = dict[str, tuple[int, np.ndarray]]
-Limit = Callable[[], None] | None
 
 
-def imgindex(
-    *arguments: str | Path, real: bool = False, by: Sequence[str] = (), **options: Any
-) -> subprocess.CompletedProcess[str]:
-    """Run a command line; real: with the real network in it; by: the program that runs it."""
-    program = ["-m", "imgindex"] if real else [str(CLI)]
-    environment = {name: value for name, value in os.environ.items() if name != "IMGINDEX_DIR"}
-    environment |= {"PYTHONPATH": str(campaign.TESTS.parent), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [*by, sys.executable, *program, *map(os.fspath, arguments)],
-        check=False,
-        **{
-            "env": environment,
-            "capture_output": True,
-            "text": True,
-            "stdin": subprocess.DEVNULL,
-            "timeout": 120,
-            **options,
-        },
-    )
+class Commands:
+    """Runs command lines, each in a process of its own that need not start first."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="imgindex-disks-")
+        self._server = ForkServer(Path(self._folder.name))
+
+    def __call__(self, *arguments: str | Path, real: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command line; real: with the real network in it; options: of a `Call`."""
+        done = self._server.run(*arguments, folder=Path(self._folder.name), grid_mean=not real, **options)
+        return subprocess.CompletedProcess(arguments, done.code, os.fsdecode(done.stdout), done.stderr)
+
+    def close(self) -> None:
+        self._server.close()
+        self._folder.cleanup()
 
 
 def commands() -> list[str]:
@@ -73,6 +67,7 @@ class Bench:
 
     folder: Path
     place: Path  # the disk; the index is in it.imgindex there
+    imgindex: Commands
     tried: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     base: Images = field(default_factory=dict)
@@ -127,18 +122,18 @@ class Bench:
     def trial(self, kind: str, name: str, narrow: Callable[[], None], widen: Callable[[], None], **options: Any) -> int:
         """Run a command where there is too little space, then again where there is enough; return the first exit code.
 
-        options: reasons, of which a failure must name one; limit, for the first process alone.
+        options: reasons, of which a failure must name one; limit of files, for the first process alone.
         """
-        reasons, limit = options.get("reasons", ()), options.get("limit")
+        reasons = options.get("reasons", ())
         self.lay_out()
         narrow()
-        done = imgindex(*self.command(name), preexec_fn=limit)
+        done = self.imgindex(*self.command(name), file_limit=options.get("limit", 0))
         self.tried[f"{kind}: {name} {'failed' if done.returncode else 'fitted'}"] += 1
         wrong = list(failed_badly(done, *reasons)) if done.returncode else []
         wrong += self.readable(f"{kind}: {name}")
         widen()
         wrong += self.sound(name)
-        again = imgindex(*self.command(name))
+        again = self.imgindex(*self.command(name))
         # A second `remove` fails if the first one succeeded: the image is no longer in the index.
         if again.returncode and not (name == "remove" and done.returncode == 0):
             wrong.append(f"afterwards: {again.stderr.strip()}")

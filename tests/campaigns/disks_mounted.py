@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import campaign  # noqa: F401  puts the tests on the path
-from disks_index import Bench, commands, failed_badly, imgindex
+from disks_index import Bench, Commands, commands, failed_badly
 from disks_reading import look_only
 
 PAGE = 4096
@@ -85,11 +85,11 @@ def new_index(bench: Bench, size: str) -> None:
         bench.lay_out()
         subprocess.run(["rm", "-r", os.fspath(bench.index)], check=True)
         remount(bench.place, f"size={max(1, used_pages(bench.place) + pages) * PAGE}")
-        done = imgindex(*add, real=True)
+        done = bench.imgindex(*add, real=True)
         bench.tried[f"new index on a full disk: {'failed' if done.returncode else 'fitted'}"] += 1
         wrong = list(failed_badly(done, *FULL)) if done.returncode else []
         remount(bench.place, f"size={ROOM}")
-        again = imgindex(*add, real=True)
+        again = bench.imgindex(*add, real=True)
         if again.returncode:
             wrong.append(f"afterwards: {again.stderr.strip()}")
         elif len(bench.read()) != len(list(bench.pictures.iterdir())):
@@ -127,7 +127,8 @@ if __name__ == "__main__":
     place = folder / "disk"
     place.mkdir()
     mount(place, f"size={ROOM}")
-    bench = Bench(folder, place)
+    imgindex = Commands()
+    bench = Bench(folder, place, imgindex)
     bench.prepare()
     parts: list[Callable[[], None]] = [
         lambda: full_disks(bench, size, random.Random(seed)),
@@ -137,4 +138,5 @@ if __name__ == "__main__":
     ]
     for part in parts:
         part()
+    imgindex.close()
     print(json.dumps({"tried": bench.tried, "lost": bench.lost}))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from disks_index import Bench, commands, failed_badly, imgindex
+from disks_index import Bench, commands, failed_badly
 
 REFUSED = ("Read-only file system", "Permission denied", "readonly database", "read-only")
 UNREAD = "unable to open database file"  # SQLite, of a log that it would have to write beside
@@ -30,7 +30,7 @@ def look_only(bench: Bench, kind: str, *, log: str = "no log", **options: Any) -
     (bench.folder / "elsewhere").mkdir(exist_ok=True)
     (bench.folder / "elsewhere").chmod(0o777)
     for arguments in readers:
-        done = imgindex(*arguments, "--index", bench.index, **options)
+        done = bench.imgindex(*arguments, "--index", bench.index, **options)
         bench.tried[f"{kind}: read"] += 1
         wrong = [f"exit code {done.returncode}, {done.stderr.strip()}"] if done.returncode else []
         # If the last commit is in a log that cannot be read here, there has to be an error and never an old answer.
@@ -41,7 +41,7 @@ def look_only(bench: Bench, kind: str, *, log: str = "no log", **options: Any) -
             wrong = ["an answer from before the last commit"]
         yield from (f"{arguments[0]}: {line}" for line in wrong)
     for name in [name for name in ("add", "remove", "compact", "repair") if name in commands()]:
-        done = imgindex(*bench.command(name), **options)
+        done = bench.imgindex(*bench.command(name), **options)
         bench.tried[f"{kind}: write"] += 1
         yield from (f"{name}: {line}" for line in failed_badly(done, *REFUSED, *((UNREAD,) if log == "a log" else ())))
     after = bytes_below(bench.index)
