@@ -79,23 +79,43 @@ SMOKE = (
 )
 
 
+# These come first, so that no worker ends long after the others, and no other takes a part of them and makes what they
+# share a second time.
+LONGEST = (
+    "campaigns/",
+    "test_article.py",
+    "test_photos.py",
+    "curation/test_duplicates_photos.py",
+    "test_readme.py",
+    "test_sklearn.py",
+    "vectors/test_projection.py",
+    "storage/test_store_machine.py",
+)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="run the fast tests only")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out slow tests where `--quick` asks for it."""
+    """Leave out slow tests where `--quick` asks for it; begin with those that take longest."""
     if config.getoption("--quick"):
         slow = [item for item in items if _is_slow(item)]
         items[:] = [item for item in items if not _is_slow(item)]
         config.hook.pytest_deselected(items=slow)
+    items.sort(key=lambda item: not _file(item).startswith(LONGEST))
 
 
 def _is_slow(item: pytest.Item) -> bool:
     fixtures = set(getattr(item, "fixturenames", ()))
-    file = item.path.relative_to(ROOT / "tests").as_posix()
-    slow = not fixtures.isdisjoint(SLOW_FIXTURES) or file.startswith(SLOW_FILES) or item.get_closest_marker("slow")
+    slow = (
+        not fixtures.isdisjoint(SLOW_FIXTURES) or _file(item).startswith(SLOW_FILES) or item.get_closest_marker("slow")
+    )
     return bool(slow) and not item.name.startswith(SMOKE)
+
+
+def _file(item: pytest.Item) -> str:
+    return item.path.relative_to(ROOT / "tests").as_posix()
 
 
 @pytest.fixture

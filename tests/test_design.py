@@ -10,6 +10,7 @@ import tokenize
 from pathlib import Path
 
 import pytest
+from forking import Run
 
 import imgindex
 
@@ -96,10 +97,9 @@ def test_every_command_of_the_contract_has_its_twin_in_python() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_for_all_its_options_and_stands_in_the_readme(command: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "imgindex", command, "--help"], capture_output=True, text=True, check=True
-    )
+def test_every_command_has_help_for_all_its_options_and_stands_in_the_readme(run: Run, command: str) -> None:
+    result = run(command, "--help")
+    assert result.returncode == 0
     assert "--index DIR" in result.stdout
     described = result.stdout.split("Options:")[1]
     # An option without help is alone on its line, and so is none of the lines that follow it.
