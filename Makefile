@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Modules are compiled when they are first imported: all of torch's would take a third of the installation's time.
-# With uv it is faster still: make demo PIP_INSTALL="uv pip install --python .venv/bin/python"
-PIP_INSTALL ?= $(BIN)/python -m pip install --no-compile --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
+# uv unpacks packages on all cores. It does not read pip's configuration: `make UV= demo` uses pip where uv is installed.
+UV ?= $(shell command -v uv)
+PIP_INSTALL ?= $(if $(UV),$(UV) pip install --python $(BIN)/python,$(PIP))
 # Processes that run tests: one for each core.
 WORKERS ?= logical
 IMAGES ?=
@@ -19,7 +21,7 @@ install: .venv/installed ## Make .venv; install imgindex, and the tools that tes
 .venv/package: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "imgindex needs Python 3.10 or newer: make PYTHON=python3.12 …")'
 	@echo "Installing imgindex into .venv: 5.7 GB, mostly torch with CUDA. The first time, 3.2 GB are downloaded;"
-	@echo "unpacking them takes about a minute, in which pip is silent. Without CUDA: see the README."
+	@echo "unpacking them takes up to a minute, in which pip is silent. Without CUDA: see the README."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP_INSTALL) --editable .
 	@touch $@

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from imgindex import ImageIndex
 
 ROOT = Path(__file__).parent.parent
-# As many of each kind as tell the kinds apart; the demo draws 75.
+# As many of each kind as tell the kinds apart; the demo draws 50.
 IMAGES = 40
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
