@@ -7,16 +7,21 @@ import resource
 import signal
 import sys
 
+from imgindex.errors import is_out_of_memory
+
 OUT_OF_MEMORY = b"imgindex: error: out of memory\n"
+# A limit in bytes below which numpy cannot have a thread for each of many cores.
+SMALL = 4 << 30
 # How a process ends if a library does not check whether it got the memory that it asked for.
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
 
 
 def main() -> None:
     """Load the command line and run it."""
-    is_limited = any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in _limits())
-    if is_limited:
-        _continue_in_child()
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    limit = min((one for one in limits if one != resource.RLIM_INFINITY), default=None)
+    if limit is not None:
+        _continue_in_child(limit)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Until the command line is loaded there is nothing to undo: Ctrl-C ends the process without a traceback.
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
@@ -25,21 +30,18 @@ def main() -> None:
 
         run_command_line()
     except Exception as error:
-        from imgindex.errors import is_out_of_memory
-
         # The command line reports every error, but for lack of memory: then Python may raise a SystemError.
-        if not is_out_of_memory(error) and not (is_limited and isinstance(error, SystemError)):
+        if not is_out_of_memory(error) and not (limit is not None and isinstance(error, SystemError)):
             raise
         os.write(2, OUT_OF_MEMORY)
         sys.exit(1)
 
 
-def _limits() -> tuple[int, ...]:
-    return resource.RLIMIT_AS, resource.RLIMIT_DATA
-
-
-def _continue_in_child() -> None:
+def _continue_in_child(limit: int) -> None:
     """Return in a child process, whose exit code this process ends with: under a limit, libraries crash for memory."""
+    if limit < SMALL:
+        # OpenBLAS presses Ctrl-C if it cannot start a thread for each core.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     child = os.fork()
     if child == 0:
         return

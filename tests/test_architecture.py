@@ -28,7 +28,6 @@ def test_the_architecture_page_names_every_file_and_no_others() -> None:
 
 # Files without code that a test could run by itself, or that every test of the command line runs.
 WITHOUT_A_TEST = {
-    "__main__.py": "starts the command line: tests/cli/ runs it, test_terminal_and_interrupts.py interrupts it",
     "_version.py": "one constant",
     "types.py": "dataclasses and protocols",
     "encoders/base.py": "a dataclass and a protocol",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from imgindex.errors import FormatTooNew, IndexDamaged
 from imgindex.storage import checksum, durable, posix_locks, schema
-from imgindex.storage.connection import PATH, connect, no_waiting
+from imgindex.storage.connection import PATH, RaisingIndexDamaged, connect, no_waiting
 from imgindex.storage.ledger import Ledger, timestamp
 from imgindex.storage.paths import PathMap, StoredPath, real_path
 from imgindex.storage.records import KnownImage, Location, NewImage, SameContent, stored_stat
@@ -84,8 +84,10 @@ class Catalogue:
         try:
             yield
         finally:
-            if self.connection.in_transaction:
-                self.connection.execute("rollback")
+            # Raises IndexClosed if the index was closed within the block.
+            with RaisingIndexDamaged(self.path):
+                if self.connection.in_transaction:
+                    self.connection.execute("rollback")
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:

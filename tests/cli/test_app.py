@@ -35,7 +35,20 @@ def test_a_disk_that_is_full_for_the_catalogue_is_reported_as_any_other_full_dis
         (UsageError("no hint"), 2, "imgindex: error: no hint\n"),
         (IndexLocked("locked"), 1, f"imgindex: error: locked; {IndexLocked.hint}\n"),
         (PermissionError(13, "Permission denied", "a.csv"), 1, "imgindex: error: Permission denied: a.csv\n"),
-        (MemoryError(), 1, "imgindex: error: out of memory; try a smaller --batch-size or fewer --workers\n"),
+        (MemoryError(), 1, f"imgindex: error: {app.OUT_OF_MEMORY}\n"),
+        (OSError(12, "Cannot allocate memory", "a.csv"), 1, f"imgindex: error: {app.OUT_OF_MEMORY}\n"),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            1,
+            f"imgindex: error: {app.OUT_OF_MEMORY}\n",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, f"imgindex: error: {app.OUT_OF_MEMORY}\n"),
+        (sqlite3.OperationalError("out of memory"), 1, f"imgindex: error: {app.OUT_OF_MEMORY}\n"),
+        (
+            ValueError("out of memory of elephants"),
+            1,
+            "imgindex: error: unexpected ValueError: out of memory of elephants; run again with --debug to see where\n",
+        ),
         (KeyboardInterrupt(), 130, "imgindex: error: interrupted\n"),
         (OutputClosed(), 0, ""),
         (KeyError("x"), 1, "imgindex: error: unexpected KeyError: 'x'; run again with --debug to see where\n"),
@@ -47,6 +60,13 @@ def test_an_error_is_one_line_with_its_hint_and_exit_code(
 ) -> None:
     assert app._report(error) == code
     assert capsys.readouterr().err == line
+
+
+def test_an_error_that_was_raised_from_one_for_memory_is_reported_as_that(capsys: pytest.CaptureFixture[str]) -> None:
+    numpy = ImportError("IMPORTANT: PLEASE READ THIS FOR ADVICE ON HOW TO SOLVE THIS ISSUE!")
+    numpy.__cause__ = ImportError("libopenblas.so: cannot allocate memory in static TLS block")
+    assert app._report(numpy) == 1
+    assert capsys.readouterr().err == f"imgindex: error: {app.OUT_OF_MEMORY}\n"
 
 
 def test_debug_is_accepted_anywhere_and_adds_a_traceback(server: ForkServer, three: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 
 import pytest
+from rich.cells import cell_len
 
 from imgindex.cli import terminal
 from imgindex.cli.output import count, naming, remark, size, suggest
@@ -97,3 +98,18 @@ def test_a_remark_of_a_signal_handler_is_printed_while_another_one_is(monkeypatc
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as file:
         assert file.read() == "finishing this batch …\n"
+
+
+WIDE_NAMES = [{"path": "写真フォルダ/とても長い名前の写真.jpg", "nearest": "写真/猫.jpg", "id": 1}]
+
+
+def test_characters_of_two_columns_are_counted_as_such() -> None:
+    table = Table(WIDE_NAMES, WIDE_NAMES, ["path", "nearest", "id"])
+    assert not terminal.is_too_narrow(table, 60)
+    assert terminal.is_too_narrow(table, 30)
+    lines = terminal.as_records(table, 24).decode().splitlines()
+    assert "".join(line[9:] for line in lines if line.startswith(("path", " "))) == WIDE_NAMES[0]["path"]
+    assert all(cell_len(line) <= 24 for line in lines)
+    wrapped = terminal.wrap("failed: 写真 フォルダ とても 長い 名前の 写真.jpg: reason", 24).splitlines()
+    assert len(wrapped) > 2
+    assert all(cell_len(line) <= 24 for line in wrapped)

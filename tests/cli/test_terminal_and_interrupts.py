@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
+import io
 import json
 import os
 import pty
@@ -21,6 +23,7 @@ import pytest
 from cli_commands import ARGUMENTS, COMMANDS, KEEPERS, READERS, WRITERS
 from forking import BROKEN, ForkServer, Run
 from pictures import contents, draw
+from rich.cells import cell_len
 
 from imgindex import ImageIndex
 
@@ -166,6 +169,78 @@ def test_a_command_fits_the_terminal_that_it_is_given(
         assert max(map(len, table), default=0) <= 20
 
 
+LONG = (
+    "pictures/a folder with a rather long name for photographs/of 2019, 写真フォルダ/IMG_20190801_120102_edited-final"
+)
+
+
+@pytest.fixture(scope="module")
+def long_names(server: ForkServer, templates: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures and a copy of each under a long name, a file that is not a picture, and two clusterings."""
+    folder = shutil.copytree(templates[3], tmp_path_factory.mktemp("long"), dirs_exist_ok=True)
+    (folder / LONG).parent.mkdir(parents=True)
+    for number in range(3):
+        shutil.copy(folder / f"pictures/{number}.png", folder / f"{LONG}{number}.png")
+    (folder / f"{LONG}-bad.png").write_text("no picture")
+    assert server.run("add", "pictures", folder=folder).code == 3
+    assert server.run("cluster", "-k", "3", folder=folder).code == 0
+    return folder
+
+
+TABLES = {
+    "list": [],
+    "failures": [],
+    "similar": ["pictures/0.png", "pictures/1.png"],
+    "duplicates": [],
+    "outliers": [],
+    "leak": ["pictures", "pictures"],
+    "lookup": ["pictures"],
+    "status": [],
+    "cluster": ["-k", "2"],
+    "cluster diff": ["1", "2"],
+    "cluster evaluate": ["--by-folder"],
+    "clusterings": [],
+    "compact": [],
+}
+
+
+# Those whose answers have long names.
+NAMING = ("list", "similar", "outliers", "leak", "lookup", "duplicates", "failures")
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+@pytest.mark.parametrize("command", TABLES)
+def test_a_table_is_readable_on_a_narrow_terminal(
+    server: ForkServer, long_names: Path, command: str, columns: int
+) -> None:
+    """No line is longer than the terminal, and no column of text is folded to a few letters."""
+    with terminal(columns) as (name, seen):
+        environment = {"TERM": "xterm-256color"}
+        done = server.run(*command.split(), *TABLES[command], folder=long_names, stdout=name, environment=environment)
+    assert done.code in (0, 3), done
+    lines = ESCAPE.sub("", seen[0]).splitlines()
+    assert max(map(cell_len, (line.rstrip() for line in lines))) <= columns
+    # A name is folded to pieces of 16 columns or more, or is in records, one value a line.
+    if command in NAMING:
+        assert any(len(line.strip()) >= 16 and line.split()[-1] in LONG for line in lines)
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_a_table_in_a_pipe_has_a_line_for_each_row_and_nothing_is_cut(
+    server: ForkServer, long_names: Path, command: str
+) -> None:
+    words = command.split()
+    done = server.run(*words, *TABLES[command], folder=long_names, environment={"COLUMNS": "40"})
+    text = done.stdout.decode()
+    assert max(map(len, text.splitlines())) > 40 or command not in NAMING
+    if command in NAMING:
+        as_csv = server.run(*words, *TABLES[command], "--format", "csv", folder=long_names).stdout.decode()
+        rows = list(csv.DictReader(io.StringIO(as_csv)))
+        assert len(text.splitlines()) == 2 + len(rows)
+        for row, line in zip(rows, text.splitlines()[2:], strict=True):
+            assert all(row[name] in line for name in ("query", "path", "nearest", "a", "b", "match") if name in row)
+
+
 def test_progress_is_drawn_on_a_terminal_of_any_width(server: ForkServer, three: Path) -> None:
     for number, columns in enumerate((80, 20, 1, 0), 10):
         draw(three / "pictures" / f"{number}.png", number)
@@ -178,7 +253,14 @@ def test_progress_is_drawn_on_a_terminal_of_any_width(server: ForkServer, three:
 
 # encodings, in real processes: they are chosen when the interpreter starts
 
-PLAIN = [{"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"}]
+PLAIN = [
+    {"LC_ALL": "C"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii:strict"},
+    {"PYTHONIOENCODING": "ascii"},
+    {"PYTHONIOENCODING": "latin-1"},
+    {"PYTHONIOENCODING": "cp437:strict"},
+]
 
 
 @pytest.mark.parametrize("environment", PLAIN, ids=str)
@@ -193,9 +275,37 @@ def test_names_and_help_come_out_in_any_encoding(run: Run, three: Path, environm
     absent = run("similar", "pictures/é–片.png", env=environment)
     assert absent.returncode == 1
     assert len(absent.stderr.splitlines()) == 1
-    for arguments in (["--help"], ["add", "--help"]):
-        result = run(*arguments, env=environment)
-        assert (result.returncode, result.stderr) == (0, "")
+    table = run("list", env=environment, text=False, errors=None)
+    assert (table.returncode, table.stdout.count(b".png")) == (0, 3)
+    assert b"\\udcff" in table.stdout
+    wrong = run(os.fsdecode(b"\xff\xe9\x97"), env=environment, text=False, errors=None)
+    assert wrong.returncode == 2
+    assert b"Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize("environment", PLAIN, ids=str)
+def test_the_help_of_every_command_comes_out_in_any_encoding(tmp_path: Path, environment: dict[str, str]) -> None:
+    """All of them in one new interpreter: the encoding is chosen when it starts."""
+    code = """
+import os, sys
+from imgindex.cli import app
+for words in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        sys.argv = ["imgindex", *words.split(), "--help"]
+        app.main()
+    assert os.waitpid(child, 0)[1] == 0, words
+"""
+    commands = ["", *COMMANDS, "bench", "cluster diff", "cluster evaluate", "clusterings show", "clusterings assign"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *commands],
+        env={**os.environ, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.count(b"--help") == len(commands)
 
 
 # Ctrl-C

@@ -167,7 +167,7 @@ def test_an_index_whose_creation_died_can_be_created_again(
 
 def test_a_catalogue_of_a_newer_version_is_refused_as_such(store: Store) -> None:
     store.close()
-    with contextlib.closing(sqlite3.connect(store.catalogue.path)) as connection:
+    with contextlib.closing(sqlite3.connect(store.file("catalogue.db"))) as connection:
         connection.execute("pragma user_version = 99")
     with pytest.raises(FormatTooNew, match="format 99"):
         Store(store.path)

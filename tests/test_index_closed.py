@@ -1,0 +1,131 @@
+"""A closed index: every method and property raises IndexClosed, also an answer that is being read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imgindex import ImageIndex
+from imgindex.clustering.collection import Clusterings
+from imgindex.errors import ImgindexError, IndexClosed
+from imgindex.results import Clustering
+
+IMAGE = "pictures/a/0.png"
+# A call of each method and property; a new one needs an entry.
+CALLS: dict[str, Callable[[ImageIndex, Clustering], Any]] = {
+    "__len__": lambda index, made: len(index),
+    "add": lambda index, made: index.add("pictures"),
+    "answers": lambda index, made: index.answers(IMAGE),
+    "cluster": lambda index, made: index.cluster(2),
+    "clusterings": lambda index, made: index.clusterings,
+    "compact": lambda index, made: index.compact(),
+    "duplicates": lambda index, made: index.duplicates(exact=True),
+    "each_answer": lambda index, made: index.each_answer(IMAGE),
+    "encoder": lambda index, made: index.encoder,
+    "export": lambda index, made: index.export("vectors.npz"),
+    "failures": lambda index, made: index.failures(),
+    "gallery": lambda index, made: index.gallery(made),
+    "ids": lambda index, made: index.ids(),
+    "images": lambda index, made: index.images(),
+    "import_csv": lambda index, made: index.import_csv("table.csv"),
+    "label_table": lambda index, made: index.label_table(made),
+    "leak": lambda index, made: index.leak("pictures/a", "pictures/b"),
+    "lookup": lambda index, made: index.lookup(IMAGE),
+    "map": lambda index, made: index.map(),
+    "outliers": lambda index, made: index.outliers(),
+    "paths": lambda index, made: index.paths(),
+    "remove": lambda index, made: index.remove(IMAGE),
+    "require": lambda index, made: index.require(),
+    "similar": lambda index, made: index.similar(IMAGE),
+    "status": lambda index, made: index.status(),
+    "tag": lambda index, made: index.tag("cat", IMAGE),
+    "tags": lambda index, made: index.tags(),
+    "thumbnails": lambda index, made: index.thumbnails(),
+    "vectors": lambda index, made: index.vectors(),
+    "verify": lambda index, made: index.verify(),
+    "write_labels": lambda index, made: index.write_labels(made, "labels.csv"),
+}
+OF_CLUSTERINGS: dict[str, Callable[[Clusterings], Any]] = {
+    "__getitem__": lambda found: found[1],
+    "__iter__": iter,
+    "__len__": len,
+    "assign": lambda found: found.assign(),
+    "delete": lambda found: found.delete(1),
+    "diff": lambda found: found.diff(1, 1),
+    "evaluate": lambda found: found.evaluate(),
+    "newest": lambda found: found.newest,
+    "rename_cluster": lambda found: found.rename_cluster(0, "cats"),
+}
+# These need no open index.
+OTHERS = {"close", "create", "open", "repair"}
+
+
+@pytest.fixture
+def made(index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Clustering:
+    """A clustering of the index with twelve pictures, seen from the folder that holds both."""
+    monkeypatch.chdir(folder.parent)
+    Path("table.csv").write_text("ImageID,year\n0,1969\n")
+    index.add("pictures")
+    return index.cluster(2)
+
+
+def public(kind: type) -> set[str]:
+    names = {name for name in dir(kind) if not name.startswith("_") and getattr(kind, name).__doc__}
+    return names | ({"__len__", "__iter__", "__getitem__"} & vars(kind).keys())
+
+
+def test_every_method_and_property_is_tried() -> None:
+    assert public(ImageIndex) == CALLS.keys() | OTHERS
+    assert public(Clusterings) == OF_CLUSTERINGS.keys()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_closed_index_raises_an_error_of_its_own(index: ImageIndex, made: Clustering, name: str) -> None:
+    index.close()
+    with pytest.raises(IndexClosed, match=r"pictures\.imgindex") as error:
+        CALLS[name](index, made)
+    assert isinstance(error.value, ImgindexError)
+    assert "ImageIndex.open" in error.value.hint
+
+
+@pytest.mark.parametrize("name", OF_CLUSTERINGS)
+def test_the_clusterings_of_a_closed_index_raise_it_too(index: ImageIndex, made: Clustering, name: str) -> None:
+    found = index.clusterings
+    index.close()
+    with pytest.raises(IndexClosed):
+        OF_CLUSTERINGS[name](found)
+
+
+@pytest.mark.parametrize("name", ["images", "failures", "each_answer"])
+def test_an_answer_that_is_being_read_ends_with_it(
+    index: ImageIndex, made: Clustering, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgindex.storage.connection.ROWS_AT_ONCE", 2)
+    for number in range(3):
+        Path(f"pictures/bad{number}.png").write_text("no picture")
+    index.add("pictures")
+    answer = index.each_answer(index.paths()) if name == "each_answer" else CALLS[name](index, made)
+    next(answer)
+    index.close()
+    with pytest.raises(IndexClosed):
+        list(answer)
+
+
+def test_a_page_that_was_made_before_can_still_be_written(index: ImageIndex, made: Clustering) -> None:
+    page = index.gallery(made)
+    index.close()
+    page.write_html("page.html")
+    page.write_sheet("sheet.png")
+    page.write_html("page.html")
+
+
+def test_an_index_may_be_closed_twice_and_keeps_its_path(index: ImageIndex) -> None:
+    index.close()
+    index.close()
+    assert index.path.endswith("pictures.imgindex")
+    assert index.recipe.dimension
+    with pytest.raises(IndexClosed), index:
+        len(index)
