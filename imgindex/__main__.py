@@ -30,8 +30,8 @@ def main() -> None:
 
         run_command_line()
     except Exception as error:
-        # The command line reports every error, but for lack of memory: then Python may raise a SystemError.
-        if not is_out_of_memory(error) and not (limit is not None and isinstance(error, SystemError)):
+        # The command line reports every other error, and this one as far as it has memory for that.
+        if not is_out_of_memory(error):
             raise
         os.write(2, OUT_OF_MEMORY)
         sys.exit(1)

@@ -30,8 +30,11 @@ from __future__ import annotations
 
 import errno
 
-# What libraries write when they cannot get memory. A library that cannot be loaded for that reason is an ImportError.
 OUT_OF_MEMORY = (
+    "out of memory; close other programs or raise the limit, or try a smaller --batch-size or fewer --workers"
+)
+# What libraries write when they cannot get memory. A library that cannot be loaded for that reason is an ImportError.
+_ALLOCATION_FAILED = (
     "allocate memory",
     "bad_alloc",
     "can't start new thread",
@@ -40,6 +43,9 @@ OUT_OF_MEMORY = (
     "not enough memory",
     "out of memory",
     "unable to allocate",
+    # A SystemError: a compiled module that did not check an allocation.
+    "without exception set",
+    "without setting an exception",
 )
 
 
@@ -187,9 +193,10 @@ def is_out_of_memory(error: BaseException) -> bool:
         if isinstance(current, MemoryError) or getattr(current, "errno", None) == errno.ENOMEM:
             return True
         is_from_library = (
-            isinstance(current, (ImportError, OSError, RuntimeError)) or "sqlite3" in type(current).__module__
+            isinstance(current, (ImportError, OSError, RuntimeError, SystemError))
+            or "sqlite3" in type(current).__module__
         )
-        if is_from_library and any(words in str(current).lower() for words in OUT_OF_MEMORY):
+        if is_from_library and any(words in str(current).lower() for words in _ALLOCATION_FAILED):
             return True
         current = current.__cause__ or current.__context__
     return False

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from imgindex.cli import app
 from imgindex.cli.output import OutputClosed
-from imgindex.errors import IndexLocked, UsageError
+from imgindex.errors import OUT_OF_MEMORY, IndexLocked, UsageError
 
 
 def test_a_disk_that_is_full_for_the_catalogue_is_reported_as_any_other_full_disk(
@@ -35,15 +35,15 @@ def test_a_disk_that_is_full_for_the_catalogue_is_reported_as_any_other_full_dis
         (UsageError("no hint"), 2, "imgindex: error: no hint\n"),
         (IndexLocked("locked"), 1, f"imgindex: error: locked; {IndexLocked.hint}\n"),
         (PermissionError(13, "Permission denied", "a.csv"), 1, "imgindex: error: Permission denied: a.csv\n"),
-        (MemoryError(), 1, f"imgindex: error: {app.OUT_OF_MEMORY}\n"),
-        (OSError(12, "Cannot allocate memory", "a.csv"), 1, f"imgindex: error: {app.OUT_OF_MEMORY}\n"),
+        (MemoryError(), 1, f"imgindex: error: {OUT_OF_MEMORY}\n"),
+        (OSError(12, "Cannot allocate memory", "a.csv"), 1, f"imgindex: error: {OUT_OF_MEMORY}\n"),
         (
             ImportError("libtorch_cpu.so: failed to map segment from shared object"),
             1,
-            f"imgindex: error: {app.OUT_OF_MEMORY}\n",
+            f"imgindex: error: {OUT_OF_MEMORY}\n",
         ),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, f"imgindex: error: {app.OUT_OF_MEMORY}\n"),
-        (sqlite3.OperationalError("out of memory"), 1, f"imgindex: error: {app.OUT_OF_MEMORY}\n"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, f"imgindex: error: {OUT_OF_MEMORY}\n"),
+        (sqlite3.OperationalError("out of memory"), 1, f"imgindex: error: {OUT_OF_MEMORY}\n"),
         (
             ValueError("out of memory of elephants"),
             1,
@@ -66,7 +66,7 @@ def test_an_error_that_was_raised_from_one_for_memory_is_reported_as_that(capsys
     numpy = ImportError("IMPORTANT: PLEASE READ THIS FOR ADVICE ON HOW TO SOLVE THIS ISSUE!")
     numpy.__cause__ = ImportError("libopenblas.so: cannot allocate memory in static TLS block")
     assert app._report(numpy) == 1
-    assert capsys.readouterr().err == f"imgindex: error: {app.OUT_OF_MEMORY}\n"
+    assert capsys.readouterr().err == f"imgindex: error: {OUT_OF_MEMORY}\n"
 
 
 def test_debug_is_accepted_anywhere_and_adds_a_traceback(server: ForkServer, three: Path) -> None:
