@@ -7,9 +7,8 @@ import resource
 import signal
 import sys
 
-from imgindex.errors import is_out_of_memory
+from imgindex.errors import OUT_OF_MEMORY, is_out_of_memory
 
-OUT_OF_MEMORY = b"imgindex: error: out of memory\n"
 # A limit in bytes below which numpy cannot have a thread for each of many cores.
 SMALL = 4 << 30
 # How a process ends if a library does not check whether it got the memory that it asked for.
@@ -33,7 +32,7 @@ def main() -> None:
         # The command line reports every other error, and this one as far as it has memory for that.
         if not is_out_of_memory(error):
             raise
-        os.write(2, OUT_OF_MEMORY)
+        _report()
         sys.exit(1)
 
 
@@ -51,13 +50,17 @@ def _continue_in_child(limit: int) -> None:
         signal.signal(number, lambda number, frame: os.kill(child, number))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if -code in CRASHES:
-        os.write(2, OUT_OF_MEMORY)
+        _report()
         code = 1
     if code < 0:
         # Ends as the child did, for the shell that waits for it.
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
+
+
+def _report() -> None:
+    os.write(2, f"imgindex: error: {OUT_OF_MEMORY}\n".encode())
 
 
 if __name__ == "__main__":

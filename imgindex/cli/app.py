@@ -43,11 +43,8 @@ from imgindex.cli import (
 from imgindex.cli.files import STDOUT
 from imgindex.cli.options import INTERRUPTED
 from imgindex.cli.output import OutputClosed, remark, reserve_standard_streams
-from imgindex.errors import ImgindexError, is_out_of_memory
+from imgindex.errors import OUT_OF_MEMORY, ImgindexError, is_out_of_memory
 
-OUT_OF_MEMORY = (
-    "out of memory; close other programs or raise the limit, or try a smaller --batch-size or fewer --workers"
-)
 HELP = """Turn folders of images into an index that you can search and cluster.
 
 \b
