@@ -187,7 +187,7 @@ def test_an_export_that_is_half_done_is_whole_though_the_index_is_compacted(
     monkeypatch.setattr(exporting_module, "EXPORTED_AT_ONCE", 2)
     export, blocks_seen = exporting_module.export, []
 
-    def exporting(out: str, table: Any) -> None:
+    def exporting(out: str, format: str, table: Any, **options: Any) -> None:
         def blocks() -> Iterator[Any]:
             for block in table.blocks:
                 blocks_seen.append(len(block))
@@ -196,7 +196,7 @@ def test_an_export_that_is_half_done_is_whole_though_the_index_is_compacted(
                         other.compact()
                 yield block
 
-        export(out, type(table)(table.ids, table.paths, table.dimension, blocks()))
+        export(out, format, type(table)(table.ids, table.paths, table.dimension, blocks()), **options)
 
     monkeypatch.setattr(exporting_module, "export", exporting)
     with ImageIndex.open(worn.path) as reader:
