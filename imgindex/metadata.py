@@ -13,6 +13,7 @@ from imgindex.search.filters import select
 from imgindex.storage import tags
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.named import find_named
+from imgindex.storage.paths import nfc
 from imgindex.storage.store import Store
 from imgindex.types import Path
 
@@ -99,11 +100,11 @@ def _check_header(path: str, header: list[str]) -> None:
         raise UsageError(f"{path} has {len(header):,} columns; a table may have {MOST_COLUMNS:,}", hint=hint)
     seen: set[str] = set()
     for key in header[1:]:
-        if key.casefold() in seen:
+        if nfc(key).casefold() in seen:
             raise UsageError(f"the header of {path} has the column {key!r} twice", hint=hint)
         if not tags.is_key(key):
             raise UsageError(f"{key!r} in the header of {path} cannot be the name of a column", hint=hint)
-        seen.add(key.casefold())
+        seen.add(nfc(key).casefold())
 
 
 def _check_values(path: str, rows: list[list[str]]) -> None:

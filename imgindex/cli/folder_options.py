@@ -25,7 +25,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what --link-to or 
 
 
 def check_dry_run(dry_run: bool, *folders: str | None) -> None:
-    """Raise UsageError for a dry run without a folder that it could be about."""
+    """Raise UsageError for a dry run without a folder that it could be about, and for a folder without a name."""
+    if "" in folders:
+        raise UsageError("the folder '' has no name", hint="is a variable empty?")
     if dry_run and not any(folder is not None for folder in folders):
         raise UsageError("--dry-run has no effect without a folder to fill", hint="give --link-to DIR too")
 

@@ -47,6 +47,12 @@ def _check_precision(name: str) -> str:
     return name
 
 
+def _check_weights(source: str | None) -> str | None:
+    if source == "":
+        raise UsageError("--weights '' names no file", hint="is a variable empty?")
+    return source
+
+
 RecipeName = Annotated[
     str, typer.Option("--recipe", metavar="NAME", help="For a new index: auto, vgg16-fc1, vgg16-pool5 or article.")
 ]
@@ -99,7 +105,12 @@ Workers = Annotated[
 Wait = Annotated[bool, typer.Option("--wait", help="Wait while another process writes to the index.")]
 Weights = Annotated[
     str | None,
-    typer.Option("--weights", metavar="FILE", help="A VGG-16 state dict (.pth or .safetensors), or random:SEED."),
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        callback=_check_weights,
+        help="A VGG-16 state dict (.pth or .safetensors), or random:SEED.",
+    ),
 ]
 Null = Annotated[
     bool, typer.Option("-0", "--null", help="Paths end in NUL, not newline: from stdin, and with --format paths.")

@@ -45,7 +45,7 @@ def limit_sizes(points: VectorRows, found: KMeansResult, *, most: int | None = N
     centroids = found.centroids - points.origin
     for step in range(1, STEPS + 1):
         near = _nearest(points, centroids)
-        room = np.full(k, most, np.int64) if most is not None else _even(near.labels[:, 0], n, k)
+        room = np.full(k, min(most, n), np.int64) if most is not None else _even(near.labels[:, 0], n, k)
         clusters = Lloyd(points, k)
         clusters.adopt(_auction(points, centroids, near, room))
         centroids = clusters.centroids

@@ -154,8 +154,9 @@ def download_imagenet() -> None:
 
 def _seed(source: str) -> int:
     text = source.removeprefix("random:")
-    if not text.isdecimal():
-        raise UsageError(f"{source!r} does not name a seed", hint="write it as random:0")
+    # torch takes seeds of 64 bits; more digits than these would take long to convert.
+    if not text.isdecimal() or len(text) > 20 or int(text) >= 2**64:
+        raise UsageError(f"{source!r} does not name a seed", hint="write it as random:0, with a number below 2**64")
     return int(text)
 
 

@@ -91,7 +91,8 @@ def _metadata(store: Store, ids: list[int], values: tags.Metadata) -> Iterator[C
         column = [values.get(id, {}).get(key) for id in ids]
         kinds = {type(value) for value in column} - {type(None)}
         kind = "integer" if kinds <= {int} else "number" if kinds <= {int, float} else "text"
-        yield Column(name, kind, column if kind != "text" else [None if v is None else str(v) for v in column])
+        convert = {"integer": int, "number": float, "text": str}[kind]
+        yield Column(name, kind, [None if value is None else convert(value) for value in column])
 
 
 def _pictures(paths: list[str], side: int, on_progress: OnProgress | None) -> Iterator[bytes | None]:

@@ -95,8 +95,6 @@ def select(store: Store, where: str | None) -> Ids | None:
     """
     if where is None:
         return None
-    if not where.strip():
-        raise UsageError("the condition is empty", hint="give one like width > 1000; check whether a variable is empty")
     catalogue = store.catalogue
     with catalogue.snapshot():
         condition = _Condition(where, columns(catalogue))
@@ -135,6 +133,8 @@ class _Condition:
 
     def check(self) -> None:
         """Raise UsageError unless the condition, compiled where nothing else exists, is an expression over the view."""
+        if not self._text.strip():
+            raise self._wrong("it is empty")
         names = {_folded(name) for name in self._view}
         for name in QUOTED.findall(self._text):
             # SQLite would take an unknown name in double quotes for a text.

@@ -16,7 +16,7 @@ from imgindex.storage import checksum, durable, posix_locks, schema
 from imgindex.storage.connection import PATH, RaisingIndexDamaged, connect, no_waiting
 from imgindex.storage.ledger import Ledger, timestamp
 from imgindex.storage.paths import PathMap, StoredPath, real_path
-from imgindex.storage.records import KnownImage, Location, NewImage, SameContent, stored_stat
+from imgindex.storage.records import KnownImage, Location, NewImage, SameContent, clamp_int64, stored_stat
 from imgindex.types import FoundFile, Image
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class Catalogue:
 
     def each_path(self, id: int | None = None) -> Iterator[tuple[int, str]]:
         """Yield id and absolute path of all present images in the order of ids, or of the one with that id."""
-        which, values = ("order by id", ()) if id is None else ("and id = ?", (id,))
+        which, values = ("order by id", ()) if id is None else ("and id = ?", (clamp_int64(id),))
         rows = self.connection.rows((int, PATH), f"select id, path from images where present {which}", values)
         return ((id, self.paths.absolute(path)) for id, path in rows)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.paths import nfc
 
 # The first format of catalogues with tags and metadata.
 SINCE = 3
@@ -79,8 +80,8 @@ def set_metadata(catalogue: Catalogue, header: Sequence[str], rows: Mapping[int,
     header: keys. rows: id → a value for each key; None removes the value. A key that exists in another spelling (ABC
     for abc) keeps that spelling, because a condition does not distinguish them.
     """
-    known = {key.casefold(): key for key in metadata_keys(catalogue)}
-    spelled = [known.get(key.casefold(), key) for key in header]
+    known = {nfc(key).casefold(): key for key in metadata_keys(catalogue)}
+    spelled = [known.get(nfc(key).casefold(), key) for key in header]
     run = catalogue.connection.executemany
     every = [(id, key, value) for id, row in rows.items() for key, value in zip(spelled, row, strict=True)]
     run("delete from metadata where image = ? and key = ?", ((id, key) for id, key, _ in every))

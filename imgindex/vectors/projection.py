@@ -20,16 +20,21 @@ SPARE, PASSES = 14, 12
 MOST_TSNE = 20_000
 # With fewer points UMAP and t-SNE fail, or draw chance: they need neighbours that have neighbours of their own.
 FEW = 10
+# The libraries of UMAP and t-SNE take seeds of 32 bits.
+SEEDS = 2**32
 
 
 def project_to_plane(points: VectorRows, method: str = "pca", *, seed: int = 42) -> Vectors:
     """Return coordinates float32 (n, 2) of the points: `pca`, `umap` or `tsne`; the same seed gives the same ones.
 
     umap and tsne start from the first 50 principal components. Fewer than 10 points are always projected by pca.
-    Raises UsageError for another method, or t-SNE of more than 20,000 points; ExtraMissing without umap-learn.
+    Raises UsageError for another method, a negative seed, or t-SNE of more than 20,000 points; ExtraMissing without
+    umap-learn.
     """
     if method not in METHODS:
         raise UsageError(f"a map cannot be made by {method!r}", hint=f"choose one of: {', '.join(METHODS)}")
+    if seed < 0:
+        raise UsageError(f"the seed of a map is {seed}", hint="give 0 or more")
     if method == "tsne" and len(points) > MOST_TSNE:
         raise UsageError(
             f"t-SNE of {len(points):,} images takes too long; it is limited to {MOST_TSNE:,}",
@@ -38,6 +43,7 @@ def project_to_plane(points: VectorRows, method: str = "pca", *, seed: int = 42)
     if method == "pca" or len(points) < FEW:
         return principal_components(points, 2, seed=seed)
     reduced = principal_components(points, REDUCED, seed=seed)
+    seed %= SEEDS
     with warnings.catch_warnings():
         # The libraries warn of their internals; a user who asks for a map cannot act on that.
         warnings.simplefilter("ignore")

@@ -17,7 +17,7 @@ import imgindex.encoders.devices
 from imgindex import Engine, ImageIndex
 from imgindex.clustering import nearest_torch
 from imgindex.clustering.kmeans import kmeans
-from imgindex.errors import DeviceUnavailable, UsageError
+from imgindex.errors import DeviceUnavailable, ImgindexError, UsageError
 
 
 def draw_many(folder: Path, numbers: range) -> None:
@@ -113,3 +113,11 @@ def test_even_and_small_clusters_are_even_and_small(index: ImageIndex, kinds: Pa
 def test_an_unknown_option_is_a_mistake_in_the_call(index: ImageIndex, kinds: Path) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'restart'"):
         index.cluster(2, restart=3)  # type: ignore[call-arg]
+
+
+def test_numbers_beyond_64_bits_are_only_large_numbers(index: ImageIndex, kinds: Path) -> None:
+    assert index.cluster(2, max_size=10**30, seed=10**30, iterations=10**30).k == 2
+    with pytest.raises(ImgindexError, match="too few"):
+        index.cluster(range(2, 10**30))
+    with pytest.raises(ImgindexError, match="only"):
+        index.cluster(10**30)

@@ -321,7 +321,9 @@ def test_every_seed_has_a_digest_of_its_own() -> None:
     assert locate_weights("random:007").sha256 == locate_weights("random:7").sha256
 
 
-@pytest.mark.parametrize("source", ["random:", "random:x", "random:-1", "random:1.5"])
+@pytest.mark.parametrize(
+    "source", ["random:", "random:x", "random:-1", "random:1.5", f"random:{2**64}", "random:" + "9" * 5000]
+)
 def test_a_seed_that_is_not_a_number_is_refused(source: str) -> None:
     with pytest.raises(UsageError, match="seed") as error:
         locate_weights(source)

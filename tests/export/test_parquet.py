@@ -127,3 +127,17 @@ def test_blocks_and_groups_of_any_size_make_the_same_table(
     filled.export("parts.parquet", where=f"id <= {rows}")
     assert pq.read_table("parts.parquet") == pq.read_table("whole.parquet")
     assert len(pq.read_table("parts.parquet")) == rows
+
+
+def test_whole_numbers_beside_fractions_are_written_as_numbers_however_large(tmp_path: Path) -> None:
+    for number in range(2):
+        draw(tmp_path / f"p/{number}.png", number)
+    (tmp_path / "t.csv").write_text(f"ImageID,a,b\n0,{2**63 - 1},{2**64}\n1,0.5,1\n")
+    with ImageIndex.create(tmp_path / "it", recipe=GRID_RECIPE) as index:
+        index.encoder = GridMean()
+        index.add([tmp_path / "p"])
+        index.import_csv(tmp_path / "t.csv")
+        index.export(tmp_path / "it.parquet")
+    table = pq.read_table(tmp_path / "it.parquet")
+    assert table["a"].to_pylist() == [float(2**63 - 1), 0.5]
+    assert table["b"].to_pylist() == [str(2**64), "1"]

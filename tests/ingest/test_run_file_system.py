@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from forking import ForkServer
+from forking import ForkServer, Run
 from grid_mean import GridMean
 from pictures import draw
 
@@ -234,3 +234,43 @@ def test_two_names_of_one_file_are_two_images_with_one_vector(
     assert vectors["3.png"] == vectors["3 too.png"]
     (folder / "a/3.png").unlink()
     assert counts(index.add([folder])) == {"unchanged": 12, "removed": 1}
+
+
+# Years 1601, 1969, 2262 just before and after what 64 bits of nanoseconds reach, 9999, and far beyond.
+TIMES = (-11_644_473_600 * 10**9, -1, 2**63 - 1, 2**63, 253_402_300_799 * 10**9, 10**22, -(10**22))
+
+
+@pytest.mark.parametrize("base", [None, "/dev/shm"])
+def test_files_of_any_time_are_added_shown_and_unchanged(
+    base: str | None, index: ImageIndex, run: Run, encoder: GridMean, tmp_path: Path
+) -> None:
+    if base is not None and not os.path.isdir(base):
+        pytest.skip(f"{base} does not exist")
+    with tempfile.TemporaryDirectory(dir=base) as folder:
+        for number, time in enumerate(TIMES):
+            os.utime(draw(Path(folder, f"{number}.png"), number), ns=(time, time))
+        with Path(folder, "huge.png").open("wb") as file:
+            file.truncate(10**12)
+        assert counts(index.add(folder)) == {"added": len(TIMES), "failed": 1}
+        assert counts(index.add(folder)) == {"unchanged": len(TIMES), "failed": 1}
+        assert encoder.embedded == len(TIMES)
+        for image in index.images():
+            actual = os.stat(image.path).st_mtime_ns
+            assert image.mtime_ns == max(-(2**63), min(2**63 - 1, actual))
+            assert index.similar(image.path, n=1, include_self=True)[0].id == image.id
+        old = {Path(image.path).stem for image in index.images(where="modified < '1970'")}
+        assert old == {"0", "1", "6"}
+        for command in (
+            ["list", "--json"],
+            ["list"],
+            ["failures", "--json"],
+            ["status"],
+            ["duplicates", "--distance", "9", "--keep", "oldest"],
+            ["duplicates", "--distance", "9", "--html", "d.html", "--format", "csv"],
+            ["export", "--out", "e.parquet"],
+            ["cluster", "-k", "2", "--copy-to", "copies"],
+            ["cluster", "-k", "2", "--copy-to", "copies"],
+        ):
+            done = run(*command, "--index", index.path)
+            assert (done.returncode, "unexpected" in done.stderr) == (0, False), (command, done.stderr)
+        assert index.verify(full=True).ok

@@ -136,7 +136,8 @@ def test_no_condition_selects_all_and_an_unfulfilled_one_nothing(store: Store) -
 
 
 WRONG = {
-    "": "syntax error",
+    "": "it is empty",
+    " \n": "it is empty",
     "widht > 3": "no such column: widht",
     'format = "JPEG"': 'no such column: "JPEG"',
     "width >": "syntax error",

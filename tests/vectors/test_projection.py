@@ -87,3 +87,12 @@ def test_other_methods_and_too_much_for_tsne_are_refused_with_the_way_out(monkey
     with pytest.raises(UsageError) as raised:
         project_to_plane(VectorRows.of(blobs(20, 8, 2)), "tsne")
     assert "umap" in raised.value.hint
+
+
+@pytest.mark.parametrize("method", ["pca", "umap", "tsne"])
+def test_a_seed_may_be_any_number_from_0_up(method: str) -> None:
+    points = VectorRows.of(blobs(20, 8, 2))
+    first, second = (project_to_plane(points, method, seed=10**30) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    with pytest.raises(UsageError, match="seed"):
+        project_to_plane(points, method, seed=-1)
