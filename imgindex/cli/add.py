@@ -14,7 +14,17 @@ import typer
 
 from imgindex.cli import options
 from imgindex.cli.inputs import expand_paths
-from imgindex.cli.output import choose_format, count, emit, progress, remark, show_failures, suggest, with_short_paths
+from imgindex.cli.output import (
+    choose_format,
+    count,
+    duration,
+    emit,
+    progress,
+    remark,
+    show_failures,
+    suggest,
+    with_short_paths,
+)
 from imgindex.export.tables import printable
 
 if TYPE_CHECKING:
@@ -147,6 +157,12 @@ def _count_first_interrupt() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
+def _speed(report: AddReport) -> str:
+    """Return how long the run took, and how fast it was if that was long enough to tell."""
+    took = duration(report.seconds)
+    return f"{took}, {report.images_per_second:,.1f} images/s" if report.found and report.seconds >= 1 else took
+
+
 def _skipped(report: AddReport) -> Iterator[str]:
     """Yield lines on what was skipped in folders: files that are not images, by their ending, and other files."""
     from imgindex.decoding.plugins import RAW_ENDINGS
@@ -181,6 +197,6 @@ def _print(report: AddReport, format: str, out: str | None, *, assigned: int | N
         names = [*COUNTS, *(["assigned"] if assigned is not None else [])]
         rows = [{"images": name, "count": counts[name]} for name in names if counts[name] or name == "found"]
         emit(Table(counts, rows, ["images", "count"]), format, out)
-        remark(f"{report.seconds:.1f} s, {report.images_per_second:,.1f} images/s", quiet=quiet)
+        remark(_speed(report), quiet=quiet)
     else:
         emit(Table(counts, [{**counts, "skipped": skipped}], list(counts)), format, out)

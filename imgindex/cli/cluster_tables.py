@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from imgindex.cli.output import count
+from imgindex.cli.output import count, duration
 from imgindex.export.tables import Table
 from imgindex.results import Assignment, Cluster, Clustering, ClusteringDiff, Evaluation
 
@@ -57,10 +57,13 @@ def sizes(clustering: Clustering) -> Table:
 
 def summary(clustering: Clustering) -> str:
     """Return one line: how many images are in how many clusters, how long that took, and why k was chosen."""
-    made = f"{count(clustering.trained_on, 'image')} in {count(clustering.k, 'cluster')}, {clustering.seconds:.1f} s"
+    images, clusters = count(clustering.trained_on, "image"), count(clustering.k, "cluster")
+    made = f"{images} in {clusters}, {duration(clustering.seconds)}"
     if not clustering.curve:
         return made
     best = next(score for score in clustering.curve if score.k == clustering.k)
+    if len(clustering.curve) == 1:
+        return f"{made}; no other number was tried (silhouette {best.silhouette:.3f})"
     tried = f"{clustering.curve[0].k} to {clustering.curve[-1].k}"
     return f"{made}; of {tried} clusters, {best.k} have the greatest silhouette ({best.silhouette:.3f})"
 

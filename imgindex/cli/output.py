@@ -260,6 +260,16 @@ def size(number: int) -> str:
     return f"{value:,.1f} TB"
 
 
+def duration(seconds: float) -> str:
+    """Return a time in units that people use: "under 0.1 s", "16.5 s", "12 min", "3 h 5 min"."""
+    if seconds < 0.05:
+        return "under 0.1 s"
+    if seconds < 99.95:
+        return f"{seconds:,.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
 def naming(items: Iterable[object]) -> str:
     """Return the first few items of a list, and how many more there are: "'a', 'b' and 3 more"."""
     texts = [repr(item) for item in items]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, count, emit, size
+from imgindex.cli.output import choose_format, count, duration, emit, size
 from imgindex.export.tables import Table
 
 RUN_COUNTS = ("found", "added", "updated", "renamed", "reused", "removed", "restored", "failed")
@@ -44,7 +44,7 @@ def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("index", status["index"]),
         ("images", f"{status['images']:,}"),
-        ("missing", f"{status['missing']:,} (their files are gone; they return with their files)"),
+        ("missing", _missing(status["missing"])),
         ("failures", f"{status['failures']:,}"),
         ("recipe", f"{recipe['name']}: {recipe['cut']}, {recipe['side']} px, {recipe['dimension']:,} numbers"),
         ("weights", f"{recipe['weights']} (sha256 {recipe['weights_sha256'][:12]}…)"),
@@ -59,6 +59,13 @@ def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
+def _missing(number: int) -> str:
+    if not number:
+        return "0"
+    gone = "its file is gone; it returns with it" if number == 1 else "their files are gone; they return with them"
+    return f"{number:,} ({gone})"
+
+
 def _search(built: dict[str, Any] | None, target: float) -> str:
     if built is None:
         return "exact"
@@ -66,7 +73,7 @@ def _search(built: dict[str, Any] | None, target: float) -> str:
     recall = f"recall@10 {built['recall']:.3f} of {count(built['queries'], 'query', 'queries')} (target {target:g})"
     if built["recall"] < built["target"]:
         recall += ", so searches are exact"
-    return f"{how}: {recall}, made in {built['seconds']:,.0f} s"
+    return f"{how}: {recall}, made in {duration(built['seconds'])}"
 
 
 def _precision(measured: dict[str, Any]) -> str:
@@ -77,4 +84,4 @@ def _precision(measured: dict[str, Any]) -> str:
 
 def _run(run: dict[str, Any]) -> str:
     counts = ", ".join(f"{run[name]:,} {name}" for name in RUN_COUNTS if run.get(name))
-    return f"{run['started_at']} {run['command']}: {counts or 'nothing'} ({run['seconds']:.1f} s)"
+    return f"{run['started_at']} {run['command']}: {counts or 'nothing'} ({duration(run['seconds'])})"

@@ -38,7 +38,7 @@ def limit_sizes(points: VectorRows, found: KMeansResult, *, most: int | None = N
     k, n = len(found.centroids), len(points)
     if most is not None and most * k < n:
         raise UsageError(
-            f"{k} clusters of at most {most} images hold {most * k}, not {n}",
+            f"k={k} and a limit of {most:,} leave room for {most * k:,} of {n:,} images",
             hint=f"give -k {-(-n // max(most, 1))} or more, or --max-size {-(-n // k)} or more",
         )
     best = None

@@ -42,11 +42,11 @@ def score_each_k(points: VectorRows, ks: Iterable[int], *, seed: int = 42) -> It
     for k in ks:
         if k < 2:
             raise UsageError(
-                f"cannot choose between {k} clusters: k must be 2 or more",
+                f"k is {k}: the silhouette compares 2 clusters or more",
                 hint="give -k auto, or a range such as -k 2..40",
             )
         if k >= len(sketch):
-            raise TooFewDistinctVectors(f"{len(points)} images are too few for {k} clusters: k must be less than that")
+            raise TooFewDistinctVectors(f"k must be less than the number of images, {len(points)}, not {k}")
         starts = [
             seeding.search_start(sketch, k, np.random.default_rng([seed, k, start]), 1) for start in range(STARTS)
         ]

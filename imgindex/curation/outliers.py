@@ -12,7 +12,7 @@ from imgindex.recipe import Recipe
 from imgindex.results import Outlier, Outliers
 from imgindex.storage.store import Store
 
-# An image and its nearest one are called a pair apart when they are this many times as far apart as the median.
+# An image is called far from its nearest one when they are more than this many times as far apart as the median.
 FAR = 1.5
 
 
@@ -49,9 +49,16 @@ def outliers(store: Store, recipe: Recipe, n: int, decoders: DecoderPool) -> Out
 
 
 def _reason(times: float, mutual: bool, unusual: list[str]) -> str:
-    """Put into words how far the image is from its nearest one, then what else is unusual about it."""
+    """Put into words what the distance to the nearest image means, then what else is unusual about the image.
+
+    How many times as far as usual that is has a field of its own.
+    """
     if times == 0:
-        return "; ".join(["another has the same vector", *unusual])
-    far = f"{times:.1f} times as far from its nearest image as usual"
-    pair = ["which has none nearer either: a pair apart from the rest"] if mutual and times > FAR else []
-    return "; ".join([", ".join([far, *pair]), *unusual])
+        distance = "another has the same vector"
+    elif times <= FAR:
+        distance = "about as far from its nearest image as usual"
+    elif mutual:
+        distance = "it and its nearest image are a pair apart from the rest"
+    else:
+        distance = "far from its nearest image"
+    return "; ".join([distance, *unusual])

@@ -30,6 +30,8 @@ def rank_among_pairs(farther: float | None) -> str:
 
 def rank_among_images(farther: float) -> str:
     """Return the same for an image and a centroid, short enough to stand below a small picture."""
+    if farther in (0.0, 1.0):
+        return "nearest of all" if farther else "farthest of all"
     return f"nearer than {percent(farther)}" if farther >= 0.5 else f"farther than {percent(1 - farther)}"
 
 

@@ -138,7 +138,7 @@ def centre_far_rows(points: VectorRows) -> tuple[VectorRows, Doubles]:
             squares += float(np.einsum("ij,ij->i", block, block).sum(dtype=np.float64))
     if not np.isfinite(sums).all():
         bad = sum(int((~np.isfinite(block).all(axis=1)).sum()) for _, block in points.blocks())
-        raise UsageError(f"{bad} of {n} vectors hold NaN or infinity", hint="leave those vectors out")
+        raise UsageError(f"vectors that hold NaN or infinity: {bad:,} of {n:,}", hint="leave those vectors out")
     mean = sums / max(n, 1)
     variance = squares / max(n, 1) - float(mean @ mean)
     if squares and not 1e-24 < variance < 1e24:
@@ -149,7 +149,7 @@ def centre_far_rows(points: VectorRows) -> tuple[VectorRows, Doubles]:
 def require_distinct(points: VectorRows, k: int) -> None:
     """Raise TooFewDistinctVectors unless k of the points differ from each other."""
     if k > len(points):
-        raise TooFewDistinctVectors(f"only {len(points)} vectors for k={k}")
+        raise TooFewDistinctVectors(f"k={k} is more than the number of vectors, {len(points):,}")
     seen: set[bytes] = set()
     for _, block in points.blocks():
         for row in block:
@@ -157,4 +157,6 @@ def require_distinct(points: VectorRows, k: int) -> None:
             seen.add(hashlib.blake2b((row + 0).tobytes(), digest_size=16).digest())
             if len(seen) == k:
                 return
-    raise TooFewDistinctVectors(f"only {len(seen)} distinct vectors for k={k}, among {len(points)}")
+    raise TooFewDistinctVectors(
+        f"k={k} is more than the number of distinct vectors, {len(seen):,} among {len(points):,}"
+    )

@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from imgindex.cli import terminal
-from imgindex.cli.output import count, naming, remark, size, suggest
+from imgindex.cli.output import count, duration, naming, remark, size, suggest
 from imgindex.export.tables import Table
 
 
@@ -37,6 +37,23 @@ def test_a_count_takes_an_irregular_plural() -> None:
 )
 def test_a_size_is_in_the_largest_unit_that_it_fills(number: int, text: str) -> None:
     assert size(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "under 0.1 s"),
+        (0.049, "under 0.1 s"),
+        (0.05, "0.1 s"),
+        (16.54, "16.5 s"),
+        (99.96, "2 min"),
+        (3599.0, "60 min"),
+        (5970.0, "1 h 40 min"),
+        (11100.0, "3 h 5 min"),
+    ],
+)
+def test_a_time_is_in_units_that_people_use(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_a_long_list_is_named_by_its_first_items() -> None:

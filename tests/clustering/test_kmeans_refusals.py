@@ -31,13 +31,13 @@ def test_impossible_arguments_are_refused(arguments: dict[str, int]) -> None:
 
 
 def test_too_few_vectors() -> None:
-    with pytest.raises(TooFewDistinctVectors, match="only 9 vectors for k=10"):
+    with pytest.raises(TooFewDistinctVectors, match="k=10 is more than the number of vectors, 9"):
         kmeans(blobs(9, 3, 2), 10)
-    with pytest.raises(TooFewDistinctVectors, match="only 0 vectors for k=1"):
+    with pytest.raises(TooFewDistinctVectors, match="k=1 is more than the number of vectors, 0"):
         kmeans(np.empty((0, 3), np.float32), 1)
-    with pytest.raises(TooFewDistinctVectors, match="only 3 distinct vectors for k=5"):
+    with pytest.raises(TooFewDistinctVectors, match="k=5 is more than the number of distinct vectors, 3"):
         kmeans(np.repeat(blobs(3, 4, 3), 20, axis=0), 5)
-    with pytest.raises(TooFewDistinctVectors, match="only 1 distinct"):
+    with pytest.raises(TooFewDistinctVectors, match="number of distinct vectors, 1 among 2"):
         kmeans(np.array([[0.0], [-0.0]], np.float32), 2)
 
 

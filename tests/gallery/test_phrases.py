@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgindex.gallery.phrases import count, percent, rank_among_pairs
+from imgindex.gallery.phrases import count, percent, rank_among_images, rank_among_pairs
 
 
 def test_only_0_and_1_are_written_as_0_and_100_percent() -> None:
@@ -14,6 +14,12 @@ def test_only_0_and_1_are_written_as_0_and_100_percent() -> None:
     assert rank_among_pairs(0.25) == "farther than 75.0\u00a0% of all pairs"
     assert rank_among_pairs(1.0) == "nearer than any other pair"
     assert rank_among_pairs(0.0) == "farther than any other pair"
+    assert [rank_among_images(share) for share in (0.0, 0.25, 0.75, 1.0)] == [
+        "farthest of all",
+        "farther than 75.0\u00a0%",
+        "nearer than 75.0\u00a0%",
+        "nearest of all",
+    ]
     assert rank_among_pairs(None) == ""
 
 
