@@ -608,12 +608,14 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         found: Clustering | Duplicates | Sequence[Answer] | Sequence[Outlier],
         *,
         maps: Sequence[str] = ("pca",),
+        images: int | None = 2000,
         relative_to: Path | None = None,
     ) -> GalleryPage:
         """Return a page that shows what a method of this index returned: an HTML file, a contact sheet, or a preview.
 
         found: what `cluster`, `duplicates`, `answers` or `outliers` returned. maps: the maps on the page of a
-        clustering: pca, umap and tsne, see `map`, whose errors it raises. relative_to: the folder that paths below it
+        clustering: pca, umap and tsne, see `map`, whose errors it raises. images: how many images the clusters on that
+        page list, all clusters together; None for all. relative_to: the folder that paths below it
         are shown relative to; None for absolute paths. Links open the files wherever the page is written.
 
         Raises IndexDamaged.
@@ -623,7 +625,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.gallery.builder import build
 
         folder = None if relative_to is None else absolute(relative_to)
-        return build(self._store, found, maps=maps, relative_to=folder)
+        return build(self._store, found, maps=maps, images=images, relative_to=folder)
 
     def thumbnails(
         self,

@@ -44,6 +44,7 @@ def command(
     copy_to: folder_options.CopyTo = None,
     dry_run: folder_options.DryRun = False,
     map: label_options.Maps = None,
+    images: label_options.Images = None,
     where: options.Where = None,
     device: options.DeviceName = "auto",
     index: options.Index = None,
@@ -78,6 +79,7 @@ def command(
     labels = label_options.LabelOptions(out=out, format=format, json=json, like=like, id=id, extras=extras, quiet=quiet)
     folder_options.check_dry_run(dry_run, link_to, copy_to)
     maps = label_options.map_methods(map, html)
+    listed = label_options.page_images(images, html)
     gallery = gallery_options.GalleryOptions(
         html=html, sheet=sheet, preview=preview, preview_as=preview_as, table=labels.format == "table", quiet=quiet
     )
@@ -102,7 +104,15 @@ def command(
             if found.not_kept:
                 remark(f"this clustering is not kept: {found.not_kept}", quiet=quiet)
         code = label_options.show_clusters(
-            opened, found, gallery, maps, link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
+            opened,
+            found,
+            gallery,
+            maps=maps,
+            images=listed,
+            link_to=link_to,
+            copy_to=copy_to,
+            dry_run=dry_run,
+            quiet=quiet,
         )
     if labels.format == "table" and found.id is not None:
         command = f"clusterings show {found.id} --html clusters.html" if html is None else "label 0 NAME"

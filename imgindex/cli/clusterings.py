@@ -66,6 +66,7 @@ def show(
     copy_to: folder_options.CopyTo = None,
     dry_run: folder_options.DryRun = False,
     map: label_options.Maps = None,
+    images: label_options.Images = None,
     index: options.Index = None,
     format: options.FormatName = None,
     json: options.Json = False,
@@ -91,6 +92,7 @@ def show(
     )
     folder_options.check_dry_run(dry_run, link_to, copy_to)
     maps = label_options.map_methods(map, html)
+    listed = label_options.page_images(images, html)
     gallery = gallery_options.GalleryOptions(
         html=html, sheet=sheet, preview=preview, preview_as=preview_as, table=labels.format == "table", quiet=quiet
     )
@@ -98,7 +100,15 @@ def show(
         found = opened.clusterings[id]
         labels.print_clustering(opened, found)
         code = label_options.show_clusters(
-            opened, found, gallery, maps, link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
+            opened,
+            found,
+            gallery,
+            maps=maps,
+            images=listed,
+            link_to=link_to,
+            copy_to=copy_to,
+            dry_run=dry_run,
+            quiet=quiet,
         )
     return code
 
@@ -113,6 +123,7 @@ def assign(
     copy_to: folder_options.CopyTo = None,
     dry_run: folder_options.DryRun = False,
     map: label_options.Maps = None,
+    images: label_options.Images = None,
     index: options.Index = None,
     wait: options.Wait = False,
     format: options.FormatName = None,
@@ -138,6 +149,7 @@ def assign(
     )
     folder_options.check_dry_run(dry_run, link_to, copy_to)
     maps = label_options.map_methods(map, html)
+    listed = label_options.page_images(images, html)
     gallery = gallery_options.GalleryOptions(
         html=html, sheet=sheet, preview=preview, preview_as=preview_as, table=labels.format == "table", quiet=quiet
     )
@@ -148,7 +160,15 @@ def assign(
         found = replace(assignment.clustering, label_format=without_sample)
         labels.print_assignment(opened, replace(assignment, clustering=found))
         code = label_options.show_clusters(
-            opened, found, gallery, maps, link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
+            opened,
+            found,
+            gallery,
+            maps=maps,
+            images=listed,
+            link_to=link_to,
+            copy_to=copy_to,
+            dry_run=dry_run,
+            quiet=quiet,
         )
     return code
 

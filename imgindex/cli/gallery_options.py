@@ -11,7 +11,7 @@ import typer
 
 from imgindex.cli import output
 from imgindex.cli.files import STDOUT_FILE
-from imgindex.cli.output import progress, remark, write
+from imgindex.cli.output import progress, remark, size, write
 from imgindex.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,22 +85,26 @@ class GalleryOptions:
         found: Clustering | Duplicates | Sequence[Answer] | Sequence[Outlier],
         *,
         maps: Sequence[str] = ("pca",),
+        images: int | None = None,
     ) -> None:
-        """Write the page and the sheets, and print the thumbnails, as far as they are wanted."""
+        """Write the page and the sheets, and print the thumbnails, as far as they are wanted.
+
+        maps, images: as `ImageIndex.gallery`, for the page of a clustering.
+        """
         if not self.wanted:
             return
-        page = opened.gallery(found, maps=maps, relative_to=os.getcwd())
+        page = opened.gallery(found, maps=maps, images=images, relative_to=os.getcwd())
         overwrite, sheets = output.settings.overwrite, []
         with progress(quiet=self._quiet) as on_progress:
             if self._html is not None:
                 page.write_html(self._html, overwrite=overwrite, on_progress=on_progress)
             if self._sheet is not None:
                 sheets = page.write_sheet(self._sheet, overwrite=overwrite, on_progress=on_progress)
-        written = [("page", self._html)] if self._html is not None else []
-        written += [("contact sheet", sheet) for sheet in sheets]
-        for kind, path in written:
-            if path != STDOUT_FILE:
-                remark(f"{kind} in {path}", quiet=self._quiet)
+        if self._html is not None and self._html != STDOUT_FILE:
+            remark(f"page in {self._html} ({size(os.path.getsize(self._html))})", quiet=self._quiet)
+        for sheet in sheets:
+            if sheet != STDOUT_FILE:
+                remark(f"contact sheet in {sheet}", quiet=self._quiet)
         if self._screen is not None:
             for part in page.preview(self._screen):
                 write(part)

@@ -44,6 +44,16 @@ Maps = Annotated[
     ),
 ]
 
+Images = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        metavar="N",
+        help="How many images the clusters on the page of --html list: a number, or all.",
+        show_default="2000",
+    ),
+]
+
 
 class LabelOptions:
     """How a command prints a clustering: its labels to the file `out`, and its sizes or labels to stdout.
@@ -163,8 +173,9 @@ def show_clusters(
     opened: ImageIndex,
     found: Clustering,
     gallery: GalleryOptions,
-    maps: Sequence[str],
     *,
+    maps: Sequence[str],
+    images: int | None,
     link_to: str | None,
     copy_to: str | None,
     dry_run: bool,
@@ -175,5 +186,20 @@ def show_clusters(
         folder_options.cluster_groups(found), link_to=link_to, copy_to=copy_to, dry_run=dry_run, quiet=quiet
     )
     failed = folder_options.print_folders(folders, quiet=quiet)
-    gallery.show(opened, found, maps=maps)
+    gallery.show(opened, found, maps=maps, images=images)
     return SOME_FAILED if failed else 0
+
+
+def page_images(text: str | None, html: str | None) -> int | None:
+    """Return how many images the page lists, None for all. Raises UsageError."""
+    from imgindex.gallery.cluster_page import LISTED
+
+    if text is None:
+        return LISTED
+    if html is None:
+        raise UsageError("--images has no effect without --html", hint="give --html FILE too")
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"--images {text} is not a number of images", hint="give a number, or all")
+    return int(text)

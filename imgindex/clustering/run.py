@@ -147,14 +147,10 @@ def _choose_k(
     ks = default_range(len(points)) if k is None else k
     if not ks:
         raise UsageError("the range of k is empty", hint="give the smaller number first, for example -k 2..40")
-<<<<<<< HEAD
-    scores: list[KScore] = []
-    on_progress(Progress("choosing k", 0, len(ks), unit="clusterings"))
-=======
     # As many as can be tried before one is too large: the length of a range may exceed 64 bits.
     ks = ks[: len(points) + 1]
-    scores = []
->>>>>>> 5114570 (Numbers beyond 64 bits in options and tables are only large numbers; empty names are explained)
+    scores: list[KScore] = []
+    on_progress(Progress("choosing k", 0, len(ks), unit="clusterings"))
     for score in score_each_k(points, ks, seed=seed):
         scores.append(score)
         on_progress(Progress("choosing k", len(scores), len(ks), unit="clusterings"))

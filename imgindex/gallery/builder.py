@@ -25,8 +25,10 @@ from imgindex.types import OnProgress, Path
 
 # The longer side in pixels of the pictures on a page of at most so many images: a page stays below some 10 MB.
 SIDES = ((150, 480), (600, 320), (1200, 240), (2500, 160))
-# Images of a map that get a picture of 96 pixels besides those on the page: another 4 MB.
-MAP_PICTURES, MAP_SIDE = 2000, 96
+# The longer side in pixels of the small pictures, which lists and the map show, of at most so many images; and of more.
+SMALL_SIDES, SMALLEST = ((500, 192), (2000, 128)), 96
+# Images of a map that get a small picture where the lists have fewer.
+MAP_PICTURES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class GalleryPage:
         }
         omitted = Picture(reason=f"a page has pictures of at most {most:,} images")
         pictures |= dict.fromkeys(wanted[most:], omitted)
-        small = _map_pictures(self.page, pictures, on_progress) if isinstance(self.page, ClusterPage) else {}
+        small = _small_pictures(self.page, pictures, out, on_progress) if isinstance(self.page, ClusterPage) else {}
         with writing(out, overwrite=overwrite, index=self.index) as file:
             file.write(render(self.page, pictures, small))
 
@@ -97,6 +99,7 @@ def build(
     found: Clustering | Duplicates | Sequence[Answer] | Sequence[Outlier],
     *,
     maps: Sequence[str],
+    images: int | None,
     relative_to: str | None,
 ) -> GalleryPage:
     """Return the page of a result; the parameters are those of `ImageIndex.gallery`.
@@ -106,7 +109,7 @@ def build(
     """
     display = pages.displayed_from(relative_to)
     if isinstance(found, Clustering):
-        return GalleryPage(cluster_page(store, found, methods=maps, display=display), store.path)
+        return GalleryPage(cluster_page(store, found, methods=maps, images=images, display=display), store.path)
     if isinstance(found, Duplicates):
         return GalleryPage(pages.duplicates_page(store, found, display), store.path)
     outliers = [one for one in found if isinstance(one, Outlier)]
@@ -121,12 +124,23 @@ def _link(path: str, out: str) -> str:
     return relative_url(path, out) if os.path.isfile(path) else ""
 
 
-def _map_pictures(page: ClusterPage, pictures: dict[str, Picture], on_progress: OnProgress | None) -> dict[int, bytes]:
-    """Return small pictures by id, for an even sample of the images on the map that are not on the page."""
-    if page.map is None:
-        return {}
-    others = [(id, path) for id, path in zip(page.map.ids, page.map.paths, strict=True) if path not in pictures]
-    sample = np.unique(np.linspace(0, len(others) - 1, min(len(others), MAP_PICTURES)).astype(np.int64)).tolist()
-    ids, paths = [others[place][0] for place in sample], [others[place][1] for place in sample]
-    drawn = thumbnails(paths, side=MAP_SIDE, on_progress=on_progress)
-    return {id: thumbnail.data for id, thumbnail in zip(ids, drawn, strict=True)}
+def _small_pictures(
+    page: ClusterPage, pictures: dict[str, Picture], out: str, on_progress: OnProgress | None
+) -> dict[int, Picture]:
+    """Return small pictures by id, of the listed images and of an even sample of those on the map.
+
+    Images that the page shows in full have none: their pictures are in the page already.
+    """
+    listed = {one.id: one.path for view in page.clusters for one in view.listed if one.path not in pictures}
+    if page.map is not None:
+        marks = {id: path for id, path in zip(page.map.ids, page.map.paths, strict=True) if path not in pictures}
+        others = [id for id in marks if id not in listed]
+        count = max(0, min(len(others), MAP_PICTURES - len(listed)))
+        sample = np.unique(np.linspace(0, len(others) - 1, count).astype(np.int64)).tolist()
+        listed |= {others[place]: marks[others[place]] for place in sample}
+    side = next((side for most, side in SMALL_SIDES if len(listed) <= most), SMALLEST)
+    drawn = thumbnails(list(listed.values()), side=side, on_progress=on_progress)
+    return {
+        id: Picture(one.data, one.width, one.height, one.reason, _link(one.path, out))
+        for id, one in zip(listed, drawn, strict=True)
+    }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgindex.clustering.metrics import measure_fit
-from imgindex.gallery.model import ClusterPage, ClusterView, Facts, ImageCard, MapView
+from imgindex.gallery.model import ClusterPage, ClusterView, Facts, ImageCard, ListedImage, MapView
 from imgindex.gallery.pages import Display
 from imgindex.gallery.phrases import count
 from imgindex.results import Cluster, Clustering, Fit
@@ -23,6 +23,8 @@ EACH = 8
 DETAILED = 200
 # Members that are compared with each other to choose the medoid: 16 MB of distances.
 CANDIDATES = 2000
+# Images that a page can list by default: with their pictures it has about 10 MB.
+LISTED = 2000
 # Marks that a browser draws without a delay.
 MOST_MARKS = 20_000
 
@@ -37,17 +39,23 @@ class _Members:
 
 
 def cluster_page(
-    store: Store, clustering: Clustering, *, methods: Sequence[str] = ("pca",), display: Display = str
+    store: Store,
+    clustering: Clustering,
+    *,
+    methods: Sequence[str] = ("pca",),
+    images: int | None = LISTED,
+    display: Display = str,
 ) -> ClusterPage:
     """Return the page of a clustering, from one state of the index; images that were removed since are left out.
 
-    methods: the maps, see `projection.project_to_plane`; none for a page without a map. display: returns the path as a
-    reader sees it. Raises UsageError, ExtraMissing or IndexDamaged.
+    methods: the maps, see `projection.project_to_plane`; none for a page without a map. images: how many images the
+    clusters list, all clusters together; None for all. display: returns the path as a reader sees it. Raises
+    UsageError, ExtraMissing or IndexDamaged.
     """
     with store.reading():
         points, members = _members(store, clustering)
         paths = store.catalogue.image_paths()
-        views = _views(points, members, clustering.clusters, paths, display)
+        views = _views(points, members, clustering.clusters, paths, display, images)
         return ClusterPage(
             title=f"{count(len(views), 'cluster')} of {count(len(members.ids), 'image')}",
             facts=_facts(store, clustering, len(members.ids)),
@@ -70,7 +78,12 @@ def _members(store: Store, clustering: Clustering) -> tuple[VectorRows, _Members
 
 
 def _views(
-    points: VectorRows, members: _Members, clusters: Sequence[Cluster], paths: Mapping[int, str], display: Display
+    points: VectorRows,
+    members: _Members,
+    clusters: Sequence[Cluster],
+    paths: Mapping[int, str],
+    display: Display,
+    images: int | None,
 ) -> list[ClusterView]:
     order = np.argsort(members.labels, kind="stable")
     of_label = np.split(order, np.cumsum(np.bincount(members.labels, minlength=len(clusters)))[:-1])
@@ -86,6 +99,11 @@ def _views(
         margin = max(0.0, float(margins[place]))
         return card(place, f"{margin:.3f} nearer than {titles[int(members.fit.second_labels[place])]}")
 
+    def listed(place: int) -> ListedImage:
+        path = paths[int(members.ids[place])]
+        return ListedImage(int(members.ids[place]), path, display(path), float(distances[place]))
+
+    most_listed = most_of_each([len(own) for own in of_label], images)
     views: list[ClusterView] = []
     for cluster in sorted(clusters, key=lambda cluster: (-len(of_label[cluster.label]), cluster.label)):
         own = of_label[cluster.label]
@@ -104,9 +122,28 @@ def _views(
                 nearest=[card(place) for place in by_distance[:most].tolist()],
                 farthest=[card(place) for place in by_distance[most:][::-1][:most].tolist()],
                 borderline=[borderline(place) for place in by_margin[:most].tolist()],
+                listed=[listed(place) for place in by_distance[:most_listed].tolist()],
             )
         )
     return views
+
+
+def most_of_each(sizes: Sequence[int], total: int | None) -> int:
+    """Return how many images of each cluster a list has, at most, so that all lists have at most `total` together.
+
+    >>> most_of_each([100, 10, 3], 43), most_of_each([100, 10, 3], None)
+    (30, 100)
+    """
+    if total is None:
+        return max(sizes, default=0)
+    left = total
+    for number, size in enumerate(sorted(sizes)):
+        # All clusters from here on are at least this large.
+        share = left // (len(sizes) - number)
+        if share < size:
+            return share
+        left -= size
+    return max(sizes, default=0)
 
 
 def medoid(points: VectorRows) -> int:

@@ -66,14 +66,14 @@ def relative_url(path: str, out: str) -> str:
     return quote(os.fsencode(relative), safe="/")
 
 
-def render(page: Page, pictures: Mapping[str, Picture], small: Mapping[int, bytes] | None = None) -> bytes:
+def render(page: Page, pictures: Mapping[str, Picture], small: Mapping[int, Picture] | None = None) -> bytes:
     """Return the page as HTML in UTF-8.
 
-    pictures: by path, of the images on the page. small: WebP files by id, of further images on its map.
+    pictures: by path, of the images on the page. small: by id, of further images in its lists and on its map.
     """
     script, style = _asset("page.js"), _asset("style.css")
     if isinstance(page, ClusterPage):
-        script += _asset("map.js")
+        script += _asset("lists.js") + _asset("map.js")
     text = (
         _environment()
         .get_template(page.template)
@@ -84,7 +84,8 @@ def render(page: Page, pictures: Mapping[str, Picture], small: Mapping[int, byte
             style=Markup(style),
             policy=_policy(script, style),
             version=VERSION,
-            map_data=_map_data(page.map, small or {}) if isinstance(page, ClusterPage) and page.map else None,
+            list_data=_list_data(page, small or {}) if isinstance(page, ClusterPage) else None,
+            map_data=_map_data(page.map) if isinstance(page, ClusterPage) and page.map else None,
             chart=chart(page.curve, page.chosen) if isinstance(page, ClusterPage) and page.curve else None,
         )
     )
@@ -129,16 +130,29 @@ def _policy(script: str, style: str) -> str:
     return f"default-src 'none'; img-src data:; {sources} base-uri 'none'; form-action 'none'"
 
 
-def _map_data(view: MapView, small: Mapping[int, bytes]) -> Markup:
+def _list_data(page: ClusterPage, small: Mapping[int, Picture]) -> Markup:
+    """Return the small pictures by id, with their links, and the images that each cluster lists."""
+    pictures = {
+        id: [base64.b64encode(one.data).decode("ascii"), one.href, printable(one.reason)] for id, one in small.items()
+    }
+    lists = {
+        view.label: [[one.id, printable(one.name), round(one.distance, 3)] for one in view.listed]
+        for view in page.clusters
+    }
+    return _json({"pictures": pictures, "lists": lists})
+
+
+def _map_data(view: MapView) -> Markup:
     data: dict[str, Any] = {
         "ids": list(view.ids),
         "paths": [printable(name) for name in view.names],
         "labels": list(view.labels),
         "xy": {name: [[round(x, 4), round(y, 4)] for x, y in _within_one(points)] for name, points in view.xy.items()},
-        "small": {
-            place: base64.b64encode(small[id]).decode("ascii") for place, id in enumerate(view.ids) if small.get(id)
-        },
     }
+    return _json(data)
+
+
+def _json(data: dict[str, Any]) -> Markup:
     text = json.dumps(data, separators=(",", ":"))
     # In a script element, these could end it, or begin a comment that hides its end.
     for char in "<>&":

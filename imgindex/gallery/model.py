@@ -135,10 +135,21 @@ class DuplicatesPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedImage:
+    """An image in the list of all images of its cluster; name: the path as a reader sees it."""
+
+    id: int
+    path: str
+    name: str
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterView:
     """One cluster: the image in its middle, those nearest to its centroid, farthest from it, and nearest to another.
 
-    medoid: the image with the least mean distance to the others. spread: mean distance to the centroid.
+    medoid: the image with the least mean distance to the others. spread: mean distance to the centroid. listed: all
+    images, or as many as the page can show, the nearest to the centroid first.
     """
 
     label: int
@@ -149,6 +160,7 @@ class ClusterView:
     nearest: Sequence[ImageCard]
     farthest: Sequence[ImageCard]
     borderline: Sequence[ImageCard]
+    listed: Sequence[ListedImage] = ()
 
     @property
     def title(self) -> str:

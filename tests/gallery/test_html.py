@@ -16,6 +16,7 @@ from imgindex.gallery.model import (
     ClusterView,
     DuplicatesPage,
     ImageCard,
+    ListedImage,
     MapView,
     MatchesPage,
     PageGroup,
@@ -50,7 +51,7 @@ OURS |= {
     "meta",
     "output",
 }
-OURS |= {"p", "script", "section", "small", "span", "strong", "style", "svg", "title", "wbr"}
+OURS |= {"details", "summary", "p", "script", "section", "small", "span", "strong", "style", "svg", "title", "wbr"}
 
 
 class Tags(HTMLParser):
@@ -68,7 +69,8 @@ class Tags(HTMLParser):
 
 def page_of(names: list[str]) -> ClusterPage:
     cards = [ImageCard(name, number, 0.5, 0.9, note=name) for number, name in enumerate(names, 1)]
-    view = ClusterView(0, names[0], len(names), 0.5, cards[0], cards, cards[::-1], cards)
+    listed = [ListedImage(card.id or 0, card.path, card.path, 0.5) for card in cards]
+    view = ClusterView(0, names[0], len(names), 0.5, cards[0], cards, cards[::-1], cards, listed)
     plane = MapView(
         list(range(1, len(names) + 1)),
         names,
@@ -83,9 +85,9 @@ def page_of(names: list[str]) -> ClusterPage:
 def test_hostile_names_are_text_everywhere() -> None:
     pictures = {name: Picture(b"RIFF", 1, 1) for name in HOSTILE[:4]}
     pictures |= {name: Picture(reason=name) for name in HOSTILE[4:]}
-    text = render(page_of(HOSTILE), pictures, {1: b"x"}).decode()
-    assert len(re.findall(r"<script", text)) == 2  # ours, and the map's data
-    assert len(re.findall(r"</script", text)) == 2
+    text = render(page_of(HOSTILE), pictures, {1: Picture(b"x", 1, 1)}).decode()
+    assert len(re.findall(r"<script", text)) == 3  # ours, and the data of the map and of the lists
+    assert len(re.findall(r"</script", text)) == 3
     assert len(re.findall("<style", text)) == 1
     tags = Tags()
     tags.feed(text)
@@ -94,8 +96,9 @@ def test_hostile_names_are_text_everywhere() -> None:
     assert "{{ 7 * 7 }}" in text
     assert "\x1b" not in text
     assert "\u202e" not in text
-    data = text.split('id="map-data">')[1].split("</script>")[0]
-    assert not set("<>&") & set(data)
+    for name in ("map-data", "list-data"):
+        data = text.split(f'id="{name}">')[1].split("</script>")[0]
+        assert not set("<>&") & set(data)
 
 
 def test_a_picture_in_several_places_is_in_the_file_once() -> None:

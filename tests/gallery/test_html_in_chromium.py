@@ -405,3 +405,54 @@ def test_twenty_thousand_marks_are_drawn_and_can_be_pointed_at(visit: Open, tmp_
     assert not page.locator("#hover img").is_visible()
     assert page.locator(".key").count() == 30
     assert "20,000 of 100,000 images" in page.locator("#map").inner_text()
+
+
+def test_a_list_shows_all_images_of_a_cluster_a_part_at_a_time(visit: Open, tmp_path: Path) -> None:
+    for number in range(300):
+        draw(tmp_path / f"photos/{number:03}.png", (number % 256, number // 2, 90))
+    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
+        index.encoder = GridMean()
+        index.add(tmp_path / "photos")
+        index.gallery(index.cluster(1), images=None).write_html(tmp_path / "all.html")
+        index.gallery(index.cluster(2), images=40).write_html(tmp_path / "some.html")
+    page = visit(tmp_path / "all.html", width=390)
+    cards = page.locator("details.all .card")
+    assert (cards.count(), page.locator("summary").text_content()) == (0, "Show all 300 images")
+    page.locator("summary").click()
+    assert (cards.count(), page.locator(".more").text_content()) == (120, "Show more: 180 left")
+    page.locator(".more").click()
+    page.locator(".more").click()
+    assert (cards.count(), page.locator(".more").is_visible()) == (300, False)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    names = page.eval_on_selector_all("details.all .card", "all => all.map(one => one.dataset.path)")
+    assert len(set(names)) == 300
+    page.locator("details.all .picture").last.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "[...document.querySelectorAll('details.all img')].filter(one => one.naturalWidth).length > 100"
+    )
+    page.locator("details.all .picture").nth(1).click()
+    assert page.locator("#large-name").text_content() == names[1]
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#large-name").text_content() == names[2]
+    page.keyboard.press("Escape")
+    page.fill("#filter", "299.png")
+    assert (cards.count(), page.locator("#filtered").text_content()) == (1, "1 shown, 1 on the map")
+    page.fill("#filter", "no such image")
+    assert (cards.count(), page.locator("#nothing").is_visible()) == (0, True)
+    page.fill("#filter", "")
+    assert cards.count() == 120
+
+    page = visit(tmp_path / "some.html")
+    summaries = page.locator("summary").all_text_contents()
+    assert [summary[: len("Show 20 of 1")] for summary in summaries] == ["Show 20 of 1"] * 2
+    assert page.locator("details .hint").first.text_content().startswith("These are the nearest to the centroid.")
+
+
+def test_a_list_is_filtered_by_the_text_that_the_browser_kept(visit: Open, site: Path) -> None:
+    page = visit(site / "clusters.html")
+    page.fill("#filter", "blue/02")
+    assert page.locator("#filtered").text_content() == "1 shown, 1 on the map"
+    list = page.locator("details.all:visible")
+    assert list.count() == 1
+    list.locator("summary").click()
+    assert list.locator(".card").count() == 1

@@ -2,7 +2,8 @@
 (() => {
   const source = document.getElementById("map-data");
   if (!source) return;
-  const { ids, paths, labels, xy, small } = JSON.parse(source.textContent);
+  const { ids, paths, labels, xy } = JSON.parse(source.textContent);
+  const small = JSON.parse(document.getElementById("list-data").textContent).pictures;
   const $ = (id) => document.getElementById(id);
   const canvas = $("canvas");
   const pen = canvas.getContext("2d");
@@ -29,7 +30,8 @@
   const pictureOf = (i) => {
     const shown = pictures.get(ids[i]);
     if (shown) return shown.querySelector("img").src;
-    return small[i] ? `data:image/webp;base64,${small[i]}` : "";
+    const [data] = small[ids[i]] || [];
+    return data ? `data:image/webp;base64,${data}` : "";
   };
 
   const unit = () => (Math.min(size.width, size.height) / 2 - 22) * view.scale;

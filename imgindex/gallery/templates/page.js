@@ -6,12 +6,11 @@
     copy.src = $(copy.dataset.copy).src;
   }
 
-  const cards = [...document.querySelectorAll(".card")];
   const sections = [...document.querySelectorAll("section:not(.map, .curve)")];
   const filter = () => {
     const text = $("filter").value.trim().toLowerCase();
     const found = new Set();
-    for (const card of cards) {
+    for (const card of document.querySelectorAll(".card")) {
       const matches = card.dataset.path.toLowerCase().includes(text);
       card.hidden = !matches && !card.closest(".pair");
       if (matches) found.add(card.dataset.path);
@@ -56,15 +55,15 @@
     place = next;
     show();
   };
-  for (const button of document.querySelectorAll("button.picture")) {
-    button.addEventListener("click", () => {
-      const container = button.closest(".strip, .group, .query, .pairs, .portrait, main");
-      row = [...container.querySelectorAll("button.picture")].filter((one) => one.checkVisibility());
-      place = row.indexOf(button);
-      show();
-      large.showModal();
-    });
-  }
+  $("content").addEventListener("click", (event) => {
+    const button = event.target.closest("button.picture");
+    if (!button) return;
+    const container = button.closest(".strip, .group, .query, .pairs, .portrait, .all, main");
+    row = [...container.querySelectorAll("button.picture")].filter((one) => one.checkVisibility());
+    place = row.indexOf(button);
+    show();
+    large.showModal();
+  });
   $("previous").addEventListener("click", () => step(-1));
   $("next").addEventListener("click", () => step(1));
   $("close").addEventListener("click", () => large.close());
