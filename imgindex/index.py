@@ -729,7 +729,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
                 "runs": store.catalogue.ledger.runs(RUNS),
             }
 
-    def verify(self, *, full: bool = False) -> VerifyReport:
+    def verify(self, *, full: bool = False, on_progress: OnProgress | None = None) -> VerifyReport:
         """Check the index against its catalogue, and with `full` every vector against its CRC32; changes nothing.
 
         >>> index.verify(full=True).ok
@@ -737,9 +737,9 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.storage.verify import check
 
-        return check(self._store.path, full=full)
+        return check(self._store.path, full=full, on_progress=on_progress or _ignore)
 
-    def compact(self, *, target_recall: float | None = None) -> CompactReport:
+    def compact(self, *, target_recall: float | None = None, on_progress: OnProgress | None = None) -> CompactReport:
         """Free the space of vectors that belong to no image, and renew the search index; others may read meanwhile.
 
         target_recall: the share (0, 1] of true neighbours that the search index of a large collection has to find.
@@ -750,7 +750,9 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.search.lifecycle import compact
 
-        return compact(self._store, target_recall=target_recall, wait=lambda: self._wait)
+        return compact(
+            self._store, target_recall=target_recall, wait=lambda: self._wait, on_progress=on_progress or _ignore
+        )
 
     @classmethod
     def repair(

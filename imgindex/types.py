@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import os
@@ -85,6 +85,28 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+Item = TypeVar("Item")
+
+
+def counted(
+    items: Iterable[Item], total: int, stage: str, on_progress: OnProgress, *, every: int = 1000
+) -> Iterator[Item]:
+    """Yield the items, and report the progress of the stage: at once, after so many of them, and at the end.
+
+    >>> [*counted("abc", 3, "letters", lambda progress: print(progress.done), every=2)]
+    0
+    2
+    3
+    ['a', 'b', 'c']
+    """
+    on_progress(Progress(stage, 0, total))
+    done = 0
+    for done, item in enumerate(items, 1):
+        yield item
+        if done % every == 0:
+            on_progress(Progress(stage, done, total))
+    if done % every:
+        on_progress(Progress(stage, done, total))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, count, emit, remark, size
+from imgindex.cli.output import choose_format, count, emit, progress, remark, size
 from imgindex.export.tables import Table
 
 
@@ -39,8 +39,8 @@ def command(
 
     chosen = choose_format(format, json, out)
     where = options.find_index(index)
-    with ImageIndex.open(where, wait=wait) as opened:
-        report = asdict(opened.compact(target_recall=target_recall))
+    with ImageIndex.open(where, wait=wait) as opened, progress(quiet=quiet) as on_progress:
+        report = asdict(opened.compact(target_recall=target_recall, on_progress=on_progress))
     rows = [{"path": where}] if chosen == "paths" else [report]
     emit(Table(report, rows, list(report)), chosen, out)
     # The catalogue may have grown by a page while no vector was dropped.

@@ -158,14 +158,14 @@ class LabelOptions:
 
 
 def map_methods(text: str | None, html: str | None) -> list[str]:
-    """Return the methods that --map names. Raises UsageError."""
-    from imgindex.vectors.projection import METHODS
+    """Return the methods that --map names. Raises UsageError, and ExtraMissing where a library is not installed."""
+    from imgindex.vectors.projection import check_method
 
     if text is not None and html is None:
         raise UsageError("--map has no effect without --html", hint="give --html FILE too")
     methods = list(dict.fromkeys(filter(None, (text or "pca").split(","))))
-    if unknown := [method for method in methods if method not in METHODS]:
-        raise UsageError(f"unknown map {unknown[0]!r}", hint=f"choose from: {', '.join(METHODS)}")
+    for method in methods:
+        check_method(method)
     return methods
 
 

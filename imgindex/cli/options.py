@@ -33,11 +33,15 @@ class Format(str, Enum):
     paths = "paths"
 
 
-# Devices and precisions are checked here, before any work: torch would reject a wrong one only when the first new
-# image is embedded, after the index was made.
+# Devices and precisions are checked here, before any work: otherwise the first new image that is embedded would show
+# that one is missing, after the index was made.
 def _check_device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
         raise UsageError(f"unknown device {name!r}", hint="choose auto, cpu, cuda, cuda:N or mps")
+    if name not in ("auto", "cpu"):
+        from imgindex.encoders.devices import choose_device
+
+        choose_device(name)
     return name
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imgindex.cli import options
-from imgindex.cli.output import choose_format, count, emit, remark
+from imgindex.cli.output import choose_format, count, emit, progress, remark
 from imgindex.export.tables import Table
 
 DAMAGED = 1
@@ -35,7 +35,8 @@ def command(
 
     chosen = choose_format(format, json, out)
     # Not by ImageIndex: it would not open a damaged index.
-    report = check(options.find_index(index), full=full)
+    with progress(quiet=quiet) as on_progress:
+        report = check(options.find_index(index), full=full, on_progress=on_progress)
     rows = [{**asdict(problem), "path": problem.subject} for problem in report.problems]
     if rows or chosen != "table":
         emit(Table({"ok": report.ok, **asdict(report)}, rows, ["kind", "subject", "detail"]), chosen, out)

@@ -26,6 +26,15 @@ EPSILON = 1e-3
 Sizes = npt.NDArray[np.int64]
 
 
+def check_room(k: int, n: int, most: int | None) -> None:
+    """Raise UsageError where k clusters of at most `most` rows cannot hold n rows."""
+    if most is not None and most * k < n:
+        raise UsageError(
+            f"k={k} and a limit of {most:,} leave room for {most * k:,} of {n:,} images",
+            hint=f"give -k {-(-n // max(most, 1))} or more, or --max-size {-(-n // max(k, 1))} or more",
+        )
+
+
 def limit_sizes(points: VectorRows, found: KMeansResult, *, most: int | None = None) -> KMeansResult:
     """Return clusters of at most `most` rows each, or (None) of sizes that differ by at most one.
 
@@ -36,11 +45,7 @@ def limit_sizes(points: VectorRows, found: KMeansResult, *, most: int | None = N
     Raises UsageError where k clusters of that size cannot hold all rows.
     """
     k, n = len(found.centroids), len(points)
-    if most is not None and most * k < n:
-        raise UsageError(
-            f"k={k} and a limit of {most:,} leave room for {most * k:,} of {n:,} images",
-            hint=f"give -k {-(-n // max(most, 1))} or more, or --max-size {-(-n // k)} or more",
-        )
+    check_room(k, n, most)
     best = None
     centroids = found.centroids - points.origin
     for step in range(1, STEPS + 1):

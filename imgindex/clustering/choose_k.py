@@ -34,19 +34,22 @@ def score_each_k(points: VectorRows, ks: Iterable[int], *, seed: int = 42) -> It
     """
     points, mean = centre_far_rows(points)
     points = points.sample_evenly(CLUSTERED)
-    sketch = seeding.principal_sketch(points, mean, SKETCH_WIDTH, np.random.default_rng([seed, 0]))
-    sketch -= sketch.mean(axis=0)
-    total = float(np.einsum("ij,ij->", sketch, sketch, dtype=np.float64))
-    compared = np.arange(0, len(sketch), max(1, len(sketch) // COMPARED))
-    distances = _distances(sketch[compared])
+    ks = list(ks)
+    # All are checked before the first one is scored.
     for k in ks:
         if k < 2:
             raise UsageError(
                 f"k is {k}: the silhouette compares 2 clusters or more",
                 hint="give -k auto, or a range such as -k 2..40",
             )
-        if k >= len(sketch):
+        if k >= len(points):
             raise TooFewDistinctVectors(f"k must be less than the number of images, {len(points)}, not {k}")
+    sketch = seeding.principal_sketch(points, mean, SKETCH_WIDTH, np.random.default_rng([seed, 0]))
+    sketch -= sketch.mean(axis=0)
+    total = float(np.einsum("ij,ij->", sketch, sketch, dtype=np.float64))
+    compared = np.arange(0, len(sketch), max(1, len(sketch) // COMPARED))
+    distances = _distances(sketch[compared])
+    for k in ks:
         starts = [
             seeding.search_start(sketch, k, np.random.default_rng([seed, k, start]), 1) for start in range(STARTS)
         ]

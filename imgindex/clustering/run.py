@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from imgindex._version import VERSION
-from imgindex.clustering.balanced import limit_sizes
+from imgindex.clustering.balanced import check_room, limit_sizes
 from imgindex.clustering.choose_k import best_k, default_range, score_each_k, share_of_copies
 from imgindex.clustering.history import VECTOR_COLUMNS, store_clustering
 from imgindex.clustering.kmeans import kmeans
@@ -22,7 +22,7 @@ from imgindex.results import Clustering, KScore, LabelFormat
 from imgindex.search.filters import select
 from imgindex.storage.store import Store
 from imgindex.types import Ids, OnProgress, Progress, Vectors
-from imgindex.vectors.rows import VectorRows
+from imgindex.vectors.rows import Finder, Labels, VectorRows
 
 # Multiplications in one assignment of all rows above which a GPU saves more time than torch's import and start cost:
 # from there on a processor takes about a second for it, and a run makes ten or more.
@@ -60,11 +60,23 @@ def cluster(
         raise UsageError("both balanced and max_size are given, not one", hint="leave one of them out")
     if max_size is not None and max_size < 1:
         raise UsageError(f"max_size is {max_size}; a cluster has at least 1 image", hint="give 1 or more")
+    if device not in ("auto", "cpu"):
+        from imgindex.encoders.devices import choose_device
+
+        choose_device(device)
+    on_progress(Progress("read vectors", 0, 0))
     images = _read_images(store, where, label_format)
+    n = len(images.paths)
+    on_progress(Progress("read vectors", n, n))
+    greatest = (k.stop - 1 if k else 0) if isinstance(k, range) else k
+    if greatest:
+        check_room(greatest, n, max_size)
     scores, k = _choose_k(images.points, k, len(anchors), seed, on_progress)
+    check_room(k, n, max_size)
     points = _on_device(images.points, device, len(images.points) * k * images.points.dimension)
     start = anchored_centroids(points, list(anchors.values()), k, seed=seed) if anchors else init
-    result = kmeans(points, k, seed=seed, restarts=restarts, iterations=iterations, init=start)
+    on_progress(Progress("k-means", 0, n))
+    result = kmeans(_counting(points, on_progress), k, seed=seed, restarts=restarts, iterations=iterations, init=start)
     if balanced or max_size is not None:
         result = limit_sizes(points, result, most=max_size)
     options = {
@@ -168,6 +180,25 @@ def _on_device(points: VectorRows, device: str, work: float) -> VectorRows:
     if device == "auto" and chosen.type != "cuda":
         return points
     return replace(points, nearest=nearest_on(chosen))
+
+
+def _counting(points: VectorRows, on_progress: OnProgress) -> VectorRows:
+    """Return the points such that each assignment of all rows to their nearest centroids is reported."""
+    n = len(points)
+
+    def nearest(centroids: Vectors) -> Finder:
+        find, done = points.nearest(centroids), 0
+
+        def counting(rows: Vectors) -> tuple[Labels, Vectors]:
+            nonlocal done
+            found = find(rows)
+            done += len(rows)
+            on_progress(Progress("k-means", min(done, n), n))
+            return found
+
+        return counting
+
+    return replace(points, nearest=nearest)
 
 
 def _versions() -> dict[str, str]:

@@ -14,8 +14,8 @@ from imgindex.storage import tags
 from imgindex.storage.clusterings import labels_by_image
 from imgindex.storage.paths import display_path
 from imgindex.storage.store import Store
-from imgindex.types import Ids, Image, OnProgress
-from imgindex.vectors.projection import project_to_plane
+from imgindex.types import Ids, Image, OnProgress, Progress, Vectors
+from imgindex.vectors.projection import check_method, project_to_plane
 from imgindex.vectors.rows import VectorRows
 
 EXPORTED_AT_ONCE = 4096
@@ -46,13 +46,16 @@ def export_index(
     format = check_format(out, format)
     rich = format == "parquet"
     check_target(out, overwrite=overwrite, index=store.path)
+    if rich and map != NO_MAP:
+        check_method(map)
     with store.reading():
         only = select(store, where)
         paths = store.catalogue.image_paths(None if only is None else only.tolist())
         ids = list(paths)
         names = [display_path(path, relative_to) for path in paths.values()]
+        report = on_progress or (lambda progress: None)
         starts = range(0, len(ids), EXPORTED_AT_ONCE)
-        blocks = (store.vectors(ids[start : start + EXPORTED_AT_ONCE]) for start in starts)
+        blocks = _reported((store.vectors(ids[start : start + EXPORTED_AT_ONCE]) for start in starts), len(ids), report)
         table = VectorTable(ids, names, store.segments.dimension, blocks)
         if rich:
             described = _described(store, ids, map, only)
@@ -60,6 +63,16 @@ def export_index(
             table = VectorTable(ids, names, store.segments.dimension, blocks, described, pictures)
         export(out, format, table, overwrite=overwrite, index=store.path)
     return len(ids)
+
+
+def _reported(blocks: Iterator[Vectors], total: int, on_progress: OnProgress) -> Iterator[Vectors]:
+    """Yield the blocks, and report how many images are written."""
+    done = 0
+    on_progress(Progress("export", done, total))
+    for block in blocks:
+        yield block
+        done += len(block)
+        on_progress(Progress("export", done, total))
 
 
 def _described(store: Store, ids: list[int], method: str, only: Ids | None) -> list[Column]:

@@ -71,6 +71,8 @@ class IngestPipeline:
         self.samples: list[Prepared] = []
         self.encoder: Encoder | None = None
         self.stopping = False
+        # Called with how many images are decoded, until the first ones are committed.
+        self.on_decoded: Callable[[int], None] = lambda count: None
         self._make_encoder = make_encoder
         self._loading: Future[Encoder] | None = None
         self._network_failed = False
@@ -181,6 +183,8 @@ class IngestPipeline:
                 break
             if isinstance(outcome, Prepared):
                 prepared.append(outcome)
+                if self.encoder is None:
+                    self.on_decoded(len(prepared))
                 if self._loading is None:
                     # Not before the first image that needs it: a run without new images never imports torch.
                     self._loading = network_threads.submit(self._make_encoder)

@@ -121,7 +121,8 @@ def _run(pipeline: IngestPipeline, scanned: ScanResult, control: RunControl) -> 
     if control.stop():
         return True  # the scan may have ended early: files that it did not find are not missing
     if total:
-        control.on_progress(Progress("embed", 0, total))
+        control.on_progress(Progress("decode", 0, total))
+    pipeline.on_decoded = lambda count: control.on_progress(Progress("decode", count, total, "the network"))
     with contextlib.closing(pipeline.run(scanned.to_open)) as commits:
         for done in commits:
             control.on_progress(Progress("embed", done, total, pipeline.stage_times.longest))

@@ -15,7 +15,7 @@ from imgindex.storage import derived
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
-from imgindex.types import Ids, VectorBlock, VectorSearch
+from imgindex.types import Ids, OnProgress, Progress, VectorBlock, VectorSearch
 
 if TYPE_CHECKING:
     from imgindex.search.faiss_ivf import SearchMetadata
@@ -75,7 +75,9 @@ def update_search_index(store: Store, writer: Writer, *, on_rebuild: Callable[[]
     derived.sweep(folder, {name})
 
 
-def compact(store: Store, *, target_recall: float | None, wait: Callable[[], bool]) -> CompactReport:
+def compact(
+    store: Store, *, target_recall: float | None, wait: Callable[[], bool], on_progress: OnProgress
+) -> CompactReport:
     """Free the space of vectors that belong to no image, and rebuild the search index where it no longer fits.
 
     target_recall: see `target_recall`; None keeps it. Raises UsageError, IndexLocked or IndexDamaged.
@@ -88,9 +90,9 @@ def compact(store: Store, *, target_recall: float | None, wait: Callable[[], boo
             )
         with store.writing(wait=wait) as writer, writer.catalogue.atomic():
             writer.catalogue.set_setting(TARGET_SETTING, repr(float(target_recall)))
-    report = compaction.compact(store, wait=wait)
+    report = compaction.compact(store, wait=wait, on_progress=on_progress)
     with store.writing(wait=wait) as writer:
-        update_search_index(store, writer)
+        update_search_index(store, writer, on_rebuild=lambda: on_progress(Progress("search index", 0, 0)))
     return report
 
 

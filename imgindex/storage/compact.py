@@ -18,14 +18,21 @@ from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments, Stored, Tail, has_crc
 from imgindex.storage.store import Store
+from imgindex.types import OnProgress, counted
 
 COPIED_BYTES = 64 << 20  # of vectors in memory at once
 
 
-def compact(store: Store, *, wait: Callable[[], bool] = lambda: False) -> CompactReport:
+def compact(
+    store: Store,
+    *,
+    wait: Callable[[], bool] = lambda: False,
+    on_progress: OnProgress = lambda progress: None,
+) -> CompactReport:
     """Free the space of rows that no longer belong to an image; other processes can read meanwhile.
 
     Missing images keep their vectors. Needs disk space for a copy of the segments that are rewritten.
+    on_progress: called with how many vectors are copied.
 
     Raises IndexLocked, or IndexDamaged (and changes nothing) when a vector does not have its CRC32.
     """
@@ -34,7 +41,7 @@ def compact(store: Store, *, wait: Callable[[], bool] = lambda: False) -> Compac
         catalogue, segments = writer.catalogue, writer.segments
         rows = catalogue.segments()
         old = _worth_rewriting(catalogue, segments, rows)
-        kept = rewrite(catalogue, segments, old)
+        kept = rewrite(catalogue, segments, old, on_progress=on_progress)
         with catalogue.atomic():
             catalogue.drop_segments(old)
         for number in old:
@@ -52,12 +59,20 @@ def compact(store: Store, *, wait: Callable[[], bool] = lambda: False) -> Compac
     )
 
 
-def rewrite(catalogue: Catalogue, segments: Segments, numbers: Collection[int], *, skip_damaged: bool = False) -> int:
+def rewrite(
+    catalogue: Catalogue,
+    segments: Segments,
+    numbers: Collection[int],
+    *,
+    skip_damaged: bool = False,
+    on_progress: OnProgress = lambda progress: None,
+) -> int:
     """Copy the rows that belong to images from these segments to new ones, in one commit; return how many.
 
     skip_damaged: do not copy vectors without their CRC32, instead of raising IndexDamaged.
     """
-    locations = iter([one for one in catalogue.locations(include_missing=True) if one.segment in numbers])
+    wanted = [one for one in catalogue.locations(include_missing=True) if one.segment in numbers]
+    locations = counted(wanted, len(wanted), "copy vectors", on_progress)
     maps = {number: segments.map_all(number) if skip_damaged else segments.map(number, rows)
             for number, rows in catalogue.segments().items() if number in numbers}  # fmt: skip
     tail = Tail(segments, {}, first=catalogue.next_segment())

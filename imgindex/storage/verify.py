@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from imgindex.storage.paths import PathMap
 from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments, Stored
 from imgindex.storage.store import CATALOGUE, TRIES, check_exists
+from imgindex.types import OnProgress, Progress, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,10 @@ class VerifyReport:
         return not self.problems
 
 
-def check(path: str, *, full: bool = False) -> VerifyReport:
+def check(path: str, *, full: bool = False, on_progress: OnProgress = lambda progress: None) -> VerifyReport:
     """Check catalogue, segment headers, sizes and rows of the index at `path`; with `full`, every vector's CRC32 too.
+
+    on_progress: called with how many vectors are read.
 
     Raises IndexNotFound or FormatTooNew; any damage is a problem in the report.
     """
@@ -55,7 +58,7 @@ def check(path: str, *, full: bool = False) -> VerifyReport:
     problems = list(_checksum(database))
     try:
         with closing(Catalogue(database, PathMap(path))) as catalogue:
-            report = _check(path, catalogue, full=full)
+            report = _check(path, catalogue, on_progress, full=full)
     except FormatTooNew:
         raise
     except (IndexDamaged, sqlite3.Error) as error:
@@ -76,7 +79,8 @@ def _checksum(database: str) -> Iterator[Problem]:
         yield Problem("catalogue", CATALOGUE, str(error))
 
 
-def _check(path: str, catalogue: Catalogue, *, full: bool, tries: int = TRIES) -> VerifyReport:
+def _check(path: str, catalogue: Catalogue, on_progress: OnProgress, *, full: bool, tries: int = TRIES) -> VerifyReport:
+    on_progress(Progress("check the catalogue", 0, 0))
     try:
         segments = Segments.from_settings(os.path.join(path, "segments"), catalogue.settings())
     except (KeyError, ValueError) as error:
@@ -88,11 +92,14 @@ def _check(path: str, catalogue: Catalogue, *, full: bool, tries: int = TRIES) -
         locations = list(catalogue.locations(include_missing=True))
         problems += _outside(locations, rows)
         # A longer file is sound: a run may have died before its commit, or may be writing it right now.
-        problems += _damaged(segments, locations, maps) if full else []
+        if full:
+            problems += _damaged(segments, counted(locations, len(locations), "read vectors", on_progress), maps)
         problems += _derived(path, catalogue) if full else []
         images = catalogue.count()["images"]
     if unmapped and tries and catalogue.segments() != rows:
-        return _check(path, catalogue, full=full, tries=tries - 1)  # a compaction removed a segment meanwhile
+        return _check(
+            path, catalogue, on_progress, full=full, tries=tries - 1
+        )  # a compaction removed a segment meanwhile
     return VerifyReport(images, len(rows), len(locations) if full else 0, tuple(problems))
 
 
@@ -118,7 +125,7 @@ def _outside(locations: list[Location], rows: dict[int, int]) -> list[Problem]:
     ]
 
 
-def _damaged(segments: Segments, locations: list[Location], maps: dict[int, Stored]) -> list[Problem]:
+def _damaged(segments: Segments, locations: Iterable[Location], maps: dict[int, Stored]) -> list[Problem]:
     return [
         Problem(
             "vector",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Callable
 
@@ -31,8 +32,7 @@ def project_to_plane(points: VectorRows, method: str = "pca", *, seed: int = 42)
     Raises UsageError for another method, a negative seed, or t-SNE of more than 20,000 points; ExtraMissing without
     umap-learn.
     """
-    if method not in METHODS:
-        raise UsageError(f"a map cannot be made by {method!r}", hint=f"choose one of: {', '.join(METHODS)}")
+    check_method(method)
     if seed < 0:
         raise UsageError(f"the seed of a map is {seed}", hint="give 0 or more")
     if method == "tsne" and len(points) > MOST_TSNE:
@@ -51,6 +51,23 @@ def project_to_plane(points: VectorRows, method: str = "pca", *, seed: int = 42)
     return np.ascontiguousarray(made, dtype=np.float32)
 
 
+def check_method(method: str) -> None:
+    """Raise UsageError for an unknown method, ExtraMissing where its library is not installed: before any work."""
+    if method not in METHODS:
+        raise UsageError(f"a map cannot be made by {method!r}", hint=f"choose one of: {', '.join(METHODS)}")
+    if method == "umap" and not _has_umap():
+        raise ExtraMissing(
+            "a UMAP map needs umap-learn", hint="install it with `pip install umap-learn`, or choose pca or tsne"
+        )
+
+
+def _has_umap() -> bool:
+    try:
+        return importlib.util.find_spec("umap") is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def principal_components(points: VectorRows, count: int, *, seed: int = 42) -> Vectors:
     """Return the first principal components of the points, float32 (n, count); zeros where there are fewer."""
     found = np.zeros((len(points), count), np.float32)
@@ -64,12 +81,8 @@ def principal_components(points: VectorRows, count: int, *, seed: int = 42) -> V
 
 
 def _umap(reduced: Vectors, seed: int) -> Vectors:
-    try:
-        from umap import UMAP
-    except ImportError as error:
-        raise ExtraMissing(
-            "a UMAP map needs umap-learn", hint="install it with `pip install umap-learn`, or choose pca or tsne"
-        ) from error
+    from umap import UMAP
+
     neighbours = min(15, len(reduced) - 1)
     # A spectral start needs more rows than directions.
     start = "spectral" if len(reduced) > 4 * neighbours else "pca"

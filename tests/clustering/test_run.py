@@ -17,7 +17,7 @@ import imgindex.encoders.devices
 from imgindex import Engine, ImageIndex
 from imgindex.clustering import nearest_torch
 from imgindex.clustering.kmeans import kmeans
-from imgindex.errors import DeviceUnavailable, ImgindexError, UsageError
+from imgindex.errors import DeviceUnavailable, ImgindexError, TooFewDistinctVectors, UsageError
 
 
 def draw_many(folder: Path, numbers: range) -> None:
@@ -121,3 +121,23 @@ def test_numbers_beyond_64_bits_are_only_large_numbers(index: ImageIndex, kinds:
         index.cluster(range(2, 10**30))
     with pytest.raises(ImgindexError, match="only"):
         index.cluster(10**30)
+
+
+def test_requirements_are_checked_before_the_work(index: ImageIndex, folder: Path) -> None:
+    index.add(folder)
+    stages: list[str] = []
+    with pytest.raises(UsageError, match="k=3 and a limit of 2 leave room for 6 of 12 images"):
+        index.cluster(3, max_size=2, on_progress=lambda progress: stages.append(progress.stage))
+    with pytest.raises(UsageError, match="k=3 and a limit of 2"):
+        index.cluster(range(2, 4), max_size=2, on_progress=lambda progress: stages.append(progress.stage))
+    with pytest.raises(TooFewDistinctVectors, match="k must be less than the number of images, 12, not 12"):
+        index.cluster(range(2, 20), on_progress=lambda progress: stages.append(progress.stage))
+    assert set(stages) == {"read vectors", "choosing k"}
+
+
+def test_progress_counts_images_from_the_start(index: ImageIndex, folder: Path) -> None:
+    index.add(folder)
+    seen: list[tuple[str, int, int]] = []
+    index.cluster(3, on_progress=lambda progress: seen.append((progress.stage, progress.done, progress.total)))
+    assert seen[:3] == [("read vectors", 0, 0), ("read vectors", 12, 12), ("k-means", 0, 12)]
+    assert seen[-1] == ("k-means", 12, 12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 from forking import Run
 
 from imgindex import ImageIndex
+from imgindex.errors import ExtraMissing
 
 
 @pytest.mark.parametrize("ending", ["npz", "npy", "csv"])
@@ -25,3 +27,21 @@ def test_the_command_has_the_same_options(run: Run, three: Path) -> None:
     assert "x" not in row
     wrong = run("export", "--out", "it.xls")
     assert (wrong.returncode, ".faiss" in wrong.stderr) == (2, True)
+
+
+def test_progress_counts_the_images_that_are_written(index: ImageIndex, folder: Path, tmp_path: Path) -> None:
+    index.add(folder)
+    seen: list[tuple[int, int]] = []
+    index.export(tmp_path / "vectors.npz", on_progress=lambda progress: seen.append((progress.done, progress.total)))
+    assert seen == [(0, 12), (12, 12)]
+
+
+def test_a_map_without_its_library_is_refused_before_the_work(
+    index: ImageIndex, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(folder)
+    monkeypatch.setitem(sys.modules, "umap", None)
+    seen: list[int] = []
+    with pytest.raises(ExtraMissing, match="umap-learn"):
+        index.export(tmp_path / "a.parquet", map="umap", on_progress=lambda progress: seen.append(progress.done))
+    assert seen == []

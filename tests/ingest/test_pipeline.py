@@ -232,6 +232,13 @@ def test_progress_is_reported_up_to_the_end(index: ImageIndex, folder: Path) -> 
     assert embedding == sorted(embedding)
     assert embedding[-1] == (12, 12)
     assert len(embedding) >= 3
+    # Images are counted from the start: while files are listed, and while the network is loaded.
+    assert [(progress.stage, progress.done) for progress in events[:4]] == [
+        ("scan", 0),
+        ("scan", 12),
+        ("decode", 0),
+        ("decode", 1),
+    ]
 
 
 def test_the_pictures_in_flight_are_few_however_many_there_are(

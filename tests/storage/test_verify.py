@@ -150,3 +150,14 @@ def test_a_page_of_the_catalogue_that_was_overwritten_is_found_and_never_a_wrong
                 np.testing.assert_array_equal(index.vectors(), vectors)
             found += not report.ok
     assert found > 5
+
+
+def test_verify_and_compact_report_how_many_vectors_they_have_read(index: ImageIndex, folder: Path) -> None:
+    index.add(folder)
+    seen: list[tuple[str, int, int]] = []
+    index.verify(full=True, on_progress=lambda progress: seen.append((progress.stage, progress.done, progress.total)))
+    assert seen == [("check the catalogue", 0, 0), ("read vectors", 0, 12), ("read vectors", 12, 12)]
+    index.remove(index.paths()[:3])
+    seen.clear()
+    index.compact(on_progress=lambda progress: seen.append((progress.stage, progress.done, progress.total)))
+    assert seen == [("copy vectors", 0, 9), ("copy vectors", 9, 9)]
