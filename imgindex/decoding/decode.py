@@ -157,6 +157,7 @@ def _decode(data: bytes, options: _Options) -> Picture:
     orientation = _orientation(image)
     upright, is_transparent = _to_rgb(image, options.alpha, reading)
     if options.alpha != "drop" and format in _ANIMATED_FORMATS and _is_one_colour(upright):
+        upright = upright.copy()  # Pillow draws later frames into the same memory
         for frame in _later_frames(image, tiff):
             found, transparent = _to_rgb(frame, options.alpha, reading)
             if not _is_one_colour(found):
@@ -201,13 +202,23 @@ def _open(data: bytes) -> tuple[bytes, ImageFile.ImageFile]:
 
 def _without_end(data: bytes) -> ImageFile.ImageFile:
     """Return a JPEG without an end marker, opened; raise UnreadableImage if its pixels are not complete."""
-    ends = integrity.with_ends(data)
-    if ends:
-        whole, *others = (Image.open(io.BytesIO(end), formats=["JPEG"]) for end in ends)
-        pixels = whole.tobytes()
-        if all(other.tobytes() == pixels for other in others):
-            return Image.open(io.BytesIO(ends[0]), formats=["JPEG"])
+    body = integrity.without_fill(data)
+    if _is_complete(body):
+        return _with_end(body)
+    # The scan of one colour is zeros at its end. Those that fill the end of a damaged file are more, or too few.
+    if _is_complete(data) and not _is_complete(data[:-2]) and _is_one_colour(_with_end(data).convert("RGB")):
+        return _with_end(data)
     raise UnreadableImage("JPEG breaks off: it has no end marker")
+
+
+def _with_end(body: bytes) -> ImageFile.ImageFile:
+    return Image.open(io.BytesIO(integrity.with_ends(body)[0]), formats=["JPEG"])
+
+
+def _is_complete(body: bytes) -> bool:
+    """Whether a JPEG without an end marker has all its pixels."""
+    pixels = [Image.open(io.BytesIO(end), formats=["JPEG"]).tobytes() for end in integrity.with_ends(body)]
+    return bool(pixels) and pixels.count(pixels[0]) == len(pixels)
 
 
 def _decode_raw(data: bytes, options: _Options) -> Picture:

@@ -98,24 +98,32 @@ def lacks_end(data: bytes) -> bool:
     return False
 
 
-def with_ends(data: bytes) -> list[bytes]:
+def without_fill(data: bytes) -> bytes:
+    """Return a JPEG without an end marker, without the zeros and the half of a marker behind its last scan."""
+    body = data.rstrip(b"\0")
+    if body == data:
+        return data[:-1] if data.endswith(b"\xff") else data
+    # In a scan, 0xFF 0x00 stands for 0xFF.
+    return body + b"\0" if body.endswith(b"\xff") else body
+
+
+def with_ends(body: bytes) -> list[bytes]:
     """Return a JPEG without an end marker with one, and several times with other scan data before it.
 
     If its scans are complete, all have the same pixels: a decoder stops at the last pixel. Empty if a scan is missing.
     """
-    body = data.rstrip(b"\0")
-    # In a scan, 0xFF 0x00 stands for 0xFF. A last 0xFF alone is the first half of the end marker.
-    body = body[:-1] if body == data and body.endswith(b"\xff") else body
-    body = body + b"\0" if body.endswith(b"\xff") else body
     if not _has_all_scans(body):
         return []
-    return [body + tail + _END_MARKER for tail in (b"", *map(_scan_data, _NOISE_STEPS))]
+    restarts = [body.rfind(bytes([0xFF, 0xD0 + number])) for number in range(8)]
+    following = (restarts.index(max(restarts)) + 1) % 8 if max(restarts) > 0 else 0
+    tails = (_scan_data(step, following) for step in _NOISE_STEPS)
+    return [body + tail + _END_MARKER for tail in (b"", *tails)]
 
 
-def _scan_data(step: int) -> bytes:
-    """Return codes of many lengths, with restart markers: a decoder skips what it finds in place of one."""
+def _scan_data(step: int, restart: int) -> bytes:
+    """Return codes of many lengths, with restart markers from that number on: decoders skip what is not their next."""
     noise = bytes(value * step % 255 for value in range(1, 255))  # without 0xFF, which would begin a marker
-    return b"".join(noise + bytes([0xFF, 0xD0 + number % 8]) for number in range(16))
+    return b"".join(noise + bytes([0xFF, 0xD0 + (restart + number) % 8]) for number in range(16))
 
 
 def _has_all_scans(data: bytes) -> bool:

@@ -66,10 +66,12 @@ def _limits(values: _Values, declared: Range | None, nodata: float | None) -> tu
         return declared, voids
     # Undeclared: a value far off, such as 65535 above 12 bits.
     sample, more = _without_voids(sample, factor=4)
+    # Signed numbers of which one stands for "nothing measured" are heights or temperatures, not the bits of a camera.
+    is_measured = values.dtype.kind == "i" and bool(voids or more)
     usual = _without_rare(sample)
     for least, greatest in ((sample[0], sample[-1]), usual):
         full = _full_range(values.dtype, least, greatest)
-        if full and (_fills(sample, full) or sample[0] == sample[-1]):
+        if full and not is_measured and (_fills(sample, full) or sample[0] == sample[-1]):
             return full, voids + more
     sample, others = _without_voids(sample, factor=1)
     return _without_rare(sample), voids + more + others

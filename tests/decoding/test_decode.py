@@ -110,6 +110,42 @@ def test_wide_numbers_are_scaled_to_eight_bits(values: Array, expected: list[int
     assert pixels(encoded(values, "TIFF"))[0, :, 2].tolist() == expected
 
 
+def fits(values: Array, bits: int, *cards: str) -> bytes:
+    header = ["SIMPLE  = T", f"BITPIX  = {bits}", "NAXIS   = 2", f"NAXIS1  = {values.shape[1]}"]
+    header += [f"NAXIS2  = {values.shape[0]}", *cards, "END"]
+    text = "".join(card.ljust(80) for card in header).encode()
+    body = values[::-1].tobytes()
+    return text.ljust(-(-len(text) // 2880) * 2880) + body.ljust(-(-len(body) // 2880) * 2880, b"\0")
+
+
+@pytest.mark.parametrize("offset", [0, 32768])
+def test_fits_values_are_signed_and_have_an_offset(offset: int) -> None:
+    values = (SMOOTH[..., 0].astype(np.int32) << 8) if offset else SMOOTH[..., 0].astype(np.int32) * 50 - 3000
+    data = fits((values - offset).astype(">i2"), 16, f"BZERO   = {offset}")
+    stretched = np.rint((values - values.min()) * 255.0 / (values.max() - values.min()))
+    expected = values >> 8 if offset else stretched
+    assert np.abs(pixels(data)[..., 0].astype(int) - expected).max() <= 1
+
+
+def test_fits_floats_are_stretched_without_their_hot_pixels() -> None:
+    values = (SMOOTH[..., 0] * 3.0 + 50).astype(">f4")
+    expected = pixels(fits(values, -32))
+    values[20, 20] = 1e9
+    found = pixels(fits(values, -32)).copy()
+    found[20, 20] = expected[20, 20]
+    assert np.array_equal(found, expected)
+    assert np.ptp(expected) == 255
+
+
+@pytest.mark.parametrize(("most", "bits"), [(1023, 10), (4095, 12), (65535, 16)])
+def test_the_greatest_value_that_a_pgm_declares_counts(most: int, bits: int) -> None:
+    dark = SMOOTH[..., 0].astype(np.uint16) * (most // 255) // 3
+    if most == 65535:
+        dark = dark * 3
+    data = b"P5 64 48 %d\n" % most + dark.astype(">u2").tobytes()
+    assert np.abs(pixels(data)[..., 0].astype(int) - (dark >> (bits - 8))).max() <= 1
+
+
 # Transparency
 
 
