@@ -359,14 +359,16 @@ class Evaluation:
 class Duplicate:
     """An image of a group of duplicates.
 
-    how: kept; exact (the same bytes); near; or same file, where both paths lead to one file. distance: Euclidean, to
-    the image that is kept. turned: the rotation or mirroring by which it comes so near, "" for none. width, height:
-    pixels, upright. size: bytes. sharpness: see `sharpness.measure`; None where it was not asked for. problem: why the
-    file cannot be read now, else "".
+    how: kept, or the grade against the kept image: same (the same bytes), copy (the pixels were compared, and show the
+    same picture), or similar (the vectors are near, but the pixels do not show the same picture). same_file: both paths
+    lead to one file. distance: Euclidean, to the image that is kept. turned: the rotation or mirroring by which it is a
+    copy, "" for none. width, height: pixels, upright. size: bytes. sharpness: see `sharpness.measure`; None where it was
+    not asked for. problem: why the file cannot be read now, else "".
     """
 
     path: str
     how: str
+    same_file: bool
     distance: float
     turned: str
     width: int
@@ -379,13 +381,13 @@ class Duplicate:
 
     @property
     def disposable(self) -> bool:
-        """Whether the kept image can replace this one: it is a file of its own, and unchanged since it was added."""
-        return self.how in ("exact", "near") and not self.problem
+        """Whether the kept image can replace this one: a copy in a file of its own, unchanged since it was added."""
+        return self.how in ("same", "copy") and not self.same_file and not self.problem
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Images that duplicate each other: the one to keep, `why`, and the others, nearest first."""
+    """Images that duplicate each other: the one to keep, `why`, and the others: same, copy, similar, nearest first."""
 
     kept: Duplicate
     others: tuple[Duplicate, ...]
@@ -406,26 +408,28 @@ class Group:
 class Duplicates:
     """The groups of duplicates among `images` images, the largest group first.
 
-    distance: how near an image must be to its group's centre; None where only bytes were compared. failures: images
-    that had to be read again to be turned, and could not be.
+    grades: those that the groups may contain, such as ("same", "copy"). compared: pairs whose pixels were compared now,
+    not in an earlier run. failures: images whose pixels had to be read again, and could not be.
     """
 
     groups: tuple[Group, ...]
     images: int
-    distance: float | None
+    grades: tuple[str, ...]
+    compared: int = 0
     failures: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """What an index has of a file: `status` is new, exact, near, or failed with the reason.
+    """What an index has of a file: `how` is new, failed with the reason, or the grade of `match`.
 
-    match: the image with the same bytes, or the nearest one, at `distance`; None, like its id, in an empty index.
-    turned: the rotation or mirroring of the file by which it comes so near, "" for none.
+    The grades are those of `Duplicate`: same, copy, similar. match: the image with the same bytes, the same picture, or
+    else the nearest one, at `distance`; None, like its id, in an empty index. turned: the rotation or mirroring of the
+    file by which it is a copy, "" for none.
     """
 
     path: str
-    status: str
+    how: str
     match: str | None = None
     distance: float | None = None
     turned: str = ""
@@ -435,7 +439,7 @@ class LookupResult:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """An image of set a and one of set b that have the same bytes (exact) or are near; distance: Euclidean."""
+    """An image of set a and one of set b that duplicate each other; how: the grade, as in `Duplicate`; distance: Euclidean."""
 
     rank: int
     a: str
