@@ -46,6 +46,26 @@ def page_with_one_other_line(rng: random.Random, number: int) -> Image.Image:
     return picture
 
 
+def page_with_one_other_digit(rng: random.Random, number: int) -> Image.Image:
+    """One text in which one digit differs."""
+    same, picture = random.Random(2), Image.new("RGB", (1240, 1754), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.text((120, 120), f"Invoice 2026-004{number}", "black", font(28))
+    for line in range(32):
+        pen.text((120, 164 + 44 * line), words(same, 11), "black", font(28))
+    return picture
+
+
+def receipt_with_one_other_price(rng: random.Random, number: int) -> Image.Image:
+    same, picture = random.Random(3), Image.new("RGB", (600, 1400), (250, 248, 240))
+    pen = ImageDraw.Draw(picture)
+    for row in range(22):
+        price = same.randrange(50, 2000) / 100 + (number if row == 9 else 0)
+        pen.text((50, 100 + 50 * row), same.choice(WORDS), "black", font(28))
+        pen.text((450, 100 + 50 * row), f"{price:6.2f}", "black", font(28))
+    return picture
+
+
 def chat(rng: random.Random, number: int) -> Image.Image:
     return _chat([(rng.randrange(300, 800), rng.random() < 0.5, rng.randrange(20, 60), rng) for _ in range(16)])
 
@@ -271,6 +291,8 @@ def staged_photo(rng: random.Random, number: int) -> Image.Image:
 KINDS: dict[str, Callable[[random.Random, int], Image.Image]] = {
     "pages": page,
     "pages, one line": page_with_one_other_line,
+    "pages, one digit": page_with_one_other_digit,
+    "receipts, one price": receipt_with_one_other_price,
     "chats": chat,
     "chats, one bubble": chat_with_one_other_bubble,
     "lists": list_screenshot,

@@ -1,0 +1,345 @@
+"""Whether two pictures show the same: they are aligned, and then compared everywhere.
+
+Two pages of text, or two chats, are nearly equal on average. So an average decides nothing here: two pictures are copies
+if every part of one has the same structure in the other, and no small place differs more than compression explains.
+docs/duplicates.md gives the figures that were measured with these bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from imgindex.types import Pixels
+
+Grey = npt.NDArray[np.uint8]
+Matrix = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Box = tuple[int, int, int, int]
+
+# Increased when the same pixels may be judged differently: stored judgements of another method are not used.
+METHOD = 1
+# The longer side in pixels at which pictures are compared.
+SIDE = 768
+# Features (Lowe, SIFT, IJCV 2004; Arandjelović, RootSIFT, CVPR 2012) at this longer side, at most so many.
+FEATURES_SIDE, FEATURES = 320, 400
+SMALLEST_FEATURES_SIDE = 160
+RATIO, LEAST_MATCHES = 0.8, 8
+# Angles in degrees by which a copy may be rotated; others count as turned.
+UPRIGHT = 20
+# A picture of which less than this share is in the other shows something else.
+LEAST_SHARE, LEAST_COVERED = 0.4, 0.9
+# Blocks are this share of the longer side; a block with less variance of grey values than TEXTURE has no structure.
+BLOCK, TEXTURE, NOISE = 1 / 24, 100.0, 40.0
+LEAST_BLOCKS = 12
+# Below it the structure of a block is another one; and how far the worst block may be below the others.
+LEAST_STRUCTURE, OUTLIER, OUTLIER_FACTOR = 0.65, 0.02, 4.0
+# Different pixels in a window of 11 × 11.
+WINDOW, MOST_DIFFERENT = 11, 24
+# Text across a picture: the share of pixels that it may cover, how thick its lines may be, as a share of the longer side,
+# how far its pixels may be from one of two grey values, and how much of the picture may be of even colours.
+MOST_COVERED, THICKEST, TEXT_VALUES, MOST_EVEN = 0.15, 0.04, 30, 0.35
+KERNEL, FIVE = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
+HALF = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], dtype=np.float64)
+LESS_HALF = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]], dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Whether two pictures are copies of each other, and the least structure that any part has in common, −1…1."""
+
+    copy: bool
+    score: float
+
+
+DIFFERENT = Comparison(False, 0.0)
+
+
+class View:
+    """A picture ready to be compared; pixels: uint8 (height, width, 3), neither side longer than SIDE."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
+        self.grey: Grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+
+    @cached_property
+    def box(self) -> Box:
+        """Left, top, right and bottom of the picture without borders of one colour."""
+        return content_box(self.pixels)
+
+    @cached_property
+    def features(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Points (n, 2) of the picture, and their descriptors (n, 128)."""
+        longer = max(self.grey.shape)
+        scale = max(min(longer, FEATURES_SIDE), SMALLEST_FEATURES_SIDE) / longer
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        small = cv2.resize(self.grey, None, fx=scale, fy=scale, interpolation=way)
+        found, descriptors = cv2.SIFT_create(FEATURES, contrastThreshold=0.02).detectAndCompute(small, None)
+        if descriptors is None:
+            return np.empty((0, 2), np.float32), np.empty((0, 128), np.float32)
+        ratio = np.array([small.shape[1] / self.grey.shape[1], small.shape[0] / self.grey.shape[0]], np.float32)
+        points = (np.array([point.pt for point in found], np.float32) + 0.5) / ratio - 0.5
+        return points, np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1))
+
+    @cached_property
+    def texture(self) -> Mask:
+        """Where the picture has structure."""
+        return _variance(self.grey, (15, 15)) > 36
+
+
+def content_box(pixels: Pixels, tolerance: int = 20) -> Box:
+    """Return left, top, right and bottom of a picture without borders of one colour; the whole of it without any."""
+    height, width, _ = pixels.shape
+    box = [0, 0, width, height]
+    for _ in range(2):  # a frame within a frame
+        for side in range(4):
+            left, top, right, bottom = box
+            if right - left < 16 or bottom - top < 16:
+                return 0, 0, width, height
+            part = pixels[top:bottom, left:right]
+            lines = part if side % 2 else part.swapaxes(0, 1)
+            lines = (lines if side < 2 else lines[::-1]).astype(np.int16)
+            other = (np.abs(lines - np.median(lines[0], axis=0)).max(axis=2) > tolerance).mean(axis=1) > 0.02
+            count = int(other.argmax())
+            box[side] += count if side < 2 else -count
+    left, top, right, bottom = box
+    return (0, 0, width, height) if right - left < 16 or bottom - top < 16 else (left, top, right, bottom)
+
+
+def compare(a: View, b: View) -> Comparison:
+    """Return whether b shows the picture of a: scaled, cropped, framed, brighter, in grey, rotated by a few degrees."""
+    best = DIFFERENT
+    for find in (_by_boxes, _by_features):
+        matrix = find(a, b)
+        if matrix is None:
+            continue
+        found = _compare_aligned(a, b, matrix)
+        if found.copy:
+            return found
+        best = max(best, found, key=lambda one: one.score)
+    return best
+
+
+def _by_boxes(a: View, b: View) -> Matrix | None:
+    """Return the map of a's pixels to b's that takes the content of one to that of the other; None if none can."""
+    (left, top, right, bottom), (left_b, top_b, right_b, bottom_b) = a.box, b.box
+    x, y = (right_b - left_b) / (right - left), (bottom_b - top_b) / (bottom - top)
+    if not 0.95 < x / y < 1.05:
+        return None
+    return np.array([[x, 0, left_b - x * left + (x - 1) / 2], [0, y, top_b - y * top + (y - 1) / 2]])
+
+
+def _by_features(a: View, b: View) -> Matrix | None:
+    """Return the map of a's pixels to b's that most features agree with; None if too few do."""
+    points, descriptors = a.features
+    points_b, descriptors_b = b.features
+    if min(len(points), len(points_b)) < LEAST_MATCHES:
+        return None
+    near = cv2.BFMatcher(cv2.NORM_L2).knnMatch(descriptors, descriptors_b, k=2)
+    good = [(one.queryIdx, one.trainIdx) for one, other in near if one.distance < RATIO * other.distance]
+    if len(good) < LEAST_MATCHES:
+        return None
+    i, j = np.array(good).T
+    within = max(b.grey.shape) / 130
+    matrix, inliers = cv2.estimateAffinePartial2D(points[i], points_b[j], ransacReprojThreshold=within)
+    if matrix is None or inliers.sum() < LEAST_MATCHES:
+        return None
+    agree = inliers[:, 0] > 0
+    matrix, _ = cv2.estimateAffinePartial2D(points[i][agree], points_b[j][agree], method=cv2.LMEDS)
+    if matrix is None or not 0.1 < np.hypot(matrix[0, 0], matrix[1, 0]) < 10:
+        return None
+    if abs(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))) > UPRIGHT:
+        return None
+    return np.asarray(matrix, np.float64)
+
+
+def _compare_aligned(a: View, b: View, matrix: Matrix) -> Comparison:
+    if not _is_within(a, b, matrix):
+        return DIFFERENT
+    pixels, pixels_b, inside = _aligned(a, b, matrix)
+    mask = inside > 0
+    if mask.sum() < 200:
+        return DIFFERENT
+    one, other, difference = _tone_matched(pixels, pixels_b, inside)
+    low, high = np.percentile(other[mask], (1, 99))
+    base = 10 + 0.12 * (high - low)
+    marks = cv2.morphologyEx(((difference > base) & mask).astype(np.uint8), cv2.MORPH_CLOSE, KERNEL)
+    structure, unmarked = _structure(one, other, inside, marks)
+    if len(structure) < LEAST_BLOCKS:
+        return Comparison(_are_equal(pixels, pixels_b, mask), 0.0)
+    if not _same_colours(pixels, pixels_b, mask):
+        return DIFFERENT
+    score = float(structure[0])
+    noise = float(np.percentile(difference[mask], 97))
+    different = ((difference > max(base, 3 * noise)) & mask).astype(np.float32)
+    window = cv2.boxFilter(different, -1, (WINDOW, WINDOW), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    if _is_even(structure) and window.max() <= MOST_DIFFERENT:
+        return Comparison(True, score)
+    overlaid = (
+        len(unmarked) >= max(LEAST_BLOCKS, len(structure) / 5)
+        and _is_even(unmarked)
+        and _is_text_on_picture(one, other, marks, mask)
+    )
+    return Comparison(overlaid, float(unmarked[0]) if overlaid else score)
+
+
+def _is_even(structure: npt.NDArray[np.float32]) -> bool:
+    """Whether all blocks have the same structure, and none is much worse than the others; structure: ascending."""
+    usual = float(structure[len(structure) // 20])
+    return bool(structure[0] >= LEAST_STRUCTURE and 1 - structure[0] <= OUTLIER + OUTLIER_FACTOR * (1 - usual))
+
+
+def _is_within(a: View, b: View, matrix: Matrix) -> bool:
+    """Whether one picture lies nearly whole in the other, and is not a small part of it."""
+    back = cv2.invertAffineTransform(matrix)
+    shares = []
+    for view, other, map in ((a, b, matrix), (b, a, back)):
+        size = view.grey.shape[1], view.grey.shape[0]
+        covered = cv2.warpAffine(
+            np.ones(other.grey.shape, np.uint8), map, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        )
+        left, top, right, bottom = view.box
+        of_box = float(covered[top:bottom, left:right].mean())
+        of_texture = float(covered[view.texture].mean()) if view.texture.any() else 0.0
+        shares.append(max(of_box, of_texture))
+    return max(shares) >= LEAST_COVERED and min(shares) >= LEAST_SHARE
+
+
+def _aligned(a: View, b: View, matrix: Matrix) -> tuple[Pixels, Pixels, Grey]:
+    """Return both pictures in the frame of a, at the resolution of the coarser one, and 255 where both are."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    pixels, to_a = _shrunk(a.pixels, min(1.0, scale))
+    pixels_b, to_b = _shrunk(b.pixels, min(1.0, 1 / scale))
+    # Scaling takes corners of pixels to corners, the other maps take centres to centres.
+    whole = LESS_HALF @ to_b @ HALF @ np.vstack([matrix, [0, 0, 1]]) @ LESS_HALF @ np.linalg.inv(to_a) @ HALF
+    size, flags = (pixels.shape[1], pixels.shape[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(pixels_b, whole[:2], size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    inside = cv2.warpAffine(np.full(pixels_b.shape[:2], 255, np.uint8), whole[:2], size, flags=flags)
+    inside = cv2.erode(cv2.threshold(inside, 250, 255, cv2.THRESH_BINARY)[1], KERNEL, borderValue=255)
+    return pixels, warped, inside.astype(np.uint8, copy=False)
+
+
+def _shrunk(pixels: Pixels, scale: float) -> tuple[Pixels, Matrix]:
+    if scale > 0.97:
+        return pixels, np.eye(3)
+    height, width, _ = pixels.shape
+    size = max(8, round(width * scale)), max(8, round(height * scale))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return small, np.diag([size[0] / width, size[1] / height, 1.0])
+
+
+def _tone_matched(a: Pixels, b: Pixels, inside: Grey) -> tuple[Grey, Grey, Grey]:
+    """Return grey values of both with the same brightness and contrast, and how far they differ beside edges.
+
+    One picture is mapped to the other by a monotone curve: from the one that was not clipped, whichever that is.
+    """
+    greys = [cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False) for pixels in (a, b)]
+    best: tuple[float, Grey, Grey, Grey] | None = None
+    mask = inside > 0
+    for one, other in (greys, greys[::-1]):
+        mapped = cv2.LUT(one, _tone_curve(one, other, mask)).astype(np.uint8, copy=False)
+        difference = _beyond_edges(mapped, other)
+        contrast = max(20.0, float(other[mask].std()))
+        mean = float(difference[mask].mean()) / contrast
+        if best is None or mean < best[0]:
+            best = mean, mapped, other, difference
+    assert best is not None
+    return best[1:]
+
+
+def _tone_curve(a: Grey, b: Grey, mask: Mask) -> Grey:
+    """Return the monotone map of the 256 grey values of a that is nearest to b."""
+    values = a[mask]
+    kernel = np.exp(-0.5 * (np.arange(-24, 25) / 6.0) ** 2)
+    count = np.convolve(np.bincount(values, minlength=256), kernel, "same")
+    total = np.convolve(np.bincount(values, weights=b[mask], minlength=256), kernel, "same")
+    known = np.flatnonzero(count > count.sum() * 1e-6)
+    curve = np.maximum.accumulate(np.interp(np.arange(256), known, total[known] / count[known]))
+    return np.clip(np.rint(curve), 0, 255).astype(np.uint8)
+
+
+def _beyond_edges(a: Grey, b: Grey) -> Grey:
+    """Return how far each pixel of either is outside of the values around the same place in the other."""
+    over = cv2.max(cv2.subtract(b, cv2.dilate(a, KERNEL)), cv2.subtract(cv2.erode(a, KERNEL), b))
+    under = cv2.max(cv2.subtract(a, cv2.dilate(b, KERNEL)), cv2.subtract(cv2.erode(b, KERNEL), a))
+    return cv2.max(over, under).astype(np.uint8, copy=False)
+
+
+def _structure(
+    a: Grey, b: Grey, inside: Grey, marks: Grey
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the structure that blocks have in common, ascending; of all blocks with structure, and of those unmarked.
+
+    The structural term of SSIM (Wang et al., Image quality assessment, IEEE TIP 2004).
+    """
+    side = max(9, round(max(a.shape) * BLOCK)) | 1
+    block, step = (side, side), max(2, side // 2)
+    x, y = (cv2.blur(grey, (2, 2)).astype(np.float32) for grey in (a, b))
+    mean_x, mean_y = cv2.blur(x, block), cv2.blur(y, block)
+    of_x = cv2.max(cv2.blur(x * x, block) - mean_x * mean_x, 0)
+    of_y = cv2.max(cv2.blur(y * y, block) - mean_y * mean_y, 0)
+    common = cv2.blur(x * y, block) - mean_x * mean_y
+    value = (common + NOISE) / np.sqrt((of_x + NOISE) * (of_y + NOISE))
+    whole = cv2.blur(inside.astype(np.float32), block, borderType=cv2.BORDER_CONSTANT) > 0.99 * 255
+    grid = np.zeros(a.shape, np.bool_)
+    grid[step // 2 :: step, step // 2 :: step] = True
+    chosen = whole & grid & (cv2.max(of_x, of_y) > TEXTURE)
+    around = cv2.blur(cv2.dilate(marks, FIVE).astype(np.float32), block)
+    return np.sort(value[chosen]), np.sort(value[chosen & (around < 0.01)])
+
+
+def _is_text_on_picture(a: Grey, b: Grey, marks: Grey, mask: Mask) -> bool:
+    """Whether all that differs are thin lines of one or two grey values in one picture, across structure of the other.
+
+    So a text across a photograph is part of a copy; another text on a page, or on an even ground, is not.
+    """
+    chosen = (marks > 0) & mask
+    if not 0 < chosen.sum() <= MOST_COVERED * mask.sum():
+        return False
+    padded = cv2.copyMakeBorder(marks, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    if cv2.distanceTransform(padded, cv2.DIST_L2, 3).max() > THICKEST * max(marks.shape):
+        return False
+    for text, picture in ((a, b), (b, a)):
+        even = cv2.subtract(cv2.dilate(picture, FIVE), cv2.erode(picture, FIVE)) <= 6
+        if even[mask].mean() <= MOST_EVEN and _share_of_two_values(text[chosen]) >= 0.8:
+            return True
+    return False
+
+
+def _share_of_two_values(values: Grey) -> float:
+    """Return the share of grey values near the two most frequent ones."""
+    counts = np.bincount(values, minlength=256).astype(np.float64)
+    near = np.convolve(counts, np.ones(2 * TEXT_VALUES + 1), "same")
+    first = int(near.argmax())
+    counts[max(0, first - TEXT_VALUES) : first + TEXT_VALUES + 1] = 0
+    return float(near[first] + np.convolve(counts, np.ones(2 * TEXT_VALUES + 1), "same").max()) / len(values)
+
+
+def _same_colours(a: Pixels, b: Pixels, mask: Mask) -> bool:
+    """Whether the colours of both agree up to saturation and tint, or one of the pictures is grey."""
+    small = [cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32) for pixels in (a, b)]
+    inside = cv2.resize(mask.astype(np.uint8), (64, 64), interpolation=cv2.INTER_NEAREST) > 0
+    colours = [np.stack([one[..., 0] - one[..., 1], one[..., 2] - one[..., 1]], axis=2)[inside] for one in small]
+    x, y = (one - one.mean(axis=0) for one in colours)
+    strength, strength_b = float(np.sqrt((x**2).mean())), float(np.sqrt((y**2).mean()))
+    if min(strength, strength_b) < 4:  # grey, or of one tint
+        return True
+    return float((x * y).mean()) / (strength * strength_b) > 0.5
+
+
+def _are_equal(a: Pixels, b: Pixels, mask: Mask) -> bool:
+    """Whether the colours are equal up to compression, for pictures with too little structure to compare."""
+    difference = cv2.absdiff(cv2.blur(a, (3, 3)), cv2.blur(b, (3, 3))).max(axis=2)[mask]
+    has_detail = a[mask].std(axis=0).max() > 4
+    return bool(has_detail and difference.max() <= 10 and difference.mean() <= 2.5)
+
+
+def _variance(grey: Grey, block: tuple[int, int]) -> Any:
+    values = grey.astype(np.float32)
+    mean = cv2.blur(values, block)
+    return cv2.blur(values * values, block) - mean * mean
