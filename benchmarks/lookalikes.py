@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-WORDS = (
-    "lorem ipsum dolor invoice total amount date item price quantity name street number account bank tax sum order"
-    " client delivery note"
-).split()
+WORDS = ["lorem", "ipsum", "dolor", "invoice", "total", "amount", "date", "item", "price", "quantity", "name", "street"]
+WORDS += ["number", "account", "bank", "tax", "sum", "order", "client", "delivery", "note"]
 EACH = 8
 
 
@@ -72,7 +70,9 @@ def chat(rng: random.Random, number: int) -> Image.Image:
 
 def chat_with_one_other_bubble(rng: random.Random, number: int) -> Image.Image:
     same = random.Random(7)
-    bubbles = [(same.randrange(300, 800), same.random() < 0.5, same.randrange(20, 60), random.Random(n)) for n in range(16)]
+    bubbles = [
+        (same.randrange(300, 800), same.random() < 0.5, same.randrange(20, 60), random.Random(n)) for n in range(16)
+    ]
     width, left, gap, _ = bubbles[9]
     bubbles[9] = width, left, gap, rng
     return _chat(bubbles)
@@ -277,7 +277,9 @@ def counter(rng: random.Random, number: int) -> Image.Image:
 def staged_photo(rng: random.Random, number: int) -> Image.Image:
     """A fixed camera: the same textured scene, with a thing that moved."""
     noise = np.random.default_rng(5)
-    coarse = Image.fromarray(noise.integers(0, 255, (24, 32, 3), dtype=np.uint8)).resize((960, 720), Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(noise.integers(0, 255, (24, 32, 3), dtype=np.uint8)).resize(
+        (960, 720), Image.Resampling.BICUBIC
+    )
     fine = noise.normal(0, 14, (720, 960, 3))
     scene = Image.fromarray((np.asarray(coarse, np.float32) * 0.6 + 50 + fine).clip(0, 255).astype(np.uint8))
     pen, x = ImageDraw.Draw(scene), 60 + 100 * number

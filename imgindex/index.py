@@ -17,7 +17,7 @@ from imgindex.results import (
     Duplicates,
     ImportReport,
     LabelFormat,
-    Leak,
+    Leaks,
     LookupResult,
     Match,
     Outlier,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from imgindex.clustering.collection import Clusterings
-    from imgindex.curation.rotations import EmbeddingContext
     from imgindex.decoding.thumbnails import Thumbnail
     from imgindex.export.tables import Table
     from imgindex.gallery.builder import GalleryPage
@@ -72,7 +71,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         self._weights = weights
         self._wait = wait
         self._encoder: Encoder | None = None
-        self._decoders = DecoderPool(self.recipe)
+        self._decoders = DecoderPool(self.recipe, hashes=True)
 
     @classmethod
     def create(
@@ -456,20 +455,24 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
     def duplicates(
         self,
         *,
-        distance: float | None = None,
         exact: bool = False,
+        similar: bool = False,
+        distance: float | None = None,
         keep: str = "largest",
         rotations: bool = False,
         flips: bool = False,
         where: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Duplicates:
-        """Return groups of images that duplicate each other, and which one of each group to keep; changes nothing.
+        """Return groups of images that duplicate each other, and which one of each group to keep; changes no image.
 
-        distance: Euclidean; each image of a group is at most this far from the group's centre, or has the same bytes as
-        one that is. None: the distance that was calibrated for the recipe. exact: compare bytes alone. keep: largest,
-        sharpest or oldest. rotations, flips: also find images that were turned by 90°, 180° or 270°, or mirrored; every
-        image is embedded again for that. where: an SQL condition on the images that are compared.
+        Every image of a group has a grade: `same` has the bytes of the kept image, and `copy` shows the same picture,
+        which was verified on the pixels of both. Results of comparisons are kept in the index where it can be written.
+
+        exact: compare bytes alone. similar: also return images that are near, with the grade `similar`; they may show
+        something else. distance: how near those are (Euclidean); None: the distance that was calibrated for the recipe.
+        keep: largest, sharpest or oldest. rotations, flips: also find copies that were turned by 90°, 180° or 270°, or
+        mirrored. where: an SQL condition on the images that are compared.
 
         Raises UsageError for an impossible distance, or when none is given and none is calibrated; IndexDamaged.
 
@@ -481,13 +484,16 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         return duplicates(
             self._store,
             self.recipe,
-            self._embedding_context(on_progress),
-            distance=distance,
+            self._decoders,
             exact=exact,
+            similar=similar,
+            distance=distance,
             keep=keep,
             rotations=rotations,
             flips=flips,
             where=where,
+            on_progress=on_progress or _ignore,
+            wait=lambda: self._wait,
         )
 
     def outliers(self, *, n: int = 20) -> Outliers:
@@ -506,20 +512,21 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         self,
         paths: Path | Iterable[Path],
         *,
+        similar: bool = False,
         distance: float | None = None,
         rotations: bool = False,
         flips: bool = False,
         on_progress: OnProgress | None = None,
     ) -> list[LookupResult]:
-        """Return for each file, or file in a folder, whether the index has it: new, exact, near, or failed.
+        """Return for each file, or file in a folder, whether the index has it: same, copy, new, or failed.
 
-        Nothing is added. distance: Euclidean, up to which an image is near; None: as calibrated for the recipe.
-        rotations, flips: also find it turned or mirrored.
+        Nothing is added. The grades are those of `duplicates`. similar, distance: new files that are near to an image
+        are `similar`. rotations, flips: also find turned and mirrored copies.
 
         Raises PathNotFound when a path is missing or unreadable, UsageError as `duplicates`, IndexDamaged.
 
-        >>> index.lookup("photos/cat.jpg")[0].status
-        'exact'
+        >>> index.lookup("photos/cat.jpg")[0].how
+        'same'
         """
         from imgindex.curation.lookup import lookup
         from imgindex.ingest.mounts import check_roots
@@ -527,27 +534,51 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         return lookup(
             self._store,
             self.recipe,
+            self._decoders,
+            lambda: self.encoder,
             check_roots(as_list(paths)),
-            self._embedding_context(on_progress),
+            similar=similar,
             distance=distance,
             rotations=rotations,
             flips=flips,
+            on_progress=on_progress or _ignore,
+            wait=lambda: self._wait,
         )
 
-    def leak(self, a: Path, b: Path, *, distance: float | None = None, n: int = 10) -> list[Leak]:
-        """Return pairs of an image below the folder `a` and one below `b` that are the same or near, nearest first.
+    def leak(
+        self,
+        a: Path,
+        b: Path,
+        *,
+        similar: bool = False,
+        distance: float | None = None,
+        n: int = 10,
+        on_progress: OnProgress | None = None,
+    ) -> Leaks:
+        """Return pairs of an image below the folder `a` and one below `b` that duplicate each other, nearest first.
 
-        distance: Euclidean, up to which a pair is near; None: as calibrated for the recipe. n: how many images of `b`
-        are returned for each image of `a`, at most. An image below both folders makes no pair with itself.
+        The grades are those of `duplicates`, and so are similar and distance. n: how many images of `b`, the nearest,
+        are compared with each image of `a`. An image below both folders makes no pair with itself.
 
         Raises PathNotFound where the index has no image below one of them, UsageError as `duplicates`, IndexDamaged.
 
-        >>> index.leak("photos/cat.jpg", "photos/1.jpg", distance=0.0)
+        >>> index.leak("photos/cat.jpg", "photos/1.jpg")
         []
         """
         from imgindex.curation.leaks import leak
 
-        return leak(self._store, self.recipe, absolute(a), absolute(b), distance=distance, n=n)
+        return leak(
+            self._store,
+            self.recipe,
+            self._decoders,
+            absolute(a),
+            absolute(b),
+            similar=similar,
+            distance=distance,
+            n=n,
+            on_progress=on_progress or _ignore,
+            wait=lambda: self._wait,
+        )
 
     # Tags and metadata.
 
@@ -792,8 +823,3 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.search.query import QueryContext
 
         return QueryContext(self._store, self._decoders, lambda: self.encoder)
-
-    def _embedding_context(self, on_progress: OnProgress | None) -> EmbeddingContext:
-        from imgindex.curation.rotations import EmbeddingContext
-
-        return EmbeddingContext(self._decoders, lambda: self.encoder, on_progress or _ignore)

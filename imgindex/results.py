@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,8 @@ class AddReport:
     the run was ended early; the next one continues it.
     skipped: files in folders that are not images, by their ending in lower case, "" for those without one. hidden:
     hidden files with the ending of an image. excluded: files and folders that `exclude` left out. exported: links to
-    images, and copies, that imgindex made.
+    images, and copies, that imgindex made. blank: images among those that were added or updated whose picture has one
+    colour, or nearly so.
     """
 
     found: int = 0
@@ -90,6 +91,7 @@ class AddReport:
     exported: int = 0
     failures: tuple[Failure, ...] = ()
     interrupted: bool = False
+    blank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +364,7 @@ class Duplicate:
     how: kept, or the grade against the kept image: same (the same bytes), copy (the pixels were compared, and show the
     same picture), or similar (the vectors are near, but the pixels do not show the same picture). same_file: both paths
     lead to one file. distance: Euclidean, to the image that is kept. turned: the rotation or mirroring by which it is a
-    copy, "" for none. width, height: pixels, upright. size: bytes. sharpness: see `sharpness.measure`; None where it was
+    copy, "" for none. width, height: pixels, upright. size: bytes. sharpness: see `sharpness.measure`; None if it was
     not asked for. problem: why the file cannot be read now, else "".
     """
 
@@ -439,7 +441,10 @@ class LookupResult:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """An image of set a and one of set b that duplicate each other; how: the grade, as in `Duplicate`; distance: Euclidean."""
+    """An image of set a and one of set b that duplicate each other.
+
+    how: the grade, as in `Duplicate`. distance: Euclidean.
+    """
 
     rank: int
     a: str
@@ -448,3 +453,11 @@ class Leak:
     distance: float
     a_id: int
     b_id: int
+
+
+class Leaks(list[Leak]):
+    """Pairs of images that are in both of two sets, nearest first; failures: images that could not be read for it."""
+
+    def __init__(self, pairs: Iterable[Leak] = (), *, failures: tuple[Failure, ...] = ()) -> None:
+        super().__init__(pairs)
+        self.failures = failures

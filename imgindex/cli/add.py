@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # The most frequent endings of skipped files are named.
 ENDINGS_NAMED = 8
-COUNTS = ("found", "added", "updated", "renamed", "unchanged", "reused", "removed", "restored", "failed")
+COUNTS = ("found", "added", "updated", "renamed", "unchanged", "reused", "removed", "restored", "failed", "blank")
 
 
 def command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import asdict, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,19 @@ from imgindex.errors import UsageError
 if TYPE_CHECKING:
     from imgindex.results import Duplicates
 
-COLUMNS = ["group", "how", "path", "distance", "turned", "width", "height", "size", "mtime_ns", "sharpness"]
+COLUMNS = [
+    "group",
+    "how",
+    "path",
+    "same_file",
+    "distance",
+    "turned",
+    "width",
+    "height",
+    "size",
+    "mtime_ns",
+    "sharpness",
+]
 COLUMNS += ["problem", "disposable", "id", "why"]
 
 
@@ -29,8 +42,9 @@ class Keep(str, Enum):
 
 
 def command(
-    distance: options.NearDistance = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare bytes alone: find copies under any name.")] = False,
+    similar: options.Similar = False,
+    distance: options.NearDistance = None,
     keep: Annotated[
         Keep,
         typer.Option(
@@ -45,9 +59,6 @@ def command(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what --link-to would do, and make nothing.")] = False,
     index: options.Index = None,
-    weights: options.Weights = None,
-    device: options.DeviceName = "auto",
-    precision: options.Precision = "auto",
     format: options.FormatName = None,
     json: options.Json = False,
     out: options.Out = None,
@@ -59,19 +70,20 @@ def command(
 ) -> int:
     """List duplicates in groups, and which image to keep.
 
-    No image is changed. An image duplicates the kept one exactly (the same bytes), nearly (within the distance of the
-    group's centre), or as the same file (by a link). --format paths prints the disposable images.
+    No image is changed. Each image has a grade: `same` has the bytes of the kept one; `copy` shows the same picture,
+    verified on the pixels of both; `similar` is only near. --format paths prints the disposable images, which are the
+    same or copies.
 
     Examples:
       imgindex duplicates --html duplicates.html
       imgindex duplicates --exact --format paths
     """
     from imgindex.index import ImageIndex
-    from imgindex.types import Engine
 
     folder_options.check_dry_run(dry_run, link_to)
-    if exact and (distance is not None or rotations or flips):
-        raise UsageError("--exact compares bytes alone", hint="leave out --distance, --rotations and --flips")
+    if exact and (similar or rotations or flips):
+        raise UsageError("--exact compares bytes alone", hint="leave out --similar, --rotations and --flips")
+    options.check_distance(distance, similar=similar)
     chosen = choose_format(format, json, out)
     gallery = gallery_options.GalleryOptions(
         html=html,
@@ -81,12 +93,12 @@ def command(
         table=chosen == "table" and out is None,
         quiet=quiet,
     )
-    engine = Engine(device, precision)
-    with ImageIndex.open(options.find_index(index), weights=weights, engine=engine) as opened:
+    with ImageIndex.open(options.find_index(index)) as opened:
         with progress(quiet=quiet) as on_progress:
             found = opened.duplicates(
-                distance=distance,
                 exact=exact,
+                similar=similar,
+                distance=distance,
                 keep=keep.value,
                 rotations=rotations,
                 flips=flips,
@@ -146,8 +158,8 @@ def _print(found: Duplicates, format: str, out: str | None) -> None:
         table = Table(groups, rows, COLUMNS)
     else:
         data = {
-            "distance": found.distance,
             "images": found.images,
+            "grades": found.grades,
             "groups": groups,
             "failures": [asdict(failure) for failure in found.failures],
         }
@@ -158,7 +170,7 @@ def _print(found: Duplicates, format: str, out: str | None) -> None:
 def _table_row(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row of the table: the kept image has the reason as its remark, the others their distance from it."""
     kept = row["how"] == "kept"
-    how = f"near, {row['turned']}" if row["turned"] else row["how"]
+    how = ", ".join(filter(None, [row["how"], row["turned"], "the same file" if row["same_file"] else ""]))
     return {
         "group": row["group"],
         "image": "keep" if kept else how,
@@ -173,10 +185,11 @@ def _table_row(row: dict[str, Any]) -> dict[str, Any]:
 def _summary(found: Duplicates) -> str:
     images = count(found.images, "image")
     if not found.groups:
-        within = "" if found.distance is None else f" within {found.distance:g}"
-        return f"no duplicates{within} among {images}"
+        return f"no duplicates among {images}"
     disposable = [one for group in found.groups for one in group.disposable]
-    how = "by their bytes" if found.distance is None else f"within {found.distance:g}"
     files, be = count(len(disposable), "file"), "is" if len(disposable) == 1 else "are"
     room = size(sum(one.size for one in disposable))
-    return f"{count(len(found.groups), 'group')} {how} among {images}; {files} of {room} {be} disposable"
+    counts = Counter(one.how for group in found.groups for one in group.others)
+    grades = ", ".join(f"{counts[grade]:,} {grade}" for grade in found.grades)
+    groups = count(len(found.groups), "group")
+    return f"{groups} among {images} ({grades}); {files} of {room} {be} disposable"

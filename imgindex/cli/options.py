@@ -123,20 +123,27 @@ Null = Annotated[
 NullOut = Annotated[bool, typer.Option("-0", "--null", help="With --format paths: end each in NUL, not newline.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that imgindex did not write.")]
 
+Similar = Annotated[
+    bool, typer.Option("--similar", help="Also show images that are only near; they may show something else.")
+]
 NearDistance = Annotated[
     float | None,
     typer.Option(
         "--distance",
         metavar="D",
         min=0,
-        help="How far apart near images may be (Euclidean).",
+        help="With --similar: how far apart they may be (Euclidean).",
         show_default="calibrated for the recipe",
     ),
 ]
-Rotations = Annotated[
-    bool, typer.Option("--rotations", help="Also find images turned by 90°, 180° or 270°; embeds every image again.")
-]
-Flips = Annotated[bool, typer.Option("--flips", help="Also find mirrored images; embeds every image again.")]
+Rotations = Annotated[bool, typer.Option("--rotations", help="Also find copies that were turned by 90°, 180° or 270°.")]
+Flips = Annotated[bool, typer.Option("--flips", help="Also find mirrored copies.")]
+
+
+def check_distance(distance: float | None, *, similar: bool) -> None:
+    """Raise UsageError for a distance that has no effect."""
+    if distance is not None and not similar:
+        raise UsageError("--distance has an effect on similar images only", hint="add --similar")
 
 
 def find_index(given: str | None) -> str:

@@ -1,217 +1,273 @@
-"""Groups of images that duplicate each other, by their bytes and their vectors, and which image of each to keep."""
+"""Groups of images that duplicate each other, each with its grade, and which image of each group to keep.
+
+The grades: `same` has the same bytes; `copy` shows the same picture, which was verified on the pixels; `similar` has a
+near vector, and nothing more is known. Near vectors and perceptual hashes only propose pairs; pixels decide.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 
 from imgindex.curation import keep_policy
-from imgindex.curation.grouping import groups_around_centres
+from imgindex.curation.candidates import near_vectors, read_hashes
+from imgindex.curation.copies import CopyFinder
+from imgindex.curation.grouping import group_copies
 from imgindex.curation.keep_policy import Candidate
-from imgindex.curation.neighbours import (
-    StoredVectors,
-    each_nearest,
-    first_with_same_content,
-    first_with_same_vector,
-)
-from imgindex.curation.rotations import EmbeddingContext, embed_transformed, transforms_of
-from imgindex.curation.thresholds import threshold
-from imgindex.encoders.encode_files import Transform
+from imgindex.curation.neighbours import StoredVectors, first_with_same_content, first_with_same_vector
+from imgindex.curation.rotations import turns
+from imgindex.curation.thresholds import similar_distance
+from imgindex.curation.verification import Verifier
+from imgindex.decoding.pool import DecoderPool
+from imgindex.errors import UsageError
 from imgindex.recipe import Recipe
 from imgindex.results import Duplicate, Duplicates, Group
 from imgindex.search.filters import select
-from imgindex.search.lifecycle import load_search
 from imgindex.storage.store import Store
-from imgindex.types import Failure, Ids, Neighbours, Progress, VectorSearch
+from imgindex.types import Failure, Ids, OnProgress
 
-# Neighbours of each image that make pairs. An image with more neighbours within the distance is compared with its whole
-# component (see grouping.py).
+# How many images of a group stand for the one that is kept, for those that are no copies of it by themselves.
+OTHERS = 3
+ORDER = ("kept", "same", "copy", "similar")
+# Neighbours of each image that may be similar.
 NEIGHBOURS = 32
-# Images whose turned pictures are searched for at once.
-TURNED = 128
 
 
 def duplicates(
     store: Store,
     recipe: Recipe,
-    context: EmbeddingContext,
+    decoders: DecoderPool,
     *,
-    distance: float | None,
     exact: bool,
+    similar: bool,
+    distance: float | None,
     keep: str,
     rotations: bool,
     flips: bool,
     where: str | None,
+    on_progress: OnProgress,
+    wait: Callable[[], bool],
 ) -> Duplicates:
     """Return the groups of images that duplicate each other, the largest first.
 
-    The parameters are those of `ImageIndex.duplicates`. Raises UsageError, IndexDamaged.
+    decoders: a pool that computes hashes. The other parameters are those of `ImageIndex.duplicates`. Raises UsageError,
+    IndexDamaged.
     """
     keep_policy.check_policy(keep)
-    distance = None if exact else threshold(recipe, distance)
-    transforms = {} if exact else transforms_of(rotations=rotations, flips=flips)
+    if exact and (similar or rotations or flips):
+        raise UsageError("exact compares bytes alone", hint="leave out similar, rotations and flips")
+    within = similar_distance(recipe, distance, similar=similar)
     failures: list[Failure] = []
     with store.reading():
-        ids, contents = first_with_same_content(store, select(store, where))
-        rows = StoredVectors(store.blocks(np.unique(contents)) if distance is not None else [])
-        groups = contents
-        if distance is not None and len(ids):
-            pairs = _Pairs(store, rows, np.unique(contents), distance)
-            if transforms:
-                pairs.find_transformed(transforms, context, failures)
-            pairs.find_near(context)
-            groups = pairs.groups()[np.searchsorted(pairs.contents, contents)]
-        drafts = _drafts(store, recipe, _split(ids, groups), keep)
-        measured = _Measured(rows, dict(zip(ids.tolist(), contents.tolist(), strict=True)), distance)
-        if transforms:
-            measured.measure_transformed(store, drafts, transforms, context)
-        found = [measured.group(draft, keep) for draft in drafts]
+        contents = _Contents.of(*first_with_same_content(store, select(store, where)))
+        same = [[first] for first, ids in contents.members.items() if len(ids) > 1]
+        if exact or len(contents.firsts) < 2:
+            drafts = _Drafts(store, recipe, contents, keep).of(same, None)
+            found = [_group(draft, keep, {}) for draft in drafts]
+            compared = 0
+        else:
+            hashes = read_hashes(store, decoders, contents.firsts, on_progress=on_progress, wait=wait)
+            rows = StoredVectors(store.blocks(contents.firsts))
+            with Verifier(store, on_progress=on_progress, wait=wait) as verifier:
+                finder = CopyFinder(store, recipe, hashes, verifier, turns(rotations=rotations, flips=flips))
+                edges = finder.candidates(contents.firsts, rows, on_progress)
+                copies = group_copies(edges, _rank(edges), lambda pairs: _decided(finder.verify(pairs)))
+                grouped = {first for group in copies for first in group}
+                groups = copies + [group for group in same if group[0] not in grouped]
+                making = _Drafts(store, recipe, contents, keep)
+                drafts = making.of(groups, finder)
+            if within is not None:
+                _add_similar(drafts, making, store, rows, within, on_progress)
+            found = [_group(draft, keep, _distances(draft, contents, rows)) for draft in drafts]
+            failures += {failure.path: failure for failure in (*hashes.failures, *verifier.failures.values())}.values()
+            compared = verifier.compared
     found.sort(key=lambda group: (-len(group.others), group.kept.id))
-    return Duplicates(tuple(found), len(ids), distance, tuple(failures))
+    grades = ("same",) if exact else ("same", "copy", "similar") if similar else ("same", "copy")
+    return Duplicates(tuple(found), len(contents.first), grades, compared, tuple(failures))
 
 
-class _Pairs:
-    """Pairs of near images, and the groups that they make.
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """The images by their bytes: one image for each content (ascending), that of each id, and all ids of each."""
 
-    Of images with the same vector, only the first one takes part. contents: one image for each content, ascending,
-    because a thousand copies would be near to each other only.
-    """
+    firsts: Ids
+    first: Mapping[int, int]
+    members: Mapping[int, list[int]]
 
-    def __init__(self, store: Store, rows: StoredVectors, contents: Ids, distance: float) -> None:
+    @classmethod
+    def of(cls, ids: Ids, firsts: Ids) -> _Contents:
+        members: dict[int, list[int]] = {}
+        for id, first in zip(ids.tolist(), firsts.tolist(), strict=True):
+            members.setdefault(first, []).append(id)
+        return cls(np.unique(firsts), dict(zip(ids.tolist(), firsts.tolist(), strict=True)), members)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A group: its images, the one to keep first; the turns of those that are turned; and the ids of similar ones."""
+
+    candidates: list[Candidate]
+    turned: dict[int, str] = field(default_factory=dict)
+    similar: set[int] = field(default_factory=set)
+
+    @property
+    def kept(self) -> Candidate:
+        return self.candidates[0]
+
+
+class _Drafts:
+    """Makes drafts from groups of contents, in which every image is a copy of the one that is kept."""
+
+    def __init__(self, store: Store, recipe: Recipe, contents: _Contents, keep: str) -> None:
+        self._store, self._recipe, self._keep = store, recipe, keep
         self.contents = contents
-        self._store, self._rows, self._distance = store, rows, distance
-        self._first = first_with_same_vector(store, rows, contents)
-        self._distinct = np.unique(self._first)
-        self._crowded = np.zeros(len(self._distinct), dtype=np.bool_)
-        self._pairs: list[tuple[Ids, Ids]] = []
 
-    def find_near(self, context: EmbeddingContext) -> None:
-        """Find the pairs of images as they are, block by block."""
-        done = 0
-        for ids, near in each_nearest(self._store, NEIGHBOURS, self._distinct):
-            within = self._add(ids, near)
-            self._crowded[np.searchsorted(self._distinct, ids)] = within[:, -1]
-            done += len(ids)
-            context.on_progress(Progress("compare", done, len(self._distinct)))
+    def of(self, groups: Sequence[list[int]], finder: CopyFinder | None) -> list[_Draft]:
+        """Return the drafts of groups of contents; finder: None where each group is of one content.
 
-    def find_transformed(
-        self, transforms: Mapping[str, Transform], context: EmbeddingContext, failures: list[Failure]
-    ) -> None:
-        """Find the pairs of transformed images with others; every image is read and embedded again."""
-        embedded, done = embed_transformed(self._store, self._distinct.tolist(), transforms, context, failures), 0
-        search: VectorSearch | None = None
-        while batch := list(islice(embedded, TURNED)):
-            # Opened after the first image was embedded: torch must be loaded before FAISS.
-            search = search or load_search(self._store, self._distinct)
-            near = search.search(np.concatenate([vectors for _, vectors in batch]), NEIGHBOURS)
-            self._add(np.repeat(np.array([id for id, _ in batch]), len(transforms)), near)
-            done += len(batch)
-            context.on_progress(Progress("turn", done, len(self._distinct)))
+        Every image is compared with the one that is kept, or with another that shows as much. Images that are copies of
+        the group's centre, but not of the one that is kept, make a group of their own.
+        """
+        members, first = self.contents.members, self.contents.first
+        known = self._inspect([id for group in groups for one in group for id in members[one]])
+        drafts: list[_Draft] = []
+        queue = list(groups)
+        while queue:
+            ranked = [
+                keep_policy.ranked([known[id] for one in group for id in members[one]], self._keep) for group in queue
+            ]
+            kept = [first[candidates[0].image.id] for candidates in ranked]
+            turned = _turned(kept, queue, finder) if finder is not None else {}
+            following = []
+            for of, group, candidates in zip(kept, queue, ranked, strict=True):
+                turns_of = {one: turned.get((of, one)) for one in group} | {of: ""}
+                inside = [one for one in candidates if turns_of[first[one.image.id]] is not None]
+                if len(inside) > 1:
+                    names = {one.image.id: turns_of[first[one.image.id]] or "" for one in inside}
+                    drafts.append(_Draft(inside, {id: name for id, name in names.items() if name}))
+                outside = [one for one in group if turns_of[one] is None]
+                if sum(len(members[one]) for one in outside) > 1:
+                    following.append(outside)
+            queue = following
+        return drafts
 
-    def _add(self, ids: Ids, near: Neighbours) -> npt.NDArray[np.bool_]:
-        within: npt.NDArray[np.bool_] = (near.ids >= 0) & (near.distances <= self._distance)
-        a, b = np.repeat(ids, within.sum(axis=1)), near.ids[within]
-        # A symmetric picture is its own mirror image.
-        self._pairs.append((a[a != b], b[a != b]))
-        return within
+    def similar(self, firsts: Sequence[int]) -> list[Candidate]:
+        """Return the images of some contents, the one to keep first."""
+        ids = [id for one in firsts for id in self.contents.members[one]]
+        return keep_policy.ranked(self._inspect(ids).values(), self._keep)
 
-    def groups(self) -> Ids:
-        """Return for each of `contents` the image at the centre of its group: itself for an image on its own."""
-        a, b = (np.searchsorted(self._distinct, np.concatenate(ids)) for ids in zip(*self._pairs, strict=True))
-
-        def is_near(row: int, others: Ids) -> npt.NDArray[np.bool_]:
-            near: npt.NDArray[np.bool_] = (
-                self._rows.distances(int(self._distinct[row]), self._distinct[others]) <= self._distance
-            )
-            return near
-
-        centres = groups_around_centres(len(self._distinct), (a, b), self._crowded, is_near)
-        found: Ids = self._distinct[centres[np.searchsorted(self._distinct, self._first)]]
-        return found
+    def _inspect(self, ids: Sequence[int]) -> dict[int, Candidate]:
+        candidates = [keep_policy.inspect(image) for image in self._store.catalogue.records(ids)]
+        if self._keep == "sharpest":
+            candidates = list(keep_policy.with_sharpness(candidates, self._recipe))
+        return {one.image.id: one for one in candidates}
 
 
-def _split(ids: Ids, groups: Ids) -> list[Ids]:
-    """Return the ids of each group of more than one image; groups: the centre of each id's group."""
-    order = np.argsort(groups, kind="stable")
-    split = np.split(ids[order], np.flatnonzero(np.diff(groups[order])) + 1)
-    return [group for group in split if len(group) > 1]
+def _decided(turned: Iterable[str | None]) -> list[bool]:
+    return [name is not None for name in turned]
 
 
-def _drafts(store: Store, recipe: Recipe, groups: Sequence[Ids], keep: str) -> list[list[Candidate]]:
-    """Return the images of each group, the one to keep first."""
-    candidates = [keep_policy.inspect(image) for group in groups for image in store.catalogue.records(group.tolist())]
-    if keep == "sharpest":
-        candidates = list(keep_policy.with_sharpness(candidates, recipe))
-    each = iter(candidates)
-    return [keep_policy.ranked(islice(each, len(group)), keep) for group in groups]
+def _turned(kept: Sequence[int], groups: Sequence[list[int]], finder: CopyFinder) -> dict[tuple[int, int], str | None]:
+    """Return for each kept content and each other one of its group how that is turned to be a copy, None for no copy.
+
+    Compression, frames and text across add up: two copies of one original may differ too much from each other. So what
+    is no copy of the kept one is compared with a few others of the group that show as much as it does.
+    """
+    pairs = [(of, one) for of, group in zip(kept, groups, strict=True) for one in group if one != of]
+    turned = dict(zip(pairs, finder.verify(pairs), strict=True))
+    upright = [pair for pair in pairs if turned[pair] == ""]
+    as_much: dict[int, list[int]] = {}
+    for (of, one), enough in zip(upright, finder.show_as_much(upright), strict=True):
+        if enough and len(as_much.setdefault(of, [])) < OTHERS:
+            as_much[of].append(one)
+    missing = [pair for pair in pairs if turned[pair] is None]
+    through = [((of, one), (other, one)) for of, one in missing for other in as_much.get(of, [])]
+    found = finder.verify([pair for _, pair in through])
+    for (pair, _), name in zip(through, found, strict=True):
+        if turned[pair] is None:
+            turned[pair] = name
+    return turned
 
 
-class _Measured:
-    """Distances of images to the ones that are kept; contents: for each id, the image whose vector is read."""
+def _rank(edges: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """Return the order in which images become centres: those in the most pairs first."""
+    count: dict[int, int] = {}
+    for id in chain.from_iterable(edges):
+        count[id] = count.get(id, 0) - 1
+    return count
 
-    def __init__(self, rows: StoredVectors, contents: Mapping[int, int], distance: float | None) -> None:
-        self._rows, self._contents, self._distance = rows, contents, distance
-        self._transformed: dict[int, tuple[float, str]] = {}
 
-    def measure_transformed(
-        self,
-        store: Store,
-        drafts: Sequence[list[Candidate]],
-        transforms: Mapping[str, Transform],
-        context: EmbeddingContext,
-    ) -> None:
-        """Measure again, transformed, the images that are far from the one that is kept."""
-        kept = {
-            one.image.id: draft[0].image.id
-            for draft in drafts
-            for one, distance in zip(draft, self._distances(draft), strict=True)
-            if self._distance is not None and distance > self._distance
-        }
-        names = list(transforms)
-        for id, vectors in embed_transformed(store, list(kept), transforms, context, []):
-            of_kept = self._rows.take(np.array([self._contents[kept[id]]]))
-            distances = np.linalg.norm(vectors - of_kept, axis=1)
-            best = int(distances.argmin())
-            self._transformed[id] = float(distances[best]), names[best]
+def _add_similar(
+    drafts: list[_Draft],
+    making: _Drafts,
+    store: Store,
+    rows: StoredVectors,
+    within: float,
+    on_progress: OnProgress,
+) -> None:
+    """Add to each draft the images near to the one that it keeps, and drafts of other images near to each other."""
+    contents = making.contents
+    near: dict[int, set[int]] = {}
+    distinct = first_with_same_vector(store, rows, contents.firsts)
+    pairs = [
+        *zip(contents.firsts.tolist(), distinct.tolist(), strict=True),
+        *((a, b) for a, b, _ in near_vectors(
+            store, np.unique(distinct), within, n=NEIGHBOURS, on_progress=on_progress
+        )),
+    ]  # fmt: skip
+    for a, b in pairs:
+        if a != b:
+            near.setdefault(a, set()).add(b)
+            near.setdefault(b, set()).add(a)
+    taken = {contents.first[one.image.id] for draft in drafts for one in draft.candidates}
+    for draft in sorted(drafts, key=lambda draft: -len(draft.candidates)):
+        others = sorted(near.get(contents.first[draft.kept.image.id], set()) - taken)
+        if others:
+            draft.candidates += making.similar(others)
+            draft.similar |= {id for one in others for id in contents.members[one]}
+            taken.update(others)
+    for centre in sorted(near, key=lambda id: (-len(near[id]), id)):
+        others = sorted(near[centre] - taken)
+        if centre in taken or not others:
+            continue
+        candidates = making.similar([centre, *others])
+        drafts.append(_Draft(candidates, similar={one.image.id for one in candidates[1:]}))
+        taken.update((centre, *others))
 
-    def group(self, draft: list[Candidate], keep: str) -> Group:
-        """Return the group of a draft, the others by their distance."""
-        kept = draft[0]
-        images = [
-            self._duplicate(one, kept, distance) for one, distance in zip(draft, self._distances(draft), strict=True)
-        ]
-        others = sorted(images[1:], key=lambda one: (one.how == "near", one.distance, one.id))
-        return Group(images[0], tuple(others), keep_policy.explain(draft, keep))
 
-    def _distances(self, draft: list[Candidate]) -> list[float]:
-        contents = np.array([self._contents[one.image.id] for one in draft])
-        distances = np.zeros(len(draft))
-        other = contents != contents[0]
-        if other.any():
-            distances[other] = self._rows.distances(int(contents[0]), contents[other])
-        return [float(distance) for distance in distances]
+def _distances(draft: _Draft, contents: _Contents, rows: StoredVectors) -> dict[int, float]:
+    kept = contents.first[draft.kept.image.id]
+    others = {id: contents.first[id] for id in (one.image.id for one in draft.candidates)}
+    far = {id: one for id, one in others.items() if one != kept}
+    if not far:
+        return {}
+    return dict(zip(far, map(float, rows.distances(kept, np.array(list(far.values())))), strict=True))
 
-    def _duplicate(self, one: Candidate, kept: Candidate, distance: float) -> Duplicate:
-        image = one.image
-        turned = ""
-        if image.id in self._transformed and self._transformed[image.id][0] < distance:
-            distance, turned = self._transformed[image.id]
-        how = "exact" if image.sha256 == kept.image.sha256 else "near"
-        if one.file is not None and one.file == kept.file:
-            how = "same file"
-        return Duplicate(
-            path=image.path,
-            how="kept" if one is kept else how,
-            distance=distance,
-            turned=turned,
-            width=image.width,
-            height=image.height,
-            size=image.size,
-            mtime_ns=image.mtime_ns,
-            sharpness=one.sharpness,
-            problem=one.problem,
-            id=image.id,
-        )
+
+def _group(draft: _Draft, keep: str, distances: Mapping[int, float]) -> Group:
+    """Return the group of a draft, the others by their grade and distance."""
+    images = [_duplicate(one, draft, distances) for one in draft.candidates]
+    others = sorted(images[1:], key=lambda one: (ORDER.index(one.how), one.distance, one.id))
+    return Group(images[0], tuple(others), keep_policy.explain(draft.candidates, keep))
+
+
+def _duplicate(one: Candidate, draft: _Draft, distances: Mapping[int, float]) -> Duplicate:
+    image, kept = one.image, draft.kept
+    how = "same" if image.sha256 == kept.image.sha256 else "similar" if image.id in draft.similar else "copy"
+    return Duplicate(
+        path=image.path,
+        how="kept" if one is kept else how,
+        same_file=one is not kept and one.file is not None and one.file == kept.file,
+        distance=distances.get(image.id, 0.0),
+        turned=draft.turned.get(image.id, ""),
+        width=image.width,
+        height=image.height,
+        size=image.size,
+        mtime_ns=image.mtime_ns,
+        sharpness=one.sharpness,
+        problem=one.problem,
+        id=image.id,
+    )

@@ -1,51 +1,60 @@
-"""Groups of rows that are near to each other, from the pairs of near rows."""
+"""Groups of images that show the same picture, from pairs that may; few pairs are compared in large groups."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import numpy as np
-import numpy.typing as npt
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
-
-Rows = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+Edge = tuple[int, int]
+# Compares pairs and returns which of them are copies; called with many pairs at once.
+Verify = Callable[[Sequence[Edge]], Sequence[bool]]
 
 
-def groups_around_centres(
-    count: int, pairs: tuple[Rows, Rows], crowded: Mask, is_near: Callable[[int, Rows], Mask]
-) -> Rows:
-    """Return for each of `count` rows the row at the centre of its group (count,): itself for a row on its own.
+def group_copies(edges: Iterable[Edge], rank: Mapping[int, int], verify: Verify) -> list[list[int]]:
+    """Return the groups of at least two images that pairs of copies connect, each with its centre first.
 
-    Rows that pairs connect form components. In a component each row is near to the next one, but the first and the last
-    may have nothing in common. So each component is cut into groups, whose rows are all near to the group's centre. The
-    rows with the most pairs become centres first.
+    Each group has a centre: the image with the smallest rank. Only centres are compared: a pair between two groups
+    stands for the pair of their centres, and a group joins another one when its centre is a copy of the other's. So a
+    group of n images takes about n comparisons, not n². An image that joined with its group may be no copy of the new
+    centre: the caller compares it again with the image that it keeps.
 
-    pairs: two arrays of rows (m,), near to each other. crowded: rows (count,) that may have more near rows than pairs;
-    for such a row, is_near returns which of the other rows of its component are near.
+    edges: pairs of ids that may be copies. rank: what ids are ordered by.
     """
-    a, b = pairs
-    graph = csr_matrix((np.ones(len(a), dtype=np.float32), (a, b)), shape=(count, count))
-    graph = graph + graph.T
-    component = connected_components(graph, directed=False)[1]
-    by_component = np.argsort(component, kind="stable")
-    starts = np.searchsorted(component[by_component], np.arange(component.max(initial=-1) + 2))
-    degree = np.diff(graph.indptr)
-    order = np.lexsort((np.arange(count), -degree))
-    centre = np.full(count, -1, dtype=np.int64)
-    for row in order[: np.count_nonzero(degree)].tolist():
-        if centre[row] >= 0:
+    edges = list(edges)
+    centre = {id: id for edge in edges for id in edge}
+    compared: set[Edge] = set()
+    while wave := _next_wave(edges, centre, compared, rank):
+        compared.update(wave)
+        joined = {b: a for (a, b), copy in zip(wave, verify(wave), strict=True) if copy}
+        if joined:
+            centre = {id: joined.get(of, of) for id, of in centre.items()}
+        edges = [(a, b) for a, b in edges if centre[a] != centre[b]]
+    groups: dict[int, list[int]] = {}
+    for id in sorted(centre, key=lambda id: (id != centre[id], id)):
+        groups.setdefault(centre[id], []).append(id)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _next_wave(
+    edges: Iterable[Edge], centre: Mapping[int, int], compared: set[Edge], rank: Mapping[int, int]
+) -> list[Edge]:
+    """Return pairs of centres to compare now, the lower rank first; each joins at most one other in this wave."""
+    near: dict[int, set[int]] = {}
+    for a, b in edges:
+        pair = _ranked(centre[a], centre[b], rank)
+        if pair[0] != pair[1] and pair not in compared:
+            near.setdefault(pair[0], set()).add(pair[1])
+    wave: list[Edge] = []
+    taken: set[int] = set()
+    for a in sorted(near, key=lambda id: (rank[id], id)):
+        if a in taken:
             continue
-        centre[row] = row
-        near = _ungrouped(graph.indices[graph.indptr[row] : graph.indptr[row + 1]], centre)
-        centre[near] = row
-        if crowded[row]:
-            others = _ungrouped(by_component[starts[component[row]] : starts[component[row] + 1]], centre)
-            centre[others[is_near(row, others)]] = row
-    return np.where(centre < 0, np.arange(count), centre)
+        others = sorted(near[a] - taken)
+        wave += [(a, b) for b in others]
+        taken.update(others)
+        if others:
+            taken.add(a)
+    return wave
 
 
-def _ungrouped(rows: Rows, centre: Rows) -> Rows:
-    ungrouped: Rows = rows[centre[rows] < 0]
-    return ungrouped
+def _ranked(a: int, b: int, rank: Mapping[int, int]) -> Edge:
+    return (a, b) if (rank[a], a) <= (rank[b], b) else (b, a)

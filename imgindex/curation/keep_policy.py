@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from imgindex.curation import sharpness
-from imgindex.curation.rotations import CHANGED
+from imgindex.curation.verification import CHANGED
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.transforms import crop_border

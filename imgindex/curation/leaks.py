@@ -2,53 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from imgindex.curation.neighbours import each_nearest, first_with_same_content
-from imgindex.curation.thresholds import threshold
+from imgindex.curation.candidates import near_vectors, read_hashes
+from imgindex.curation.copies import CopyFinder
+from imgindex.curation.neighbours import StoredVectors, first_with_same_content
+from imgindex.curation.thresholds import similar_distance
+from imgindex.curation.verification import Verifier
+from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import PathNotFound, UsageError
 from imgindex.recipe import Recipe
-from imgindex.results import Leak
+from imgindex.results import Leak, Leaks
 from imgindex.storage.named import find_named
 from imgindex.storage.store import Store
-from imgindex.types import Ids
+from imgindex.types import OnProgress
 
 Pair = tuple[int, int]
 
 
-def leak(store: Store, recipe: Recipe, a: str, b: str, *, distance: float | None, n: int) -> list[Leak]:
-    """Return pairs of an image below the absolute path `a` and one below `b` within a distance, nearest first.
+def leak(
+    store: Store,
+    recipe: Recipe,
+    decoders: DecoderPool,
+    a: str,
+    b: str,
+    *,
+    similar: bool,
+    distance: float | None,
+    n: int,
+    on_progress: OnProgress,
+    wait: Callable[[], bool],
+) -> Leaks:
+    """Return pairs of an image below the absolute path `a` and one below `b` that duplicate each other, nearest first.
 
     n: how many images of `b`, the nearest, are compared with each image of `a`. An image below both paths makes no pair
-    with itself.
+    with itself. The other parameters are those of `ImageIndex.leak`.
 
     Raises UsageError for n below 1, PathNotFound where the index has no image below one of the paths, IndexDamaged.
     """
     if n < 1:
         raise UsageError(f"-n {n}: at least one image must be asked for")
-    distance = threshold(recipe, distance)
+    within = similar_distance(recipe, distance, similar=similar)
     with store.reading():
-        ids, contents = first_with_same_content(store)
-        content = dict(zip(ids.tolist(), contents.tolist(), strict=True))
+        ids, firsts = first_with_same_content(store)
+        first = dict(zip(ids.tolist(), firsts.tolist(), strict=True))
         paths = store.catalogue.image_paths()
-        of_a, of_b = _below(store, a, paths), _below(store, b, paths)
-        found: dict[Pair, float] = {}
-        for ids_of_block, near in each_nearest(store, min(n, len(of_b)), of_a, among=of_b):
-            within = (near.ids >= 0) & (near.distances <= distance)
-            pairs = zip(np.repeat(ids_of_block, within.sum(axis=1)).tolist(), near.ids[within].tolist(), strict=True)
-            found.update(zip(pairs, near.distances[within].tolist(), strict=True))
-    # Two images that are both below both paths are found twice.
-    order = sorted(
-        (distance, pair) for pair, distance in found.items() if not (pair[::-1] in found and pair[0] > pair[1])
-    )
-    return [
-        Leak(rank, paths[x], paths[y], "exact" if content[x] == content[y] else "near", distance, x, y)
-        for rank, (distance, (x, y)) in enumerate(order, 1)
+        of_a, of_b = (_by_content(_below(store, folder, paths), first) for folder in (a, b))
+        contents_a, contents_b = (np.array(sorted(of), dtype=np.int64) for of in (of_a, of_b))
+        both = np.union1d(contents_a, contents_b)
+        hashes = read_hashes(store, decoders, both, on_progress=on_progress, wait=wait)
+        rows = StoredVectors(store.blocks(both))
+        grades: dict[Pair, str] = {(one, one): "same" for one in np.intersect1d(contents_a, contents_b).tolist()}
+        with Verifier(store, on_progress=on_progress, wait=wait) as verifier:
+            finder = CopyFinder(store, recipe, hashes, verifier, {})
+            pairs = finder.between(contents_a, contents_b, n)
+            turned = finder.verify(pairs)
+        grades |= {pair: "copy" for pair, name in zip(pairs, turned, strict=True) if name is not None}
+        if within is not None:
+            for x, y, _ in near_vectors(store, contents_a, within, among=contents_b, n=min(n, len(contents_b))):
+                grades.setdefault((x, y), "similar")
+        distances = {(x, y): float(rows.distances(x, np.array([y]))[0]) if x != y else 0.0 for x, y in grades}
+    found: dict[Pair, tuple[str, float]] = {}
+    for (x, y), grade in grades.items():
+        for one in of_a[x]:
+            for other in of_b[y][:n]:
+                # Two images that are both below both paths are found twice.
+                if one != other and (other, one) not in found:
+                    found[one, other] = grade, distances[x, y]
+    order = sorted(found.items(), key=lambda item: (item[1][1], item[0]))
+    leaks = [
+        Leak(rank, paths[x], paths[y], grade, distance, x, y)
+        for rank, ((x, y), (grade, distance)) in enumerate(order, 1)
     ]
+    failures = {failure.path: failure for failure in (*hashes.failures, *verifier.failures.values())}
+    return Leaks(leaks, failures=tuple(failures.values()))
 
 
-def _below(store: Store, folder: str, paths: dict[int, str]) -> Ids:
-    ids = np.array([id for id in find_named(store.catalogue, [folder]).images if id in paths], dtype=np.int64)
-    if not len(ids):
+def _below(store: Store, folder: str, paths: dict[int, str]) -> list[int]:
+    ids = [id for id in find_named(store.catalogue, [folder]).images if id in paths]
+    if not ids:
         raise PathNotFound(f"the index has no image at {folder}", hint="`imgindex list` shows its images")
     return ids
+
+
+def _by_content(ids: list[int], first: dict[int, int]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for id in ids:
+        found.setdefault(first[id], []).append(id)
+    return found

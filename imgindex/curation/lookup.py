@@ -1,15 +1,25 @@
-"""Whether an index already holds files, by their bytes or by near vectors; nothing is added."""
+"""What the index knows of files that are not in it: whether they are the same as, or copies of, images that it has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
 
 import numpy as np
 
-from imgindex.curation.rotations import IDENTITY, EmbeddingContext, transforms_of
-from imgindex.curation.thresholds import threshold
+from imgindex.curation.candidates import MOST_BITS, NEAREST, Hashes, near_hashes, read_hashes
+from imgindex.curation.rotations import ALL, Turn, turns
+from imgindex.curation.same_picture import View, compare
+from imgindex.curation.thresholds import candidate_distance, similar_distance
+from imgindex.curation.verification import VIEW_RECIPE, Verifier, view_of
+from imgindex.decoding import perceptual_hash
+from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.plugins import readable_raw_endings
+from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.process import DecodedImage
+from imgindex.encoders.encode_files import encode_files
 from imgindex.errors import UnreadableImage
 from imgindex.recipe import Recipe
 from imgindex.results import LookupResult
@@ -17,7 +27,7 @@ from imgindex.search.lifecycle import load_search
 from imgindex.sources.content import Content, read_content
 from imgindex.sources.local import find_files, only_images
 from imgindex.storage.store import Store
-from imgindex.types import Failure, FoundFile, Progress, Vectors, VectorSearch
+from imgindex.types import Encoder, Failure, FoundFile, OnProgress, Progress, Vectors, VectorSearch
 
 # Files that are searched for at once.
 QUERIES = 128
@@ -26,37 +36,56 @@ QUERIES = 128
 def lookup(
     store: Store,
     recipe: Recipe,
+    decoders: DecoderPool,
+    make_encoder: Callable[[], Encoder],
     roots: Sequence[str],
-    context: EmbeddingContext,
     *,
+    similar: bool,
     distance: float | None,
     rotations: bool,
     flips: bool,
+    on_progress: OnProgress,
+    wait: Callable[[], bool],
 ) -> list[LookupResult]:
     """Return what the index knows of each file at or below the roots, absolute paths, in the order of the files.
 
-    A file that has the bytes of an image is not decoded. The parameters are those of `ImageIndex.lookup`. Raises
-    UsageError, IndexDamaged, and what making the encoder raises.
+    A file that has the bytes of an image is not decoded. decoders: a pool that computes hashes. The other parameters
+    are those of `ImageIndex.lookup`. Raises UsageError, IndexDamaged, and what making the encoder raises.
     """
-    near, transforms = threshold(recipe, distance), IDENTITY | transforms_of(rotations=rotations, flips=flips)
+    within = similar_distance(recipe, distance, similar=similar)
     with store.reading():
         found = find_files(roots, skip=[store.path], further_endings=readable_raw_endings())
         files = list(only_images(found))
-        work = _Lookup(store, files)
-        embedded = context.embed(work.unknown(), transforms)
-        while batch := list(islice(embedded, QUERIES)):
-            work.search(batch, list(transforms), near)
-            context.on_progress(Progress("lookup", len(work.found), len(files)))
-        return [work.found[place] for place in range(len(files))]
+        known = _KnownFiles(store, files)
+        unknown = known.unknown()
+        first = next(unknown, None)
+        if first is not None:
+            decoders.start()  # while torch is imported
+            encoder = make_encoder()
+            decoded: dict[int, DecodedImage] = {}
+            embedded = encode_files(
+                chain([first], unknown), decoders=decoders, encoder=encoder, on_decoded=decoded.__setitem__
+            )
+            ids = np.fromiter(store.catalogue.image_paths(), dtype=np.int64)
+            hashes = read_hashes(store, decoders, ids, on_progress=on_progress, wait=wait)
+            with (
+                Verifier(store, on_progress=on_progress, wait=wait) as verifier,
+                contextlib.closing(DecoderPool(VIEW_RECIPE)) as view_decoders,
+            ):
+                ways = turns(rotations=rotations, flips=flips)
+                work = _Lookup(store, recipe, files, known.found, hashes, verifier, view_decoders, within, ways)
+                while batch := list(islice(embedded, QUERIES)):
+                    work.search(batch, decoded)
+                    on_progress(Progress("lookup", len(known.found), len(files), unit="files"))
+        return [known.found[place] for place in range(len(files))]
 
 
-class _Lookup:
-    """The files of one lookup, and in `found` their results by place in the list of files."""
+class _KnownFiles:
+    """The files of one lookup, and in `found` the results that need no picture, by place in the list of files."""
 
     def __init__(self, store: Store, files: Sequence[FoundFile | Failure]) -> None:
         self.found: dict[int, LookupResult] = {}
         self._store, self._files = store, files
-        self._search: VectorSearch | None = None
 
     def unknown(self) -> Iterator[tuple[int, bytes]]:
         """Yield place and bytes of each file whose bytes no image has; the results of the others go to `found`."""
@@ -74,7 +103,7 @@ class _Lookup:
                 yield place, content.data
             else:
                 id, path = same
-                self.found[place] = LookupResult(file.path, "exact", match=path, distance=0.0, id=id)
+                self.found[place] = LookupResult(file.path, "same", match=path, distance=0.0, id=id)
 
     def _image_with(self, content: Content, path: str) -> tuple[int, str] | None:
         """Return id and path of a present image with these bytes, preferably the one at `path`; None without one."""
@@ -84,30 +113,95 @@ class _Lookup:
         paths = catalogue.image_paths([image.location.id for image in catalogue.same_content(content.sha256)])
         return min(paths.items(), key=lambda item: item[1] != stored, default=None)
 
-    def search(
-        self, batch: Sequence[tuple[int, Vectors | UnreadableImage]], transforms: Sequence[str], distance: float
+
+class _Lookup:
+    """Finds the image of which each file is a copy, or the nearest one; the results go to `found`."""
+
+    def __init__(
+        self,
+        store: Store,
+        recipe: Recipe,
+        files: Sequence[FoundFile | Failure],
+        found: dict[int, LookupResult],
+        hashes: Hashes,
+        verifier: Verifier,
+        decoders: DecoderPool,
+        within: float | None,
+        turns: Mapping[str, Turn],
     ) -> None:
-        """Find the nearest image of each file of a batch, which has a vector for each transform."""
-        able: list[tuple[int, Vectors]] = []
-        for place, vectors in batch:
-            if isinstance(vectors, UnreadableImage):
-                self.found[place] = LookupResult(self._files[place].path, "failed", reason=vectors.reason)
+        self._store, self._files, self._found = store, files, found
+        self._hashes, self._verifier, self._within = hashes, verifier, within
+        self._turns = {"": Turn(), **turns}
+        self._candidate_distance = candidate_distance(recipe)
+        self._decoders = decoders
+        self._search: VectorSearch | None = None
+
+    def search(self, batch: Sequence[tuple[int, Vectors | UnreadableImage]], decoded: dict[int, DecodedImage]) -> None:
+        """Find the results of a batch of files; `decoded` loses their pictures."""
+        vectors: dict[int, Vectors] = {}
+        for place, vector in batch:
+            if isinstance(vector, UnreadableImage):
+                self._found[place] = LookupResult(self._files[place].path, "failed", reason=vector.reason)
             else:
-                able.append((place, vectors))
-        if not able:
+                vectors[place] = vector
+        if not vectors:
             return
         self._search = self._search or load_search(self._store)
-        near = self._search.search(np.concatenate([vectors for _, vectors in able]), 1)
-        ids, distances = (
-            near.ids.reshape(len(able), len(transforms)),
-            near.distances.reshape(len(able), len(transforms)),
-        )
-        best = distances.argmin(axis=1)
-        paths = self._store.catalogue.image_paths(set(ids[ids >= 0].tolist()))
-        for (place, _), number, of_ids, of_distances in zip(able, best.tolist(), ids, distances, strict=True):
-            path, id, nearest = self._files[place].path, int(of_ids[number]), float(of_distances[number])
-            if id < 0:
-                self.found[place] = LookupResult(path, "new")
+        near = self._search.search(np.stack(list(vectors.values())), NEAREST)
+        candidates: dict[int, dict[tuple[int, str], float]] = {}
+        for place, ids, distances in zip(vectors, near.ids.tolist(), near.distances.tolist(), strict=True):
+            candidates[place] = {
+                (id, ""): distance / (self._candidate_distance or 1)
+                for id, distance in zip(ids, distances, strict=True)
+                if id >= 0 and self._candidate_distance is not None and distance <= self._candidate_distance
+            }
+        pictures = {place: decoded.pop(place) for place in vectors}
+        blank = {place for place, picture in pictures.items() if picture.blank}
+        # Places and ids are numbers of different things: places become negative.
+        codes = {-place - 1: perceptual_hash.parse(pictures[place].hashes) for place in vectors if place not in blank}
+        of = {place: code for place, code in codes.items() if code is not None}
+        for place, id, name, bits in near_hashes(of, self._hashes.codes, self._turns):
+            ways = candidates[-place - 1]
+            ways[id, name] = min(ways.get((id, name), 1.0), bits / MOST_BITS)
+        self._verifier.load({id for ways in candidates.values() for id, _ in ways})
+        workers = worker_count(None)
+        with ThreadPoolExecutor(workers, thread_name_prefix="imgindex-lookup") as threads:
+
+            def find(place: int) -> tuple[int, tuple[int, str] | None]:
+                ways = candidates[place]
+                usable = [way for way in sorted(ways, key=lambda way: ways[way]) if way[0] not in self._hashes.blank]
+                return place, None if place in blank else self._copy_of(self._files[place].path, usable)
+
+            copies = dict(map_ahead(threads, find, vectors, depth=2 * workers))
+        for number, (place, vector) in enumerate(vectors.items()):
+            self._found[place] = self._result(place, vector, copies[place], int(near.ids[number, 0]))
+
+    def _copy_of(self, path: str, ways: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
+        """Return the first of these images, with its turn, that the file is a copy of."""
+        if not ways:
+            return None
+        try:
+            view = view_of(self._decoders.decode(read_content(path).data))
+        except UnreadableImage:
+            return None  # it was decoded a moment ago
+        turned: dict[str, View] = {}
+        for id, name in ways:
+            if name not in turned:
+                turned[name] = view if not name else View(ALL[name].pixels(view.pixels))
+            try:
+                if compare(self._verifier.view(id), turned[name]).copy:
+                    return id, name
+            except UnreadableImage:
                 continue
-            status = "near" if nearest <= distance else "new"
-            self.found[place] = LookupResult(path, status, paths[id], nearest, transforms[number], id)
+        return None
+
+    def _result(self, place: int, vector: Vectors, copy: tuple[int, str] | None, nearest: int) -> LookupResult:
+        path = self._files[place].path
+        id, name = copy or (nearest, "")
+        if id < 0:
+            return LookupResult(path, "new")
+        difference = self._store.vectors([id])[0].astype(np.float64) - vector
+        distance = float(np.sqrt(difference @ difference))
+        (match,) = self._store.catalogue.image_paths([id]).values()
+        how = "copy" if copy else "similar" if self._within is not None and distance <= self._within else "new"
+        return LookupResult(path, how, match, distance, name, id)

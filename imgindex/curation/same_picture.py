@@ -1,7 +1,8 @@
 """Whether two pictures show the same: they are aligned, and then compared everywhere.
 
-Two pages of text, or two chats, are nearly equal on average. So an average decides nothing here: two pictures are copies
-if every part of one has the same structure in the other, and no small place differs more than compression explains.
+Two pages of text, or two chats, are nearly equal on average. So an average decides nothing here: two pictures are
+copies if every part of one has the same structure in the other, and no small place differs more than compression
+explains.
 docs/duplicates.md gives the figures that were measured with these bounds.
 """
 
@@ -41,8 +42,8 @@ LEAST_BLOCKS = 12
 LEAST_STRUCTURE, OUTLIER, OUTLIER_FACTOR = 0.65, 0.02, 4.0
 # Different pixels in a window of 11 × 11.
 WINDOW, MOST_DIFFERENT = 11, 24
-# Text across a picture: the share of pixels that it may cover, how thick its lines may be, as a share of the longer side,
-# how far its pixels may be from one of two grey values, and how much of the picture may be of even colours.
+# Text across a picture: the share of pixels that it may cover, how thick its lines may be (of the longer side), how far
+# its pixels may be from one of two grey values, and how much of the picture may be of even colours.
 MOST_COVERED, THICKEST, TEXT_VALUES, MOST_EVEN = 0.15, 0.04, 30, 0.35
 KERNEL, FIVE = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
 HALF = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], dtype=np.float64)
@@ -51,10 +52,10 @@ LESS_HALF = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]], dtype=np.float64)
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Whether two pictures are copies of each other, and the least structure that any part has in common, −1…1."""
+    """Whether two pictures are copies of each other; share: how much of the larger one the other shows, 0…1."""
 
     copy: bool
-    score: float
+    share: float
 
 
 DIFFERENT = Comparison(False, 0.0)
@@ -79,7 +80,7 @@ class View:
         scale = max(min(longer, FEATURES_SIDE), SMALLEST_FEATURES_SIDE) / longer
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         small = cv2.resize(self.grey, None, fx=scale, fy=scale, interpolation=way)
-        found, descriptors = cv2.SIFT_create(FEATURES, contrastThreshold=0.02).detectAndCompute(small, None)
+        found, descriptors = _sift().detectAndCompute(small, None)
         if descriptors is None:
             return np.empty((0, 2), np.float32), np.empty((0, 128), np.float32)
         ratio = np.array([small.shape[1] / self.grey.shape[1], small.shape[0] / self.grey.shape[0]], np.float32)
@@ -89,7 +90,8 @@ class View:
     @cached_property
     def texture(self) -> Mask:
         """Where the picture has structure."""
-        return _variance(self.grey, (15, 15)) > 36
+        found: Mask = _variance(self.grey, (15, 15)) > 36
+        return found
 
 
 def content_box(pixels: Pixels, tolerance: int = 20) -> Box:
@@ -113,16 +115,14 @@ def content_box(pixels: Pixels, tolerance: int = 20) -> Box:
 
 def compare(a: View, b: View) -> Comparison:
     """Return whether b shows the picture of a: scaled, cropped, framed, brighter, in grey, rotated by a few degrees."""
-    best = DIFFERENT
     for find in (_by_boxes, _by_features):
         matrix = find(a, b)
         if matrix is None:
             continue
-        found = _compare_aligned(a, b, matrix)
-        if found.copy:
-            return found
-        best = max(best, found, key=lambda one: one.score)
-    return best
+        share = _share_in_common(a, b, matrix)
+        if share >= LEAST_SHARE and _are_equal_where_aligned(a, b, matrix):
+            return Comparison(True, share)
+    return DIFFERENT
 
 
 def _by_boxes(a: View, b: View) -> Matrix | None:
@@ -158,34 +158,28 @@ def _by_features(a: View, b: View) -> Matrix | None:
     return np.asarray(matrix, np.float64)
 
 
-def _compare_aligned(a: View, b: View, matrix: Matrix) -> Comparison:
-    if not _is_within(a, b, matrix):
-        return DIFFERENT
+def _are_equal_where_aligned(a: View, b: View, matrix: Matrix) -> bool:
     pixels, pixels_b, inside = _aligned(a, b, matrix)
     mask = inside > 0
     if mask.sum() < 200:
-        return DIFFERENT
-    one, other, difference = _tone_matched(pixels, pixels_b, inside)
+        return False
+    one, other, difference = _tone_matched(pixels, pixels_b, mask)
     low, high = np.percentile(other[mask], (1, 99))
     base = 10 + 0.12 * (high - low)
-    marks = cv2.morphologyEx(((difference > base) & mask).astype(np.uint8), cv2.MORPH_CLOSE, KERNEL)
+    closed = cv2.morphologyEx(((difference > base) & mask).astype(np.uint8), cv2.MORPH_CLOSE, KERNEL)
+    marks: Grey = closed.astype(np.uint8, copy=False)
     structure, unmarked = _structure(one, other, inside, marks)
     if len(structure) < LEAST_BLOCKS:
-        return Comparison(_are_equal(pixels, pixels_b, mask), 0.0)
+        return _are_equal(pixels, pixels_b, mask)
     if not _same_colours(pixels, pixels_b, mask):
-        return DIFFERENT
-    score = float(structure[0])
+        return False
     noise = float(np.percentile(difference[mask], 97))
     different = ((difference > max(base, 3 * noise)) & mask).astype(np.float32)
     window = cv2.boxFilter(different, -1, (WINDOW, WINDOW), normalize=False, borderType=cv2.BORDER_CONSTANT)
     if _is_even(structure) and window.max() <= MOST_DIFFERENT:
-        return Comparison(True, score)
-    overlaid = (
-        len(unmarked) >= max(LEAST_BLOCKS, len(structure) / 5)
-        and _is_even(unmarked)
-        and _is_text_on_picture(one, other, marks, mask)
-    )
-    return Comparison(overlaid, float(unmarked[0]) if overlaid else score)
+        return True
+    enough = len(unmarked) >= max(LEAST_BLOCKS, len(structure) / 5)
+    return enough and _is_even(unmarked) and _is_text_on_picture(one, other, marks, mask)
 
 
 def _is_even(structure: npt.NDArray[np.float32]) -> bool:
@@ -194,8 +188,8 @@ def _is_even(structure: npt.NDArray[np.float32]) -> bool:
     return bool(structure[0] >= LEAST_STRUCTURE and 1 - structure[0] <= OUTLIER + OUTLIER_FACTOR * (1 - usual))
 
 
-def _is_within(a: View, b: View, matrix: Matrix) -> bool:
-    """Whether one picture lies nearly whole in the other, and is not a small part of it."""
+def _share_in_common(a: View, b: View, matrix: Matrix) -> float:
+    """Return how much of the larger picture is in the other one, 0…1; 0 if neither lies nearly whole in the other."""
     back = cv2.invertAffineTransform(matrix)
     shares = []
     for view, other, map in ((a, b, matrix), (b, a, back)):
@@ -207,7 +201,7 @@ def _is_within(a: View, b: View, matrix: Matrix) -> bool:
         of_box = float(covered[top:bottom, left:right].mean())
         of_texture = float(covered[view.texture].mean()) if view.texture.any() else 0.0
         shares.append(max(of_box, of_texture))
-    return max(shares) >= LEAST_COVERED and min(shares) >= LEAST_SHARE
+    return min(shares) if max(shares) >= LEAST_COVERED else 0.0
 
 
 def _aligned(a: View, b: View, matrix: Matrix) -> tuple[Pixels, Pixels, Grey]:
@@ -221,7 +215,7 @@ def _aligned(a: View, b: View, matrix: Matrix) -> tuple[Pixels, Pixels, Grey]:
     warped = cv2.warpAffine(pixels_b, whole[:2], size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     inside = cv2.warpAffine(np.full(pixels_b.shape[:2], 255, np.uint8), whole[:2], size, flags=flags)
     inside = cv2.erode(cv2.threshold(inside, 250, 255, cv2.THRESH_BINARY)[1], KERNEL, borderValue=255)
-    return pixels, warped, inside.astype(np.uint8, copy=False)
+    return pixels, warped.astype(np.uint8, copy=False), inside.astype(np.uint8, copy=False)
 
 
 def _shrunk(pixels: Pixels, scale: float) -> tuple[Pixels, Matrix]:
@@ -233,21 +227,20 @@ def _shrunk(pixels: Pixels, scale: float) -> tuple[Pixels, Matrix]:
     return small, np.diag([size[0] / width, size[1] / height, 1.0])
 
 
-def _tone_matched(a: Pixels, b: Pixels, inside: Grey) -> tuple[Grey, Grey, Grey]:
+def _tone_matched(a: Pixels, b: Pixels, mask: Mask) -> tuple[Grey, Grey, Grey]:
     """Return grey values of both with the same brightness and contrast, and how far they differ beside edges.
 
     One picture is mapped to the other by a monotone curve: from the one that was not clipped, whichever that is.
     """
-    greys = [cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False) for pixels in (a, b)]
+    greys: list[Grey] = [cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False) for pixels in (a, b)]
     best: tuple[float, Grey, Grey, Grey] | None = None
-    mask = inside > 0
-    for one, other in (greys, greys[::-1]):
-        mapped = cv2.LUT(one, _tone_curve(one, other, mask)).astype(np.uint8, copy=False)
+    for one, other in ((greys[0], greys[1]), (greys[1], greys[0])):
+        mapped: Grey = cv2.LUT(one, _tone_curve(one, other, mask)).astype(np.uint8, copy=False)
         difference = _beyond_edges(mapped, other)
         contrast = max(20.0, float(other[mask].std()))
         mean = float(difference[mask].mean()) / contrast
         if best is None or mean < best[0]:
-            best = mean, mapped, other, difference
+            best = mean, mapped, np.asarray(other, np.uint8), difference
     assert best is not None
     return best[1:]
 
@@ -270,9 +263,7 @@ def _beyond_edges(a: Grey, b: Grey) -> Grey:
     return cv2.max(over, under).astype(np.uint8, copy=False)
 
 
-def _structure(
-    a: Grey, b: Grey, inside: Grey, marks: Grey
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _structure(a: Grey, b: Grey, inside: Grey, marks: Grey) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the structure that blocks have in common, ascending; of all blocks with structure, and of those unmarked.
 
     The structural term of SSIM (Wang et al., Image quality assessment, IEEE TIP 2004).
@@ -281,14 +272,14 @@ def _structure(
     block, step = (side, side), max(2, side // 2)
     x, y = (cv2.blur(grey, (2, 2)).astype(np.float32) for grey in (a, b))
     mean_x, mean_y = cv2.blur(x, block), cv2.blur(y, block)
-    of_x = cv2.max(cv2.blur(x * x, block) - mean_x * mean_x, 0)
-    of_y = cv2.max(cv2.blur(y * y, block) - mean_y * mean_y, 0)
+    of_x = np.maximum(cv2.blur(x * x, block) - mean_x * mean_x, 0)
+    of_y = np.maximum(cv2.blur(y * y, block) - mean_y * mean_y, 0)
     common = cv2.blur(x * y, block) - mean_x * mean_y
     value = (common + NOISE) / np.sqrt((of_x + NOISE) * (of_y + NOISE))
     whole = cv2.blur(inside.astype(np.float32), block, borderType=cv2.BORDER_CONSTANT) > 0.99 * 255
     grid = np.zeros(a.shape, np.bool_)
     grid[step // 2 :: step, step // 2 :: step] = True
-    chosen = whole & grid & (cv2.max(of_x, of_y) > TEXTURE)
+    chosen = whole & grid & (np.maximum(of_x, of_y) > TEXTURE)
     around = cv2.blur(cv2.dilate(marks, FIVE).astype(np.float32), block)
     return np.sort(value[chosen]), np.sort(value[chosen & (around < 0.01)])
 
@@ -337,6 +328,11 @@ def _are_equal(a: Pixels, b: Pixels, mask: Mask) -> bool:
     difference = cv2.absdiff(cv2.blur(a, (3, 3)), cv2.blur(b, (3, 3))).max(axis=2)[mask]
     has_detail = a[mask].std(axis=0).max() > 4
     return bool(has_detail and difference.max() <= 10 and difference.mean() <= 2.5)
+
+
+def _sift() -> Any:
+    sift: Any = cv2  # its stubs lack SIFT
+    return sift.SIFT_create(FEATURES, contrastThreshold=0.02)
 
 
 def _variance(grey: Grey, block: tuple[int, int]) -> Any:

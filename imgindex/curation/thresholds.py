@@ -1,4 +1,4 @@
-"""The distance up to which two images are duplicates, by recipe, as measured on photographs."""
+"""The distances up to which two images are similar, and may be copies, by recipe, as measured on photographs."""
 
 from __future__ import annotations
 
@@ -17,21 +17,45 @@ POOL5 = {96: 0.36, 128: 0.40, 160: 0.38, 224: 0.40, 320: 0.37, 448: 0.33}
 FC1 = 0.68
 
 
-def threshold(recipe: Recipe, distance: float | None = None) -> float:
-    """Return the given distance, or the one that was calibrated for the recipe when none is given.
+# Copies farther apart than the calibrated distance are found up to this multiple of it, and then compared by pixels:
+# beyond it there are hardly more copies, and many more pairs.
+CANDIDATES = 1.35
 
-    Raises UsageError for a negative or infinite distance, and for a recipe that has no calibrated distance.
+
+def similar_distance(recipe: Recipe, distance: float | None, *, similar: bool) -> float | None:
+    """Return the distance of similar images: the given one, or that of the recipe; None if none are asked for.
+
+    Raises UsageError for a negative or infinite distance, for one that has no effect, and if none is given for a recipe
+    that has no calibrated distance.
     """
+    if distance is not None and not similar:
+        raise UsageError("a distance has an effect on similar images only", hint="ask for similar images too")
+    if not similar:
+        return None
     if distance is not None:
         if not (math.isfinite(distance) and distance >= 0):
             raise UsageError(f"a distance cannot be {distance}", hint="give a number from 0 up")
         return distance
+    known = calibrated(recipe)
+    if known is None:
+        raise UsageError(
+            f"no distance is calibrated for the recipe {recipe.name} with the weights {recipe.weights}",
+            hint="give --distance D; `imgindex similar` on some duplicates shows how near they are",
+        )
+    return known
+
+
+def candidate_distance(recipe: Recipe) -> float | None:
+    """Return how far apart the vectors of copies may be; None for a recipe that has no calibrated distance."""
+    known = calibrated(recipe)
+    return None if known is None else CANDIDATES * known
+
+
+def calibrated(recipe: Recipe) -> float | None:
+    """Return the distance of near images that was calibrated for the recipe; None if none was."""
     default = recipe.norm == "l2" and recipe.geometry == "letterbox"
     if default and recipe.layer == "pool5" and recipe.pooling == "gem" and recipe.weights == "oxford":
         return round(float(np.interp(recipe.side, list(POOL5), list(POOL5.values()))), 2)
     if default and recipe.layer == "fc1" and recipe.name == "vgg16-fc1":
         return FC1
-    raise UsageError(
-        f"no distance is calibrated for the recipe {recipe.name} with the weights {recipe.weights}",
-        hint="give --distance D; `imgindex similar` on some duplicates shows how near they are",
-    )
+    return None

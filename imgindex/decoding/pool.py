@@ -22,11 +22,12 @@ PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 class DecoderPool:
     """Decodes by one recipe, in as many processes as threads call `decode` at the same time.
 
-    Processes start when they are needed. They end with `close`, or by themselves when this process dies.
+    hashes: compute the perceptual hashes of each picture too. Processes start when they are needed. They end with
+    `close`, or by themselves when this process dies.
     """
 
-    def __init__(self, recipe: Recipe, limits: DecodeLimits | None = None) -> None:
-        self._recipe = recipe
+    def __init__(self, recipe: Recipe, limits: DecodeLimits | None = None, *, hashes: bool = False) -> None:
+        self._recipe, self._hashes = recipe, hashes
         self.picture_bytes = 3 * recipe.side**2
         self._limits = limits or DecodeLimits()
         self._lock = threading.Lock()
@@ -89,6 +90,7 @@ class DecoderPool:
     def _settings(self) -> bytes:
         settings = {
             "recipe": self._recipe.to_json(),
+            "hashes": self._hashes,
             "seconds": self._limits.seconds,
             "memory": self._limits.memory,
             # Not "": a worker must not import modules from the current folder.

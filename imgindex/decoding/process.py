@@ -50,7 +50,8 @@ class DecodeLimits:
 class DecodedImage:
     """The pixels that the network sees, uint8 (side, side, 3), and the upright width, height and format of the file.
 
-    is_transparent: whether the file has pixels that are not opaque.
+    is_transparent: whether the file has pixels that are not opaque. hashes: see `perceptual_hash.hashes`; blank:
+    whether the picture has one colour, or nearly so. Empty and False where the pool does not compute them.
     """
 
     pixels: Pixels
@@ -58,6 +59,8 @@ class DecodedImage:
     height: int
     format: str
     is_transparent: bool = False
+    hashes: bytes = b""
+    blank: bool = False
 
 
 class DecoderDied(Exception):
@@ -224,10 +227,11 @@ def _parsed_header(text: str) -> dict[str, Any] | None:
     try:
         header = json.loads(text)
         width, height, name = header["width"], header["height"], header["format"]
-        is_transparent = header["is_transparent"]
+        flags = {key: bool(header[key]) for key in ("is_transparent", "blank")}
+        hashes = bytes.fromhex(header["hashes"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     valid = all(type(length) is int and 0 < length < 2**31 for length in (width, height))
     if not valid or not isinstance(name, str) or len(name) > 64:
         return None
-    return {"width": width, "height": height, "format": name, "is_transparent": bool(is_transparent)}
+    return {"width": width, "height": height, "format": name, "hashes": hashes, **flags}

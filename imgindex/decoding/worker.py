@@ -45,6 +45,7 @@ class Worker:
     """Decodes and prepares images one after the other by a recipe, each within the same time limit."""
 
     def __init__(self, requests: BinaryIO, replies: BinaryIO, settings: dict[str, Any]) -> None:
+        from imgindex.decoding import perceptual_hash
         from imgindex.decoding.decode import decode
         from imgindex.decoding.transforms import draft_size, prepare
         from imgindex.errors import UnreadableImage
@@ -54,6 +55,7 @@ class Worker:
         self._seconds: float = settings["seconds"]
         self._recipe = Recipe.from_json(settings["recipe"])
         self._draft_size = draft_size(self._recipe)
+        self._perceptual_hash = perceptual_hash if settings["hashes"] else None
         self._decode, self._prepare, self._unreadable = decode, prepare, UnreadableImage
 
     def run(self) -> None:
@@ -72,6 +74,7 @@ class Worker:
                 data, alpha=self._recipe.alpha, draft_size=self._draft_size, before_load=self._wait_if_large
             )
             pixels = self._prepare(picture.image, self._recipe).data.cast("B")
+            hashes = self._hashes(picture.image)
         except self._unreadable as error:
             self._stop_timer()
             if isinstance(error.__cause__, MemoryError) or "out of memory" in error.reason.lower():
@@ -85,8 +88,17 @@ class Worker:
             "height": picture.height,
             "format": picture.format,
             "is_transparent": picture.is_transparent,
+            **hashes,
         }
         _reply(self._replies, PICTURE, json.dumps(header), pixels)
+
+    def _hashes(self, picture: Any) -> dict[str, Any]:
+        if self._perceptual_hash is None:
+            return {"hashes": "", "blank": False}
+        return {
+            "hashes": self._perceptual_hash.hashes(picture).hex(),
+            "blank": self._perceptual_hash.is_blank(picture),
+        }
 
     def _wait_if_large(self, pixels: int) -> None:
         if pixels <= LARGE_PIXELS:

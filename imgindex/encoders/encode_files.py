@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TypeVar
@@ -11,69 +11,58 @@ import numpy as np
 
 from imgindex.decoding.lookahead import map_ahead, map_in_streams, worker_count
 from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.process import DecodedImage
 from imgindex.errors import UnreadableImage
 from imgindex.types import Encoder, Pixels, Vectors
 
 NOT_FINITE = "the network gave no finite vector"
 
 Key = TypeVar("Key")
-Transform = Callable[[Pixels], Pixels]
-UNCHANGED: tuple[Transform, ...] = (lambda pixels: pixels,)
 
 
 def encode_files(
-    files: Iterator[tuple[Key, bytes]], *, decoders: DecoderPool, encoder: Encoder, workers: int | None = None
-) -> Iterator[tuple[Key, Vectors | UnreadableImage]]:
-    """Yield the key of each file and its vector (dimension,), or the reason why there is none.
-
-    The order is that of the files, except that those which cannot be decoded come last. workers: how many files are
-    decoded at the same time. Raises DecoderUnavailable.
-    """
-    for key, vectors in encode_transformed(files, UNCHANGED, decoders=decoders, encoder=encoder, workers=workers):
-        yield key, vectors if isinstance(vectors, UnreadableImage) else vectors[0]
-
-
-def encode_transformed(
     files: Iterator[tuple[Key, bytes]],
-    transforms: Sequence[Transform],
     *,
     decoders: DecoderPool,
     encoder: Encoder,
     workers: int | None = None,
+    on_decoded: Callable[[Key, DecodedImage], object] = lambda key, decoded: None,
 ) -> Iterator[tuple[Key, Vectors | UnreadableImage]]:
-    """Yield the key of each file and the vectors (transforms, dimension) of its image, once after each transform.
+    """Yield the key of each file and its vector (dimension,), or the reason why there is none.
 
-    A transform takes the pixels that the network sees, (side, side, 3), and returns others of that shape, for example
-    rotated ones. The rest is as in `encode_files`.
+    The order is that of the files, except that those which cannot be decoded come last. workers: how many files are
+    decoded at the same time. on_decoded: called with each picture before its vector is yielded. Raises
+    DecoderUnavailable.
     """
     failed: list[tuple[Key, UnreadableImage]] = []
-    images = _decoded(files, decoders, failed, worker_count(workers))
-    transformed = ((key, transform(pixels)) for key, pixels in images for transform in transforms)
-    encoded = _encoded(transformed, encoder)
-    while of_one_image := list(islice(encoded, len(transforms))):
-        key, _ = of_one_image[0]
-        vectors = np.stack([vector for _, vector in of_one_image])
-        yield key, vectors if np.isfinite(vectors).all() else UnreadableImage(NOT_FINITE, stage="embed")
+    images = _decoded(files, decoders, failed, worker_count(workers), on_decoded)
+    for key, vector in _encoded(images, encoder):
+        yield key, vector if np.isfinite(vector).all() else UnreadableImage(NOT_FINITE, stage="embed")
     yield from failed
 
 
 def _decoded(
-    files: Iterator[tuple[Key, bytes]], decoders: DecoderPool, failed: list[tuple[Key, UnreadableImage]], workers: int
+    files: Iterator[tuple[Key, bytes]],
+    decoders: DecoderPool,
+    failed: list[tuple[Key, UnreadableImage]],
+    workers: int,
+    on_decoded: Callable[[Key, DecodedImage], object],
 ) -> Iterator[tuple[Key, Pixels]]:
     """Yield the pixels of the files that can be decoded; append the others to `failed`."""
 
-    def decode(file: tuple[Key, bytes]) -> tuple[Key, Pixels | UnreadableImage]:
+    def decode(file: tuple[Key, bytes]) -> tuple[Key, DecodedImage | UnreadableImage]:
         try:
-            return file[0], decoders.decode(file[1]).pixels
+            return file[0], decoders.decode(file[1])
         except UnreadableImage as error:
             return file[0], error
 
     with ThreadPoolExecutor(workers, thread_name_prefix="imgindex") as pool:
-        for key, pixels in map_ahead(pool, decode, files, depth=2 * workers, size=lambda file: len(file[1])):
-            if isinstance(pixels, UnreadableImage):
-                failed.append((key, pixels))
+        for key, decoded in map_ahead(pool, decode, files, depth=2 * workers, size=lambda file: len(file[1])):
+            if isinstance(decoded, UnreadableImage):
+                failed.append((key, decoded))
             else:
-                yield key, pixels
+                on_decoded(key, decoded)
+                yield key, decoded.pixels
 
 
 def _encoded(images: Iterator[tuple[Key, Pixels]], encoder: Encoder) -> Iterator[tuple[Key, Vectors]]:

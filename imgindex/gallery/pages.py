@@ -21,7 +21,7 @@ from imgindex.storage.paths import absolute, display_path
 from imgindex.storage.store import Store
 
 # The kinds of duplicates as a reader sees them.
-KINDS = {"exact": "exact copy, the same bytes", "near": "near duplicate", "same file": "the same file by another path"}
+KINDS = {"same": "the same bytes", "copy": "a copy, verified", "similar": "similar, not verified: not disposable"}
 # From a path as a result has it to the path as a reader sees it.
 Display = Callable[[str], str]
 
@@ -97,7 +97,8 @@ def duplicates_page(store: Store, found: Duplicates, display: Display) -> Duplic
     scale = make_scale(store)
 
     def other(one: Duplicate) -> ImageCard:
-        note = ", ".join(filter(None, (KINDS[one.how], one.turned, one.problem)))
+        same_file = "another path of the same file" if one.same_file else ""
+        note = ", ".join(filter(None, (KINDS[one.how], one.turned, same_file, one.problem)))
         farther = scale.share_farther(one.distance)
         return ImageCard(os.path.abspath(one.path), one.id, one.distance, farther, note, name=display(one.path))
 
@@ -111,9 +112,7 @@ def duplicates_page(store: Store, found: Duplicates, display: Display) -> Duplic
         )
         for group in found.groups
     ]
-    facts = _facts(store)
-    if found.distance is not None:
-        facts = [*facts, ("greatest distance", f"{found.distance:g}")]
+    facts = [*_facts(store), ("grades", ", ".join(found.grades))]
     return DuplicatesPage(f"{count(len(groups), 'group')} of duplicates", facts, groups)
 
 

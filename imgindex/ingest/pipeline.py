@@ -66,6 +66,8 @@ class IngestPipeline:
         self.writer = writer
         self.counts = dict.fromkeys(("added", "updated", "renamed", "unchanged", "reused", "restored"), 0)
         self.failures: list[Failure] = []
+        # Images of one colour, or nearly so, among those that were added or updated.
+        self.blank = 0
         self.stage_times = StageTimes()
         # A few images of this run, and the encoder that embedded them.
         self.samples: list[Prepared] = []
@@ -132,7 +134,15 @@ class IngestPipeline:
             decoded = self._decoders.decode(content.data)
         except UnreadableImage as error:
             return Failed(_failure(file, error), content.sha256)
-        image = NewImage(file, content.sha256, decoded.width, decoded.height, decoded.format)
+        image = NewImage(
+            file,
+            content.sha256,
+            decoded.width,
+            decoded.height,
+            decoded.format,
+            hashes=decoded.hashes or None,
+            blank=decoded.blank if decoded.hashes else None,
+        )
         return Prepared(image, decoded.pixels, item.known)
 
     # Called in the caller's thread.
@@ -170,7 +180,9 @@ class IngestPipeline:
                 vector = self.writer.read(image.location)
             except IndexDamaged:
                 continue  # `verify` reports it; here the image can be embedded again
-            copy = NewImage(item.file, sha256, image.width, image.height, image.format)
+            copy = NewImage(
+                item.file, sha256, image.width, image.height, image.format, hashes=image.hashes, blank=image.blank
+            )
             return Copied(copy, vector, item.known)
         return None
 
@@ -253,6 +265,7 @@ class IngestPipeline:
                 self.counts[kind] += 1
             case Copied(image, vector, known):
                 self.writer.put(image, vector)
+                self.blank += bool(image.blank)
                 self.counts["updated" if known else "reused"] += 1
             case Failed(failure, sha256):
                 self._fail(failure)
@@ -270,6 +283,7 @@ class IngestPipeline:
             return
         self.writer.put(item.image, vector)
         self.counts["updated" if item.known else "added"] += 1
+        self.blank += bool(item.image.blank) * (1 + len(others))
         for other in others:
             self.writer.put(replace(item.image, file=other.file), vector)
             self.counts["updated" if other.known else "reused"] += 1

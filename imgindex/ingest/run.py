@@ -107,7 +107,7 @@ def add(
                 below = under(roots)
                 writer.catalogue.ledger.forget_other_files(lambda path: below(path) and is_missing(path))
         failures = tuple(scanned.failures + pipeline.failures)
-        report = _report(scanned, counts, started, failures, interrupted=interrupted)
+        report = _report(scanned, counts, started, failures, interrupted=interrupted, blank=pipeline.blank)
         _record_run(writer, report, started_at)
         if not interrupted:
             precision.measure(store, pipeline, seconds=report.seconds)
@@ -154,6 +154,7 @@ def _report(
     failures: tuple[Failure, ...] = (),
     *,
     interrupted: bool = False,
+    blank: int = 0,
 ) -> AddReport:
     seconds = time.perf_counter() - started
     skipped = scanned.skipped
@@ -168,4 +169,5 @@ def _report(
         images_per_second=round(scanned.found / seconds, 2),
         failures=failures,
         interrupted=interrupted,
+        blank=blank,
     )

@@ -9,6 +9,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from imgindex.errors import FormatTooNew, IndexDamaged
@@ -181,12 +182,14 @@ class Catalogue:
 
     def same_content(self, sha256: bytes) -> list[SameContent]:
         """Return the images whose file has this content, or had it when it was last seen, in the order of ids."""
-        query = """select id, path, segment, row, crc32, width, height, format from images
-                   where sha256 = ? order by id"""
-        kinds = (int, PATH, int, int, int, int, int, str)
+        # A reader may have opened a catalogue of an older format.
+        hashes = "hashes, blank" if self.version >= 4 else "null, null"
+        query = f"""select id, path, segment, row, crc32, width, height, format, {hashes} from images
+                    where sha256 = ? order by id"""
+        kinds = (int, PATH, int, int, int, int, int, str, (bytes, NoneType), (int, NoneType))
         return [
-            SameContent(Location(id, segment, row, crc32), self.paths.absolute(path), width, height, format_)
-            for id, path, segment, row, crc32, width, height, format_ in self.connection.rows(kinds, query, (sha256,))
+            SameContent(Location(id, segment, row, crc32), self.paths.absolute(path), *picture)
+            for id, path, segment, row, crc32, *picture in self.connection.rows(kinds, query, (sha256,))
         ]
 
     def images(self) -> Iterator[Image]:
@@ -245,15 +248,16 @@ class Catalogue:
         """
         file, now = image.file, timestamp()
         stored = self.paths.stored(file.path)
-        content = (real, *stored_stat(file), image.sha256, image.width, image.height, image.format)
-        columns = "real_path, size, mtime_ns, sha256, width, height, format, segment, row, crc32"
+        picture = (image.width, image.height, image.format, image.hashes, image.blank)
+        content = (real, *stored_stat(file), image.sha256, *picture)
+        columns = "real_path, size, mtime_ns, sha256, width, height, format, hashes, blank, segment, row, crc32"
         updated = self.connection.execute(
-            f"update images set ({columns}) = (?,?,?,?,?,?,?,?,?,?), present = 1 where path = ?",
+            f"update images set ({columns}) = (?,?,?,?,?,?,?,?,?,?,?,?), present = 1 where path = ?",
             (*content, segment, row, crc32, stored),
         )
         if updated.rowcount == 0:
             self.connection.execute(
-                f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?,?)",
+                f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (stored, *content, segment, row, crc32, now),
             )
         self.ledger.clear(stored)

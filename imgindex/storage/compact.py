@@ -13,7 +13,7 @@ import numpy as np
 
 from imgindex.errors import IndexDamaged
 from imgindex.results import CompactReport
-from imgindex.storage import durable
+from imgindex.storage import comparisons, durable
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments, Stored, Tail, has_crc
@@ -44,6 +44,7 @@ def compact(
         kept = rewrite(catalogue, segments, old, on_progress=on_progress)
         with catalogue.atomic():
             catalogue.drop_segments(old)
+            comparisons.forget_unused(catalogue)
         for number in old:
             durable.remove(segments.path(number))
         durable.disk.execute(catalogue.path, catalogue.connection, "vacuum")

@@ -54,14 +54,21 @@ class SameContent:
     width: int
     height: int
     format: str
+    hashes: bytes | None = None
+    blank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """An image to record together with its vector; `sha256` has the 32 raw bytes."""
+    """An image to record together with its vector; `sha256` has the 32 raw bytes.
+
+    hashes: see `perceptual_hash.hashes`; blank: whether the picture has one colour, or nearly so; None: not computed.
+    """
 
     file: FoundFile
     sha256: bytes
     width: int
     height: int
     format: str
+    hashes: bytes | None = None
+    blank: int | None = None

@@ -1,0 +1,125 @@
+"""Pairs of images that may show the same picture: near vectors, or perceptual hashes that differ in few bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgindex.curation.neighbours import each_nearest
+from imgindex.curation.rotations import Turn
+from imgindex.curation.verification import compute_missing_hashes
+from imgindex.decoding import perceptual_hash
+from imgindex.decoding.perceptual_hash import Codes
+from imgindex.decoding.pool import DecoderPool
+from imgindex.search.near_hashes import NearHashes
+from imgindex.storage import comparisons
+from imgindex.storage.store import Store
+from imgindex.types import Failure, Ids, OnProgress, Progress
+
+# Different pictures differ in 17 bits or more of 63, where 40 photographs were compared; copies mostly in less than 10.
+MOST_BITS = 12
+# How many neighbours of an image by its vector, and by its hashes, are compared with it.
+NEAREST, NEAREST_HASHES = 8, 32
+
+
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """The hashes of images by id, without those of blank ones, whose ids are in `blank`; failures: not computed."""
+
+    codes: Mapping[int, Codes]
+    blank: frozenset[int]
+    failures: tuple[Failure, ...]
+
+
+def read_hashes(
+    store: Store, decoders: DecoderPool, ids: Ids, *, on_progress: OnProgress, wait: Callable[[], bool]
+) -> Hashes:
+    """Return the hashes of images; those that an older imgindex did not compute are computed now, and stored."""
+    stored = comparisons.hashes_by_image(store.catalogue)
+    codes: dict[int, Codes] = {}
+    blank: set[int] = set()
+    unknown = []
+    for id in ids.tolist():
+        found = stored[id]
+        parsed = perceptual_hash.parse(found.hashes)
+        if parsed is None or found.blank is None:
+            unknown.append(id)
+        elif found.blank:
+            blank.add(id)
+        else:
+            codes[id] = parsed
+    if not unknown:
+        return Hashes(codes, frozenset(blank), ())
+    images = store.catalogue.records(unknown)
+    computed, failures = compute_missing_hashes(store, decoders, images, on_progress=on_progress, wait=wait)
+    for image in images:
+        data, is_blank = computed.get(image.sha256, (b"", False))
+        parsed = perceptual_hash.parse(data)
+        if is_blank:
+            blank.add(image.id)
+        elif parsed is not None:
+            codes[image.id] = parsed
+    return Hashes(codes, frozenset(blank), tuple(failures))
+
+
+def near_hashes(
+    queries: Mapping[int, Codes], among: Mapping[int, Codes], turns: Mapping[str, Turn]
+) -> Iterator[tuple[int, int, str, int]]:
+    """Yield pairs of a query and another image whose hashes are near, with the turn of the query, and the bits.
+
+    Of each query the nearest NEAREST_HASHES images, by the nearest of their hashes.
+    """
+    if not among or not queries:
+        return
+    ids, codes = _flat(among)
+    search = NearHashes(codes, bits=MOST_BITS)
+    of, of_queries = _flat(queries)
+    for name, turn in turns.items():
+        best: dict[int, int] = {}
+        last = -1
+        for query, (places, bits) in zip(of.tolist(), search.each(turn.hashes(of_queries)), strict=True):
+            if query != last:
+                yield from _nearest(last, best, name)
+                best, last = {}, query
+            for id, differing in zip(ids[places].tolist(), bits.tolist(), strict=True):
+                if id != query and differing < best.get(id, MOST_BITS + 1):
+                    best[id] = differing
+        yield from _nearest(last, best, name)
+
+
+def _flat(hashes: Mapping[int, Codes]) -> tuple[Ids, Codes]:
+    """Return the id of the image of each hash, and all hashes."""
+    counts = [len(codes) for codes in hashes.values()]
+    return np.repeat(np.fromiter(hashes, np.int64), counts), np.concatenate(list(hashes.values()))
+
+
+def _nearest(query: int, best: Mapping[int, int], name: str) -> Iterator[tuple[int, int, str, int]]:
+    for id, bits in sorted(best.items(), key=lambda item: (item[1], item[0]))[:NEAREST_HASHES]:
+        yield query, id, name, bits
+
+
+def near_vectors(
+    store: Store,
+    only: Ids,
+    distance: float,
+    *,
+    among: Ids | None = None,
+    n: int = NEAREST,
+    on_progress: OnProgress = lambda progress: None,
+) -> Iterator[tuple[int, int, float]]:
+    """Yield pairs of an image of `only` and one of its n nearest within the distance, and their distance."""
+    done = 0
+    for ids, near in each_nearest(store, n, only, among=among):
+        within = (near.ids >= 0) & (near.distances <= distance)
+        first = np.repeat(ids, within.sum(axis=1))
+        found = zip(first.tolist(), near.ids[within].tolist(), near.distances[within].tolist(), strict=True)
+        yield from found
+        done += len(ids)
+        on_progress(Progress("compare", done, len(only)))
+
+
+def sorted_pairs(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return each pair once, the smaller id first."""
+    return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})

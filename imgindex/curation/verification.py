@@ -1,0 +1,200 @@
+"""Compares the pixels of pairs of images, and keeps the results in the index, so that a second run is quick."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from imgindex.curation.rotations import ALL, inverse
+from imgindex.curation.same_picture import DIFFERENT, METHOD, SIDE, Comparison, View, compare
+from imgindex.decoding.lookahead import map_ahead, worker_count
+from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.process import DecodedImage
+from imgindex.decoding.transforms import crop_border
+from imgindex.errors import ImgindexError, UnreadableImage
+from imgindex.recipe import Recipe
+from imgindex.sources.content import read_content
+from imgindex.storage import comparisons
+from imgindex.storage.comparisons import Key
+from imgindex.storage.store import Store
+from imgindex.types import Failure, Image, OnProgress, Progress
+
+CHANGED = "changed since it was added; `imgindex add` reads it again"
+# Pictures that are kept decoded, each of at most 2 MB.
+VIEWS = 64
+# Results that are written to the index together: every commit takes the lock.
+RESULTS_AT_ONCE = 20_000
+# The recipe by which pictures are decoded to be compared.
+VIEW_RECIPE = Recipe(name="compare", layer="", weights="", weights_sha256="", side=SIDE, dimension=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two images to compare; turned: how the second one is turned before, a name of rotations.ALL."""
+
+    first: int
+    second: int
+    turned: str = ""
+
+
+def view_of(decoded: DecodedImage) -> View:
+    """Return the view of a picture that was decoded by VIEW_RECIPE, at its own size where that is smaller."""
+    import cv2
+
+    pixels = crop_border(decoded.pixels, VIEW_RECIPE, decoded.width, decoded.height)
+    longer = max(decoded.width, decoded.height)
+    if longer < SIDE:  # it was enlarged
+        size = decoded.width, decoded.height
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(pixels.dtype, copy=False)
+    return View(pixels)
+
+
+class Verifier:
+    """Compares pairs of images of an index; `failures` are images that could not be read for it.
+
+    compared: how many pairs were compared now, and not in an earlier run.
+    """
+
+    def __init__(self, store: Store, *, on_progress: OnProgress, wait: Callable[[], bool]) -> None:
+        self.failures: dict[int, Failure] = {}
+        self.compared = 0
+        self._store, self._on_progress, self._wait = store, on_progress, wait
+        self._images: dict[int, Image] = {}
+        stored = comparisons.compared(store.catalogue, METHOD)
+        self._known = {key: Comparison(*found) for key, found in stored.items()}
+        self._new: dict[Key, Comparison] = {}
+        self._decoders = DecoderPool(VIEW_RECIPE)
+        self._views: OrderedDict[int, View] = OrderedDict()
+        self._views_lock = threading.Lock()
+        self._can_record = True
+
+    def __enter__(self) -> Verifier:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._decoders.close()
+        self.record()
+
+    def are_copies(self, pairs: Sequence[Pair]) -> list[bool]:
+        """Return for each pair whether both images show the same picture; new pairs are compared in parallel."""
+        return [found.copy for found in self.compare(pairs)]
+
+    def compare(self, pairs: Sequence[Pair]) -> list[Comparison]:
+        """Return the comparison of each pair."""
+        self.load({id for pair in pairs for id in (pair.first, pair.second)})
+        new = {self._key(pair): pair for pair in pairs if self._key(pair) not in self._known}
+        done = 0
+        workers = worker_count(None)
+        with ThreadPoolExecutor(workers, thread_name_prefix="imgindex-compare") as threads:
+            for pair, result in map_ahead(threads, self._compare, iter(new.values()), depth=2 * workers):
+                done += 1
+                if result is not None:
+                    self._known[self._key(pair)] = result
+                    self._new[self._key(pair)] = result
+                self._on_progress(Progress("compare pixels", done, len(new), unit="pairs"))
+                if len(self._new) >= RESULTS_AT_ONCE:
+                    self.record()
+        self.compared += len(new)
+        return [self._known.get(self._key(pair), DIFFERENT) for pair in pairs]
+
+    def load(self, ids: Iterable[int]) -> None:
+        """Read what the catalogue has of images, before threads ask for their views."""
+        for id in set(ids) - self._images.keys():
+            (self._images[id],) = self._store.catalogue.records([id])
+
+    def record(self) -> None:
+        """Write new results to the index; an index that cannot be written to, or is locked, only stays as it was."""
+        if not self._new or not self._can_record:
+            return
+        try:
+            with self._store.writing(wait=self._wait) as writer, writer.catalogue.atomic():
+                results = ((key, one.copy, one.share) for key, one in self._new.items())
+                comparisons.record_compared(writer.catalogue, METHOD, results)
+        except (ImgindexError, OSError):
+            self._can_record = False
+        self._new = {}
+
+    def _key(self, pair: Pair) -> Key:
+        first, second = (bytes.fromhex(self._images[id].sha256) for id in (pair.first, pair.second))
+        return (first, second, pair.turned) if first <= second else (second, first, inverse(pair.turned))
+
+    def _compare(self, pair: Pair) -> tuple[Pair, Comparison | None]:
+        if pair.first in self.failures or pair.second in self.failures:
+            return pair, None
+        try:
+            first, second = self.view(pair.first), self.view(pair.second)
+        except UnreadableImage:
+            return pair, None
+        if pair.turned:
+            second = View(ALL[pair.turned].pixels(second.pixels))
+        return pair, compare(first, second)
+
+    def view(self, id: int) -> View:
+        """Return an image, decoded, of those that were loaded; any thread may call this. Raises UnreadableImage."""
+        with self._views_lock:
+            if id in self._views:
+                self._views.move_to_end(id)
+                return self._views[id]
+        image = self._images[id]
+        try:
+            content = read_content(image.path)
+            if content.sha256.hex() != image.sha256:
+                raise UnreadableImage(CHANGED, stage="read")
+            view = view_of(self._decoders.decode(content.data))
+        except UnreadableImage as error:
+            self.failures[id] = Failure(image.path, error.stage, error.reason)
+            raise
+        with self._views_lock:
+            self._views[id] = view
+            while len(self._views) > VIEWS:
+                self._views.popitem(last=False)
+        return view
+
+
+def compute_missing_hashes(
+    store: Store, decoders: DecoderPool, images: Iterable[Image], *, on_progress: OnProgress, wait: Callable[[], bool]
+) -> tuple[Mapping[str, tuple[bytes, bool]], list[Failure]]:
+    """Return hashes and blankness by SHA-256 of images that have none, and store them if the index can be written.
+
+    decoders: a pool that computes hashes. Images that cannot be read, or have other bytes now, are failures.
+    """
+    wanted = {image.sha256: image for image in images}
+    found: dict[str, tuple[bytes, bool]] = {}
+    failures: list[Failure] = []
+
+    def read(image: Image) -> tuple[Image, DecodedImage | UnreadableImage]:
+        try:
+            content = read_content(image.path)
+            if content.sha256.hex() != image.sha256:
+                return image, UnreadableImage(CHANGED, stage="read")
+            return image, decoders.decode(content.data)
+        except UnreadableImage as error:
+            return image, error
+
+    workers = worker_count(None)
+    with ThreadPoolExecutor(workers, thread_name_prefix="imgindex-hash") as threads:
+        for done, (image, decoded) in enumerate(_ahead(threads, read, wanted.values(), workers), 1):
+            if isinstance(decoded, UnreadableImage):
+                failures.append(Failure(image.path, decoded.stage, decoded.reason))
+            else:
+                found[image.sha256] = decoded.hashes, decoded.blank
+            on_progress(Progress("hash", done, len(wanted)))
+    if found:
+        rows = ((bytes.fromhex(sha256), *hashes) for sha256, hashes in found.items())
+        writing = store.writing(wait=wait)
+        with contextlib.suppress(ImgindexError, OSError), writing as writer, writer.catalogue.atomic():
+            comparisons.record_hashes(writer.catalogue, rows)
+    return found, failures
+
+
+def _ahead(
+    threads: ThreadPoolExecutor,
+    read: Callable[[Image], tuple[Image, DecodedImage | UnreadableImage]],
+    images: Iterable[Image],
+    workers: int,
+) -> Iterator[tuple[Image, DecodedImage | UnreadableImage]]:
+    return map_ahead(threads, read, iter(images), depth=2 * workers, size=lambda image: image.size)

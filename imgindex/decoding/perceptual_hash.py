@@ -1,0 +1,140 @@
+"""Perceptual hashes of a picture, by which copies are found that a vector misses, and whether a picture is blank.
+
+A hash has a bit for each of the 63 lowest frequencies of the picture at 32 × 32 grey values: the sign of its cosine
+transform (Zauner, Implementation and benchmarking of perceptual image hash functions, 2010). Scaling, compression and
+other brightness change few of them. Signs, unlike a comparison with the median, make the hash of a turned picture a
+permutation of the bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+Grey = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.uint64]
+
+# Increased when the same picture may get other hashes: stored hashes of another version are computed again.
+VERSION = 1
+SIDE, FREQUENCIES = 32, 8
+# Hashes are computed from the picture at this longer side in pixels.
+SMALL = 128
+# A border is a run of lines in which at most SPECKS of the pixels differ by more than EVEN from the outermost one.
+EVEN, SPECKS = 20, 0.02
+# In a screenshot a clock and buttons stand in the border: lines of which up to this share differs belong to it.
+BARS = 0.3
+# The middle part of the picture, as shares of its sides, so that a cropped copy has the hash of the whole original.
+MIDDLES = (0.9, 0.8)
+# A picture is blank if no channel differs by more than this anywhere, at the size that the network sees.
+BLANK_RANGE = 20
+# Without this, noise would make a blank scan of the network's own size look like a picture.
+NOISY_RANGE = 60
+
+_ROWS = np.arange(SIDE) + 0.5
+_COSINES: npt.NDArray[np.float32] = np.cos(np.pi / SIDE * np.arange(FREQUENCIES)[:, None] * _ROWS).astype(np.float32)
+
+
+def hashes(picture: Image.Image) -> bytes:
+    """Return a byte with VERSION, then 8 bytes for each hash of an RGB picture.
+
+    The hashes are of the whole picture, of the picture without uniform borders, of the middle parts of that, and of the
+    picture without the bars of a screenshot.
+    """
+    width, height = picture.size
+    scale = SMALL / max(width, height)
+    size = max(SIDE // 2, round(width * scale)), max(SIDE // 2, round(height * scale))
+    small = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0).convert("L")
+    grey = np.asarray(small)
+    left, top, right, bottom = _content(grey)
+    boxes: list[tuple[float, float, float, float]] = [(0, 0, *size), (left, top, right, bottom), _within_bars(grey)]
+    for share in MIDDLES:
+        x, y = (right - left) * (1 - share) / 2, (bottom - top) * (1 - share) / 2
+        boxes.append((left + x, top + y, right - x, bottom - y))
+    codes = [_code(small.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box)) for box in boxes]
+    return bytes([VERSION]) + np.array(codes, dtype="<u8").tobytes()
+
+
+def parse(data: bytes | None) -> Codes | None:
+    """Return the hashes (n,) that `hashes` stored; None if there are none, or they are of another version."""
+    if not data or data[0] != VERSION or len(data) % 8 != 1:
+        return None
+    return np.frombuffer(data[1:], dtype="<u8").astype(np.uint64)
+
+
+def turned(codes: Codes, *, transposed: bool, left_right: bool, top_bottom: bool) -> Codes:
+    """Return the hashes that pictures have after they are transposed first, and then mirrored."""
+    bits = np.unpackbits(codes.astype("<u8")[:, None].view(np.uint8), axis=1, bitorder="little")
+    square = bits.reshape(-1, FREQUENCIES, FREQUENCIES)
+    if transposed:
+        square = square.swapaxes(1, 2)
+    odd = np.arange(FREQUENCIES, dtype=np.uint8) % 2
+    flips = (odd[None, :] if left_right else 0) ^ (odd[:, None] if top_bottom else np.zeros((1, 1), np.uint8))
+    flipped = square ^ flips
+    flipped[:, 0, 0] = square[:, 0, 0]
+    packed = np.packbits(flipped.reshape(-1, FREQUENCIES**2), axis=1, bitorder="little")
+    return np.ascontiguousarray(packed).view("<u8")[:, 0].astype(np.uint64)
+
+
+def is_blank(picture: Image.Image) -> bool:
+    """Return whether an RGB picture has one colour, or nearly so."""
+
+    def widest(image: Image.Image) -> int:
+        return max(high - low for low, high in image.getextrema())  # type: ignore[misc]
+
+    if widest(picture) > NOISY_RANGE:
+        return False
+    return widest(picture.filter(ImageFilter.BoxBlur(1))) <= BLANK_RANGE
+
+
+def _content(grey: Grey) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of what is inside the borders of one grey value; the whole if that is all."""
+    height, width = grey.shape
+    left, top, right, bottom = 0, 0, width, height
+    top, bottom = _between(grey)
+    left, right = _between(grey[top:bottom].T)
+    top_inside, bottom_inside = _between(grey[top:bottom, left:right])  # rows that only the side borders had hidden
+    top, bottom = top + top_inside, top + bottom_inside
+    if right - left < SMALL // 8 or bottom - top < SMALL // 8:
+        return 0, 0, width, height
+    return left, top, right, bottom
+
+
+def _within_bars(grey: Grey) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of the largest part between even rows, and between even columns of it."""
+    top, bottom = _longest_run(_other_share(grey, grey[0]) > BARS)
+    part = grey[top:bottom].T
+    left, right = _longest_run(_other_share(part, part[0]) > BARS)
+    if right - left < SMALL // 8 or bottom - top < SMALL // 8:
+        return 0, 0, grey.shape[1], grey.shape[0]
+    return left, top, right, bottom
+
+
+def _longest_run(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Return the ends of the longest run of True; all if there is none."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.view(np.int8), [0]])))
+    if not len(edges):
+        return 0, len(flags)
+    longest = int((edges[1::2] - edges[::2]).argmax())
+    return int(edges[2 * longest]), int(edges[2 * longest + 1])
+
+
+def _other_share(lines: Grey, outermost: Grey) -> npt.NDArray[np.float64]:
+    """Return for each line the share of its pixels that differ from the usual grey value of the outermost line."""
+    differs = np.abs(lines.astype(np.int16) - np.median(outermost)) > EVEN
+    share: npt.NDArray[np.float64] = differs.mean(axis=1)
+    return share
+
+
+def _between(lines: Grey) -> tuple[int, int]:
+    """Return the first line that is not border, and the one after the last; all lines if all are border."""
+    first, last = (int((_other_share(ordered, ordered[0]) > SPECKS).argmax()) for ordered in (lines, lines[::-1]))
+    return (first, len(lines) - last) if first + last < len(lines) else (0, len(lines))
+
+
+def _code(square: Image.Image) -> int:
+    values = np.asarray(square, dtype=np.float32)
+    lowest = _COSINES @ values @ _COSINES.T
+    bits = (lowest > 0).astype(np.uint8)
+    bits[0, 0] = 0  # the mean
+    return int.from_bytes(np.packbits(bits.reshape(-1), bitorder="little").tobytes(), "little")
