@@ -117,7 +117,7 @@ create table metadata (
 pragma user_version = 3
 """
 
-# ctime_ns, inode: further numbers by which a scan notices that a file was replaced; null: not recorded yet.
+# ctime_ns, inode: further numbers by which a scan notices that a file was replaced; null: not recorded.
 # real_path: where the file is, if links lead to it on the way along path; null: along path itself.
 # hashes: a byte with their version, then perceptual hashes of 64 bits; blank: 1 if the picture has one colour or nearly
 # so; null: not computed yet. failures.decoder: the module whose absence caused the failure.
@@ -133,6 +133,8 @@ create index images_by_real_path on images(real_path) where real_path is not nul
 alter table images add column hashes blob;
 alter table images add column blank integer;
 alter table failures add column decoder text;
+alter table failures add column ctime_ns integer;
+alter table failures add column inode integer;
 create table comparisons (
     first blob not null,
     second blob not null,
@@ -145,7 +147,9 @@ create table comparisons (
 create table other_files (
     path not null primary key,
     size integer not null,
-    mtime_ns integer not null
+    mtime_ns integer not null,
+    ctime_ns integer,
+    inode integer
 ) without rowid;
 pragma user_version = 4
 """
