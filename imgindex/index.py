@@ -176,19 +176,20 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         *,
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
+        rehash: bool = False,
         dry_run: bool = False,
         on_progress: OnProgress | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> AddReport:
         """Bring the index up to date with one or several files and folders; folders are read recursively.
 
-        Unchanged images are not opened. Renamed and copied ones are not embedded again. Images that are gone from these
-        folders no longer appear in answers. An image that cannot be read is listed in `report.failures` and in the
-        ledger, and is tried again when its file changes.
+        An image is not opened if its size, times and inode are as recorded. Renamed and copied ones are not embedded
+        again. Images that are gone from these folders no longer appear in answers. An image that cannot be read is
+        listed in `report.failures` and in the ledger, and is tried again when its file changes.
 
-        exclude: globs of files and folders to leave out. retry_failed: try known failures again. dry_run: report what
-        would be done, and change nothing. stop: called after each batch; when it returns True the run ends, and what
-        was done is kept.
+        exclude: globs of files and folders to leave out. retry_failed: try known failures again. rehash: read all
+        files, and compare their bytes with those that were added. dry_run: report what would be done, and change
+        nothing. stop: called after each batch; when it returns True the run ends, and what was done is kept.
 
         Raises PathNotFound (and changes nothing) when a path is missing or unreadable; IndexLocked; IndexDamaged;
         WeightsUnavailable, RecipeMismatch or DeviceUnavailable when no encoder can be made.
@@ -202,12 +203,20 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         control = RunControl(on_progress or _ignore, stop or (lambda: False), self._wait)
         if dry_run:
-            return preview(self._store, as_list(paths), exclude=exclude, retry_failed=retry_failed, control=control)
+            return preview(
+                self._store,
+                as_list(paths),
+                exclude=exclude,
+                retry_failed=retry_failed,
+                rehash=rehash,
+                control=control,
+            )
         return add(
             self._store,
             as_list(paths),
             exclude=exclude,
             retry_failed=retry_failed,
+            rehash=rehash,
             decoders=self._decoders,
             workers=self.engine.workers,
             make_encoder=lambda: self.encoder,

@@ -21,11 +21,16 @@ Path: TypeAlias = "str | os.PathLike[str]"
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that may be an image, as the file system describes it: absolute path, size in bytes, mtime in ns."""
+    """A file that may be an image, as the file system describes it: absolute path, size in bytes, times in ns.
+
+    ctime_ns, inode: None where they are unknown, or where the file system does not keep them.
+    """
 
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int | None = None
+    inode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,8 @@ class UnnamedFile(FoundFile):
 class Failure:
     """An image that could not be read or embedded: the stage (find, read, decode, embed or mix) and the reason.
 
-    tried_at: when that was, in UTC; size and mtime_ns: of the file then, -1 where they are unknown. decoder: the module
-    that would decode the file, where the failure is that it is not installed.
+    tried_at: when that was, in UTC; size and mtime_ns: of the file then, -1 where they are unknown; ctime_ns and inode:
+    as in `FoundFile`. decoder: the module that would decode the file, where the failure is that it is not installed.
     """
 
     path: str
@@ -48,6 +53,8 @@ class Failure:
     mtime_ns: int = -1
     tried_at: str = ""
     decoder: str = ""
+    ctime_ns: int | None = None
+    inode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

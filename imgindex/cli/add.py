@@ -56,6 +56,9 @@ def command(
     ] = None,
     null: options.Null = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try known failures again.")] = False,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read every file again, and compare its bytes with those that were added.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, by names and times; change nothing.")
     ] = False,
@@ -100,6 +103,7 @@ def command(
             roots,
             exclude=exclude or (),
             retry_failed=retry_failed,
+            rehash=rehash,
             dry_run=dry_run,
             on_progress=on_progress,
             stop=lambda: bool(interrupts),

@@ -33,11 +33,15 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Relocated:
-    """An image of the index whose path or times changed, but not its content; `kind`: unchanged, restored, renamed."""
+    """An image of the index whose path or times may have changed, but not its content.
+
+    kind: unchanged, restored, renamed. is_recorded: the catalogue has these very numbers of the file.
+    """
 
     id: int
     file: FoundFile
     kind: str
+    is_recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from imgindex.ingest.items import Copied, Failed, Opened, Outcome, Prepared, Rel
 from imgindex.ingest.worklist import WorkList
 from imgindex.sources.content import Content, read_content
 from imgindex.sources.local import is_missing
-from imgindex.storage.records import KnownImage, NewImage
+from imgindex.storage.records import KnownImage, NewImage, stored_stat
 from imgindex.storage.writer import Writer
 from imgindex.types import Encoder, Failure, FoundFile, Vectors
 
@@ -124,7 +124,8 @@ class IngestPipeline:
             content = read_content(file.path)
         except UnreadableImage as error:
             return file, Failed(_failure(file, error))
-        return replace(file, size=content.size, mtime_ns=content.mtime_ns), content
+        inode = None if file.inode is None else content.inode
+        return FoundFile(file.path, content.size, content.mtime_ns, content.ctime_ns, inode), content
 
     def _decode(self, item: Opened | Outcome) -> Outcome:
         if not isinstance(item, Opened):
@@ -168,7 +169,8 @@ class IngestPipeline:
         """Return the outcome of a file whose content the index has a vector for; `before`: the image at its path."""
         sha256 = item.content.sha256
         if before is not None and before.sha256 == sha256 and before.id not in self._reembed_ids:
-            return Relocated(before.id, item.file, "unchanged" if before.present else "restored")
+            kind = "unchanged" if before.present else "restored"
+            return Relocated(before.id, item.file, kind, is_recorded=before.stat == stored_stat(item.file))
         same_content = self.writer.catalogue.same_content(sha256)
         if before is None:
             for image in same_content:
@@ -189,6 +191,7 @@ class IngestPipeline:
     def _batches(self, outcomes: Iterator[Outcome], network_threads: Executor) -> Iterator[list[Prepared]]:
         """Yield the prepared images in batches; record the other outcomes, and yield an empty batch after a commit."""
         prepared: list[Prepared] = []
+        recorded = 0
         while not self._is_ending():
             outcome = self._next(outcomes)
             if outcome is None or self._is_ending():
@@ -204,7 +207,8 @@ class IngestPipeline:
                     yield from self._full_batches(prepared, self._loading.result())
             else:
                 self._record_outcome(outcome)
-                if len(self.writer) >= CHANGES_PER_COMMIT:
+                recorded += 1
+                if recorded % CHANGES_PER_COMMIT == 0:
                     self._commit()
                     yield []
         if not self._is_ending() and self._loading is not None:
@@ -260,8 +264,9 @@ class IngestPipeline:
 
     def _record_outcome(self, outcome: Relocated | Copied | Failed) -> None:
         match outcome:
-            case Relocated(id, file, kind):
-                self.writer.move(id, file)
+            case Relocated(id, file, kind, is_recorded):
+                if kind != "unchanged" or not is_recorded:
+                    self.writer.move(id, file)
                 self.counts[kind] += 1
             case Copied(image, vector, known):
                 self.writer.put(image, vector)
@@ -270,7 +275,7 @@ class IngestPipeline:
             case Failed(failure, sha256):
                 self._fail(failure)
                 for other in self._waiting.pop(sha256, ()):
-                    self._fail(replace(failure, path=other.file.path, mtime_ns=other.file.mtime_ns))
+                    self._fail(_failure_of(other.file, failure.stage, failure.reason))
 
     def _record(self, item: Prepared, vector: Vectors) -> None:
         """Record an image's vector for its file, and for the files with the same content that waited for it."""
@@ -279,7 +284,7 @@ class IngestPipeline:
             stored = vector.astype(self.writer.segments.dtype)  # numbers beyond the range of float16 become infinite
         if not np.isfinite(stored).all():
             for file in (item.image.file, *(other.file for other in others)):
-                self._fail(Failure(file.path, "embed", NOT_FINITE, file.size, file.mtime_ns))
+                self._fail(_failure_of(file, "embed", NOT_FINITE))
             return
         self.writer.put(item.image, vector)
         self.counts["updated" if item.known else "added"] += 1
@@ -310,7 +315,11 @@ class IngestPipeline:
 
 
 def _failure(file: FoundFile, error: UnreadableImage) -> Failure:
-    return Failure(file.path, error.stage, error.reason, file.size, file.mtime_ns, decoder=error.decoder)
+    return replace(_failure_of(file, error.stage, error.reason), decoder=error.decoder)
+
+
+def _failure_of(file: FoundFile, stage: str, reason: str) -> Failure:
+    return Failure(file.path, stage, reason, file.size, file.mtime_ns, ctime_ns=file.ctime_ns, inode=file.inode)
 
 
 def _item_bytes(item: Opened | Outcome) -> int:

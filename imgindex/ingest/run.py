@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from itertools import islice
 
 from imgindex.decoding.pool import DecoderPool
 from imgindex.ingest import precision
@@ -17,19 +18,29 @@ from imgindex.ingest.scan import ScanResult, find_missing, scan
 from imgindex.results import AddReport
 from imgindex.search.lifecycle import update_search_index
 from imgindex.sources.local import is_missing
+from imgindex.storage.catalogue import LOG_LIMIT
 from imgindex.storage.ledger import timestamp
 from imgindex.storage.paths import under
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
 from imgindex.types import Encoder, Failure, FoundFile, Path, Progress
 
+RECORDED_AT_ONCE = 10_000
+
 
 def preview(
-    store: Store, paths: Iterable[Path], *, exclude: Sequence[str], retry_failed: bool, control: RunControl
+    store: Store,
+    paths: Iterable[Path],
+    *,
+    exclude: Sequence[str],
+    retry_failed: bool,
+    rehash: bool,
+    control: RunControl,
 ) -> AddReport:
     """Return what `add` would report, by names, sizes and times alone; change nothing.
 
-    `added` includes renamed and copied files, because only their content distinguishes them from new ones.
+    `added` includes renamed and copied files, because only their content distinguishes them from new ones. `unchanged`
+    includes files that `add` would read because only their ctime or inode is new.
     """
     started = time.perf_counter()
     roots = _canonical_roots(store, paths)
@@ -37,7 +48,13 @@ def preview(
         unmounted = missing_mounts(store.catalogue)
         check_roots_are_mounted(roots, unmounted)
         scanned = scan(
-            store.catalogue, roots, exclude=exclude, skip=[store.path], retry_failed=retry_failed, control=control
+            store.catalogue,
+            roots,
+            exclude=exclude,
+            skip=[store.path],
+            retry_failed=retry_failed,
+            rehash=rehash,
+            control=control,
         )
         missing, _ = find_missing(store.catalogue, roots, scanned, unmounted=unmounted)
     scanned.close()
@@ -45,7 +62,7 @@ def preview(
         "added": scanned.new,
         "updated": scanned.changed,
         "restored": len(scanned.restored),
-        "unchanged": scanned.unchanged,
+        "unchanged": scanned.unchanged + scanned.checked,
         "removed": len(missing),
         "failed": scanned.failed,
     }
@@ -58,6 +75,7 @@ def add(
     *,
     exclude: Sequence[str],
     retry_failed: bool,
+    rehash: bool,
     decoders: DecoderPool,
     workers: int | None,
     make_encoder: Callable[[], Encoder],
@@ -80,10 +98,12 @@ def add(
             exclude=exclude,
             skip=[store.path],
             retry_failed=retry_failed,
+            rehash=rehash,
             control=control,
             record_others=lambda files: _record_others(writer, files),
         )
         stack.callback(scanned.close)
+        _record_stat(writer, scanned)
         for failure in scanned.failures:
             writer.fail(failure)
         pipeline = IngestPipeline(writer, decoders, make_encoder, workers)
@@ -113,6 +133,15 @@ def add(
             precision.measure(store, pipeline, seconds=report.seconds)
             update_search_index(store, writer, on_rebuild=lambda: control.on_progress(Progress("search index", 0, 0)))
     return report
+
+
+def _record_stat(writer: Writer, scanned: ScanResult) -> None:
+    """Record the numbers that an older version did not record of unchanged files."""
+    files = iter(scanned.unrecorded)
+    while part := list(islice(files, RECORDED_AT_ONCE)):
+        with writer.catalogue.atomic():
+            writer.catalogue.record_stat(part)
+        writer.catalogue.checkpoint(limit=LOG_LIMIT)
 
 
 def _run(pipeline: IngestPipeline, scanned: ScanResult, control: RunControl) -> bool:

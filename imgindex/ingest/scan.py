@@ -1,4 +1,4 @@
-"""Compares the files on disk with the catalogue by path, size and time.
+"""Compares the files on disk with the catalogue by path, size, times and inode.
 
 Only files without an ending are opened, once: their first bytes show whether they are images.
 """
@@ -16,7 +16,7 @@ from imgindex.ingest.worklist import WorkList
 from imgindex.sources.local import SkippedFiles, find_files, has_image_content, is_missing
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import RealPaths, real_path, under
-from imgindex.storage.records import KnownImage, stored_stat
+from imgindex.storage.records import KnownImage, is_same_stat, stored_stat
 from imgindex.types import Failure, FoundFile, Progress, UnnamedFile
 
 # Files that are looked up in the catalogue with one query.
@@ -29,16 +29,20 @@ RECORDED = 10_000
 class ScanResult:
     """The files below the roots, each in one of these: files to open, ids of images that are back, failures, counts.
 
-    `new` and `changed` count the files to open. skipped: files below the roots that are not images.
+    `new`, `changed` and `checked` count the files to open; those of `checked` have the size and time of an image.
+    unrecorded: unchanged files of which the catalogue does not have all numbers. skipped: files below the roots that
+    are not images.
     """
 
     to_open: WorkList = field(default_factory=WorkList)
+    unrecorded: WorkList = field(default_factory=WorkList)
     restored: list[int] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     unchanged: int = 0
     failed_before: int = 0
     new: int = 0
     changed: int = 0
+    checked: int = 0
     skipped: SkippedFiles = field(default_factory=SkippedFiles)
 
     @property
@@ -51,6 +55,7 @@ class ScanResult:
 
     def close(self) -> None:
         self.to_open.close()
+        self.unrecorded.close()
 
 
 def scan(
@@ -60,16 +65,18 @@ def scan(
     exclude: Sequence[str],
     skip: Sequence[str],
     retry_failed: bool,
+    rehash: bool,
     control: RunControl,
     record_others: Callable[[Sequence[FoundFile]], None] = lambda files: None,
 ) -> ScanResult:
     """Compare the files below absolute paths with the catalogue; end early, with a part of the result, on `stop`.
 
-    exclude, skip: as `find_files`. retry_failed: open files of known failures, even if they have not changed.
-    record_others: records files without an ending that are not images, so that the next scan need not open them.
+    exclude, skip: as `find_files`. retry_failed: open files of known failures, even if they have not changed. rehash:
+    open all files. record_others: records files without an ending that are not images, so that the next scan need not
+    open them.
     """
     result = ScanResult()
-    known_failures = {} if retry_failed else _failures_to_leave(catalogue.ledger.failures())
+    known_failures = {} if retry_failed or rehash else _failures_to_leave(catalogue.ledger.failures())
     reals, linked = RealPaths(), catalogue.has_real_paths()
     others: list[FoundFile] = []
     found = find_files(
@@ -98,7 +105,7 @@ def scan(
                 known[same[0]] = same[1]
             elif (real := catalogue.paths.canonical(real)) in known_failures:
                 files[at] = replace(file, path=real)
-        result.to_open.extend(list(_files_to_open(files, known, known_failures, result)))
+        result.to_open.extend(list(_files_to_open(files, known, known_failures, result, rehash=rehash)))
         control.on_progress(Progress("scan", result.found, 0))
         if len(others) >= RECORDED:
             record_others(others)
@@ -137,23 +144,40 @@ def _not_images(catalogue: Catalogue, files: Sequence[UnnamedFile], new: list[Fo
 
 
 def _files_to_open(
-    files: Iterable[FoundFile], known: dict[str, KnownImage], known_failures: dict[str, Failure], result: ScanResult
+    files: Iterable[FoundFile],
+    known: dict[str, KnownImage],
+    known_failures: dict[str, Failure],
+    result: ScanResult,
+    *,
+    rehash: bool,
 ) -> Iterator[FoundFile]:
-    """Yield the files that are new or changed; count the others in the result."""
+    """Yield the files that are new or may have changed; count the others in the result."""
+    unrecorded: list[FoundFile] = []
     for file in files:
         image, failure = known.get(file.path), known_failures.get(file.path)
-        if failure is not None and stored_stat(failure) == stored_stat(file):
+        before = stored_stat(failure) if failure is not None else image.stat if image is not None else None
+        # Compared as they are first: most files are unchanged, and clamping their numbers takes time.
+        is_same = before == (file.size, file.mtime_ns, file.ctime_ns, file.inode)
+        if before is not None and not is_same and is_same_stat(before, stored_stat(file)):
+            is_same = True
+            unrecorded.append(file)
+        if failure is not None and is_same:
             result.failed_before += 1
         elif image is None:
             result.new += 1
             yield file
-        elif (image.size, image.mtime_ns) != stored_stat(file):
+        elif not is_same and (failure is not None or image.stat[:2] != stored_stat(file)[:2]):
             result.changed += 1
+            yield file
+        elif not is_same or rehash:
+            result.checked += 1
             yield file
         elif image.present:
             result.unchanged += 1
         else:
             result.restored.append(image.id)
+    if unrecorded:
+        result.unrecorded.extend(unrecorded)
 
 
 def find_missing(

@@ -18,9 +18,9 @@ from imgindex.search.filters import select
 from imgindex.search.lifecycle import load_search
 from imgindex.sources.content import Content, read_content
 from imgindex.storage.paths import absolute, as_iterable, path_text
-from imgindex.storage.records import clamp_int64
+from imgindex.storage.records import is_same_stat, stored_stat
 from imgindex.storage.store import Store
-from imgindex.types import Encoder, Failure, Path, Vectors, VectorSearch
+from imgindex.types import Encoder, Failure, FoundFile, Path, Vectors, VectorSearch
 
 # Queries that are answered together, and the limit of the matches that are in memory with them.
 AT_ONCE, MATCHES_AT_ONCE = 256, 1 << 20
@@ -232,8 +232,10 @@ def _stored(store: Store, image: str) -> Query | None:
         now = os.stat(path)
     except OSError:
         now = None
-    if now is not None and (now.st_size, clamp_int64(now.st_mtime_ns)) != (known.size, known.mtime_ns):
-        return None
+    if now is not None:
+        file = FoundFile(path, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        if not is_same_stat(known.stat, stored_stat(file)):
+            return None
     return Query(image, store.vectors([known.id])[0], (known.id,))
 
 

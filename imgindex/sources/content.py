@@ -1,4 +1,4 @@
-"""Reads a whole image file, with its SHA-256, and the size and time that the file had with exactly these bytes."""
+"""Reads a whole image file, with its SHA-256, and the size and times that the file had with exactly these bytes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ MAX_BYTES = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of a file, their SHA-256 (32 raw bytes), and the `size` and `mtime_ns` of the opened file."""
+    """The bytes of a file, their SHA-256 (32 raw bytes), and the size, times and inode of the opened file."""
 
     data: bytes
     sha256: bytes
     size: int
     mtime_ns: int
+    ctime_ns: int
+    inode: int
 
 
 def read_content(path: str, *, max_bytes: int = MAX_BYTES) -> Content:
@@ -56,7 +58,8 @@ def _read(descriptor: int, max_bytes: int) -> Content:
     after = os.fstat(descriptor)
     if len(data) != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise UnreadableImage("file changed while it was read", stage="read")
-    return Content(data, hashlib.sha256(data).digest(), before.st_size, before.st_mtime_ns)
+    numbers = before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino
+    return Content(data, hashlib.sha256(data).digest(), *numbers)
 
 
 def _megabytes(count: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import functools
 import os
 import re
 import stat
@@ -34,6 +35,9 @@ _PARTS_OF_AN_INDEX = {"catalogue.db", "segments"}
 # What names the type of a file: letters and digits after the last dot, but not digits alone, as in "Screenshot at
 # 10.15.30"; and a ~ after them, as editors name a file before a change. "a.jpg?width=9" and "a.jpg_large" have none.
 _ENDING = re.compile(r".(\.(?!\d+$)[^\W_]{1,10}~?)$").search
+MOUNTS = "/proc/self/mountinfo"
+# File systems without inodes of their own: Linux numbers their files as it meets them.
+_PASSING_INODES = ("vfat ", "msdos ", "exfat ", "fuse")
 
 _Found = FoundFile | Failure
 _Inode = tuple[int, int]
@@ -110,6 +114,29 @@ def ending(name: str) -> str:
     """
     found = _ENDING(name)
     return found[1].lower() if found else ""
+
+
+def _lasting_inode(info: os.stat_result) -> int | None:
+    """Return the inode of a file, or None where its file system numbers files anew whenever it is mounted."""
+    return info.st_ino if _keeps_inodes(info.st_dev) else None
+
+
+@functools.lru_cache(maxsize=64)
+def _keeps_inodes(device: int) -> bool:
+    try:
+        with open(MOUNTS, encoding="utf-8", errors="replace") as mounts:
+            for mount in mounts:
+                # 36 35 98:0 /root /mount/point options [optional fields] - type source options
+                fields, _, file_system = mount.partition(" - ")
+                if file_system.startswith(_PASSING_INODES) and fields.split()[2] == _device_name(device):
+                    return False
+    except OSError:  # not Linux
+        return True
+    return True
+
+
+def _device_name(device: int) -> str:
+    return f"{os.major(device)}:{os.minor(device)}"
 
 
 def is_missing(path: str) -> bool:
@@ -312,7 +339,7 @@ class _Search:
         """Return a file whose name has no ending; None if it is not a regular file, which cannot be an image."""
         found = _stat_file(path)
         if isinstance(found, FoundFile):
-            return UnnamedFile(found.path, found.size, found.mtime_ns)
+            return UnnamedFile(found.path, found.size, found.mtime_ns, found.ctime_ns, found.inode)
         self.skipped.by_ending[""] += found is not None
         return None
 
@@ -349,7 +376,7 @@ def _stat_file(path: str) -> _Found | None:
 
 def _file_or_failure(path: str, info: os.stat_result) -> _Found:
     if stat.S_ISREG(info.st_mode):
-        return FoundFile(path, info.st_size, info.st_mtime_ns)
+        return FoundFile(path, info.st_size, info.st_mtime_ns, info.st_ctime_ns, _lasting_inode(info))
     return _failure(path, "not a regular file")
 
 
@@ -366,7 +393,8 @@ def _failure(path: str, reason: str) -> Failure:
         info = os.lstat(path)
     except (OSError, ValueError):
         return Failure(path, "find", reason)
-    return Failure(path, "find", reason, info.st_size, info.st_mtime_ns)
+    inode = _lasting_inode(info)
+    return Failure(path, "find", reason, info.st_size, info.st_mtime_ns, ctime_ns=info.st_ctime_ns, inode=inode)
 
 
 def _inode(folder: str) -> _Inode | None:

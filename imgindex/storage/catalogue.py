@@ -29,9 +29,11 @@ log = logging.getLogger(__name__)
 LOG_LIMIT = 64 << 20
 LOCATION = (int, int, int, int)
 PATHS_PER_QUERY = 500  # below the limit on variables of every SQLite
-# The first format that records where links lead.
-WITH_REAL_PATHS = 4
+# The first formats that record where links lead, and ctime and inode.
+WITH_REAL_PATHS, WITH_INODES = 4, 4
 FETCHED = 2000  # rows at a time
+NUMBER = (int, type(None))
+KNOWN = (PATH, int, bytes, int, int, int, NUMBER, NUMBER)
 # Where the header of a SQLite database has its magic and user_version, in bytes.
 HEADER_SIZE, MAGIC, USER_VERSION = 100, b"SQLite format 3\0", slice(60, 64)
 
@@ -134,12 +136,13 @@ class Catalogue:
     def known(self, paths: Sequence[str]) -> dict[str, KnownImage]:
         """Return what is known of the images at these absolute paths, missing images included."""
         found = {}
+        numbers = self._numbers()
         for start in range(0, len(paths), PATHS_PER_QUERY):
             chunk = {self.paths.stored(path): path for path in paths[start : start + PATHS_PER_QUERY]}
             marks = ",".join("?" * len(chunk))
-            query = f"select path, id, size, mtime_ns, sha256, present from images where path in ({marks})"
-            for stored, *rest in self.connection.rows((PATH, int, int, int, bytes, int), query, list(chunk)):
-                found[chunk[stored]] = KnownImage(*rest)
+            query = f"select path, id, sha256, present, size, mtime_ns, {numbers} from images where path in ({marks})"
+            for row in self.connection.rows(KNOWN, query, list(chunk)):
+                found[chunk[row[0]]] = KnownImage(row[1], row[2], row[3], row[4:])
         return found
 
     def find(self, path: str) -> tuple[str, KnownImage] | None:
@@ -157,15 +160,18 @@ class Catalogue:
         forms = {real, *(unicodedata.normalize(form, real) for form in ("NFC", "NFD"))}
         marks = ",".join("?" * len(forms))
         condition = f"path in ({marks})" + (" or real_path = ?" if self.version >= WITH_REAL_PATHS else "")
-        query = f"select path, id, size, mtime_ns, sha256, present from images where {condition}"
+        query = f"select path, id, sha256, present, size, mtime_ns, {self._numbers()} from images where {condition}"
         values = [*map(self.paths.stored, forms), *([stored] if self.version >= WITH_REAL_PATHS else [])]
         exists = os.path.lexists(real)
-        for found, *rest in self.connection.rows((PATH, int, int, int, bytes, int), query, values):
+        for found, id, sha256, present, *stat in self.connection.rows(KNOWN, query, values):
             at = self.paths.absolute(found)
             # A link may lead to another file than when the image was stored.
             if _leads_to(at, real) if exists else not os.path.lexists(at):
-                return at, KnownImage(*rest)
+                return at, KnownImage(id, sha256, present, tuple(stat))
         return None
+
+    def _numbers(self) -> str:
+        return "ctime_ns, inode" if self.version >= WITH_INODES else "null, null"
 
     def has_real_paths(self) -> bool:
         """Return whether any image was found through a link."""
@@ -250,14 +256,15 @@ class Catalogue:
         stored = self.paths.stored(file.path)
         picture = (image.width, image.height, image.format, image.hashes, image.blank)
         content = (real, *stored_stat(file), image.sha256, *picture)
-        columns = "real_path, size, mtime_ns, sha256, width, height, format, hashes, blank, segment, row, crc32"
+        columns = "real_path, size, mtime_ns, ctime_ns, inode, sha256, width, height, format, hashes, blank"
+        columns += ", segment, row, crc32"
         updated = self.connection.execute(
-            f"update images set ({columns}) = (?,?,?,?,?,?,?,?,?,?,?,?), present = 1 where path = ?",
+            f"update images set ({columns}) = (?,?,?,?,?,?,?,?,?,?,?,?,?,?), present = 1 where path = ?",
             (*content, segment, row, crc32, stored),
         )
         if updated.rowcount == 0:
             self.connection.execute(
-                f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (stored, *content, segment, row, crc32, now),
             )
         self.ledger.clear(stored)
@@ -266,10 +273,17 @@ class Catalogue:
         """Record that an image lies at `file` now, or has new times there, and mark it as present; real: as `put`."""
         stored = self.paths.stored(file.path)
         self.connection.execute(
-            "update images set path = ?, real_path = ?, size = ?, mtime_ns = ?, present = 1 where id = ?",
+            "update images set (path, real_path, size, mtime_ns, ctime_ns, inode) = (?,?,?,?,?,?), present = 1 "
+            "where id = ?",
             (stored, real, *stored_stat(file), id),
         )
         self.ledger.clear(stored)
+
+    def record_stat(self, files: Iterable[FoundFile]) -> None:
+        """Record ctime and inode of the files of images and failures that are otherwise unchanged."""
+        rows = [(*stored_stat(file)[2:], self.paths.stored(file.path)) for file in files]
+        for table in ("images", "failures"):
+            self.connection.executemany(f"update {table} set ctime_ns = ?, inode = ? where path = ?", rows)
 
     def set_present(self, ids: Iterable[int], present: bool) -> None:
         """Mark images as present or missing; a missing image keeps its id and vector, in case its file comes back."""

@@ -10,12 +10,13 @@ from typing import Any
 from imgindex.errors import IndexDamaged
 from imgindex.storage.connection import PATH, Connection
 from imgindex.storage.paths import PathMap, StoredPath
-from imgindex.storage.records import stored_stat
+from imgindex.storage.records import is_same_stat, stored_stat
 from imgindex.types import Failure, FoundFile
 
 # The first formats of catalogues with these tables and columns: a reader does not migrate an older one.
 MOUNTS_SINCE, DECODER_SINCE, OTHER_FILES_SINCE = 2, 4, 4
 FILES_PER_QUERY = 500  # below the limit on variables of every SQLite
+NUMBER = (int, type(None))
 
 
 class Ledger:
@@ -26,19 +27,17 @@ class Ledger:
 
     def failures(self) -> Iterator[Failure]:
         """Yield the failures in the order of paths."""
-        decoder = "coalesce(decoder, '')" if self._version() >= DECODER_SINCE else "''"
-        query = f"select path, stage, reason, size, mtime_ns, tried_at, {decoder} from failures order by path"
-        for path, *rest in self.connection.rows((PATH, str, str, int, int, str, str), query):
+        columns = "coalesce(decoder, ''), ctime_ns, inode" if self._version() >= DECODER_SINCE else "'', null, null"
+        query = f"select path, stage, reason, size, mtime_ns, tried_at, {columns} from failures order by path"
+        for path, *rest in self.connection.rows((PATH, str, str, int, int, str, str, NUMBER, NUMBER), query):
             yield Failure(self.paths.absolute(path), *rest)
 
     def fail(self, failure: Failure) -> None:
         """Record a failure, and mark an image at its path as missing: the content of the file has changed."""
         stored = self.paths.stored(failure.path)
-        values = (stored, *stored_stat(failure), failure.stage, failure.reason, timestamp())
-        columns = "path, size, mtime_ns, stage, reason, tried_at, decoder"
-        self.connection.execute(
-            f"insert or replace into failures ({columns}) values (?,?,?,?,?,?,?)", (*values, failure.decoder or None)
-        )
+        values = (stored, *stored_stat(failure), failure.stage, failure.reason, timestamp(), failure.decoder or None)
+        columns = "path, size, mtime_ns, ctime_ns, inode, stage, reason, tried_at, decoder"
+        self.connection.execute(f"insert or replace into failures ({columns}) values (?,?,?,?,?,?,?,?,?)", values)
         self.connection.execute("update images set present = 0 where path = ?", (stored,))
 
     def forget(self, paths: Iterable[str]) -> None:
@@ -57,17 +56,17 @@ class Ledger:
         found = set()
         for start in range(0, len(files), FILES_PER_QUERY):
             chunk = {self.paths.stored(file.path): file for file in files[start : start + FILES_PER_QUERY]}
-            query = f"select path, size, mtime_ns from other_files where path in ({','.join('?' * len(chunk))})"
-            for path, size, mtime_ns in self.connection.rows((PATH, int, int), query, list(chunk)):
+            query = f"select * from other_files where path in ({','.join('?' * len(chunk))})"
+            for path, *stat in self.connection.rows((PATH, int, int, NUMBER, NUMBER), query, list(chunk)):
                 file = chunk[path]
-                if (size, mtime_ns) == stored_stat(file):
+                if is_same_stat(tuple(stat), stored_stat(file)):
                     found.add(file.path)
         return found
 
     def add_other_files(self, files: Iterable[FoundFile]) -> None:
         """Record files that are not images, so that no scan opens them again while they do not change."""
         rows = ((self.paths.stored(file.path), *stored_stat(file)) for file in files)
-        self.connection.executemany("insert or replace into other_files values (?, ?, ?)", rows)
+        self.connection.executemany("insert or replace into other_files values (?, ?, ?, ?, ?)", rows)
 
     def forget_other_files(self, is_outdated: Callable[[str], bool]) -> None:
         """Delete the records of files that are not images where the function returns True for the absolute path."""

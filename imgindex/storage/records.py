@@ -19,20 +19,40 @@ def clamp_int64(number: int) -> int:
     return min(max(number, INT64[0]), INT64[1])
 
 
-def stored_stat(file: FoundFile | Failure) -> tuple[int, int]:
-    """Return size and mtime_ns of a file as the catalogue stores them."""
-    return clamp_int64(file.size), clamp_int64(file.mtime_ns)
+# Size, mtime_ns, ctime_ns and inode of a file as the catalogue stores them; None where it is unknown.
+StoredStat = tuple[int, int, int | None, int | None]
+
+
+def stored_stat(file: FoundFile | Failure) -> StoredStat:
+    """Return the numbers of a file as the catalogue stores them."""
+    ctime_ns, inode = file.ctime_ns, file.inode
+    return (
+        clamp_int64(file.size),
+        clamp_int64(file.mtime_ns),
+        None if ctime_ns is None else clamp_int64(ctime_ns),
+        None if inode is None else clamp_int64(inode),
+    )
+
+
+def is_same_stat(before: StoredStat, now: StoredStat) -> bool:
+    """Return whether all numbers agree that are known of both.
+
+    >>> is_same_stat((5, 7, None, 1), (5, 7, 8, 1)), is_same_stat((5, 7, 9, 1), (5, 7, 8, 1))
+    (True, False)
+    """
+    return before == now or all(
+        one == other or one is None or other is None for one, other in zip(before, now, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class KnownImage:
-    """An image at a known path: whether it is present, and the content that its vector was made from."""
+    """An image at a known path: whether it is present, and the content and stat of the file that was embedded."""
 
     id: int
-    size: int
-    mtime_ns: int
     sha256: bytes
     present: int
+    stat: StoredStat
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def test_a_removed_image_is_in_no_answer(index: ImageIndex, folder: Path) -> Non
     assert "3.png" not in {Path(match.path).name for match in index.similar(folder / "a/4.png", n=50)}
 
 
-def test_a_restored_image_reappears_under_its_id_without_being_opened(
+def test_a_restored_image_reappears_under_its_id_without_being_embedded(
     index: ImageIndex, folder: Path, tmp_path: Path, encoder: GridMean, opened: list[str]
 ) -> None:
     index.add([folder])
@@ -56,8 +56,20 @@ def test_a_restored_image_reappears_under_its_id_without_being_opened(
     opened.clear()
     assert counts(index.add([folder])) == {"restored": 1, "unchanged": 11}
     assert ids(index) == before
-    assert opened == []
+    assert opened == ["3.png"]  # its ctime shows that something happened to it
     assert encoder.embedded == 12
+
+
+def test_a_folder_that_was_away_reappears_without_being_opened(
+    index: ImageIndex, folder: Path, tmp_path: Path, opened: list[str]
+) -> None:
+    index.add([folder])
+    shutil.move(folder / "a", tmp_path / "away")
+    assert counts(index.add([folder])) == {"removed": 6, "unchanged": 6}
+    shutil.move(tmp_path / "away", folder / "a")
+    opened.clear()
+    assert counts(index.add([folder])) == {"restored": 6, "unchanged": 6}
+    assert opened == []
 
 
 def test_an_image_restored_with_a_new_time_is_opened_but_not_embedded(

@@ -19,12 +19,15 @@ def reason(path: Path | str, **options: int) -> str:
     return caught.value.reason
 
 
-def test_content_is_the_bytes_with_their_hash_and_the_files_size_and_time(tmp_path: Path) -> None:
+def test_content_is_the_bytes_with_their_hash_and_the_files_numbers(tmp_path: Path) -> None:
     file = tmp_path / "a.bin"
     file.write_bytes(b"abc" * 1000)
     os.utime(file, ns=(5, 7_000_000_001))
     expected = hashlib.sha256(b"abc" * 1000).digest()
-    assert read_content(str(file)) == Content(b"abc" * 1000, expected, 3000, 7_000_000_001)
+    info = os.stat(file)
+    assert read_content(str(file)) == Content(
+        b"abc" * 1000, expected, 3000, 7_000_000_001, info.st_ctime_ns, info.st_ino
+    )
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from imgindex.export.folders import link_folders
+from imgindex.sources import local
 from imgindex.sources.local import IMAGE_SUFFIXES, SkippedFiles, ending, find_files, is_missing, only_images
 from imgindex.types import Failure, FoundFile
 
@@ -39,10 +40,35 @@ def test_a_folder_is_walked_in_the_order_of_the_names_bytes(tmp_path: Path) -> N
     assert names(tmp_path) == ["Z.webp", "a/b/c.gif", "a/z.png", "a.jpg", "b.jpg", "é.jpg", "\udcff.jpg"]
 
 
-def test_size_and_time_are_those_of_the_file(tmp_path: Path) -> None:
+def test_size_times_and_inode_are_those_of_the_file(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     os.utime(tmp_path / "a.jpg", ns=(1, 1_234_567_890_123_456_789))
-    assert list(find_files([str(tmp_path)])) == [FoundFile(str(tmp_path / "a.jpg"), 10, 1_234_567_890_123_456_789)]
+    info = os.stat(tmp_path / "a.jpg")
+    assert list(find_files([str(tmp_path)])) == [
+        FoundFile(str(tmp_path / "a.jpg"), 10, 1_234_567_890_123_456_789, info.st_ctime_ns, info.st_ino)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("type", "kept"), [("ext4", True), ("btrfs", True), ("vfat", False), ("exfat", False), ("fuse.sshfs", False)]
+)
+def test_inodes_that_a_file_system_makes_up_are_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type: str, kept: bool
+) -> None:
+    info = os.stat(tmp_path)
+    device = f"{os.major(info.st_dev)}:{os.minor(info.st_dev)}"
+    table = tmp_path / "mountinfo"
+    photos = f"36 21 {device} / /my\\040photos rw shared:1 master:2 - {type} x rw"
+    table.write_text(f"21 1 0:99 / /proc rw shared:5 - vfat none rw\n{photos}\n")
+    monkeypatch.setattr(local, "MOUNTS", str(table))
+    touch(tmp_path / "photos", "a.jpg")
+    local._keeps_inodes.cache_clear()
+    try:
+        (found,) = find_files([str(tmp_path / "photos")])
+    finally:
+        local._keeps_inodes.cache_clear()
+    assert isinstance(found, FoundFile)
+    assert (found.inode is not None) == kept
 
 
 def test_suffixes_match_in_any_case_and_a_file_root_needs_none(tmp_path: Path) -> None:
@@ -149,11 +175,12 @@ def test_special_files_are_failures_and_not_opened(tmp_path: Path) -> None:
     assert failures(tmp_path / "fifo.png", tmp_path / "fifo.png") == [("fifo.png", "not a regular file")]
 
 
-def test_a_failure_carries_size_and_time_of_the_link_itself(tmp_path: Path) -> None:
+def test_a_failure_carries_the_numbers_of_the_link_itself(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").symlink_to("nowhere")
     info = os.lstat(tmp_path / "broken.jpg")
+    numbers = {"size": info.st_size, "mtime_ns": info.st_mtime_ns, "ctime_ns": info.st_ctime_ns, "inode": info.st_ino}
     assert list(find_files([str(tmp_path)])) == [
-        Failure(str(tmp_path / "broken.jpg"), "find", "broken symbolic link", info.st_size, info.st_mtime_ns)
+        Failure(str(tmp_path / "broken.jpg"), "find", "broken symbolic link", **numbers)
     ]
 
 
