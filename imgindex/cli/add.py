@@ -71,11 +71,12 @@ def command(
     out: options.Out = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """Bring the index up to date with files and folders.
+    """Add images to the index, and bring it up to date.
 
-    The index is made if there is none. Unchanged images are not opened, renamed and copied ones are not embedded again,
-    and those whose files are gone do not appear in answers. A file that cannot be read is a failure: it is listed, and
-    not tried again until it changes.
+    Folders are searched with all folders in them. The first run makes the index. Later runs open only files that are
+    new or changed; renamed and copied images are recognised, and those whose files are gone no longer appear in
+    answers. A file that cannot be read is listed, and not tried again until it changes. Files that are not images are
+    counted by their ending.
 
     Examples:
       imgindex add photos

@@ -44,7 +44,6 @@ def command(
     copy_to: folder_options.CopyTo = None,
     dry_run: folder_options.DryRun = False,
     map: label_options.Maps = None,
-    images: label_options.Images = None,
     where: options.Where = None,
     device: options.DeviceName = "auto",
     index: options.Index = None,
@@ -59,10 +58,10 @@ def command(
 ) -> int:
     """Put all images into clusters of similar images.
 
-    FAISS k-means with Euclidean distance; label 0 is the largest cluster. Without --out the sizes are printed; --format
-    csv prints the labels. With -k auto or a range, k is chosen by the silhouette: how much nearer an image's own
-    cluster is than the next one. Each clustering is kept in the index: clusters that are still the same as in the one
-    before keep their ids and names.
+    Prints the sizes of the clusters; --out writes the label of each image, and --html a page that shows the clusters.
+    Label 0 is the largest cluster. With -k auto or a range, k is chosen by the silhouette: how much nearer an image's
+    own cluster is than the next one. The method is k-means with Euclidean distance. Each clustering is kept in the
+    index: clusters that are still the same as in the one before keep their ids and names.
 
     Examples:
       imgindex cluster -k 5 --out submission.csv
@@ -79,7 +78,6 @@ def command(
     labels = label_options.LabelOptions(out=out, format=format, json=json, like=like, id=id, extras=extras, quiet=quiet)
     folder_options.check_dry_run(dry_run, link_to, copy_to)
     maps = label_options.map_methods(map, html)
-    listed = label_options.page_images(images, html)
     gallery = gallery_options.GalleryOptions(
         html=html, sheet=sheet, preview=preview, preview_as=preview_as, table=labels.format == "table", quiet=quiet
     )
@@ -94,7 +92,7 @@ def command(
                 balanced=balanced,
                 max_size=max_size,
                 where=where,
-                label_format=labels.label_format(),
+                label_format=labels.label_format(opened.paths()),
                 on_progress=on_progress,
             )
         labels.print_clustering(opened, found)
@@ -108,7 +106,6 @@ def command(
             found,
             gallery,
             maps=maps,
-            images=listed,
             link_to=link_to,
             copy_to=copy_to,
             dry_run=dry_run,

@@ -123,7 +123,6 @@ def assign(
     copy_to: folder_options.CopyTo = None,
     dry_run: folder_options.DryRun = False,
     map: label_options.Maps = None,
-    images: label_options.Images = None,
     index: options.Index = None,
     wait: options.Wait = False,
     format: options.FormatName = None,
@@ -149,7 +148,6 @@ def assign(
     )
     folder_options.check_dry_run(dry_run, link_to, copy_to)
     maps = label_options.map_methods(map, html)
-    listed = label_options.page_images(images, html)
     gallery = gallery_options.GalleryOptions(
         html=html, sheet=sheet, preview=preview, preview_as=preview_as, table=labels.format == "table", quiet=quiet
     )
@@ -164,7 +162,6 @@ def assign(
             found,
             gallery,
             maps=maps,
-            images=listed,
             link_to=link_to,
             copy_to=copy_to,
             dry_run=dry_run,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from imgindex.index import ImageIndex
     from imgindex.results import Answer, Clustering, Duplicates, Outlier
 
+# Images that the page of a clustering lists, as `ImageIndex.gallery` has it.
+LISTED = 2000
 KINDS = ("auto", "kitty", "blocks")
 
 
@@ -85,7 +87,7 @@ class GalleryOptions:
         found: Clustering | Duplicates | Sequence[Answer] | Sequence[Outlier],
         *,
         maps: Sequence[str] = ("pca",),
-        images: int | None = None,
+        images: int | None = LISTED,
     ) -> None:
         """Write the page and the sheets, and print the thumbnails, as far as they are wanted.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgindex.cli import folder_options
+from imgindex.cli.gallery_options import LISTED
 from imgindex.cli.options import SOME_FAILED, Format
 from imgindex.cli.output import choose_format, count, emit, remark, short_path, with_short_paths
 from imgindex.cli.terminal import columns_of
@@ -85,24 +86,36 @@ class LabelOptions:
         self._id = id
         self._extras = None if extras is None else tuple(filter(None, extras.split(",")))
         self._quiet = quiet
+        # Why ImageIDs are not of the usual kind, "" where they are.
+        self._instead = ""
 
     @property
     def _writes_labels(self) -> bool:
         """Whether labels are written to the file or to stdout."""
         return self._out is not None or self.format != "table" or self._like is not None
 
-    def label_format(self, made_with: LabelFormat | None = None) -> LabelFormat | None:
+    def label_format(self, paths: Sequence[str], made_with: LabelFormat | None = None) -> LabelFormat | None:
         """Return how labels are written: as asked, else as the clustering was made.
+
+        Without a CSV that another program may read, labels have another kind of ImageID where two of the images at
+        these paths have the same one.
 
         None for a new clustering whose labels are not written: then two of its images may have the same ImageID.
         """
+        from imgindex.export.submission import distinct_kind
         from imgindex.results import LabelFormat
 
         given: dict[str, Any] = {"id": self._id, "like": self._like, "extras": self._extras}
         given = {name: value for name, value in given.items() if value is not None}
         if made_with is None and not given and not self._writes_labels:
             return None
-        return replace(made_with or LabelFormat(), **given, relative_to=os.getcwd())
+        wanted = replace(made_with or LabelFormat(), **given, relative_to=os.getcwd())
+        if self._id is None and self._out is None and wanted.like is None and self.format not in ("csv", "tsv"):
+            distinct = distinct_kind(paths, wanted.id)
+            if distinct != wanted.id:
+                self._instead = f"each ImageID is a {distinct}, because images have the same {wanted.id}"
+            wanted = replace(wanted, id=distinct)
+        return wanted
 
     def print_clustering(self, opened: ImageIndex, found: Clustering) -> None:
         """Print the sizes of the clusters or the labels, write the file, and summarize the clustering on stderr."""
@@ -146,7 +159,11 @@ class LabelOptions:
         """Write the labels to the file, if there is one, and return them; return None if no labels are written."""
         if not self._writes_labels:
             return None
-        labels = opened.label_table(found, self.label_format(found.label_format))
+        made_with = found.label_format
+        label_format = self.label_format(found.paths, made_with) or made_with
+        if self._instead and self.format != "paths":
+            remark(self._instead, quiet=self._quiet)
+        labels = opened.label_table(found, label_format)
         data, rows = ([{**row, "path": short_path(row["path"])} for row in rows] for rows in (labels.data, labels.rows))
         labels = replace(labels, data=data, rows=rows)
         if self._out is not None and self._out_format is not None:
@@ -175,7 +192,7 @@ def show_clusters(
     gallery: GalleryOptions,
     *,
     maps: Sequence[str],
-    images: int | None,
+    images: int | None = LISTED,
     link_to: str | None,
     copy_to: str | None,
     dry_run: bool,
@@ -192,8 +209,6 @@ def show_clusters(
 
 def page_images(text: str | None, html: str | None) -> int | None:
     """Return how many images the page lists, None for all. Raises UsageError."""
-    from imgindex.gallery.cluster_page import LISTED
-
     if text is None:
         return LISTED
     if html is None:

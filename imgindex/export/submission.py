@@ -103,6 +103,25 @@ def read_classes(text: str) -> tuple[str, dict[str, str]]:
     return header[0], found
 
 
+def distinct_kind(paths: Sequence[str], kind: str) -> str:
+    """Return the kind of ImageID if no two images have the same one; otherwise the next kind for which that holds.
+
+    >>> distinct_kind(["a/1.jpg", "b/1.png"], "stem"), distinct_kind(["a/1.jpg", "b/1.jpg"], "stem")
+    ('name', 'path')
+    """
+    for other in ID_KINDS[ID_KINDS.index(kind) :] if kind in ID_KINDS else ():
+        if len({_image_id(path, other, None) for path in paths}) == len(paths):
+            return other
+    return kind
+
+
+def _image_id(path: str, kind: str, relative_to: str | None) -> str:
+    if kind == "path":
+        return display_path(path, relative_to)
+    name = os.path.basename(path)
+    return os.path.splitext(name)[0] if kind == "stem" else name
+
+
 def image_ids(paths: Sequence[str], kind: str, *, relative_to: str | None = None) -> dict[str, str]:
     """Return ImageID → path; kind: stem (the name without its ending), name, or path (relative to `relative_to`).
 
@@ -113,10 +132,9 @@ def image_ids(paths: Sequence[str], kind: str, *, relative_to: str | None = None
     folder = None if relative_to is None else absolute(relative_to)
     found: dict[str, str] = {}
     for path in paths:
-        name = os.path.basename(path)
-        id = {"stem": os.path.splitext(name)[0], "name": name, "path": display_path(path, folder)}[kind]
+        id = _image_id(path, kind, folder)
         if id in found:
-            unique = "name" if kind == "stem" and os.path.basename(found[id]) != name else "path"
+            unique = "name" if kind == "stem" and os.path.basename(found[id]) != os.path.basename(path) else "path"
             raise UsageError(f"{found[id]!r} and {path!r} have the same ImageID {id!r}", hint=f"give --id {unique}")
         found[id] = path
     return found

@@ -7,6 +7,8 @@ import fcntl
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +107,45 @@ def test_more_clusters_than_distinct_pictures_is_a_clear_error(run: Run, tmp_pat
     result = run("cluster", "-k", "2")
     assert (result.returncode, result.stdout) == (1, "")
     assert "distinct" in result.stderr
+
+
+@pytest.fixture
+def same_names(run: Run, tmp_path: Path) -> Path:
+    """An index of images that have the same name in several folders."""
+    for number, name in enumerate(("a/1.png", "b/1.png", "b/2.png", "c/1.png")):
+        draw(tmp_path / "photos" / name, number * 9)
+    run("add", "photos", *SMALL)
+    return tmp_path
+
+
+@pytest.mark.parametrize("format", ["table", "json", "jsonl", "paths"])
+@pytest.mark.parametrize("command", ["cluster -k 2", "clusterings show 1", "clusterings assign 1"])
+def test_images_of_the_same_name_are_no_error_where_no_csv_is_written(
+    run: Run, same_names: Path, format: str, command: str
+) -> None:
+    run("cluster", "-k", "2")
+    result = run(*command.split(), "--format", format)
+    assert result.returncode == 0, result.stderr
+    remark = "each ImageID is a path, because images have the same stem"
+    assert (remark in result.stderr) == (format in ("json", "jsonl"))
+    if format == "json" and "assign" not in command:
+        ids = [image["ImageID"] for image in json.loads(result.stdout)["images"]]
+        assert ids == ["photos/a/1.png", "photos/b/1.png", "photos/b/2.png", "photos/c/1.png"]
+
+
+def test_images_of_the_same_name_are_an_error_where_a_csv_is_written(run: Run, same_names: Path) -> None:
+    for options in (["--out", "labels.csv"], ["--format", "csv"], ["--id", "stem", "--json"]):
+        result = run("cluster", "-k", "2", *options)
+        assert result.returncode == 2
+        assert "have the same ImageID '1'; give --id path" in result.stderr
+    assert not (same_names / "labels.csv").exists()
+    assert run("cluster", "-k", "2", "--with", "distance").returncode == 0
+
+
+def test_a_map_without_its_library_is_refused_before_the_clustering(same_names: Path) -> None:
+    without_umap = "import sys; sys.modules['umap'] = None; from imgindex.cli.app import main; main()"
+    command = [sys.executable, "-c", without_umap, "cluster", "-k", "2", "--html", "page.html", "--map", "umap"]
+    result = subprocess.run(command, cwd=same_names, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "pip install umap-learn" in result.stderr
+    assert not (same_names / "page.html").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
 import termios
 import threading
@@ -51,7 +52,9 @@ def test_a_page_and_a_sheet_are_written_besides_the_answer(server: ForkServer, t
     before = contents(three / ".imgindex")
     done = server.run(*COMMANDS[command], "--html", "page.html", "--sheet", "sheet.png", folder=three)
     assert (done.code, done.stdout) == (0, plain.stdout)
-    assert done.stderr.splitlines() == ["page in page.html", "contact sheet in sheet.png"]
+    page, sheet = done.stderr.splitlines()
+    assert re.fullmatch(r"page in page\.html \(\d+\.\d kB\)", page)
+    assert sheet == "contact sheet in sheet.png"
     page = (three / "page.html").read_text(encoding="utf-8")
     assert page.count("data:image/webp;base64,") == 3
     assert "of all pairs" in page
