@@ -25,7 +25,7 @@ from imgindex.results import (
     RepairReport,
     TagReport,
 )
-from imgindex.storage.paths import absolute, as_iterable, as_list
+from imgindex.storage.paths import absolute, as_iterable, as_list, as_written
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Engine, Failure, Image, OnProgress, Path, Progress
 
@@ -235,7 +235,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         1
         """
         with self._store.writing(wait=lambda: self._wait) as writer:
-            return list(writer.remove([absolute(path) for path in as_list(paths)]))
+            return list(writer.remove([as_written(path) for path in as_list(paths)]))
 
     def images(self, *, where: str | None = None) -> Iterator[Image]:
         """Yield the images in the order of their ids: all of them, or those that fulfil the SQL condition `where`.
@@ -580,8 +580,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             self._store,
             self.recipe,
             self._decoders,
-            absolute(a),
-            absolute(b),
+            as_written(a),
+            as_written(b),
             similar=similar,
             distance=distance,
             n=n,
@@ -611,7 +611,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.metadata import tag
 
-        named = None if paths is None else [absolute(path) for path in as_list(paths)]
+        named = None if paths is None else [as_written(path) for path in as_list(paths)]
         return tag(self._store, name, named, where, remove=remove, wait=lambda: self._wait)
 
     def tags(self) -> dict[str, int]:

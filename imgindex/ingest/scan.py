@@ -5,6 +5,7 @@ Only files without an ending are opened, once: their first bytes show whether th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -77,7 +78,7 @@ def scan(
     """
     result = ScanResult()
     known_failures = {} if retry_failed or rehash else _failures_to_leave(catalogue.ledger.failures())
-    reals, linked = RealPaths(), catalogue.has_real_paths()
+    stored = _StoredPaths(catalogue)
     others: list[FoundFile] = []
     found = find_files(
         roots, exclude=exclude, skip=skip, further_endings=readable_raw_endings(), skipped=result.skipped
@@ -85,7 +86,8 @@ def scan(
     control.on_progress(Progress("scan", 0, 0))
     for chunk in _chunks(found):
         files = [item for item in chunk if isinstance(item, FoundFile)]
-        result.failures += [item for item in chunk if isinstance(item, Failure)]
+        failures = [item for item in chunk if isinstance(item, Failure)]
+        result.failures += [replace(one, path=stored.of_failure(one.path)) for one in failures]
         known = catalogue.known([file.path for file in files])
         unknown = [
             file
@@ -97,14 +99,8 @@ def scan(
             result.skipped.by_ending[""] += len(not_images)
             files = [file for file in files if file.path not in not_images]
         for at, file in enumerate(files):
-            if file.path in known or file.path in known_failures:
-                continue
-            real = reals.of(file.path)
-            if same := _same_file(catalogue, file.path, real, linked):
-                files[at] = replace(file, path=same[0])
-                known[same[0]] = same[1]
-            elif (real := catalogue.paths.canonical(real)) in known_failures:
-                files[at] = replace(file, path=real)
+            if file.path not in known:
+                files[at] = replace(file, path=stored.of_file(file.path, known))
         result.to_open.extend(list(_files_to_open(files, known, known_failures, result, rehash=rehash)))
         control.on_progress(Progress("scan", result.found, 0))
         if len(others) >= RECORDED:
@@ -117,11 +113,33 @@ def scan(
     return result
 
 
-def _same_file(catalogue: Catalogue, path: str, real: str, linked: bool) -> tuple[str, KnownImage] | None:
-    """Return the image that is the file at a path, and is stored at another path; linked: whether links led to any."""
-    if not linked and real.isascii() and catalogue.paths.stored_real(path, real) is None:
-        return None  # the usual case, which needs no query
-    return catalogue.same_file(path, real)
+class _StoredPaths:
+    """Finds the paths that the catalogue has for files which a scan reaches by other paths: a file is one image."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._real_paths, self._has_links = RealPaths(), catalogue.has_real_paths()
+        self._failures = {self._place(failure.path): failure.path for failure in catalogue.ledger.failures()}
+
+    def _place(self, path: str) -> str:
+        """Return the real path of a file; that of the link itself where it leads nowhere."""
+        real = self._real_paths.of(path)
+        return real if os.path.exists(real) else self._real_paths.of_entry(path)
+
+    def of_failure(self, path: str) -> str:
+        """Return the path of the known failure of the same file, else the path itself."""
+        return self._failures.get(self._place(path), path) if self._failures else path
+
+    def of_file(self, path: str, known: dict[str, KnownImage]) -> str:
+        """Return the path of the same image or known failure, else the path itself; put the image into `known`."""
+        real = self._real_paths.of(path)
+        # The usual case needs no query.
+        if self._has_links or not real.isascii() or self._catalogue.paths.stored_real(path, real) is not None:
+            found = self._catalogue.same_file(path, real)
+            if found is not None:
+                known[found[0]] = found[1]
+                return found[0]
+        return self._failures.get(real, path)
 
 
 def _failures_to_leave(failures: Iterable[Failure]) -> dict[str, Failure]:
@@ -188,9 +206,16 @@ def find_missing(
     Only what lies below the roots is returned. An image is not missing only because this scan excluded it, or because
     its folder cannot be listed, or because it lies below one of `unmounted`, the roots whose disks are not mounted.
     """
-    below_roots, below_unmounted = under([*roots, *map(real_path, roots)]), under(unmounted)
+    is_below, below_unmounted = under([*roots, *map(real_path, roots)]), under(unmounted)
+    real_paths = RealPaths()
+
+    def below(path: str, real: str | None) -> bool:
+        return is_below(path) or (real is not None and (is_below(real) or is_below(real_paths.of_entry(path))))
+
     missing = [
-        id for id, path in catalogue.each_path() if below_roots(path) and not below_unmounted(path) and is_missing(path)
+        id
+        for id, path, real in catalogue.each_place()
+        if below(path, real) and not below_unmounted(path) and is_missing(path)
     ]
     # Files that fail at the stage "find" are never opened: such a failure is resolved when a scan no longer has it.
     failed_in_scan = {catalogue.paths.stored(failure.path) for failure in scan.failures}
@@ -198,7 +223,8 @@ def find_missing(
     candidates = [
         failure
         for failure in catalogue.ledger.failures()
-        if below_roots(failure.path) and (failure.stage == "read" or not below_unmounted(failure.path))
+        if below(failure.path, real_paths.of(failure.path))
+        and (failure.stage == "read" or not below_unmounted(failure.path))
     ]
     resolved = [
         failure.path

@@ -17,7 +17,7 @@ from imgindex.results import Answer, Match
 from imgindex.search.filters import select
 from imgindex.search.lifecycle import load_search
 from imgindex.sources.content import Content, read_content
-from imgindex.storage.paths import absolute, as_iterable, path_text
+from imgindex.storage.paths import absolute, as_iterable, as_written, path_text
 from imgindex.storage.records import is_same_stat, stored_stat
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, FoundFile, Path, Vectors, VectorSearch
@@ -223,11 +223,10 @@ def _content(image: str) -> Content:
 
 def _stored(store: Store, image: str) -> Query | None:
     """Return the image's own vector, if the index has it and its file is unchanged, or deleted since."""
-    path = absolute(image)
-    found = store.catalogue.find(path)
+    found = store.catalogue.find(as_written(image))
     if found is None or not found[1].present:
         return None
-    known = found[1]
+    path, known = found
     try:
         now = os.stat(path)
     except OSError:

@@ -16,7 +16,7 @@ from imgindex.errors import FormatTooNew, IndexDamaged
 from imgindex.storage import checksum, durable, posix_locks, schema
 from imgindex.storage.connection import PATH, RaisingIndexDamaged, connect, no_waiting
 from imgindex.storage.ledger import Ledger, timestamp
-from imgindex.storage.paths import PathMap, StoredPath, real_path
+from imgindex.storage.paths import PathMap, StoredPath, as_on_disk, real_path
 from imgindex.storage.records import KnownImage, Location, NewImage, SameContent, clamp_int64, stored_stat
 from imgindex.types import FoundFile, Image
 
@@ -146,13 +146,15 @@ class Catalogue:
         return found
 
     def find(self, path: str) -> tuple[str, KnownImage] | None:
-        """Return the image that an absolute path leads to, missing images included, with the path that it is stored at.
+        """Return the image that an absolute path names, missing images included, with the path that it is stored at.
 
-        The path may be another one than is stored, if it leads to the same file through links. If there is no file at
-        it, it may differ from the stored path in how an accent is written.
+        The path may be another one than is stored, if it leads to the same file through links, or differs in how an
+        accent is written. Raises PathNotFound as `as_on_disk`.
         """
-        known = self.known([path])
-        return (path, known[path]) if known else self.same_file(path, real_path(path))
+        for form in dict.fromkeys((path, path if path.isascii() else as_on_disk(path))):
+            if known := self.known([form]):
+                return form, known[form]
+        return self.same_file(form, real_path(form))
 
     def same_file(self, path: str, real: str) -> tuple[str, KnownImage] | None:
         """Return what `find` returns for a path that no image is stored at; real: its real path."""

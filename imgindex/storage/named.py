@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from imgindex.errors import PathNotFound
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.paths import nfc, real_path
+from imgindex.storage.paths import as_on_disk, nfc, real_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +26,34 @@ def find_named(catalogue: Catalogue, paths: Sequence[str], *, failures: bool = F
     differ from the stored ones in how an accent is written. Raises PathNotFound where it then names several folders or
     files.
     """
-    places: dict[str, list[str]] = {}
-    for path in paths:
-        for place in dict.fromkeys(map(catalogue.paths.canonical, (path, real_path(path)))):
-            places.setdefault(place.rstrip("/"), []).append(path)
-    search = _Search(places)
     known_failures = [failure.path for failure in catalogue.ledger.failures()] if failures else []
-    images = [id for id, *forms in catalogue.each_place() if search.covers(*forms)]
-    failed = [path for path in known_failures if search.covers(path)]
-    if unknown := [path for path in paths if path not in search.covered and not path.isascii()]:
-        wanted = {place: given for place, given in places.items() if not search.covered.issuperset(given)}
-        accents = _AccentSearch(wanted)
-        images += [id for id, *forms in catalogue.each_place() if accents.covers(*forms)]
-        failed += [path for path in known_failures if accents.covers(path)]
+    images: set[int] = set()
+    failed: list[str] = []
+
+    def look(search: _Search | _AccentSearch) -> None:
+        images.update(id for id, *forms in catalogue.each_place() if search.covers(*forms))
+        failed.extend(path for path in known_failures if search.covers(path, real_path(path)))
+
+    def places(given: dict[str, str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for path, form in given.items():
+            for place in dict.fromkeys(map(catalogue.paths.canonical, (form, real_path(form)))):
+                found.setdefault(place.rstrip("/"), []).append(path)
+        return found
+
+    search = _Search(places({path: path for path in paths}))
+    look(search)
+    # What the index has exactly so is meant, then what the disk has, then what the index has in another form.
+    unknown = [path for path in paths if path not in search.covered and not path.isascii()]
+    if other_forms := {path: form for path in unknown if (form := as_on_disk(path)) != path}:
+        on_disk = _Search(places(other_forms))
+        look(on_disk)
+        search.covered |= on_disk.covered
+    if unknown := [path for path in unknown if path not in search.covered]:
+        accents = _AccentSearch(places({path: path for path in unknown}))
+        look(accents)
         search.covered |= accents.checked(unknown)
-    return Named(sorted(set(images)), failed, [path for path in paths if path not in search.covered])
+    return Named(sorted(images), failed, [path for path in paths if path not in search.covered])
 
 
 class _Search:

@@ -63,13 +63,20 @@ class PathMap:
 def absolute(path: str | os.PathLike[str]) -> str:
     """Return the absolute path of the file or folder that a caller means, whether it exists or not.
 
+    A name with an accent is found whether the accent is a character of its own (NFD) or not (NFC); a file with exactly
+    the given name is preferred. Raises as `as_written` and `as_on_disk`.
+    """
+    return as_on_disk(as_written(path))
+
+
+def as_written(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a path, in the Unicode form of the caller, who may mean a file that is gone.
+
     A leading ~ or ~user is a home folder, unless a file has that very name. ".." leads to where the system would go,
-    which is not the folder before it if that is a link. Other links stay in the path. A name with an accent is found
-    whether the accent is a character of its own (NFD) or not (NFC); a file with exactly the given name is preferred.
+    which is not the folder before it if that is a link. Other links stay in the path. Raises UsageError for "" and for
+    bytes.
 
-    Raises UsageError for "" and for bytes, PathNotFound for a name that differs only so from two files.
-
-    >>> absolute("//tmp/./a.jpg")
+    >>> as_written("//tmp/./a.jpg")
     '/tmp/a.jpg'
     """
     name = path_text(path)
@@ -77,8 +84,27 @@ def absolute(path: str | os.PathLike[str]) -> str:
         name = os.path.expanduser(name)
     name = _without_parents(name) if ".." in name.split("/") else os.path.abspath(name)
     # The standard gives two leading slashes a meaning that Linux and macOS do not have.
-    name = "/" + name.lstrip("/")
-    return name if name.isascii() else _as_on_disk(name)
+    return "/" + name.lstrip("/")
+
+
+def as_on_disk(path: str) -> str:
+    """Return an absolute path with its names in the Unicode form that they have on disk, as far as they are there.
+
+    Raises PathNotFound where two names on disk differ only so from one of the path.
+    """
+    if path.isascii() or os.path.lexists(path):
+        return path
+    found, rest = "/", path.split("/")[1:]
+    while rest:
+        following = os.path.join(found, rest[0])
+        if not os.path.lexists(following):
+            name = None if rest[0].isascii() else in_either_form(rest[0], _listing(found), "files")
+            if name is None:
+                return os.path.join(found, *rest)
+            following = os.path.join(found, name)
+        found = following
+        del rest[0]
+    return found
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
@@ -107,10 +133,14 @@ class RealPaths:
 
     def of(self, path: str) -> str:
         """Return what `real_path` returns."""
+        return real_path(path) if os.path.islink(path) else self.of_entry(path)
+
+    def of_entry(self, path: str) -> str:
+        """Return the real path of a name in its folder: if it is a link, that of the link itself."""
         folder, _, name = path.rpartition("/")
         if folder != self._folder:
             self._folder, self._real_folder = folder, real_path(folder or "/")
-        return real_path(path) if os.path.islink(path) else os.path.join(self._real_folder, name)
+        return os.path.join(self._real_folder, name)
 
 
 def nfc(text: str) -> str:
@@ -157,23 +187,6 @@ def _without_parents(name: str) -> str:
         elif part not in ("", "."):
             path = os.path.join(path, part)
     return path
-
-
-def _as_on_disk(path: str) -> str:
-    """Return an absolute path with its names in the Unicode form that they have on disk, as far as they are there."""
-    if os.path.lexists(path):
-        return path
-    found, rest = "/", path.split("/")[1:]
-    while rest:
-        following = os.path.join(found, rest[0])
-        if not os.path.lexists(following):
-            name = None if rest[0].isascii() else in_either_form(rest[0], _listing(found), "files")
-            if name is None:
-                return os.path.join(found, *rest)
-            following = os.path.join(found, name)
-        found = following
-        del rest[0]
-    return found
 
 
 def _listing(folder: str) -> Mapping[str, list[str]]:
