@@ -83,9 +83,9 @@ def _is_sound(data: bytes, at: int, length: int) -> bool:
 
 
 def without_leading_bytes(data: bytes) -> bytes:
-    """Return a JPEG without the few bytes before its start; other data as they are."""
+    """Return a JPEG without the few bytes before its start; other data, and PDF and PostScript, as they are."""
     at = data.find(_JPEG_START, 1, MAX_BYTES_BEFORE_JPEG)
-    return data[at:] if at > 0 else data
+    return data[at:] if at > 0 and not data.startswith(b"%") else data
 
 
 def lacks_end(data: bytes) -> bool:

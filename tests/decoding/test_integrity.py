@@ -123,7 +123,8 @@ def test_bytes_before_a_jpeg_do_not_count(before: bytes, end: int | None) -> Non
     assert reason(before + whole[: len(whole) // 2])
 
 
-def test_a_jpeg_far_inside_a_file_is_not_the_file() -> None:
+def test_a_jpeg_far_inside_a_file_or_in_a_document_is_not_the_file() -> None:
+    assert reason(b"%PDF-1.4 1 0 obj stream " + encoded(NOISE, "JPEG")) == "not an image that Pillow can read"
     assert reason(b"a document" * 100 + encoded(NOISE, "JPEG")) == "not an image that Pillow can read"
 
 
