@@ -11,13 +11,11 @@ import numpy as np
 from grid_mean import GRID_RECIPE, GridMean
 from pictures import draw
 from PIL import Image
+from textures import encoded, textured, write
 
 from imgindex import ImageIndex
 from imgindex.storage.records import NewImage
 from imgindex.types import FoundFile
-
-RED, GREEN, BLUE, BLACK = (250, 0, 0), (0, 250, 0), (0, 0, 250), (0, 0, 0)
-NEAR_RED = (247, 3, 0)
 
 
 def of_vectors(where: Path, vectors: np.ndarray, contents: list[int] | None = None) -> ImageIndex:
@@ -50,16 +48,18 @@ def quarters(path: Path, *colours: tuple[int, int, int], side: int = 32, time: i
 
 
 def copies_of_one(folder: Path) -> ImageIndex:
-    """Two copies of a red picture, one nearly so and larger, one turned and one mirrored; and a grey one alone."""
-    pictures = folder / "p"
-    quarters(pictures / "a/red.png", RED, GREEN, BLUE, BLACK, time=3000)
+    """Two copies of a picture, a larger one, a turned and a mirrored one; another picture alone, and a grey one."""
+    pictures, original = folder / "p", textured(1, (96, 96))
+    write(pictures / "a/red.png", original)
     (pictures / "b").mkdir()
     shutil.copy(pictures / "a/red.png", pictures / "b/copy.png")
-    os.utime(pictures / "b/copy.png", (2000, 2000))
-    quarters(pictures / "larger.png", NEAR_RED, GREEN, BLUE, BLACK, side=64, time=5000)
-    quarters(pictures / "turned.png", BLUE, RED, BLACK, GREEN, time=4000)
-    quarters(pictures / "mirrored.png", GREEN, RED, BLACK, BLUE, time=4000)
+    write(pictures / "larger.png", original.resize((192, 192)))
+    write(pictures / "turned.png", original.transpose(Image.Transpose.ROTATE_270))
+    write(pictures / "mirrored.png", original.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    write(pictures / "other.png", textured(2, (96, 96)))
     draw(pictures / "alone.png", (128, 128, 128))
+    for name, time in (("a/red", 3000), ("b/copy", 2000), ("larger", 5000), ("turned", 4000), ("mirrored", 4000)):
+        os.utime(pictures / f"{name}.png", (time, time))
     return indexed(folder, pictures)
 
 
@@ -74,30 +74,30 @@ def greys_and_two_apart(folder: Path) -> ImageIndex:
 
 
 def leaking_sets(folder: Path) -> ImageIndex:
-    """A training set and a test set, in which one stands as a copy, one nearly so, and one twice."""
+    """A training set and a test set, in which one stands as a copy, and one twice: compressed, and smaller."""
     for number in range(4):
-        draw(folder / "train" / f"{number}.png", number)
-        draw(folder / "test" / f"{number}.png", 20 + number)
+        write(folder / "train" / f"{number}.png", textured(number))
+        write(folder / "test" / f"{number}.png", textured(20 + number))
     shutil.copy(folder / "train/1.png", folder / "test/copy.png")
-    draw(folder / "test/near.png", (2 * 37, 2 * 101, 2 * 211 % 256 - 5))
-    draw(folder / "test/sub/2.png", 2, (64, 64))
+    write(folder / "test/compressed.png", encoded(textured(2), 60))
+    write(folder / "test/sub/2.png", textured(2).resize((120, 90)))
     return indexed(folder, folder / "train", folder / "test")
 
 
-def colours_and_grey(folder: Path) -> ImageIndex:
-    """An index of one picture of four colours and a grey one, in the folder `known`."""
-    quarters(folder / "known/colours.png", RED, GREEN, BLUE, BLACK)
+def picture_and_grey(folder: Path) -> ImageIndex:
+    """An index of one picture and a grey one, in the folder `known`."""
+    write(folder / "known/original.png", textured(1, (96, 96)))
     draw(folder / "known/grey.png", (128, 128, 128))
     return indexed(folder, folder / "known")
 
 
 def incoming_files(folder: Path) -> Path:
-    """Beside `known`: a copy, a near picture, a turned one, a new one, and a file that is not a picture."""
-    incoming = folder / "incoming"
-    quarters(incoming / "near.png", (240, 0, 0), GREEN, BLUE, BLACK)
-    quarters(incoming / "turned.png", BLUE, RED, BLACK, GREEN)
+    """Beside `known`: a file with the same bytes, a larger copy, a turned one, a new one, and no picture."""
+    incoming, original = folder / "incoming", textured(1, (96, 96))
+    write(incoming / "larger.png", original.resize((192, 192)))
+    write(incoming / "turned.png", original.transpose(Image.Transpose.ROTATE_270))
     draw(incoming / "white.png", (255, 255, 255))
-    shutil.copy(folder / "known/colours.png", incoming / "copy.png")
+    shutil.copy(folder / "known/original.png", incoming / "copy.png")
     (incoming / "broken.png").write_bytes(b"no picture")
     return incoming
 

@@ -45,7 +45,9 @@ WINDOW, MOST_DIFFERENT = 11, 24
 # Text across a picture: the share of pixels that it may cover, how thick its lines may be (of the longer side), how far
 # its pixels may be from one of two grey values, and how much of the picture may be of even colours.
 MOST_COVERED, THICKEST, TEXT_VALUES, MOST_EVEN = 0.15, 0.04, 30, 0.35
-KERNEL, FIVE = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
+# The structure that blocks without text must have in common.
+LEAST_BESIDE_TEXT = 0.75
+KERNEL, FIVE, NINE = (np.ones((side, side), np.uint8) for side in (3, 5, 9))
 HALF = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], dtype=np.float64)
 LESS_HALF = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]], dtype=np.float64)
 
@@ -179,7 +181,7 @@ def _are_equal_where_aligned(a: View, b: View, matrix: Matrix) -> bool:
     if _is_even(structure) and window.max() <= MOST_DIFFERENT:
         return True
     enough = len(unmarked) >= max(LEAST_BLOCKS, len(structure) / 5)
-    return enough and _is_even(unmarked) and _is_text_on_picture(one, other, marks, mask)
+    return bool(enough and unmarked[0] >= LEAST_BESIDE_TEXT and _is_text_on_picture(one, other, marks, mask))
 
 
 def _is_even(structure: npt.NDArray[np.float32]) -> bool:
@@ -280,7 +282,7 @@ def _structure(a: Grey, b: Grey, inside: Grey, marks: Grey) -> tuple[npt.NDArray
     grid = np.zeros(a.shape, np.bool_)
     grid[step // 2 :: step, step // 2 :: step] = True
     chosen = whole & grid & (np.maximum(of_x, of_y) > TEXTURE)
-    around = cv2.blur(cv2.dilate(marks, FIVE).astype(np.float32), block)
+    around = cv2.blur(cv2.dilate(marks, NINE).astype(np.float32), block)
     return np.sort(value[chosen]), np.sort(value[chosen & (around < 0.01)])
 
 

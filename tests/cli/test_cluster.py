@@ -60,7 +60,9 @@ def test_a_condition_chooses_what_is_clustered_and_clusters_are_conditions(run: 
         run("similar", "pictures/red/red0.png", "--where", "cluster = 1", "-n", "9", "--json").stdout
     )
     assert len(answer["matches"]) == 4
-    groups = json.loads(run("duplicates", "--distance", "2", "--where", "folder like '%/red'", "--json").stdout)
+    groups = json.loads(
+        run("duplicates", "--similar", "--distance", "2", "--where", "folder like '%/red'", "--json").stdout
+    )
     assert groups["images"] == 5
     none = run("cluster", "-k", "2", "--where", "width > 1e6")
     assert none.returncode == 1

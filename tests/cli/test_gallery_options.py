@@ -201,7 +201,7 @@ def test_clusters_and_duplicates_have_pages_and_contact_sheets(run: Run, here: P
             ["&lt;b&gt;roses&lt;/b&gt;", "t-SNE", "medoid", "stability"],
         ),
         (["clusterings", "show", "1"], ["&lt;b&gt;roses&lt;/b&gt;", "medoid"]),
-        (["duplicates", "--distance", "0.5"], ["keep", "near duplicate", "greatest distance"]),
+        (["duplicates", "--similar", "--distance", "0.5"], ["keep", "similar, not verified", "grades"]),
     ):
         result = run(*arguments, "--html", "page.html", "--sheet", "sheet.png", "--preview")
         assert result.returncode == 0, result.stderr

@@ -2,52 +2,135 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from collections_of import indexed
 from grid_mean import GRID_RECIPE, GridMean
 from groups_of import only
 from pictures import draw
+from PIL import Image
+from textures import textured, write
 
 from imgindex import ImageIndex
 from imgindex.errors import UsageError
+from imgindex.storage.comparisons import hashes_by_image
 
 
-def test_each_duplicate_has_its_kind_and_its_distance_to_the_kept_image(gallery: ImageIndex) -> None:
-    found = gallery.duplicates(distance=0.1)
-    assert only(found.groups) == {"larger.png": ("kept", ""), "red.png": ("near", ""), "copy.png": ("near", "")}
+def test_each_duplicate_has_its_grade_and_its_distance_to_the_kept_image(gallery: ImageIndex) -> None:
+    found = gallery.duplicates()
+    assert only(found.groups) == {"larger.png": ("kept", ""), "red.png": ("copy", ""), "copy.png": ("copy", "")}
+    assert (found.images, found.grades, found.failures) == (7, ("same", "copy"), ())
     (group,) = found.groups
-    assert group.why == "largest: 64 × 64 pixels, the next 32 × 32 pixels"
+    assert group.why.startswith("largest: 192 × 192 pixels")
     vectors = dict(zip(gallery.paths(), gallery.vectors(), strict=True))
     for one in group.others:
         assert one.distance == pytest.approx(np.linalg.norm(vectors[one.path] - vectors[group.kept.path]), rel=1e-5)
-    assert [Path(one.path).name for one in group.disposable] == ["red.png", "copy.png"]
+    assert sorted(Path(one.path).name for one in group.disposable) == ["copy.png", "red.png"]
 
 
-def test_bytes_alone_need_no_distance(gallery: ImageIndex) -> None:
+def test_bytes_alone_are_compared_on_request(gallery: ImageIndex) -> None:
     found = gallery.duplicates(exact=True)
-    assert only(found.groups) == {"red.png": ("kept", ""), "copy.png": ("exact", "")}
-    assert found.distance is None
-    assert found.groups[0].why == "as large as the next, 32 × 32 pixels, and before it in the index"
+    assert only(found.groups) == {"red.png": ("kept", ""), "copy.png": ("same", "")}
+    assert (found.grades, found.compared) == (("same",), 0)
+    for options in ({"similar": True}, {"rotations": True}, {"flips": True}):
+        with pytest.raises(UsageError, match="bytes alone"):
+            gallery.duplicates(exact=True, **options)
 
 
-def test_a_recipe_without_a_calibrated_distance_needs_one(gallery: ImageIndex) -> None:
+def test_a_second_run_compares_nothing_again(gallery: ImageIndex) -> None:
+    first = gallery.duplicates()
+    assert first.compared > 0
+    with ImageIndex.open(gallery.path) as again:
+        second = again.duplicates()
+    assert (second.groups, second.compared) == (first.groups, 0)
+
+
+def test_images_that_an_older_imgindex_added_get_their_hashes_now(gallery: ImageIndex) -> None:
+    def hashes() -> list[bytes | None]:
+        return [one.hashes for one in hashes_by_image(gallery._store.catalogue).values()]
+
+    with gallery._store.writing() as writer, writer.catalogue.atomic():
+        writer.catalogue.connection.execute("update images set hashes = null, blank = null")
+    assert set(hashes()) == {None}
+    assert len(only(gallery.duplicates().groups)) == 3
+    assert None not in hashes()
+
+
+def test_similar_images_are_shown_on_request_and_never_disposable(gallery: ImageIndex) -> None:
+    found = gallery.duplicates(similar=True, distance=10)
+    assert found.grades == ("same", "copy", "similar")
+    (group,) = found.groups
+    hows = {Path(one.path).name: one.how for one in group.images}
+    assert hows["other.png"] == hows["turned.png"] == "similar"
+    assert hows["red.png"] == "copy"
+    assert sorted(Path(one.path).name for one in group.disposable) == ["copy.png", "red.png"]
+    assert [one.how for one in group.others] == sorted(
+        (one.how for one in group.others), key=["same", "copy", "similar"].index
+    )
+
+
+def test_similar_images_without_copies_make_groups_of_their_own(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / f"p/{number}.png", textured(number))
+    with indexed(tmp_path, tmp_path / "p") as index:
+        assert index.duplicates().groups == ()
+        (group,) = index.duplicates(similar=True, distance=10).groups
+        assert [one.how for one in group.images] == ["kept", "similar", "similar"]
+        assert group.disposable == ()
+
+
+def test_similar_images_need_a_distance_where_none_is_calibrated(gallery: ImageIndex) -> None:
     with pytest.raises(UsageError, match="no distance is calibrated") as error:
-        gallery.duplicates()
+        gallery.duplicates(similar=True)
     assert "--distance" in error.value.hint
-    for wrong in (-0.1, float("nan"), float("inf")):
-        with pytest.raises(UsageError, match="a distance cannot be"):
-            gallery.duplicates(distance=wrong)
+    with pytest.raises(UsageError, match="similar images only"):
+        gallery.duplicates(distance=0.1)
     with pytest.raises(UsageError, match="not a rule for what to keep"):
-        gallery.duplicates(distance=0.1, keep="prettiest")
+        gallery.duplicates(keep="prettiest")
+
+
+def test_blank_pictures_are_never_copies_of_each_other(tmp_path: Path) -> None:
+    for number, size in enumerate(((60, 40), (120, 80), (60, 80))):
+        write(tmp_path / f"p/{number}.png", Image.new("RGB", size, "white"))
+    shutil.copy(tmp_path / "p/0.png", tmp_path / "p/0 again.png")
+    with indexed(tmp_path) as index:
+        assert index.add(tmp_path / "p").blank == 4
+        assert only(index.duplicates().groups) == {"0 again.png": ("kept", ""), "0.png": ("same", "")}
+
+
+def test_images_of_one_part_each_are_copies_of_the_whole_and_not_of_each_other(tmp_path: Path) -> None:
+    whole = textured(5)
+    write(tmp_path / "p/whole.png", whole)
+    # Larger than the whole, so that it is kept: the other part must not be disposable then.
+    write(tmp_path / "p/left.png", whole.crop((0, 0, 150, 180)).resize((600, 720)))
+    write(tmp_path / "p/right.png", whole.crop((90, 0, 240, 180)))
+    with indexed(tmp_path, tmp_path / "p") as index:
+        for group in index.duplicates().groups:
+            names = {Path(one.path).name for one in group.images}
+            assert not {"left.png", "right.png"} <= names
+
+
+def test_files_that_were_changed_since_are_failures(gallery: ImageIndex, tmp_path: Path) -> None:
+    write(tmp_path / "p/larger.png", textured(9))
+    found = gallery.duplicates()
+    assert [Path(one.path).name for one in found.failures] == ["larger.png"]
+    assert "larger.png" not in only(found.groups)
+
+
+def test_an_index_that_cannot_be_written_to_still_answers(gallery: ImageIndex) -> None:
+    with ImageIndex.open(gallery.path) as other, other._store.writing():
+        assert len(only(gallery.duplicates().groups)) == 3
+    assert gallery.duplicates().compared > 0
 
 
 def test_an_empty_index_and_one_image_have_no_duplicates(tmp_path: Path) -> None:
     with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
         index.encoder = GridMean()
-        assert index.duplicates(distance=0.1, rotations=True).groups == ()
+        assert index.duplicates(rotations=True).groups == ()
         draw(tmp_path / "p/0.png", 0)
         index.add([tmp_path / "p"])
-        assert index.duplicates(distance=0.1, rotations=True, flips=True).groups == ()
+        assert index.duplicates(rotations=True, flips=True).groups == ()
         assert index.duplicates(exact=True).groups == ()

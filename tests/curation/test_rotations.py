@@ -1,19 +1,22 @@
-"""Turned and mirrored duplicates, and images that cannot be read again for them."""
+"""Turned and mirrored copies are found on request, and images that cannot be read again are named."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from groups_of import only
 from pictures import draw
 
 from imgindex import ImageIndex
+from imgindex.curation.rotations import ALL, inverse
 
 
 @pytest.mark.parametrize(
     ("options", "transformed"),
     [
+        ({}, {}),
         ({"rotations": True}, {"turned.png": "turned by 270°"}),
         ({"flips": True}, {"mirrored.png": "mirrored left to right"}),
         (
@@ -25,7 +28,7 @@ from imgindex import ImageIndex
 def test_turned_and_mirrored_images_are_found_on_request_with_their_transform(
     gallery: ImageIndex, options: dict[str, bool], transformed: dict[str, str]
 ) -> None:
-    found = only(gallery.duplicates(distance=0.1, **options).groups)
+    found = only(gallery.duplicates(**options).groups)
     assert {name: turned for name, (_, turned) in found.items() if turned} == transformed
     assert set(found) == {"larger.png", "red.png", "copy.png"} | set(transformed)
 
@@ -33,10 +36,22 @@ def test_turned_and_mirrored_images_are_found_on_request_with_their_transform(
 def test_an_image_that_cannot_be_read_again_is_a_failure_and_the_others_are_found(
     gallery: ImageIndex, tmp_path: Path
 ) -> None:
-    (tmp_path / "p/alone.png").unlink()
+    (tmp_path / "p/turned.png").unlink()
     draw(tmp_path / "p/mirrored.png", (1, 2, 3), (40, 40))
-    found = gallery.duplicates(distance=0.1, rotations=True)
-    assert "turned.png" in only(found.groups)
+    found = gallery.duplicates(rotations=True, flips=True)
+    assert set(only(found.groups)) == {"larger.png", "red.png", "copy.png"}
     reasons = {Path(one.path).name: one.reason for one in found.failures}
-    assert reasons.keys() == {"alone.png", "mirrored.png"}
+    assert reasons.keys() == {"turned.png", "mirrored.png"}
     assert "imgindex add" in reasons["mirrored.png"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_turn_has_an_inverse(name: str) -> None:
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    assert (ALL[inverse(name)].pixels(ALL[name].pixels(pixels)) == pixels).all()
+
+
+def test_the_turns_are_clockwise() -> None:
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    for quarters, name in enumerate(("turned by 90°", "turned by 180°", "turned by 270°"), 1):
+        assert (ALL[name].pixels(pixels) == np.rot90(pixels, -quarters)).all()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from grid_mean import GridMean
 
-from imgindex.encoders.encode_files import encode_files, encode_transformed
+from imgindex.encoders.encode_files import encode_files
 from imgindex.errors import UnreadableImage
 
 SIDE = 4
@@ -59,17 +59,6 @@ def test_a_vector_that_is_not_finite_is_a_failure_to_embed() -> None:
     assert np.isfinite(found[0]).all()
     assert isinstance(found[1], UnreadableImage)
     assert found[1].stage == "embed"
-
-
-def test_each_transform_gives_a_vector_in_the_order_of_the_transforms() -> None:
-    transforms = [lambda pixels: pixels, lambda pixels: pixels[:, ::-1], lambda pixels: pixels[::-1]]
-    encoder = GridMean(batch_size=2)
-    found = dict(encode_transformed(files(b"40", b"80"), transforms, decoders=Decoders(), encoder=encoder))
-    assert encoder.embedded == 6
-    for key, value in ((0, 40), (1, 80)):
-        quarter = [value / 4 / 255] * 3
-        corners = [quarter + [0.0] * 9, [0.0] * 3 + quarter + [0.0] * 6, [0.0] * 6 + quarter + [0.0] * 3]
-        assert found[key] == pytest.approx(np.array(corners))
 
 
 def test_without_files_nothing_is_encoded() -> None:

@@ -14,7 +14,7 @@ from imgindex.gallery.model import ClusterPage, DuplicatesPage, MatchesPage, Out
 def test_each_result_has_the_page_of_its_kind(index: ImageIndex, folder: Path) -> None:
     index.add([folder])
     assert isinstance(index.gallery(index.cluster(2)).page, ClusterPage)
-    assert isinstance(index.gallery(index.duplicates(distance=0.1)).page, DuplicatesPage)
+    assert isinstance(index.gallery(index.duplicates()).page, DuplicatesPage)
     assert isinstance(index.gallery(index.outliers(n=3)).page, OutliersPage)
     assert isinstance(index.gallery(list(index.outliers(n=3))).page, OutliersPage)
     assert isinstance(index.gallery(index.answers(folder / "a/0.png")).page, MatchesPage)

@@ -29,7 +29,7 @@ def test_an_empty_result_has_the_page_of_its_kind(tmp_path: Path) -> None:
         index.encoder = GridMean()
         for found, text in (
             (index.outliers(), "No outliers"),
-            (index.duplicates(distance=0.1), "No two images duplicate each other"),
+            (index.duplicates(), "No two images duplicate each other"),
             (index.answers([]), "No image was compared"),
         ):
             index.gallery(found).write_html(tmp_path / "page.html")

@@ -1,0 +1,77 @@
+"""Perceptual hashes: near for copies, far for other pictures, permuted for turned ones; and what is blank."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageOps
+from textures import encoded, textured
+
+from imgindex.curation.rotations import ALL
+from imgindex.decoding import perceptual_hash
+
+
+def codes(picture: Image.Image) -> np.ndarray:
+    parsed = perceptual_hash.parse(perceptual_hash.hashes(picture))
+    assert parsed is not None
+    return parsed
+
+
+def bits(a: np.ndarray, b: np.ndarray) -> int:
+    return int(np.bitwise_count(a[:, None] ^ b).min())
+
+
+def test_copies_differ_in_few_bits_and_other_pictures_in_many() -> None:
+    original = textured(1)
+    for copy in (
+        encoded(original, 30),
+        original.resize((60, 45)),
+        original.resize((960, 720)),
+        original.convert("L").convert("RGB"),
+        ImageOps.expand(original, (40, 25), "black"),
+        original.crop((24, 18, 216, 162)),
+    ):
+        assert bits(codes(original), codes(copy)) <= 8
+    assert all(bits(codes(original), codes(textured(seed))) > 12 for seed in range(2, 12))
+
+
+def test_bars_of_a_screenshot_are_left_out() -> None:
+    original, screen = textured(1), Image.new("RGB", (270, 480), "black")
+    screen.paste(original, (15, 150))
+    pen = ImageDraw.Draw(screen)
+    pen.text((10, 5), "12:45", "white")
+    pen.rectangle((100, 465, 170, 470), fill="white")
+    assert bits(codes(original), codes(screen)) <= 12
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name])
+def test_the_hash_of_a_turned_picture_is_a_permutation(name: str) -> None:
+    original = textured(3, (200, 200))
+    turned = Image.fromarray(ALL[name].pixels(np.asarray(original)))
+    assert bits(ALL[name].hashes(codes(original)[:1]), codes(turned)[:1]) <= 2
+    assert bits(codes(original)[:1], codes(turned)[:1]) > 12
+
+
+def test_stored_hashes_of_another_version_are_not_used() -> None:
+    data = perceptual_hash.hashes(textured(1))
+    assert len(perceptual_hash.parse(data)) == (len(data) - 1) // 8
+    assert perceptual_hash.parse(bytes([perceptual_hash.VERSION + 1]) + data[1:]) is None
+    assert perceptual_hash.parse(data[:-1]) is None
+    assert perceptual_hash.parse(b"") is None
+    assert perceptual_hash.parse(None) is None
+
+
+def test_one_colour_or_nearly_one_is_blank() -> None:
+    noise = np.random.default_rng(0).normal(245, 3, (320, 240, 3)).clip(0, 255).astype(np.uint8)
+    for picture in (Image.new("RGB", (300, 200), "white"), Image.new("RGB", (1, 1)), Image.fromarray(noise)):
+        assert perceptual_hash.is_blank(picture)
+        perceptual_hash.hashes(picture)
+    dot = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(dot).text((140, 90), "7", "black")
+    assert not perceptual_hash.is_blank(dot)
+    assert not perceptual_hash.is_blank(textured(1))
+
+
+def test_strips_of_one_pixel_have_hashes() -> None:
+    for size in ((1, 1), (400, 1), (1, 400)):
+        assert codes(Image.new("RGB", size, "red")).shape == codes(textured(1)).shape
