@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from collections_of import picture_and_grey, incoming_files
+from collections_of import incoming_files, picture_and_grey
 from forking import Run
 from pictures import draw
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from collections_of import picture_and_grey, incoming_files, of_vectors, quarters
+from collections_of import incoming_files, of_vectors, picture_and_grey, quarters
 from grid_mean import GRID_RECIPE, GridMean
 from pictures import contents
 
