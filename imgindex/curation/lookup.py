@@ -13,7 +13,7 @@ from imgindex.curation.candidates import MOST_BITS, NEAREST, Hashes, near_hashes
 from imgindex.curation.rotations import ALL, Turn, turns
 from imgindex.curation.same_picture import View, compare
 from imgindex.curation.thresholds import candidate_distance, similar_distance
-from imgindex.curation.verification import VIEW_RECIPE, Verifier, view_of
+from imgindex.curation.verification import Verifier, ViewDecoder
 from imgindex.decoding import perceptual_hash
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.plugins import readable_raw_endings
@@ -70,7 +70,7 @@ def lookup(
             hashes = read_hashes(store, decoders, ids, on_progress=on_progress, wait=wait)
             with (
                 Verifier(store, on_progress=on_progress, wait=wait) as verifier,
-                contextlib.closing(DecoderPool(VIEW_RECIPE)) as view_decoders,
+                contextlib.closing(ViewDecoder()) as view_decoders,
             ):
                 ways = turns(rotations=rotations, flips=flips)
                 work = _Lookup(store, recipe, files, known.found, hashes, verifier, view_decoders, within, ways)
@@ -125,7 +125,7 @@ class _Lookup:
         found: dict[int, LookupResult],
         hashes: Hashes,
         verifier: Verifier,
-        decoders: DecoderPool,
+        decoders: ViewDecoder,
         within: float | None,
         turns: Mapping[str, Turn],
     ) -> None:
@@ -181,13 +181,13 @@ class _Lookup:
         if not ways:
             return None
         try:
-            view = view_of(self._decoders.decode(read_content(path).data))
+            view = self._decoders.view(read_content(path).data)
         except UnreadableImage:
             return None  # it was decoded a moment ago
         turned: dict[str, View] = {}
         for id, name in ways:
             if name not in turned:
-                turned[name] = view if not name else View(ALL[name].pixels(view.pixels))
+                turned[name] = view.changed(ALL[name].pixels) if name else view
             try:
                 if compare(self._verifier.view(id), turned[name]).copy:
                     return id, name

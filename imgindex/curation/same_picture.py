@@ -8,6 +8,7 @@ docs/duplicates.md gives the figures that were measured with these bounds.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -64,11 +65,18 @@ DIFFERENT = Comparison(False, 0.0)
 
 
 class View:
-    """A picture ready to be compared; pixels: uint8 (height, width, 3), neither side longer than SIDE."""
+    """A picture ready to be compared; pixels: uint8 (height, width, 3), neither side longer than SIDE.
 
-    def __init__(self, pixels: Pixels) -> None:
-        self.pixels = pixels
+    others: the same picture on other backgrounds, if it has transparent parts.
+    """
+
+    def __init__(self, pixels: Pixels, others: Sequence[View] = ()) -> None:
+        self.pixels, self.others = pixels, others
         self.grey: Grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+
+    def changed(self, change: Callable[[Pixels], Pixels]) -> View:
+        """Return the view of the changed picture."""
+        return View(change(self.pixels), [one.changed(change) for one in self.others])
 
     @cached_property
     def box(self) -> Box:
@@ -116,7 +124,17 @@ def content_box(pixels: Pixels, tolerance: int = 20) -> Box:
 
 
 def compare(a: View, b: View) -> Comparison:
-    """Return whether b shows the picture of a: scaled, cropped, framed, brighter, in grey, rotated by a few degrees."""
+    """Return whether b shows the picture of a: scaled, cropped, framed, brighter, in grey, rotated by a few degrees.
+
+    A picture with transparent parts is compared on every background with one without them.
+    """
+    pairs = [(a, b)]
+    if not (a.others and b.others):
+        pairs += [*((one, b) for one in a.others), *((a, one) for one in b.others)]
+    return next((found for found in (_compare(*pair) for pair in pairs) if found.copy), DIFFERENT)
+
+
+def _compare(a: View, b: View) -> Comparison:
     for find in (_by_boxes, _by_features):
         matrix = find(a, b)
         if matrix is None:

@@ -7,7 +7,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
 
 from imgindex.curation.rotations import ALL, inverse
 from imgindex.curation.same_picture import DIFFERENT, METHOD, SIDE, Comparison, View, compare
@@ -24,6 +27,7 @@ from imgindex.storage.store import Store
 from imgindex.types import Failure, Image, OnProgress, Progress
 
 CHANGED = "changed since it was added; `imgindex add` reads it again"
+ALPHAS: tuple[Literal["visible", "white", "black"], ...] = ("visible", "white", "black")
 # Pictures that are kept decoded, each of at most 2 MB.
 VIEWS = 64
 # Results that are written to the index together: every commit takes the lock.
@@ -41,16 +45,32 @@ class Pair:
     turned: str = ""
 
 
-def view_of(decoded: DecodedImage) -> View:
-    """Return the view of a picture that was decoded by VIEW_RECIPE, at its own size where that is smaller."""
-    import cv2
+class ViewDecoder:
+    """Decodes files to views, in decoder processes; any thread may use it."""
 
+    def __init__(self) -> None:
+        self._pools = {alpha: DecoderPool(replace(VIEW_RECIPE, alpha=alpha)) for alpha in ALPHAS}
+
+    def view(self, data: bytes) -> View:
+        """Return the view of a picture; a transparent one has views on other backgrounds too. Raises UnreadableImage."""
+        decoded = self._pools["visible"].decode(data)
+        if not decoded.is_transparent:
+            return _view_of(decoded)
+        return _view_of(decoded, *(_view_of(self._pools[alpha].decode(data)) for alpha in ("white", "black")))
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+
+def _view_of(decoded: DecodedImage, *others: View) -> View:
+    """Return the view of a picture that was decoded by VIEW_RECIPE, at its own size where that is smaller."""
     pixels = crop_border(decoded.pixels, VIEW_RECIPE, decoded.width, decoded.height)
     longer = max(decoded.width, decoded.height)
     if longer < SIDE:  # it was enlarged
         size = decoded.width, decoded.height
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(pixels.dtype, copy=False)
-    return View(pixels)
+    return View(pixels, others)
 
 
 class Verifier:
@@ -67,7 +87,7 @@ class Verifier:
         stored = comparisons.compared(store.catalogue, METHOD)
         self._known = {key: Comparison(*found) for key, found in stored.items()}
         self._new: dict[Key, Comparison] = {}
-        self._decoders = DecoderPool(VIEW_RECIPE)
+        self._decoders = ViewDecoder()
         self._views: OrderedDict[int, View] = OrderedDict()
         self._views_lock = threading.Lock()
         self._can_record = True
@@ -130,7 +150,7 @@ class Verifier:
         except UnreadableImage:
             return pair, None
         if pair.turned:
-            second = View(ALL[pair.turned].pixels(second.pixels))
+            second = second.changed(ALL[pair.turned].pixels)
         return pair, compare(first, second)
 
     def view(self, id: int) -> View:
@@ -144,7 +164,7 @@ class Verifier:
             content = read_content(image.path)
             if content.sha256.hex() != image.sha256:
                 raise UnreadableImage(CHANGED, stage="read")
-            view = view_of(self._decoders.decode(content.data))
+            view = self._decoders.view(content.data)
         except UnreadableImage as error:
             self.failures[id] = Failure(image.path, error.stage, error.reason)
             raise

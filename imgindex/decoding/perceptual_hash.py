@@ -35,12 +35,18 @@ _ROWS = np.arange(SIDE) + 0.5
 _COSINES: npt.NDArray[np.float32] = np.cos(np.pi / SIDE * np.arange(FREQUENCIES)[:, None] * _ROWS).astype(np.float32)
 
 
-def hashes(picture: Image.Image) -> bytes:
-    """Return a byte with VERSION, then 8 bytes for each hash of an RGB picture.
+def hashes(*pictures: Image.Image) -> bytes:
+    """Return a byte with VERSION, then 8 bytes for each hash of RGB pictures: of one, or of one on several backgrounds.
 
     The hashes are of the whole picture, of the picture without uniform borders, of the middle parts of that, and of the
-    picture without the bars of a screenshot.
+    picture without the bars of a screenshot. A picture of one colour has none, unless it is the only one.
     """
+    shown = [picture for picture in pictures if not is_blank(picture)] or pictures[:1]
+    codes = dict.fromkeys(code for picture in shown for code in _codes(picture))
+    return bytes([VERSION]) + np.array(list(codes), dtype="<u8").tobytes()
+
+
+def _codes(picture: Image.Image) -> list[int]:
     width, height = picture.size
     scale = SMALL / max(width, height)
     size = max(SIDE // 2, round(width * scale)), max(SIDE // 2, round(height * scale))
@@ -51,8 +57,7 @@ def hashes(picture: Image.Image) -> bytes:
     for share in MIDDLES:
         x, y = (right - left) * (1 - share) / 2, (bottom - top) * (1 - share) / 2
         boxes.append((left + x, top + y, right - x, bottom - y))
-    codes = [_code(small.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box)) for box in boxes]
-    return bytes([VERSION]) + np.array(codes, dtype="<u8").tobytes()
+    return [_code(small.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box)) for box in boxes]
 
 
 def parse(data: bytes | None) -> Codes | None:

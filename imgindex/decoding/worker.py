@@ -74,7 +74,7 @@ class Worker:
                 data, alpha=self._recipe.alpha, draft_size=self._draft_size, before_load=self._wait_if_large
             )
             pixels = self._prepare(picture.image, self._recipe).data.cast("B")
-            hashes = self._hashes(picture.image)
+            hashes = self._hashes(picture, data)
         except self._unreadable as error:
             self._stop_timer()
             if isinstance(error.__cause__, MemoryError) or "out of memory" in error.reason.lower():
@@ -92,12 +92,18 @@ class Worker:
         }
         _reply(self._replies, PICTURE, json.dumps(header), pixels)
 
-    def _hashes(self, picture: Any) -> dict[str, Any]:
+    def _hashes(self, picture: Any, data: bytes) -> dict[str, Any]:
         if self._perceptual_hash is None:
             return {"hashes": "", "blank": False}
+        pictures = [picture.image]
+        if picture.is_transparent and self._recipe.alpha != "drop":
+            # A copy elsewhere may be on another background.
+            pictures += [
+                self._decode(data, alpha=alpha, draft_size=self._draft_size).image for alpha in ("white", "black")
+            ]
         return {
-            "hashes": self._perceptual_hash.hashes(picture).hex(),
-            "blank": self._perceptual_hash.is_blank(picture),
+            "hashes": self._perceptual_hash.hashes(*pictures).hex(),
+            "blank": self._perceptual_hash.is_blank(picture.image),
         }
 
     def _wait_if_large(self, pixels: int) -> None:

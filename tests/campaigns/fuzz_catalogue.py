@@ -297,7 +297,7 @@ def use(path: Path, pictures: Path) -> list[Outcome]:
             "cluster": lambda: index.cluster(2, restarts=1),
             "assign": index.clusterings.assign,
             "label": lambda: index.clusterings.rename_cluster(0, "all"),
-            "duplicates": lambda: index.duplicates(),
+            "duplicates": index.duplicates,
             "outliers": index.outliers,
             "page": lambda: index.gallery(index.clusterings.newest),
             "submission": lambda: plain_submission(image_ids(index.paths(), "stem")),

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from collections_of import incoming_files, of_vectors, picture_and_grey, quarters
+from collections_of import incoming_files, indexed, of_vectors, picture_and_grey, quarters
 from grid_mean import GRID_RECIPE, GridMean
 from pictures import contents
+from PIL import Image, ImageDraw
+from textures import textured, write
 
 import imgindex.curation.lookup
 from imgindex import ImageIndex
@@ -126,3 +128,22 @@ def test_the_nearest_image_among_20_000_is_that_of_an_exact_comparison(
     assert [Path(one.match).name for one in results] == [f"{best}.png" for best in wanted.argmin(axis=1)]
     np.testing.assert_allclose([one.distance for one in results], wanted.min(axis=1), rtol=1e-5)
     assert [one.how for one in results] == ["similar" if best <= 0.5 else "new" for best in wanted.min(axis=1)]
+
+
+@pytest.mark.parametrize("background", ["white", "black", (90, 140, 60)])
+@pytest.mark.parametrize("ink", [0, 255])
+def test_a_transparent_picture_is_found_on_other_backgrounds(tmp_path: Path, background: str, ink: int) -> None:
+    """A cut-out of a photograph, and a drawing of one colour where it can be seen on the background."""
+    picture = textured(4).convert("RGBA")
+    mask = Image.new("L", picture.size, 0)
+    ImageDraw.Draw(mask).ellipse((30, 20, 210, 160), fill=255)
+    picture.putalpha(mask)
+    ImageDraw.Draw(picture).line((60, 60, 180, 120), fill=(ink, ink, ink, 255), width=5)
+    write(tmp_path / "known/cut out.png", picture)
+    flat = Image.new("RGBA", picture.size, background)
+    flat.alpha_composite(picture)
+    write(tmp_path / "new/flat.png", flat.convert("RGB"))
+    with indexed(tmp_path, tmp_path / "known") as index:
+        (one,) = index.lookup(tmp_path / "new")
+    # On a third background only what is inside the outline agrees.
+    assert one.how == ("copy" if isinstance(background, str) else "new")

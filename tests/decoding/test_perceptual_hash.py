@@ -74,4 +74,4 @@ def test_one_colour_or_nearly_one_is_blank() -> None:
 
 def test_strips_of_one_pixel_have_hashes() -> None:
     for size in ((1, 1), (400, 1), (1, 400)):
-        assert codes(Image.new("RGB", size, "red")).shape == codes(textured(1)).shape
+        assert len(codes(Image.new("RGB", size, "red"))) >= 1
