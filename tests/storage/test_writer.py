@@ -55,11 +55,11 @@ def die(patch: pytest.MonkeyPatch, point: str) -> None:
             append(path, offset, data)
         raise Died
 
-    def dying_put(self: Catalogue, *arguments: Any) -> None:
+    def dying_put(self: Catalogue, *arguments: Any, **options: Any) -> None:
         if calls:
             raise Died
         calls.append(1)
-        put(self, *arguments)
+        put(self, *arguments, **options)
 
     def dying_fail(self: Ledger, failure: Failure) -> None:
         raise Died
