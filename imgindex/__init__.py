@@ -12,6 +12,7 @@ __version__ = VERSION
 if TYPE_CHECKING:
     from imgindex.bench import BenchReport as BenchReport
     from imgindex.bench import benchmark as benchmark
+    from imgindex.curation.disposal import undo_move as undo_move
     from imgindex.errors import ImgindexError as ImgindexError
     from imgindex.export.folders import LinkedFolders as LinkedFolders
     from imgindex.export.folders import link_folders as link_folders
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from imgindex.results import ClusteringDiff as ClusteringDiff
     from imgindex.results import ClusteringSummary as ClusteringSummary
     from imgindex.results import CompactReport as CompactReport
+    from imgindex.results import Disposal as Disposal
+    from imgindex.results import DisposedFile as DisposedFile
     from imgindex.results import Duplicate as Duplicate
     from imgindex.results import Duplicates as Duplicates
     from imgindex.results import Evaluation as Evaluation
@@ -54,6 +57,7 @@ _HOMES = {
     "BenchReport": "imgindex.bench",
     "benchmark": "imgindex.bench",
     "ImgindexError": "imgindex.errors",
+    "undo_move": "imgindex.curation.disposal",
     "LinkedFolders": "imgindex.export.folders",
     "link_folders": "imgindex.export.folders",
     "ImageIndex": "imgindex.index",
@@ -68,6 +72,8 @@ _HOMES = {
     "ClusteringDiff": "imgindex.results",
     "ClusteringSummary": "imgindex.results",
     "CompactReport": "imgindex.results",
+    "Disposal": "imgindex.results",
+    "DisposedFile": "imgindex.results",
     "Duplicate": "imgindex.results",
     "Duplicates": "imgindex.results",
     "Evaluation": "imgindex.results",

@@ -14,6 +14,7 @@ from imgindex.results import (
     Answer,
     Clustering,
     CompactReport,
+    Disposal,
     Duplicates,
     ImportReport,
     LabelFormat,
@@ -467,7 +468,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         exact: bool = False,
         similar: bool = False,
         distance: float | None = None,
-        keep: str = "largest",
+        keep: str = "original",
+        prefer: str | Sequence[str] = (),
         rotations: bool = False,
         flips: bool = False,
         where: str | None = None,
@@ -477,11 +479,13 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         Every image of a group has a grade: `same` has the bytes of the kept image, and `copy` shows the same picture,
         which was verified on the pixels of both. Results of comparisons are kept in the index where it can be written.
+        Every file of a group is read: one that has changed since it was added is neither kept nor disposable.
 
         exact: compare bytes alone. similar: also return images that are near, with the grade `similar`; they may show
         something else. distance: how near those are (Euclidean); None: the distance that was calibrated for the recipe.
-        keep: largest, sharpest or oldest. rotations, flips: also find copies that were turned by 90°, 180° or 270°, or
-        mirrored. where: an SQL condition on the images that are compared.
+        keep: original, largest, sharpest or oldest. prefer: globs; an image that matches the first one is kept before
+        others. rotations, flips: also find copies that were turned by 90°, 180° or 270°, or mirrored. where: an SQL
+        condition on the images that are compared.
 
         Raises UsageError for an impossible distance, or when none is given and none is calibrated; IndexDamaged.
 
@@ -498,12 +502,61 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             similar=similar,
             distance=distance,
             keep=keep,
+            prefer=tuple(as_iterable(prefer)),
             rotations=rotations,
             flips=flips,
             where=where,
             on_progress=on_progress or _ignore,
             wait=lambda: self._wait,
         )
+
+    def move_duplicates(
+        self, found: Duplicates, folder: Path, *, dry_run: bool = False, on_progress: OnProgress | None = None
+    ) -> Disposal:
+        """Move the disposable files of `found` to a folder, with their sidecars and below the names of their folders.
+
+        Each file, and the kept one of its group, is read again: only a file with the bytes that were compared is moved.
+        No file is replaced, and none is deleted. The images are missing from then on. The folder is new, empty, or was
+        filled by this method; `undo_move` moves everything back. dry_run: return what would be moved.
+
+        Raises FolderNotOurs, UsageError, IndexLocked, OSError.
+
+        >>> index.move_duplicates(index.duplicates(exact=True), "spare").files
+        ()
+        """
+        from imgindex.curation.disposal import move_to
+
+        wait, where = self._wait, absolute(folder)
+        report = on_progress or _ignore
+        return move_to(self._store, found, where, dry_run=dry_run, on_progress=report, wait=lambda: wait)
+
+    def trash_duplicates(
+        self, found: Duplicates, *, dry_run: bool = False, on_progress: OnProgress | None = None
+    ) -> Disposal:
+        """Put the disposable files of `found` into the system's trash; otherwise as `move_duplicates`.
+
+        >>> index.trash_duplicates(index.duplicates(exact=True), dry_run=True).files
+        ()
+        """
+        from imgindex.curation.disposal import trash
+
+        wait = self._wait
+        return trash(self._store, found, dry_run=dry_run, on_progress=on_progress or _ignore, wait=lambda: wait)
+
+    def undo_move(self, folder: Path, *, dry_run: bool = False, on_progress: OnProgress | None = None) -> Disposal:
+        """Move what `move_duplicates` moved to a folder back, and have the images in answers again.
+
+        Works too after a move that was interrupted. A file is not moved over another one: it is in `failures`, and
+        stays in the folder. Raises FolderNotOurs, IndexLocked, OSError.
+
+        >>> index.undo_move("spare")
+        Traceback (most recent call last):
+        imgindex.errors.FolderNotOurs: ...
+        """
+        from imgindex.curation.disposal import undo
+
+        wait, where = self._wait, absolute(folder)
+        return undo(where, self._store, dry_run=dry_run, on_progress=on_progress or _ignore, wait=lambda: wait)
 
     def outliers(self, *, n: int = 20) -> Outliers:
         """Return the n images that are least like any other, the least alike first, each with the likely reason.

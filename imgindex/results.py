@@ -365,7 +365,10 @@ class Duplicate:
     same picture), or similar (the vectors are near, but the pixels do not show the same picture). same_file: both paths
     lead to one file. distance: Euclidean, to the image that is kept. turned: the rotation or mirroring by which it is a
     copy, "" for none. width, height: pixels, upright. size: bytes. sharpness: see `sharpness.measure`; None if it was
-    not asked for. problem: why the file cannot be read now, else "".
+    not asked for. problem: why the file cannot be read now, or has changed since it was added, else "". protected: why
+    it is not disposable although it is a duplicate, such as a camera raw file, else "". why: the reason why it is kept,
+    or why another one is. sha256: hex, of the bytes that were compared; the file was read again and had them. frees:
+    bytes that its removal frees; 0 where another path of the group leads to the same file.
     """
 
     path: str
@@ -379,12 +382,16 @@ class Duplicate:
     mtime_ns: int
     sharpness: float | None
     problem: str
+    protected: str
+    why: str
+    sha256: str
+    frees: int
     id: int
 
     @property
     def disposable(self) -> bool:
         """Whether the kept image can replace this one: a copy in a file of its own, unchanged since it was added."""
-        return self.how in ("same", "copy") and not self.same_file and not self.problem
+        return self.how in ("same", "copy") and not (self.same_file or self.problem or self.protected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +426,32 @@ class Duplicates:
     grades: tuple[str, ...]
     compared: int = 0
     failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DisposedFile:
+    """A file that was moved away from `path`, or back there; to: its place in the folder, "" for the trash.
+
+    sidecar_of: the image that it belongs to, "" for an image.
+    """
+
+    path: str
+    to: str
+    size: int
+    sidecar_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Disposal:
+    """The files that were moved to a folder, or to the trash ("" as `folder`), or back from a folder by an undo.
+
+    failures: files that could not be moved, with the reason; they are where they were. dry_run: nothing was moved.
+    """
+
+    folder: str
+    files: tuple[DisposedFile, ...]
+    failures: tuple[Failure, ...] = ()
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

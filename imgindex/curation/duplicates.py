@@ -12,11 +12,10 @@ from itertools import chain
 
 import numpy as np
 
-from imgindex.curation import keep_policy
 from imgindex.curation.candidates import near_vectors, read_hashes
 from imgindex.curation.copies import CopyFinder
 from imgindex.curation.grouping import group_copies
-from imgindex.curation.keep_policy import Candidate
+from imgindex.curation.keep_policy import Candidate, KeepPolicy
 from imgindex.curation.neighbours import StoredVectors, first_with_same_content, first_with_same_vector
 from imgindex.curation.rotations import turns
 from imgindex.curation.thresholds import similar_distance
@@ -45,6 +44,7 @@ def duplicates(
     similar: bool,
     distance: float | None,
     keep: str,
+    prefer: Sequence[str],
     rotations: bool,
     flips: bool,
     where: str | None,
@@ -56,7 +56,7 @@ def duplicates(
     decoders: a pool that computes hashes. The other parameters are those of `ImageIndex.duplicates`. Raises UsageError,
     IndexDamaged.
     """
-    keep_policy.check_policy(keep)
+    policy = KeepPolicy(keep, prefer, recipe, on_progress)
     if exact and (similar or rotations or flips):
         raise UsageError("exact compares bytes alone", hint="leave out similar, rotations and flips")
     within = similar_distance(recipe, distance, similar=similar)
@@ -65,8 +65,8 @@ def duplicates(
         contents = _Contents.of(*first_with_same_content(store, select(store, where)))
         same = [[first] for first, ids in contents.members.items() if len(ids) > 1]
         if exact or len(contents.firsts) < 2:
-            drafts = _Drafts(store, recipe, contents, keep).of(same, None)
-            found = [_group(draft, keep, {}) for draft in drafts]
+            drafts = _Drafts(store, contents, policy).of(same, None)
+            found = [_group(draft, {}) for draft in drafts]
             compared = 0
         else:
             hashes = read_hashes(store, decoders, contents.firsts, on_progress=on_progress, wait=wait)
@@ -77,11 +77,11 @@ def duplicates(
                 copies = group_copies(edges, _rank(edges), lambda pairs: _decided(finder.verify(pairs)))
                 grouped = {first for group in copies for first in group}
                 groups = copies + [group for group in same if group[0] not in grouped]
-                making = _Drafts(store, recipe, contents, keep)
+                making = _Drafts(store, contents, policy)
                 drafts = making.of(groups, finder)
             if within is not None:
                 _add_similar(drafts, making, store, rows, within, on_progress)
-            found = [_group(draft, keep, _distances(draft, contents, rows)) for draft in drafts]
+            found = [_group(draft, _distances(draft, contents, rows)) for draft in drafts]
             failures += {failure.path: failure for failure in (*hashes.failures, *verifier.failures.values())}.values()
             compared = verifier.compared
     found.sort(key=lambda group: (-len(group.others), group.kept.id))
@@ -121,8 +121,8 @@ class _Draft:
 class _Drafts:
     """Makes drafts from groups of contents, in which every image is a copy of the one that is kept."""
 
-    def __init__(self, store: Store, recipe: Recipe, contents: _Contents, keep: str) -> None:
-        self._store, self._recipe, self._keep = store, recipe, keep
+    def __init__(self, store: Store, contents: _Contents, policy: KeepPolicy) -> None:
+        self._store, self._policy = store, policy
         self.contents = contents
 
     def of(self, groups: Sequence[list[int]], finder: CopyFinder | None) -> list[_Draft]:
@@ -136,9 +136,7 @@ class _Drafts:
         drafts: list[_Draft] = []
         queue = list(groups)
         while queue:
-            ranked = [
-                keep_policy.ranked([known[id] for one in group for id in members[one]], self._keep) for group in queue
-            ]
+            ranked = self._policy.ranked([[known[id] for one in group for id in members[one]] for group in queue])
             kept = [first[candidates[0].image.id] for candidates in ranked]
             turned = _turned(kept, queue, finder) if finder is not None else {}
             following = []
@@ -146,6 +144,8 @@ class _Drafts:
                 turns_of = {one: turned.get((of, one)) for one in group} | {of: ""}
                 inside = [one for one in candidates if turns_of[first[one.image.id]] is not None]
                 if len(inside) > 1:
+                    # The reason is one against these, without those that are outside.
+                    (inside,) = self._policy.ranked([inside])
                     names = {one.image.id: turns_of[first[one.image.id]] or "" for one in inside}
                     drafts.append(_Draft(inside, {id: name for id, name in names.items() if name}))
                 outside = [one for one in group if turns_of[one] is None]
@@ -157,13 +157,10 @@ class _Drafts:
     def similar(self, firsts: Sequence[int]) -> list[Candidate]:
         """Return the images of some contents, the one to keep first."""
         ids = [id for one in firsts for id in self.contents.members[one]]
-        return keep_policy.ranked(self._inspect(ids).values(), self._keep)
+        return self._policy.ranked([list(self._inspect(ids).values())])[0]
 
     def _inspect(self, ids: Sequence[int]) -> dict[int, Candidate]:
-        candidates = [keep_policy.inspect(image) for image in self._store.catalogue.records(ids)]
-        if self._keep == "sharpest":
-            candidates = list(keep_policy.with_sharpness(candidates, self._recipe))
-        return {one.image.id: one for one in candidates}
+        return {one.image.id: one for one in self._policy.inspect(self._store.catalogue.records(ids))}
 
 
 def _decided(turned: Iterable[str | None]) -> list[bool]:
@@ -247,11 +244,11 @@ def _distances(draft: _Draft, contents: _Contents, rows: StoredVectors) -> dict[
     return dict(zip(far, map(float, rows.distances(kept, np.array(list(far.values())))), strict=True))
 
 
-def _group(draft: _Draft, keep: str, distances: Mapping[int, float]) -> Group:
+def _group(draft: _Draft, distances: Mapping[int, float]) -> Group:
     """Return the group of a draft, the others by their grade and distance."""
     images = [_duplicate(one, draft, distances) for one in draft.candidates]
     others = sorted(images[1:], key=lambda one: (ORDER.index(one.how), one.distance, one.id))
-    return Group(images[0], tuple(others), keep_policy.explain(draft.candidates, keep))
+    return Group(images[0], tuple(others), draft.kept.why)
 
 
 def _duplicate(one: Candidate, draft: _Draft, distances: Mapping[int, float]) -> Duplicate:
@@ -269,5 +266,9 @@ def _duplicate(one: Candidate, draft: _Draft, distances: Mapping[int, float]) ->
         mtime_ns=image.mtime_ns,
         sharpness=one.sharpness,
         problem=one.problem,
+        protected=one.protected,
+        why="" if how == "similar" and one is not kept else one.why,
+        sha256=image.sha256,
+        frees=one.frees,
         id=image.id,
     )

@@ -24,7 +24,7 @@ from imgindex.errors import UnreadableImage
 from imgindex.recipe import Recipe
 from imgindex.results import LookupResult
 from imgindex.search.lifecycle import load_search
-from imgindex.sources.content import Content, read_content
+from imgindex.sources.content import Content, hash_file, read_content
 from imgindex.sources.local import find_files, only_images
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, FoundFile, OnProgress, Progress, Vectors, VectorSearch
@@ -106,12 +106,19 @@ class _KnownFiles:
                 self.found[place] = LookupResult(file.path, "same", match=path, distance=0.0, id=id)
 
     def _image_with(self, content: Content, path: str) -> tuple[int, str] | None:
-        """Return id and path of a present image with these bytes, preferably the one at `path`; None without one."""
+        """Return id and path of a present image with these bytes, preferably the one at `path`; None without one.
+
+        The image's file is read: it must still have these bytes, or the only file with them might be deleted.
+        """
         catalogue = self._store.catalogue
         found = catalogue.find(path)
         stored = path if found is None else found[0]
         paths = catalogue.image_paths([image.location.id for image in catalogue.same_content(content.sha256)])
-        return min(paths.items(), key=lambda item: item[1] != stored, default=None)
+        for id, at in sorted(paths.items(), key=lambda item: item[1] != stored):
+            with contextlib.suppress(UnreadableImage):
+                if hash_file(at).sha256 == content.sha256:
+                    return id, at
+        return None
 
 
 class _Lookup:

@@ -26,7 +26,7 @@ from imgindex.storage.comparisons import Key
 from imgindex.storage.store import Store
 from imgindex.types import Failure, Image, OnProgress, Progress
 
-CHANGED = "changed since it was added; `imgindex add` reads it again"
+CHANGED = "changed since it was added: run `imgindex add`"
 ALPHAS: tuple[Literal["visible", "white", "black"], ...] = ("visible", "white", "black")
 # Pictures that are kept decoded, each of at most 2 MB.
 VIEWS = 64

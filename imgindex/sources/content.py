@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from imgindex.errors import UnreadableImage
 
 MAX_BYTES = 1024**3
+BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,49 @@ def _read(descriptor: int, max_bytes: int) -> Content:
         raise UnreadableImage("file changed while it was read", stage="read")
     numbers = before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino
     return Content(data, hashlib.sha256(data).digest(), *numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class FileHash:
+    """The SHA-256 (32 raw bytes) of a file, and the numbers that it had before and after it was read."""
+
+    sha256: bytes
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    def is_of(self, info: os.stat_result) -> bool:
+        """Return whether the file with these numbers is the one that was read, and has not changed since."""
+        return _numbers(info) == (self.device, self.inode, self.size, self.mtime_ns, self.ctime_ns)
+
+
+def hash_file(path: str) -> FileHash:
+    """Read a regular file of any size to its end, block by block. Raises UnreadableImage as `read_content`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            before = os.fstat(descriptor)
+            if not stat.S_ISREG(before.st_mode):
+                raise UnreadableImage("not a regular file", stage="read")
+            digest, left = hashlib.sha256(), before.st_size + 1
+            while left > 0 and (block := os.read(descriptor, min(left, BLOCK))):
+                digest.update(block)
+                left -= len(block)
+            if left != 1 or _numbers(os.fstat(descriptor)) != _numbers(before):
+                raise UnreadableImage("file changed while it was read", stage="read")
+            return FileHash(digest.digest(), *_numbers(before))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UnreadableImage(error.strerror or str(error), stage="read") from error
+    except ValueError as error:
+        raise UnreadableImage(f"not a path: {error}", stage="read") from error
+
+
+def _numbers(info: os.stat_result) -> tuple[int, int, int, int, int]:
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def _megabytes(count: int) -> str:

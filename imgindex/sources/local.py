@@ -32,6 +32,9 @@ IMAGE_SUFFIXES = frozenset({
 
 _NEVER_ENTERED = frozenset({"@eaDir", "node_modules", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
 _PARTS_OF_AN_INDEX = {"catalogue.db", "segments"}
+# Marks a folder to which `duplicates --move-to` moved files.
+MOVED_JOURNAL = ".imgindex-moved.jsonl"
+_MARKS = {*_PARTS_OF_AN_INDEX, MOVED_JOURNAL}
 # What names the type of a file: letters and digits after the last dot, but not digits alone, as in "Screenshot at
 # 10.15.30"; and a ~ after them, as editors name a file before a change. "a.jpg?width=9" and "a.jpg_large" have none.
 _ENDING = re.compile(r".(\.(?!\d+$)[^\W_]{1,10}~?)$").search
@@ -288,7 +291,7 @@ class _Search:
         return None
 
     def _list(self, folder: str, relative: str, given: set[str], exported: set[str]) -> _Listing | None:
-        """Return the entries of a folder to visit, without the names that were `given`; None for an index.
+        """Return the entries of a folder to visit, without the names that were `given`; None for a folder to skip.
 
         exported: names of links and copies in it that imgindex made.
         """
@@ -297,7 +300,7 @@ class _Search:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
-                if name in _PARTS_OF_AN_INDEX:
+                if name in _MARKS:
                     seen.add(name)
                 elif name == FOLDERS_MANIFEST and relative:
                     # In a folder that is a root itself, the user wants the links and copies too.
@@ -316,8 +319,9 @@ class _Search:
                         links.add(name)
                 else:
                     skipped.by_ending[type] += 1
-        # A folder with both is another index: image files in it are not the user's images.
-        if seen == _PARTS_OF_AN_INDEX:
+        # A folder with both is another index: image files in it are not the user's images. What was moved away must not
+        # come back, unless that folder is the root.
+        if seen >= _PARTS_OF_AN_INDEX or (relative and MOVED_JOURNAL in seen):
             return None
         self.skipped.add(skipped)
         names.sort(key=os.fsencode, reverse=True)

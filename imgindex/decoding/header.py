@@ -1,0 +1,310 @@
+"""Reads what a file's header states beside the picture: camera, capture time, lossless or not, further pictures.
+
+Runs in the parent process, so it is bounded: it reads at most BUDGET bytes, in at most MAX_STEPS steps, whatever the
+file contains. Damage means that the statement is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+BUDGET = 4 << 20
+MAX_STEPS = 20_000
+TEXT_BYTES = 64  # of a camera's name
+# Where the XMP of a JPEG is searched for the mark of a film behind the picture.
+XMP_BYTES = 1 << 17
+
+MAKE, MODEL, EXPOSURE_TIME, F_NUMBER, EXIF_IFD, DATE_TIME_ORIGINAL = 271, 272, 33434, 33437, 34665, 36867
+SUBFILE_TYPE, COMPRESSION = 254, 259
+# Compressions of a TIFF that lose something: JPEG in both ways, JPEG 2000, WebP, JPEG XL.
+LOSSY = frozenset({6, 7, 33003, 33005, 34712, 34892, 50001, 50002, 52546})
+TIFF_HEADERS = {b"II*\0": "<", b"MM\0*": ">"}
+ASCII, SHORT, LONG = 2, 3, 4
+DATE = re.compile(r"([12]\d{3}):([01]\d):([0-3]\d)[ T]([0-2]\d):([0-5]\d):([0-6]\d)")
+FILM = re.compile(rb"(?:MotionPhoto|MicroVideo)\s*(?:=\s*[\"']|>)1")
+LOSSLESS_SIGNATURES = (b"BM", b"qoif", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"8BPS", b"\x01\xda")
+
+
+@dataclass(frozen=True, slots=True)
+class FileHeader:
+    """What the header of an image file states.
+
+    has_camera: its EXIF names a camera or an exposure. taken: the capture time by EXIF as "2019-05-01 12:00:00", else
+    "". is_lossless: the file keeps every pixel as it was. has_more: it has pages, frames or a film beside its picture.
+    """
+
+    has_camera: bool = False
+    taken: str = ""
+    is_lossless: bool = False
+    has_more: bool = False
+
+
+def read_header(path: str) -> FileHeader:
+    """Return what the header of a file states; nothing, as in FileHeader(), for a file that cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError):
+        return FileHeader()
+    try:
+        return _read(_Reader(descriptor))
+    except OSError:
+        return FileHeader()
+    finally:
+        os.close(descriptor)
+
+
+class _Exhausted(Exception):
+    """The header is longer than what is read of a file."""
+
+
+class _Reader:
+    """Reads parts of an open file, up to the budget."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._bytes, self._steps = descriptor, BUDGET, MAX_STEPS
+
+    def at(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes at an offset, fewer at the end of the file."""
+        self._bytes -= length
+        self._steps -= 1
+        if self._bytes < 0 or self._steps < 0 or not 0 <= offset < 1 << 62:
+            raise _Exhausted
+        return os.pread(self._descriptor, length, offset)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was found so far; exif: offset of a TIFF structure with the EXIF in the file."""
+
+    exif: int | None = None
+    is_lossless: bool = False
+    has_more: bool = False
+
+
+def _read(reader: _Reader) -> FileHeader:
+    found = _Found()
+    tags: dict[int, str | int] = {}
+    try:
+        start = reader.at(0, 16)
+        if start[:4] in TIFF_HEADERS:
+            _walk_tiff(reader, found)
+        elif walk := _walk_of(start):
+            walk(reader, found)
+        else:
+            found.is_lossless = start.startswith(LOSSLESS_SIGNATURES)
+        if found.exif is not None:
+            tags = _exif(reader, found.exif)
+    except _Exhausted:
+        # Too long to be read to its end, such as a film as a GIF.
+        found.has_more = True
+    except (struct.error, IndexError, ValueError):
+        pass
+    camera = any(str(tags.get(tag, "")).strip() for tag in (MAKE, MODEL, EXPOSURE_TIME, F_NUMBER))
+    return FileHeader(camera, _date(str(tags.get(DATE_TIME_ORIGINAL, ""))), found.is_lossless, found.has_more)
+
+
+def _walk_of(start: bytes) -> Callable[[_Reader, _Found], None] | None:
+    if start.startswith(b"\xff\xd8"):
+        return _walk_jpeg
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _walk_png
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return _walk_webp
+    if start.startswith(b"GIF8"):
+        return _walk_gif
+    return _walk_boxes if start[4:8] == b"ftyp" else None
+
+
+def _date(text: str) -> str:
+    match = DATE.match(text)
+    return "{}-{}-{} {}:{}:{}".format(*match.groups()) if match and match[1] > "1800" else ""
+
+
+# Each kind of file.
+
+
+def _walk_jpeg(reader: _Reader, found: _Found) -> None:
+    at = 2
+    while True:
+        head = reader.at(at, 10)
+        marker = head[1]
+        if head[0] != 0xFF or marker in (0xD9, 0xDA):
+            break
+        if marker == 0xFF:  # a byte to fill up
+            at += 1
+            continue
+        (length,) = struct.unpack(">H", head[2:4])
+        if marker == 0xE1 and head[4:10] == b"Exif\0\0" and found.exif is None:
+            found.exif = at + 10
+        at += 2 + length
+    found.has_more = FILM.search(reader.at(0, XMP_BYTES)) is not None
+
+
+def _walk_png(reader: _Reader, found: _Found) -> None:
+    at = 8
+    while True:
+        head = reader.at(at, 18)
+        (length,), kind = struct.unpack(">I", head[:4]), head[4:8]
+        if kind == b"IHDR":
+            found.is_lossless = head[17] != 3  # a palette has at most 256 colours
+        elif kind == b"acTL":
+            found.has_more = True
+        elif kind == b"eXIf":
+            found.exif = at + 8
+        elif kind == b"IEND":
+            return
+        at += 12 + length
+
+
+def _walk_webp(reader: _Reader, found: _Found) -> None:
+    at = 12
+    while len(head := reader.at(at, 9)) >= 8:
+        kind, (length,) = head[:4], struct.unpack("<I", head[4:8])
+        if kind == b"VP8X":
+            found.has_more = bool(head[8] & 2)
+        elif kind == b"VP8L":
+            found.is_lossless = True
+        elif kind == b"EXIF":
+            found.exif = at + 8
+        at += 8 + length + length % 2
+
+
+def _walk_gif(reader: _Reader, found: _Found) -> None:
+    data, at, pictures = reader.at(0, BUDGET // 2), 13, 0
+
+    def after_palette(at: int, flags: int) -> int:
+        return at + (flags >> 7) * 3 * (2 << flags % 8)
+
+    at = after_palette(at, data[10])
+    while at < len(data) and data[at] in (0x21, 0x2C):
+        if data[at] == 0x2C:
+            pictures += 1
+            at = after_palette(at + 10, data[at + 9]) + 1
+        else:
+            at += 2
+        while data[at]:
+            at += 1 + data[at]
+        at += 1
+    found.has_more = pictures > 1 or len(data) == BUDGET // 2
+
+
+def _walk_boxes(reader: _Reader, found: _Found) -> None:
+    """Find the EXIF of HEIC and AVIF: one box names the item of this type, another one has its place."""
+    at, meta = 0, b""
+    while not meta:
+        head = reader.at(at, 16)
+        (length,), kind = struct.unpack(">I", head[:4]), head[4:8]
+        if length == 1:
+            (length,) = struct.unpack(">Q", head[8:16])
+        if kind == b"meta":
+            meta = reader.at(at + 12, min(length, 1 << 20) - 12)
+        if length < 8:
+            return
+        at += length
+    boxes = dict(_boxes(meta))
+    items = boxes.get(b"iinf", b"")
+    entries = items[6:] if items[:1] == b"\0" else items[8:]
+    for kind, entry in _boxes(entries):
+        id_end = 8 if entry[:1] == b"\x03" else 6  # the version decides how long an item's number is
+        if kind == b"infe" and entry[id_end + 2 : id_end + 6] == b"Exif":
+            place = _place(boxes.get(b"iloc", b""), int.from_bytes(entry[4:id_end], "big"))
+            if place is not None:
+                (skipped,) = struct.unpack(">I", reader.at(place, 4))
+                found.exif = place + 4 + skipped
+            return
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 0
+    while at + 8 <= len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        if length < 8:
+            return
+        yield data[at + 4 : at + 8], data[at + 8 : at + length]
+        at += length
+
+
+def _place(iloc: bytes, wanted: int) -> int | None:
+    """Return the offset in the file of the first extent of an item."""
+    version, at = iloc[0], 6
+    offset_size, length_size, base_size = iloc[4] >> 4, iloc[4] & 15, iloc[5] >> 4
+    index_size = iloc[5] & 15 if version else 0
+    id_size = 4 if version == 2 else 2
+
+    def number(size: int) -> int:
+        nonlocal at
+        at += size
+        if at > len(iloc):
+            raise IndexError
+        return int.from_bytes(iloc[at - size : at], "big")
+
+    for _ in range(number(id_size)):
+        item, method = number(id_size), number(2) & 15 if version else 0
+        number(2)
+        base, extents = number(base_size), number(2)
+        for extent in range(extents):
+            number(index_size)
+            offset = base + number(offset_size)
+            number(length_size)
+            if item == wanted and extent == 0 and method == 0:
+                return offset
+    return None
+
+
+def _walk_tiff(reader: _Reader, found: _Found) -> None:
+    order = TIFF_HEADERS[reader.at(0, 4)]
+    (at,) = struct.unpack(f"{order}I", reader.at(4, 4))
+    first, following = _tags(reader, 0, at, order)
+    found.is_lossless = first.get(COMPRESSION, 1) not in LOSSY
+    while following and not found.has_more:
+        page, following = _tags(reader, 0, following, order)
+        # Smaller versions of a page and masks are not pages.
+        found.has_more = not int(page.get(SUBFILE_TYPE, 0)) & 5
+    found.exif = 0
+
+
+def _exif(reader: _Reader, start: int) -> dict[int, str | int]:
+    """Return the wanted tags of a TIFF structure at an offset of the file."""
+    head = reader.at(start, 8)
+    if head.startswith(b"Exif\0\0"):  # written twice by some programs
+        start += 6
+        head = reader.at(start, 8)
+    order = TIFF_HEADERS.get(head[:4])
+    if order is None:
+        return {}
+    tags, _ = _tags(reader, start, struct.unpack(f"{order}I", head[4:])[0], order)
+    below = tags.get(EXIF_IFD)
+    if isinstance(below, int):
+        tags |= _tags(reader, start, below, order)[0]
+    return tags
+
+
+WANTED = frozenset({
+    MAKE, MODEL, EXPOSURE_TIME, F_NUMBER, EXIF_IFD, DATE_TIME_ORIGINAL, SUBFILE_TYPE, COMPRESSION
+})  # fmt: skip
+
+
+def _tags(reader: _Reader, start: int, offset: int, order: str) -> tuple[dict[int, str | int], int]:
+    """Return the wanted tags of one directory, and the offset of the next one, 0 for none."""
+    (count,) = struct.unpack(f"{order}H", reader.at(start + offset, 2))
+    data = reader.at(start + offset + 2, 12 * count + 4)
+    tags: dict[int, str | int] = {}
+    for at in range(0, min(12 * count, len(data) - 11), 12):
+        tag, kind, length, value = struct.unpack(f"{order}HHI4s", data[at : at + 12])
+        if tag not in WANTED:
+            continue
+        if kind == ASCII:
+            (place,) = struct.unpack(f"{order}I", value)
+            text = value[:length] if length <= 4 else reader.at(start + place, min(length, TEXT_BYTES))
+            tags[tag] = text.split(b"\0")[0].decode("ascii", "replace")
+        elif kind in (SHORT, LONG):
+            (tags[tag],) = struct.unpack(f"{order}{'H' if kind == SHORT else 'I'}", value[: 2 * kind - 4])
+        else:
+            tags[tag] = "rational"  # an exposure: that it is there says enough
+    rest = data[12 * count :]
+    following: int = struct.unpack(f"{order}I", rest)[0] if len(rest) == 4 else 0
+    return tags, following
