@@ -4,8 +4,8 @@
 
 An index is made of photos, of changed copies of each, and of pictures that look alike and are not the same
 (lookalikes.py). `duplicates` then groups them. Recall is the share of the copies with a change that are in a group with
-their photo. A wrong pair is one in a group whose images are not of one photo; photos that a tar holds twice must be
-left out of it. `within` is the share of the copies whose vector is within the calibrated distance of their photo's.
+their photo. A wrong pair is one in a group whose images are not of one photo; the tar must not hold a photo twice.
+`within` is the share of the copies whose vector is within the calibrated distance of their photo's.
 """
 
 from __future__ import annotations

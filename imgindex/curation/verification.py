@@ -52,7 +52,7 @@ class ViewDecoder:
         self._pools = {alpha: DecoderPool(replace(VIEW_RECIPE, alpha=alpha)) for alpha in ALPHAS}
 
     def view(self, data: bytes) -> View:
-        """Return the view of a picture, with those of a transparent one on other backgrounds. Raises UnreadableImage."""
+        """Return the view of a picture; a transparent one has others on more backgrounds. Raises UnreadableImage."""
         decoded = self._pools["visible"].decode(data)
         if not decoded.is_transparent:
             return _view_of(decoded)
