@@ -17,6 +17,7 @@ from typing import Any
 from imgindex.cli import options, output
 from imgindex.cli.inputs import STDIN, check_stdin
 from imgindex.errors import ImgindexError, UsageError
+from imgindex.storage.paths import absolute
 
 # Parameters that name a file to write, with their options; those that name a folder to fill; those that name a file to
 # read.
@@ -136,10 +137,10 @@ def _reads_paths(values: Values) -> bool:
 
 def _check_different(files: Mapping[str, str], values: Values) -> None:
     """Raise UsageError if a file is written twice, or is one that the command reads."""
-    read = {os.path.realpath(path): name for name, path in _files_read(values)}
+    read = {os.path.realpath(absolute(path)): name for name, path in _files_read(values)}
     written: dict[str, str] = {}
     for option, path in files.items():
-        real = os.path.realpath(path)
+        real = os.path.realpath(absolute(path))
         if real in read:
             raise UsageError(f"{option} would replace {path}, which {read[real]} reads", hint="name another file")
         if real in written:

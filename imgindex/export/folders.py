@@ -101,7 +101,7 @@ def check_folder(where: str, *, overwrite: bool = False) -> None:
 
     A name with the ending of an image is refused like that of a file.
     """
-    real = os.path.realpath(where)
+    real = os.path.realpath(absolute(where))
     if not os.path.isdir(real):
         check_target(where, overwrite=overwrite)
     if os.path.lexists(real):

@@ -22,7 +22,7 @@ from imgindex.errors import FileNotOurs, ImgindexError, UsageError
 from imgindex.export.atomic import is_stream, replacing
 from imgindex.sources.local import IMAGE_SUFFIXES
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.paths import PathMap, is_under
+from imgindex.storage.paths import PathMap, absolute, is_under
 from imgindex.storage.store import CATALOGUE
 
 # Endings of camera raw files, which are originals too.
@@ -47,13 +47,14 @@ def writing(
     The parameters are those of `check_target`.
     """
     check_target(path, overwrite=overwrite, index=index, sheet=sheet)
-    before = _state(path)
+    at = absolute(path)
+    before = _state(at)
 
     def approve(temporary: str) -> None:
         # A file may have appeared, or may have been edited, while this one was written.
-        if _state(path) != before:
+        if _state(at) != before:
             check_target(path, overwrite=overwrite, index=index, sheet=sheet)
-        _record(_key(os.path.realpath(path), _digest(temporary)))
+        _record(_key(os.path.realpath(at), _digest(temporary)))
 
     with replacing(path, approve=approve) as file:
         yield file
@@ -66,32 +67,35 @@ def check_target(path: str, *, overwrite: bool = False, index: str | None = None
     overwrite: accept all of these. index: the folder of an index: its images are refused whatever their bytes, and its
     own files even with `overwrite`, by UsageError. Raises OSError if the folder of the file does not exist.
     """
-    if is_stream(path):
+    at = absolute(path)
+    if is_stream(at):
         return
-    real = os.path.realpath(path)
+    real = os.path.realpath(at)
     if index is not None and is_under(real, os.path.realpath(index)):
         raise UsageError(f"{path} lies in the index itself", hint="name a file elsewhere")
-    found = _stat(path)
+    found = _stat(at, path)
     if overwrite or (found is not None and stat.S_ISDIR(found.st_mode)):
         return
-    if found is not None and index is not None and _is_image(path, index):
+    if found is not None and index is not None and _is_image(at, index):
         raise FileNotOurs(f"{path} is an image of the index")
-    if not sheet and any(_has_image_ending(name) for name in (path, real)):
+    if not sheet and any(_has_image_ending(name) for name in (at, real)):
         raise FileNotOurs(f"{path} has the ending of an image")
     if found is not None and not _may_be_replaced(real, found):
         raise FileNotOurs(f"{path} exists, and its content was not written by imgindex")
 
 
-def _stat(path: str) -> os.stat_result | None:
-    """Return the state of a file, None if it does not exist. Raises OSError if its folder does not exist either."""
+def _stat(path: str, name: str) -> os.stat_result | None:
+    """Return the state of a file, None if it does not exist.
+
+    Raises OSError, with the name that the caller gave, if its folder does not exist either.
+    """
     try:
-        return os.stat(path)
-    except FileNotFoundError:
-        try:
-            os.stat(os.path.dirname(os.path.realpath(path)))
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from error
-        return None
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(path)
+        os.stat(os.path.dirname(os.path.realpath(path)))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from error
+    return None
 
 
 def _has_image_ending(name: str) -> bool:

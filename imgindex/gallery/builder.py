@@ -20,6 +20,7 @@ from imgindex.gallery.html import Picture, relative_url, render
 from imgindex.gallery.model import ClusterPage, Page
 from imgindex.gallery.terminal import Screen, rows
 from imgindex.results import Answer, Clustering, Duplicates, Outlier, Outliers
+from imgindex.storage.paths import absolute
 from imgindex.storage.store import Store
 from imgindex.types import OnProgress, Path
 
@@ -47,7 +48,7 @@ class GalleryPage:
         out = os.fspath(out)
         check_target(out, overwrite=overwrite, index=self.index)
         # Where a page that goes through a pipe will be is unknown; most often it is redirected to this folder.
-        place = os.path.abspath("page.html") if is_stream(out) else out
+        place = os.path.abspath("page.html") if is_stream(out) else absolute(out)
         wanted = list(dict.fromkeys(card.path for card in self.page.cards() if card.path))
         most, side = next((limit for limit in SIDES if len(wanted) <= limit[0]), SIDES[-1])
         pictures = {

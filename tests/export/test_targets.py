@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,23 @@ def test_an_open_file_of_the_process_is_continued_not_emptied(tmp_path: Path) ->
         (tmp_path / "link").symlink_to(f"/proc/self/fd/{log.fileno()}")
         write(tmp_path / "link", b"through a link\n")
     assert (tmp_path / "log").read_bytes() == b"before\nafter\nthrough a link\n"
+
+
+def test_other_spellings_of_a_name_mean_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / unicodedata.normalize("NFD", "café.csv")).write_text("mine")
+    (tmp_path / "home.csv").write_text("mine")
+    (tmp_path / "elsewhere/folder").mkdir(parents=True)
+    (tmp_path / "elsewhere/mine.csv").write_text("mine")
+    (tmp_path / "link").symlink_to("elsewhere/folder")
+    for name in (str(tmp_path / "café.csv"), "~/home.csv", f"/{tmp_path}/home.csv", f"{tmp_path}/link/../mine.csv"):
+        with pytest.raises(FileNotOurs), writing(name) as file:
+            file.write(b"ours")
+    assert {path.read_text() for path in tmp_path.rglob("*.csv")} == {"mine"}
+    for _ in range(2):
+        with writing("~/new.csv") as file:
+            file.write(b"ours")
+    assert (tmp_path / "new.csv").read_bytes() == b"ours"
 
 
 # with an index
