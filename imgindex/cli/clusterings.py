@@ -139,7 +139,7 @@ def assign(
 
     Examples:
       imgindex clusterings assign 1
-      imgindex clusterings assign 1 --out labels.csv
+      imgindex clusterings assign 1 --out assigned.csv
     """
     from imgindex.index import ImageIndex
 
