@@ -103,7 +103,7 @@ bench-gpu: .venv/bench ## Measure embedding on this machine's GPU, if its vector
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
 	@touch $@
 
-CAMPAIGNS := steps power kills disks flips stress fuzz pixels corpus
+CAMPAIGNS := steps power kills disks names flips stress fuzz pixels corpus
 # Left out, each campaign takes a new seed and prints it.
 SEED ?=
 

@@ -32,7 +32,6 @@ WITHOUT_A_TEST = {
     "types.py": "dataclasses and protocols",
     "encoders/base.py": "a dataclass and a protocol",
     "ingest/items.py": "dataclasses",
-    "storage/records.py": "dataclasses",
 }
 
 
