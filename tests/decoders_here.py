@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from imgindex.decoding import perceptual_hash
 from imgindex.decoding.decode import decode
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.process import DecodedImage
@@ -12,7 +15,16 @@ def decode_here(decoders: DecoderPool, data: bytes) -> DecodedImage:
     """What `DecoderPool.decode` does, without processes of their own: those would take longer than all the rest."""
     recipe = decoders._recipe
     picture = decode(data, alpha=recipe.alpha)
-    return DecodedImage(prepare(picture.image, recipe), picture.width, picture.height, picture.format)
+    decoded = DecodedImage(
+        prepare(picture.image, recipe), picture.width, picture.height, picture.format, picture.is_transparent
+    )
+    if not decoders._hashes:
+        return decoded
+    pictures = [picture.image]
+    if picture.is_transparent and recipe.alpha != "drop":
+        pictures += [decode(data, alpha=alpha).image for alpha in ("white", "black")]
+    blank = perceptual_hash.is_blank(picture.image)
+    return replace(decoded, hashes=perceptual_hash.hashes(*pictures), blank=blank)
 
 
 class DecodersHere(DecoderPool):

@@ -26,8 +26,8 @@ def test_the_sharpest_is_not_the_largest_when_that_is_blurred(tmp_path: Path, ph
     with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
         index.encoder = GridMean()
         index.add([tmp_path / "p"])
-        (group,) = index.duplicates(distance=0.5, keep="sharpest").groups
-        (largest,) = index.duplicates(distance=0.5).groups
+        (group,) = index.duplicates(similar=True, distance=0.5, keep="sharpest").groups
+        (largest,) = index.duplicates(similar=True, distance=0.5).groups
     assert Path(group.kept.path).name == "original.webp"
     assert group.why.startswith("sharpest: 0.")
     assert Path(largest.kept.path).name == "blurred.png"
