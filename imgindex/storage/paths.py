@@ -32,7 +32,8 @@ class PathMap:
 
     def stored(self, path: str) -> StoredPath:
         """Return the catalogue's form of a path; a relative path is made absolute first."""
-        path = os.path.abspath(path)
+        if not _is_normal(path):
+            path = os.path.abspath(path)
         for prefix in self._prefixes:
             if path.startswith(prefix) or path == prefix[:-1]:
                 path = path[len(prefix) :] or "."
@@ -48,7 +49,8 @@ class PathMap:
         path = os.fsdecode(stored)
         if "\0" in path:
             raise IndexDamaged(f"the catalogue is damaged: it holds a path with a NUL: {stored!r}")
-        return os.path.normpath(path if path.startswith("/") else self._prefixes[0] + path)
+        path = path if path.startswith("/") else self._prefixes[0] + path
+        return path if _is_normal(path) else os.path.normpath(path)
 
     def canonical(self, path: str) -> str:
         """Return one form of a path that a link to the index's folder gives several forms."""
@@ -225,13 +227,29 @@ def is_under(path: str, folder: str) -> bool:
 def under(places: Iterable[str]) -> Callable[[str], bool]:
     """Return a test whether an absolute path is one of these folders or files or below one; fast even for a million."""
     known = {place.rstrip("/") for place in places}
+    # The folder of the last path, and the answer for it: most paths follow one in the same folder.
+    last = ("", "" in known)
 
-    def test(path: str) -> bool:
+    def climb(path: str) -> bool:
         while path and path not in known:
             path = path[: path.rfind("/")]
         return path in known
 
+    def test(path: str) -> bool:
+        nonlocal last
+        if path in known:
+            return True
+        folder = path[: path.rfind("/")] if path else ""
+        if folder != last[0]:
+            last = folder, climb(folder)
+        return last[1]
+
     return test
+
+
+def _is_normal(path: str) -> bool:
+    """Return whether a path is certainly what os.path.abspath returns, which takes longer to find out."""
+    return path.startswith("/") and "//" not in path and "/." not in path and len(path) > 1 and path[-1] != "/"
 
 
 def display_path(path: str, folder: str | None) -> str:
