@@ -16,7 +16,7 @@ from grid_mean import GRID_RECIPE, GridMean
 from pictures import draw
 
 import imgindex
-from imgindex import ImageIndex, LabelFormat, Mix, benchmark, link_folders
+from imgindex import ImageIndex, LabelFormat, Mix, benchmark, link_folders, undo_move
 from imgindex.clustering.collection import Clusterings
 from imgindex.errors import ImgindexError, PathNotFound, UnreadableImage, UsageError
 from imgindex.gallery.builder import GalleryPage
@@ -55,6 +55,19 @@ def _removed(index: ImageIndex, path: Any) -> list[str]:
     removed = [image.path for image in index.remove(path)]
     index.add("pictures")
     return removed
+
+
+def _moved(index: ImageIndex, folder: Any, undo: Callable[..., Any] = undo_move, back: Any = "spare") -> int:
+    """Move a copy to a folder and back, and return how many files came back."""
+    shutil.copy("pictures/a/0.png", "pictures/a/copy.png")
+    index.add("pictures")
+    try:
+        index.move_duplicates(index.duplicates(exact=True), folder)
+        return len(undo(back).files)
+    finally:
+        shutil.rmtree("spare", ignore_errors=True)
+        Path("pictures/a/copy.png").unlink(missing_ok=True)
+        index.add("pictures")
 
 
 def _matches(answers: Any) -> list[Any]:
@@ -98,9 +111,12 @@ CASES: dict[tuple[object, str], Case] = {
     (ImageIndex.each_answer, "images"): (IMAGE, lambda index, path: _matches(index.each_answer(path, n=3))),
     (ImageIndex.cluster, "anchors"): (IMAGE, lambda index, path: index.cluster(2, anchors={"x": path}).sizes),
     (ImageIndex.write_labels, "out"): ("out.csv", lambda index, path: _written(path, index.write_labels, index)),
-    (ImageIndex.lookup, "paths"): (FOLDER, lambda index, path: [one.match for one in index.lookup(path, distance=0.1)]),
-    (ImageIndex.leak, "a"): (IMAGE, lambda index, path: index.leak(path, "pictures/b", distance=9.0)),
-    (ImageIndex.leak, "b"): (IMAGE, lambda index, path: index.leak("pictures/b", path, distance=9.0)),
+    (ImageIndex.lookup, "paths"): (FOLDER, lambda index, path: [one.match for one in index.lookup(path)]),
+    (ImageIndex.leak, "a"): (IMAGE, lambda index, path: index.leak(path, "pictures/b", similar=True, distance=9.0)),
+    (ImageIndex.leak, "b"): (IMAGE, lambda index, path: index.leak("pictures/b", path, similar=True, distance=9.0)),
+    (ImageIndex.move_duplicates, "folder"): ("spare", _moved),
+    (ImageIndex.undo_move, "folder"): ("spare", lambda index, path: _moved(index, "spare", index.undo_move, path)),
+    (undo_move, "folder"): ("spare", lambda index, path: _moved(index, "spare", undo_move, path)),
     (ImageIndex.tag, "paths"): (FOLDER, lambda index, path: index.tag("x", path).images),
     (ImageIndex.import_csv, "path"): ("t.csv", lambda index, path: index.import_csv(path).images),
     (ImageIndex.gallery, "relative_to"): (".", _names),
@@ -210,7 +226,7 @@ def test_a_file_is_one_image_by_whichever_path_it_was_added_first(
         (match,) = index.similar(path, n=1, include_self=True)
         assert match.distance == 0
         assert match.id not in {other.id for other in index.similar(path, n=11)}
-        assert [(one.status, one.id) for one in index.lookup(path, distance=0.1)] == [("exact", match.id)]
+        assert [(one.how, one.id) for one in index.lookup(path)] == [("same", match.id)]
         assert index.tag("zero", path).images == 1
         assert [image.id for image in index.images(where="tags match 'zero'")] == [match.id]
     assert len(index.remove("link/b")) == 6

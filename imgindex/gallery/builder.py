@@ -20,7 +20,7 @@ from imgindex.gallery.html import Picture, relative_url, render
 from imgindex.gallery.model import ClusterPage, Page
 from imgindex.gallery.terminal import Screen, rows
 from imgindex.results import Answer, Clustering, Duplicates, Outlier, Outliers
-from imgindex.storage.paths import absolute
+from imgindex.storage.paths import absolute, path_text
 from imgindex.storage.store import Store
 from imgindex.types import OnProgress, Path
 
@@ -45,7 +45,7 @@ class GalleryPage:
         An image that is missing or unreadable is shown as the reason. overwrite: replace a file that imgindex did not
         write. Raises FileNotOurs when `out` is such a file, or has the ending of an image; OSError, DecoderUnavailable.
         """
-        out = os.fspath(out)
+        out = path_text(out)
         check_target(out, overwrite=overwrite, index=self.index)
         # Where a page that goes through a pipe will be is unknown; most often it is redirected to this folder.
         place = os.path.abspath("page.html") if is_stream(out) else absolute(out)
@@ -67,7 +67,7 @@ class GalleryPage:
         overwrite: replace files that imgindex did not write. Raises FileNotOurs, before anything is written, when one
         of the names is such a file; UsageError unless the name ends in .png; OSError, DecoderUnavailable.
         """
-        out = os.fspath(out)
+        out = path_text(out)
         check_sheet(out)
         sheets = lay_out(self.page.sections())
         if is_stream(out) and len(sheets) > 1:

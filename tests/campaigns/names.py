@@ -108,7 +108,7 @@ class Round:
             matches = index.similar(path, n=len(stored))
             self.check(stored[real].id not in {match.id for match in matches}, "similar: itself", path)
             self.check({match.id for match in matches if match.distance == 0} == copies, "similar: copies", path)
-            (found,) = index.lookup(path, distance=0.001)
+            (found,) = index.lookup(path)
             self.check(found.id == stored[real].id, "lookup", path, found)
             self.check(index.add(path).unchanged == 1, "add of one file", path)
             self.check(index.tag("x", path).images == 1, "tag", path)
