@@ -31,7 +31,7 @@ ANCHORED = 1 << 16
 def sketch_width(n: int, k: int) -> int:
     """Return how many directions tell k clusters apart, whose means span k − 1; more where n rows make that cheap.
 
-    Among few rows the directions are no surer than the clusters, and dropping some shifts the optimum that is found.
+    Among few rows the directions are not surer than the clusters, and dropping some shifts the optimum that is found.
     """
     return min(256, max(64, k + 28, FEW_NUMBERS // n))
 

@@ -28,7 +28,7 @@ from imgindex.search.filters import select
 from imgindex.storage.store import Store
 from imgindex.types import Failure, Ids, OnProgress
 
-# How many images of a group stand for the one that is kept, for those that are no copies of it by themselves.
+# How many images of a group stand for the one that is kept, for those that are not copies of it by themselves.
 OTHERS = 3
 ORDER = ("kept", "same", "copy", "similar")
 # Neighbours of each image that may be similar.
@@ -171,7 +171,7 @@ def _turned(kept: Sequence[int], groups: Sequence[list[int]], finder: CopyFinder
     """Return for each kept content and each other one of its group how that is turned to be a copy, None for no copy.
 
     Compression, frames and text across add up: two copies of one original may differ too much from each other. So what
-    is no copy of the kept one is compared with a few others of the group that show as much as it does.
+    is not a copy of the kept one is compared with a few others of the group that show as much as it does.
     """
     pairs = [(of, one) for of, group in zip(kept, groups, strict=True) for one in group if one != of]
     turned = dict(zip(pairs, finder.verify(pairs), strict=True))

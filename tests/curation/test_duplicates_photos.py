@@ -107,9 +107,7 @@ def test_turned_copies_are_found_when_they_are_asked_for(run: Run, collection: P
 
 
 def test_copies_of_a_training_set_in_a_test_set_fail_a_build(run: Run, index: Path, collection: Path) -> None:
-    result = run(
-        "leak", collection / "photos", collection / "copies", "--fail-within", "0", "--json", "--index", index
-    )
+    result = run("leak", collection / "photos", collection / "copies", "--fail-within", "0", "--json", "--index", index)
     assert result.returncode == 4
     pairs = json.loads(result.stdout)
     assert {photo(one["a"]) for one in pairs} == {path.stem for path in (collection / "photos").iterdir()}
