@@ -42,7 +42,7 @@ from imgindex.cli import (
 )
 from imgindex.cli.files import STDOUT
 from imgindex.cli.options import INTERRUPTED
-from imgindex.cli.output import OutputClosed, remark, reserve_standard_streams
+from imgindex.cli.output import OutputClosed, remark, reserve_standard_streams, short_path
 from imgindex.errors import OUT_OF_MEMORY, ImgindexError, is_out_of_memory
 
 HELP = """Turn folders of images into an index that you can search and cluster.
@@ -192,7 +192,7 @@ def _report(error: BaseException) -> int:
         case FileNotFoundError() if not cwd_exists():
             _print_error("the current folder does not exist any more; change to another one")
         case OSError():
-            where = f": {error.filename}" if error.filename is not None else ""
+            where = "" if error.filename is None else f": {_named(error.filename)}"
             _print_error(f"{error.strerror or error}{where}")
         case sqlite3.Error() if _is_disk_full(error):
             _print_error(f"{os.strerror(errno.ENOSPC)}; free some, then run the same command again: nothing is lost")
@@ -206,6 +206,14 @@ def _report(error: BaseException) -> int:
         case _:
             _print_error(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where")
     return 1
+
+
+def _named(filename: object) -> str:
+    """Return the name of a file in a system's error, relative to the current folder if it lies below that."""
+    if isinstance(filename, str) and os.path.isabs(filename):
+        with contextlib.suppress(OSError):  # the current folder may be gone
+            return short_path(filename)
+    return str(filename)
 
 
 def _is_disk_full(error: sqlite3.Error) -> bool:

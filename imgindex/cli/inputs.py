@@ -141,7 +141,9 @@ def _lines(stream: IO[bytes]) -> Iterator[str]:
     while _may_be_marked(start) and b"\n" not in start and (block := next(blocks, b"")):
         start += block
     mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
-    if mark and os.path.lexists(start.partition(b"\n")[0]):
+    # In UTF-16 the end of a line has a NUL.
+    is_name = os.path.lexists(start.partition(b"\n")[0]) or (MARKS.get(mark) is not None and b"\0" not in start)
+    if mark and is_name:
         mark = b""
     text: Iterable[bytes] = chain([start[len(mark) :]], blocks)
     if encoding := MARKS.get(mark):

@@ -15,7 +15,7 @@ from imgindex.cli.gallery_options import LISTED
 from imgindex.cli.options import SOME_FAILED, Format
 from imgindex.cli.output import choose_format, count, emit, remark, short_path, with_short_paths
 from imgindex.cli.terminal import columns_of
-from imgindex.errors import UsageError
+from imgindex.errors import SampleMismatch, UsageError
 from imgindex.export.tables import ENDINGS, Table
 from imgindex.storage.paths import absolute
 
@@ -82,7 +82,7 @@ class LabelOptions:
         self._out = out
         self._out_format = None if out is None else choose_format(None if ends_in_format else format, False, out)
         self.format = choose_format(None if out is not None and not json else format, json)
-        self._like = None if like is None else read_text(like)
+        self._like = None if like is None else read_text(like, error=SampleMismatch)
         self._id = id
         self._extras = None if extras is None else tuple(filter(None, extras.split(",")))
         self._quiet = quiet

@@ -19,16 +19,16 @@ BLOCK_BYTES = 1 << 20
 SEPARATORS = (";", "\t", "|")
 
 
-def read_text(path: Path, *, errors: str = "surrogateescape") -> str:
+def read_text(path: Path, *, errors: str = "surrogateescape", error: type[ImgindexError] = UsageError) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 if it begins with that mark; without the mark.
 
     errors: surrogateescape keeps the bytes of file names that are not UTF-8; strict raises UnicodeDecodeError for them.
-    Raises UsageError for other encodings that have NULs, and for a file of more than 1 GiB; OSError.
+    error: the class to raise for other encodings that have NULs, and for a file of more than 1 GiB. Raises OSError too.
     """
     at = absolute(path)
     size = os.path.getsize(at)
     if size > MOST_BYTES:
-        raise UsageError(f"{path} is too large: {size / 1e9:.1f} GB; a table may have {MOST_BYTES / 1e9:.1f} GB")
+        raise error(f"{path} is too large: {size / 1e9:.1f} GB; a table may have {MOST_BYTES / 1e9:.1f} GB")
     with open(at, "rb") as file:
         # In blocks: read(MOST_BYTES) would set a gigabyte aside, whatever the size of the file.
         blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
@@ -36,10 +36,10 @@ def read_text(path: Path, *, errors: str = "surrogateescape") -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return data.decode("utf-16")
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{os.fspath(path)} is damaged: {error}", hint="save it as CSV in UTF-8") from error
+        except UnicodeDecodeError as problem:
+            raise error(f"{os.fspath(path)} is damaged: {problem}", hint="save it as CSV in UTF-8") from problem
     if b"\0" in data:
-        raise UsageError(f"{os.fspath(path)} has NULs: it is in UTF-16, or not a text", hint="save it as CSV in UTF-8")
+        raise error(f"{os.fspath(path)} has NULs: it is in UTF-16, or not a text", hint="save it as CSV in UTF-8")
     return data.decode("utf-8-sig", errors)
 
 

@@ -20,7 +20,16 @@ def test_add_reports_in_json_exactly_what_the_contract_names(run: Run, folder: P
     result = run("add", "pictures", *SMALL, "--json")
     assert result.returncode == 0
     report = json.loads(result.stdout)
-    assert list(report) == [*COUNTS, "seconds", "images_per_second", "skipped", "hidden", "excluded", "exported"]
+    assert list(report) == [
+        *COUNTS,
+        "seconds",
+        "images_per_second",
+        "skipped",
+        "hidden",
+        "excluded",
+        "exported",
+        "blank",
+    ]
     assert (report["found"], report["added"], report["failed"]) == (12, 12, 0)
 
 

@@ -66,7 +66,8 @@ def named(value: object) -> str:
 
 def test_each_command_and_each_option_that_names_a_file_is_known() -> None:
     assert CALLS.keys() == COMMANDS.keys()
-    known = files.OUTPUTS.keys() | files.INPUTS.keys() | files.FOLDERS.keys() | set(files.LISTS)
+    known = files.OUTPUTS.keys() | files.INPUTS.keys() | files.FOLDERS.keys() | files.JOURNALS.keys()
+    known |= set(files.LISTS)
     for words, parameters in COMMANDS.items():
         for name, parameter in parameters.items():
             metavar = parameter.metavar or ""

@@ -28,7 +28,7 @@ REFUSED = [
     *(([*SIMILAR, "-n", n], USAGE) for n in ("0", "-1", "1.5", "nan")),
     *(([*SIMILAR, "--max-distance", distance], USAGE) for distance in ("nan", "-1", "-inf", "far", "")),
     (["similar"], USAGE),
-    (["similar", ""], 1),
+    (["similar", ""], USAGE),
     (["similar", "absent.png"], 1),
     (["similar", "pictures"], 1),
     *(([*ADD, "--batch-size", n], USAGE) for n in ("0", "-1", "1.5")),
@@ -150,13 +150,21 @@ def test_large_numbers_are_accepted(server: ForkServer, kept: Path, arguments: l
     assert json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("paths", [b"pict\0ures\n", b"pictures/0.png\n\0\n", b"absent\n", b"\xff\xfe\n", b"x" * 5000])
+@pytest.mark.parametrize("paths", [b"absent\n", b"\xff\xfe\n", b"x" * 5000])
 def test_impossible_paths_from_stdin_are_refused_and_change_nothing(
     server: ForkServer, three: Path, paths: bytes
 ) -> None:
     (three / "paths").write_bytes(paths)
     before = contents(three)
     assert "cannot read" in one_line(server.run("add", "-", folder=three, stdin=str(three / "paths")), 1)
+    assert contents(three) == before
+
+
+@pytest.mark.parametrize("paths", [b"pict\0ures\n", b"pictures/0.png\n\0\n"])
+def test_a_nul_in_a_list_of_lines_is_refused_and_changes_nothing(server: ForkServer, three: Path, paths: bytes) -> None:
+    (three / "paths").write_bytes(paths)
+    before = contents(three)
+    assert "give -0" in one_line(server.run("add", "-", folder=three, stdin=str(three / "paths")), USAGE)
     assert contents(three) == before
 
 

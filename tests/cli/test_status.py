@@ -17,6 +17,6 @@ def test_the_status_counts_images_failures_and_missing_ones_and_names_the_folder
     assert status["recipe"]["name"] == "vgg16-pool5"
     assert (status["runs"][0]["removed"], status["runs"][0]["failed"]) == (1, 1)
     table = run("status").stdout
-    for words in ("vgg16-pool5: pool5, 32 px", "1 (their files are gone", "12 added", "in 1 segment"):
+    for words in ("vgg16-pool5: pool5, 32 px", "1 (its file is gone", "12 added", "in 1 segment"):
         assert words in table, table
     assert run("status", "--format", "paths").stdout == f"{here}/pictures\n"

@@ -157,7 +157,9 @@ def test_a_command_fits_the_terminal_that_it_is_given(
     columns, environment = TERMINALS[kind]
     with terminal(columns) as (name, seen):
         arguments = [command, *ARGUMENTS[command]]
-        done = server.run(*arguments, folder=tmp_path, stdout=name, stderr=name, environment=environment)
+        # pytest-xdist sets COLUMNS, which would count before the width of the terminal.
+        own_width = environment | {"COLUMNS": None}
+        done = server.run(*arguments, folder=tmp_path, stdout=name, stderr=name, environment=own_width)
     assert done.code == 0, (done, seen)
     assert "Traceback" not in seen[0]
     if kind == "dumb":

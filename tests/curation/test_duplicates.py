@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,10 @@ from collections_of import indexed
 from grid_mean import GRID_RECIPE, GridMean
 from groups_of import only
 from pictures import draw
-from PIL import Image
 from textures import textured, write
 
 from imgindex import ImageIndex
 from imgindex.errors import UsageError
-from imgindex.storage.comparisons import hashes_by_image
 
 
 def test_each_duplicate_has_its_grade_and_its_distance_to_the_kept_image(gallery: ImageIndex) -> None:
@@ -39,25 +36,6 @@ def test_bytes_alone_are_compared_on_request(gallery: ImageIndex) -> None:
     for options in ({"similar": True}, {"rotations": True}, {"flips": True}):
         with pytest.raises(UsageError, match="bytes alone"):
             gallery.duplicates(exact=True, **options)
-
-
-def test_a_second_run_compares_nothing_again(gallery: ImageIndex) -> None:
-    first = gallery.duplicates()
-    assert first.compared > 0
-    with ImageIndex.open(gallery.path) as again:
-        second = again.duplicates()
-    assert (second.groups, second.compared) == (first.groups, 0)
-
-
-def test_images_that_an_older_imgindex_added_get_their_hashes_now(gallery: ImageIndex) -> None:
-    def hashes() -> list[bytes | None]:
-        return [one.hashes for one in hashes_by_image(gallery._store.catalogue).values()]
-
-    with gallery._store.writing() as writer, writer.catalogue.atomic():
-        writer.catalogue.connection.execute("update images set hashes = null, blank = null")
-    assert set(hashes()) == {None}
-    assert len(only(gallery.duplicates().groups)) == 3
-    assert None not in hashes()
 
 
 def test_similar_images_are_shown_on_request_and_never_disposable(gallery: ImageIndex) -> None:
@@ -93,15 +71,6 @@ def test_similar_images_need_a_distance_where_none_is_calibrated(gallery: ImageI
         gallery.duplicates(keep="prettiest")
 
 
-def test_blank_pictures_are_never_copies_of_each_other(tmp_path: Path) -> None:
-    for number, size in enumerate(((60, 40), (120, 80), (60, 80))):
-        write(tmp_path / f"p/{number}.png", Image.new("RGB", size, "white"))
-    shutil.copy(tmp_path / "p/0.png", tmp_path / "p/0 again.png")
-    with indexed(tmp_path) as index:
-        assert index.add(tmp_path / "p").blank == 4
-        assert only(index.duplicates().groups) == {"0.png": ("kept", ""), "0 again.png": ("same", "")}
-
-
 def test_images_of_one_part_each_are_copies_of_the_whole_and_not_of_each_other(tmp_path: Path) -> None:
     whole = textured(5)
     write(tmp_path / "p/whole.png", whole)
@@ -112,19 +81,6 @@ def test_images_of_one_part_each_are_copies_of_the_whole_and_not_of_each_other(t
         for group in index.duplicates().groups:
             names = {Path(one.path).name for one in group.images}
             assert not {"left.png", "right.png"} <= names
-
-
-def test_files_that_were_changed_since_are_failures(gallery: ImageIndex, tmp_path: Path) -> None:
-    write(tmp_path / "p/larger.png", textured(9))
-    found = gallery.duplicates()
-    assert [Path(one.path).name for one in found.failures] == ["larger.png"]
-    assert "larger.png" not in only(found.groups)
-
-
-def test_an_index_that_cannot_be_written_to_still_answers(gallery: ImageIndex) -> None:
-    with ImageIndex.open(gallery.path) as other, other._store.writing():
-        assert len(only(gallery.duplicates().groups)) == 3
-    assert gallery.duplicates().compared > 0
 
 
 def test_an_empty_index_and_one_image_have_no_duplicates(tmp_path: Path) -> None:
