@@ -198,6 +198,30 @@ def cell(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def copies() -> str:
+    """Which changed copies `duplicates` finds, and among which pictures it is wrong, for docs/duplicates.md."""
+    result = load("copies")
+    rows = [
+        [row["change"], f"{row['copies_found']:.2f}", f"{row['within_the_distance']:.2f}"] for row in result["rows"]
+    ]
+    mean = ["**mean**", f"**{result['recall']:.2f}**", f"{result['recall_within_the_distance']:.2f}"]
+    others = [group for group in result["groups"] if group["kind"] != "photo"]
+    wrong = sum(group["wrong_pairs"] for group in result["groups"])
+    kinds = ", ".join(group["kind"] for group in others)
+    return "\n\n".join(
+        [
+            f"Found among {result['photos']} photographs, changed copies of each, and "
+            f"{sum(group['pictures'] for group in others)} pictures that look alike and are not the same, at "
+            f"{result['side']} px (`python benchmarks/bench_copies.py --photos photos.tar`):",
+            table(["change", "found as a copy", "vector within the distance"], [*rows, mean]),
+            f"**{wrong} wrong pairs**, among photographs and {kinds}. {result['compared_pairs']:,} pairs were "
+            f"compared, in {result['ms_a_pair']:.0f} ms each with the reading of both files; a second run took "
+            f"{result['seconds_again']:.1f} s.",
+            f"*{measured_on(result)}.*",
+        ]
+    )
+
+
 def campaigns() -> str:
     """What every campaign tried and what was lost, for docs/reliability.md."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(CAMPAIGNS.glob("*.json"))]
@@ -249,6 +273,7 @@ PLACES: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/decisions.md", "recipes", recipes),
     ("docs/decisions.md", "clustering", clustering),
     ("docs/benchmarks.md", "benchmarks", benchmarks),
+    ("docs/duplicates.md", "copies", copies),
     ("docs/reliability.md", "campaigns", campaigns),
 ]
 

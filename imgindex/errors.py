@@ -192,6 +192,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         seen.add(id(current))
         if isinstance(current, MemoryError) or getattr(current, "errno", None) == errno.ENOMEM:
             return True
+        # What a library in Rust raises that was given a null pointer.
+        if type(current).__name__ == "PanicException":
+            return True
         is_from_library = (
             isinstance(current, (ImportError, OSError, RuntimeError, SystemError))
             or "sqlite3" in type(current).__module__

@@ -8,13 +8,14 @@ from imgindex.decoding import perceptual_hash
 from imgindex.decoding.decode import decode
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.process import DecodedImage
-from imgindex.decoding.transforms import prepare
+from imgindex.decoding.transforms import draft_size, prepare
 
 
 def decode_here(decoders: DecoderPool, data: bytes) -> DecodedImage:
     """What `DecoderPool.decode` does, without processes of their own: those would take longer than all the rest."""
     recipe = decoders._recipe
-    picture = decode(data, alpha=recipe.alpha)
+    side = draft_size(recipe)
+    picture = decode(data, alpha=recipe.alpha, draft_size=side)
     decoded = DecodedImage(
         prepare(picture.image, recipe), picture.width, picture.height, picture.format, picture.is_transparent
     )
@@ -22,7 +23,7 @@ def decode_here(decoders: DecoderPool, data: bytes) -> DecodedImage:
         return decoded
     pictures = [picture.image]
     if picture.is_transparent and recipe.alpha != "drop":
-        pictures += [decode(data, alpha=alpha).image for alpha in ("white", "black")]
+        pictures += [decode(data, alpha=alpha, draft_size=side).image for alpha in ("white", "black")]
     blank = perceptual_hash.is_blank(picture.image)
     return replace(decoded, hashes=perceptual_hash.hashes(*pictures), blank=blank)
 

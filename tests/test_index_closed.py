@@ -11,10 +11,11 @@ import pytest
 from imgindex import ImageIndex
 from imgindex.clustering.collection import Clusterings
 from imgindex.errors import ImgindexError, IndexClosed
-from imgindex.results import Clustering
+from imgindex.results import Clustering, Duplicates
 
 IMAGE = "pictures/a/0.png"
 # A call of each method and property; a new one needs an entry.
+NO_DUPLICATES = Duplicates((), 0, ("same",))
 CALLS: dict[str, Callable[[ImageIndex, Clustering], Any]] = {
     "__len__": lambda index, made: len(index),
     "add": lambda index, made: index.add("pictures"),
@@ -35,6 +36,7 @@ CALLS: dict[str, Callable[[ImageIndex, Clustering], Any]] = {
     "leak": lambda index, made: index.leak("pictures/a", "pictures/b"),
     "lookup": lambda index, made: index.lookup(IMAGE),
     "map": lambda index, made: index.map(),
+    "move_duplicates": lambda index, made: index.move_duplicates(NO_DUPLICATES, "spare"),
     "outliers": lambda index, made: index.outliers(),
     "paths": lambda index, made: index.paths(),
     "remove": lambda index, made: index.remove(IMAGE),
@@ -44,6 +46,8 @@ CALLS: dict[str, Callable[[ImageIndex, Clustering], Any]] = {
     "tag": lambda index, made: index.tag("cat", IMAGE),
     "tags": lambda index, made: index.tags(),
     "thumbnails": lambda index, made: index.thumbnails(),
+    "trash_duplicates": lambda index, made: index.trash_duplicates(NO_DUPLICATES),
+    "undo_move": lambda index, made: index.undo_move("spare"),
     "vectors": lambda index, made: index.vectors(),
     "verify": lambda index, made: index.verify(),
     "write_labels": lambda index, made: index.write_labels(made, "labels.csv"),

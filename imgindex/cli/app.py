@@ -158,7 +158,7 @@ def main() -> NoReturn:
         try:
             code = _report(error)
         except MemoryError:
-            os.write(2, b"imgindex: error: out of memory\n")
+            os.write(2 if sys.stderr is None else sys.stderr.fileno(), b"imgindex: error: out of memory\n")
             code = 1
     _close_stdout()
     # The interpreter's last search for cycles, among all objects of torch, would take a quarter of a second.

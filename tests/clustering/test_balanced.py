@@ -61,7 +61,7 @@ def test_equal_rows_find_their_places_too() -> None:
 
 def test_too_many_images_for_the_sizes_are_refused_with_both_ways_out() -> None:
     rows = uneven(100, 3, 4)
-    with pytest.raises(UsageError, match="hold 90, not 100") as caught:
+    with pytest.raises(UsageError, match="leave room for 90 of 100 images") as caught:
         limit_sizes(VectorRows.of(rows), kmeans(rows, 3), most=30)
     assert "-k 4" in caught.value.hint
     assert "--max-size 34" in caught.value.hint

@@ -117,9 +117,9 @@ def test_an_unknown_option_is_a_mistake_in_the_call(index: ImageIndex, kinds: Pa
 
 def test_numbers_beyond_64_bits_are_only_large_numbers(index: ImageIndex, kinds: Path) -> None:
     assert index.cluster(2, max_size=10**30, seed=10**30, iterations=10**30).k == 2
-    with pytest.raises(ImgindexError, match="too few"):
+    with pytest.raises(ImgindexError, match="k must be less than the number of images"):
         index.cluster(range(2, 10**30))
-    with pytest.raises(ImgindexError, match="only"):
+    with pytest.raises(ImgindexError, match="more than the number of vectors"):
         index.cluster(10**30)
 
 
