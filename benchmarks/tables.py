@@ -207,14 +207,14 @@ def copies() -> str:
     mean = ["**mean**", f"**{result['recall']:.2f}**", f"{result['recall_within_the_distance']:.2f}"]
     others = [group for group in result["groups"] if group["kind"] != "photo"]
     wrong = sum(group["wrong_pairs"] for group in result["groups"])
-    kinds = ", ".join(group["kind"] for group in others)
+    kinds = "; ".join(group["kind"] for group in others)
     return "\n\n".join(
         [
             f"Found among {result['photos']} photographs, changed copies of each, and "
             f"{sum(group['pictures'] for group in others)} pictures that look alike and are not the same, at "
             f"{result['side']} px (`python benchmarks/bench_copies.py --photos photos.tar`):",
             table(["change", "found as a copy", "vector within the distance"], [*rows, mean]),
-            f"**{wrong} wrong pairs**, among photographs and {kinds}. {result['compared_pairs']:,} pairs were "
+            f"**{wrong} wrong pairs**, among photographs and these: {kinds}. {result['compared_pairs']:,} pairs were "
             f"compared, in {result['ms_a_pair']:.0f} ms each with the reading of both files; a second run took "
             f"{result['seconds_again']:.1f} s.",
             f"*{measured_on(result)}.*",
