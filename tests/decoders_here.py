@@ -21,11 +21,8 @@ def decode_here(decoders: DecoderPool, data: bytes) -> DecodedImage:
     )
     if not decoders._hashes:
         return decoded
-    pictures = [picture.image]
-    if picture.is_transparent and recipe.alpha != "drop":
-        pictures += [decode(data, alpha=alpha, draft_size=side).image for alpha in ("white", "black")]
-    blank = perceptual_hash.is_blank(picture.image)
-    return replace(decoded, hashes=perceptual_hash.hashes(*pictures), blank=blank)
+    hashes = perceptual_hash.of_file(data, picture, alpha=recipe.alpha, draft_size=side)
+    return replace(decoded, hashes=hashes, blank=perceptual_hash.is_blank(picture.image))
 
 
 class DecodersHere(DecoderPool):

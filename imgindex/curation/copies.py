@@ -11,6 +11,7 @@ from imgindex.curation.neighbours import StoredVectors, first_with_same_vector
 from imgindex.curation.rotations import Turn
 from imgindex.curation.thresholds import candidate_distance
 from imgindex.curation.verification import Pair, Verifier
+from imgindex.decoding.perceptual_hash import Codes
 from imgindex.recipe import Recipe
 from imgindex.storage.store import Store
 from imgindex.types import Ids, OnProgress
@@ -33,7 +34,7 @@ class CopyFinder:
 
     def candidates(self, ids: Ids, rows: StoredVectors, on_progress: OnProgress) -> list[tuple[int, int]]:
         """Return pairs of images that may be copies, ascending; ids: ascending."""
-        ids = np.array([id for id in ids.tolist() if id not in self._hashes.blank], dtype=np.int64)
+        ids = self._not_blank(ids)
         pairs: list[tuple[int, int]] = []
         if self._within is not None and len(ids):
             # A thousand images with one vector would be each other's nearest ones.
@@ -41,19 +42,17 @@ class CopyFinder:
             pairs += zip(ids.tolist(), distinct.tolist(), strict=True)
             near = near_vectors(self._store, np.unique(distinct), self._within, on_progress=on_progress)
             pairs += ((a, b) for a, b, _ in near)
-        of = {id: self._hashes.codes[id] for id in ids.tolist() if id in self._hashes.codes}
+        of = self._codes(ids)
         pairs += ((a, b) for a, b, _, _ in near_hashes(of, of, {"": Turn(), **self._turns}))
         return sorted_pairs(pairs)
 
     def between(self, a: Ids, b: Ids, n: int) -> list[tuple[int, int]]:
         """Return pairs of an image of a and one of b that may be copies."""
-        a, b = (np.array([id for id in ids.tolist() if id not in self._hashes.blank], np.int64) for ids in (a, b))
+        a, b = self._not_blank(a), self._not_blank(b)
         pairs: set[tuple[int, int]] = set()
         if self._within is not None and len(a) and len(b):
             pairs |= {(x, y) for x, y, _ in near_vectors(self._store, a, self._within, among=b, n=min(n, len(b)))}
-        codes = self._hashes.codes
-        of_a, of_b = ({id: codes[id] for id in ids.tolist() if id in codes} for ids in (a, b))
-        pairs |= {(x, y) for x, y, _, _ in near_hashes(of_a, of_b, {"": Turn()})}
+        pairs |= {(x, y) for x, y, _, _ in near_hashes(self._codes(a), self._codes(b), {"": Turn()})}
         return sorted(pair for pair in pairs if pair[0] != pair[1])
 
     def verify(self, pairs: Sequence[tuple[int, int]]) -> list[str | None]:
@@ -71,6 +70,12 @@ class CopyFinder:
     def show_as_much(self, pairs: Sequence[tuple[int, int]]) -> list[bool]:
         """Return for each pair of copies whether neither is a part of the other."""
         return [found.share >= WHOLE for found in self._verifier.compare([Pair(a, b) for a, b in pairs])]
+
+    def _not_blank(self, ids: Ids) -> Ids:
+        return np.array([id for id in ids.tolist() if id not in self._hashes.blank], dtype=np.int64)
+
+    def _codes(self, ids: Ids) -> dict[int, Codes]:
+        return {id: self._hashes.codes[id] for id in ids.tolist() if id in self._hashes.codes}
 
     def _near_turns(self, a: int, b: int) -> list[str]:
         """Return the turns of b after which its hashes are near to those of a."""

@@ -103,8 +103,7 @@ class _Result:
     failures: list[Failure] = field(default_factory=list)
 
     def fail(self, path: str, error: BaseException) -> None:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        self.failures.append(Failure(path, "move", reason))
+        self.failures.append(Failure(path, "move", _reason(error)))
 
 
 class _Kept:
@@ -213,7 +212,7 @@ class _Trash:
 
 
 class _Folders:
-    """The folder of the last file: most files follow another one of the same folder."""
+    """The folders of the files, each listed once."""
 
     def __init__(self) -> None:
         self._folders: dict[str, Folder] = {}

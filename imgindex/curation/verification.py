@@ -161,10 +161,7 @@ class Verifier:
                 return self._views[id]
         image = self._images[id]
         try:
-            content = read_content(image.path)
-            if content.sha256.hex() != image.sha256:
-                raise UnreadableImage(CHANGED, stage="read")
-            view = self._decoders.view(content.data)
+            view = self._decoders.view(_read_unchanged(image))
         except UnreadableImage as error:
             self.failures[id] = Failure(image.path, error.stage, error.reason)
             raise
@@ -173,6 +170,14 @@ class Verifier:
             while len(self._views) > VIEWS:
                 self._views.popitem(last=False)
         return view
+
+
+def _read_unchanged(image: Image) -> bytes:
+    """Return the bytes of an image's file. Raises UnreadableImage unless they are those that were added."""
+    content = read_content(image.path)
+    if content.sha256.hex() != image.sha256:
+        raise UnreadableImage(CHANGED, stage="read")
+    return content.data
 
 
 def compute_missing_hashes(
@@ -188,10 +193,7 @@ def compute_missing_hashes(
 
     def read(image: Image) -> tuple[Image, DecodedImage | UnreadableImage]:
         try:
-            content = read_content(image.path)
-            if content.sha256.hex() != image.sha256:
-                return image, UnreadableImage(CHANGED, stage="read")
-            return image, decoders.decode(content.data)
+            return image, decoders.decode(_read_unchanged(image))
         except UnreadableImage as error:
             return image, error
 

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from imgindex.decoding.decode import Picture, decode
+
 Grey = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.uint64]
 
@@ -33,6 +35,19 @@ NOISY_RANGE = 60
 
 _ROWS = np.arange(SIDE) + 0.5
 _COSINES: npt.NDArray[np.float32] = np.cos(np.pi / SIDE * np.arange(FREQUENCIES)[:, None] * _ROWS).astype(np.float32)
+
+
+def of_file(data: bytes, picture: Picture, *, alpha: str, draft_size: int | None = None) -> bytes:
+    """Return the hashes of a file that was decoded to `picture`, those of a transparent one on white and black too.
+
+    alpha, draft_size: by which it was decoded.
+    """
+    pictures = [picture.image]
+    if picture.is_transparent and alpha != "drop":
+        # A copy elsewhere may be on another background.
+        pictures += [decode(data, alpha="white", draft_size=draft_size).image]
+        pictures += [decode(data, alpha="black", draft_size=draft_size).image]
+    return hashes(*pictures)
 
 
 def hashes(*pictures: Image.Image) -> bytes:

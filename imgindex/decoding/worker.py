@@ -95,16 +95,8 @@ class Worker:
     def _hashes(self, picture: Any, data: bytes) -> dict[str, Any]:
         if self._perceptual_hash is None:
             return {"hashes": "", "blank": False}
-        pictures = [picture.image]
-        if picture.is_transparent and self._recipe.alpha != "drop":
-            # A copy elsewhere may be on another background.
-            pictures += [
-                self._decode(data, alpha=alpha, draft_size=self._draft_size).image for alpha in ("white", "black")
-            ]
-        return {
-            "hashes": self._perceptual_hash.hashes(*pictures).hex(),
-            "blank": self._perceptual_hash.is_blank(picture.image),
-        }
+        hashes = self._perceptual_hash.of_file(data, picture, alpha=self._recipe.alpha, draft_size=self._draft_size)
+        return {"hashes": hashes.hex(), "blank": self._perceptual_hash.is_blank(picture.image)}
 
     def _wait_if_large(self, pixels: int) -> None:
         if pixels <= LARGE_PIXELS:

@@ -15,6 +15,7 @@ from importlib import resources
 
 from imgindex.encoders.base import WeightsFile
 from imgindex.errors import UsageError, WeightsMismatch, WeightsUnavailable
+from imgindex.sources.content import file_digest
 from imgindex.storage.paths import absolute
 
 log = logging.getLogger(__name__)
@@ -162,11 +163,7 @@ def _seed(source: str) -> int:
 
 def _sha256(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-            return digest.hexdigest()
+        return file_digest(path).hex()
     except OSError as error:
         raise WeightsUnavailable(f"cannot read weights from {path}: {error.strerror}") from error
 

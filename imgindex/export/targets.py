@@ -18,22 +18,20 @@ import stat
 from collections.abc import Iterator
 from typing import IO
 
+from imgindex.decoding.plugins import RAW_ENDINGS
 from imgindex.errors import FileNotOurs, ImgindexError, UsageError
 from imgindex.export.atomic import is_stream, replacing
+from imgindex.sources.content import file_digest
 from imgindex.sources.local import IMAGE_SUFFIXES
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import PathMap, absolute, is_under
 from imgindex.storage.store import CATALOGUE
 
-# Endings of camera raw files, which are originals too.
-RAW_SUFFIXES = frozenset({
-    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".gpr", ".iiq", ".k25", ".kdc", ".mef", ".mos",
-    ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
-})  # fmt: skip
+# Pictures, and camera raw files, which are originals too, whether they can be decoded or not.
+IMAGE_ENDINGS = IMAGE_SUFFIXES | RAW_ENDINGS | {".raw"}
 RECORD = "written"
 # The record keeps at least the newest 8,000 files, 65 bytes each.
 MOST_BYTES = 1 << 20
-CHUNK = 1 << 20
 
 State = tuple[int, ...]
 
@@ -54,7 +52,7 @@ def writing(
         # A file may have appeared, or may have been edited, while this one was written.
         if _state(at) != before:
             check_target(path, overwrite=overwrite, index=index, sheet=sheet)
-        _record(_key(os.path.realpath(at), _digest(temporary)))
+        _record(_key(os.path.realpath(at), file_digest(temporary)))
 
     with replacing(path, approve=approve) as file:
         yield file
@@ -99,7 +97,7 @@ def _stat(path: str, name: str) -> os.stat_result | None:
 
 
 def _has_image_ending(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES | RAW_SUFFIXES
+    return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
 
 
 def _may_be_replaced(real: str, found: os.stat_result) -> bool:
@@ -109,7 +107,7 @@ def _may_be_replaced(real: str, found: os.stat_result) -> bool:
     if not found.st_size:
         return True
     known = _recorded()
-    return bool(known) and _key(real, _digest(real)) in known
+    return bool(known) and _key(real, file_digest(real)) in known
 
 
 def _is_image(path: str, index: str) -> bool:
@@ -136,14 +134,6 @@ def _state(path: str) -> State | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _digest(path: str) -> bytes:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.digest()
 
 
 def _key(path: str, digest: bytes) -> str:

@@ -77,8 +77,9 @@ def scan(
     open them.
     """
     result = ScanResult()
-    known_failures = {} if retry_failed or rehash else _failures_to_leave(catalogue.ledger.failures())
-    stored = _StoredPaths(catalogue)
+    ledger = list(catalogue.ledger.failures())
+    known_failures = {} if retry_failed or rehash else _failures_to_leave(ledger)
+    stored = _StoredPaths(catalogue, ledger)
     others: list[FoundFile] = []
     found = find_files(
         roots, exclude=exclude, skip=skip, further_endings=readable_raw_endings(), skipped=result.skipped
@@ -116,10 +117,10 @@ def scan(
 class _StoredPaths:
     """Finds the paths that the catalogue has for files which a scan reaches by other paths: a file is one image."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, failures: Iterable[Failure]) -> None:
         self._catalogue = catalogue
         self._real_paths, self._has_links = RealPaths(), catalogue.has_real_paths()
-        self._failures = {self._place(failure.path): failure.path for failure in catalogue.ledger.failures()}
+        self._failures = {self._place(failure.path): failure.path for failure in failures}
 
     def _place(self, path: str) -> str:
         """Return the real path of a file; that of the link itself where it leads nowhere."""

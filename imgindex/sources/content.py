@@ -63,6 +63,15 @@ def _read(descriptor: int, max_bytes: int) -> Content:
     return Content(data, hashlib.sha256(data).digest(), *numbers)
 
 
+def file_digest(path: str) -> bytes:
+    """Return the SHA-256 (32 raw bytes) of any file, read block by block. Raises OSError."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.digest()
+
+
 @dataclass(frozen=True, slots=True)
 class FileHash:
     """The SHA-256 (32 raw bytes) of a file, and the numbers that it had before and after it was read."""

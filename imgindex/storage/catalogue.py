@@ -30,7 +30,7 @@ LOG_LIMIT = 64 << 20
 LOCATION = (int, int, int, int)
 PATHS_PER_QUERY = 500  # below the limit on variables of every SQLite
 # The first formats that record where links lead, and ctime and inode.
-WITH_REAL_PATHS, WITH_INODES = 4, 4
+WITH_REAL_PATHS, WITH_INODES, WITH_HASHES = 4, 4, 4
 FETCHED = 2000  # rows at a time
 NUMBER = (int, type(None))
 KNOWN = (PATH, int, bytes, int, int, int, NUMBER, NUMBER)
@@ -188,11 +188,14 @@ class Catalogue:
         for id, path, real in self.connection.rows((int, PATH, (*PATH, type(None))), query):
             yield id, absolute(path), None if real is None else absolute(real)
 
+    @property
+    def hash_columns(self) -> str:
+        """The columns of hashes and blankness; null where a reader has opened a catalogue of an older format."""
+        return "hashes, blank" if self.version >= WITH_HASHES else "null, null"
+
     def same_content(self, sha256: bytes) -> list[SameContent]:
         """Return the images whose file has this content, or had it when it was last seen, in the order of ids."""
-        # A reader may have opened a catalogue of an older format.
-        hashes = "hashes, blank" if self.version >= 4 else "null, null"
-        query = f"""select id, path, segment, row, crc32, width, height, format, {hashes} from images
+        query = f"""select id, path, segment, row, crc32, width, height, format, {self.hash_columns} from images
                     where sha256 = ? order by id"""
         kinds = (int, PATH, int, int, int, int, int, str, (bytes, NoneType), (int, NoneType))
         return [

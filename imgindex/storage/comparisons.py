@@ -6,10 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import NoneType
 
-from imgindex.storage.catalogue import Catalogue
-
-# The first format of catalogues with hashes and comparisons.
-SINCE = 4
+from imgindex.storage.catalogue import WITH_HASHES, Catalogue
 
 # Two contents by their SHA-256, and how the second picture was turned before it was compared, "" for not at all.
 Key = tuple[bytes, bytes, str]
@@ -25,9 +22,8 @@ class StoredHashes:
 
 def hashes_by_image(catalogue: Catalogue) -> dict[int, StoredHashes]:
     """Return the hashes of every present image."""
-    columns = "hashes, blank" if catalogue.version >= SINCE else "null, null"
     kinds = (int, (bytes, NoneType), (int, NoneType))
-    rows = catalogue.connection.rows(kinds, f"select id, {columns} from images where present")
+    rows = catalogue.connection.rows(kinds, f"select id, {catalogue.hash_columns} from images where present")
     return {id: StoredHashes(hashes, blank) for id, hashes, blank in rows}
 
 
@@ -40,7 +36,7 @@ def record_hashes(catalogue: Catalogue, hashes: Iterable[tuple[bytes, bytes, boo
 
 def compared(catalogue: Catalogue, method: int) -> dict[Key, tuple[bool, float]]:
     """Return for each pair that was compared by a method whether both show the same picture, and the score."""
-    if catalogue.version < SINCE:
+    if catalogue.version < WITH_HASHES:
         return {}
     rows = catalogue.connection.rows(
         (bytes, bytes, str, int, float),

@@ -14,9 +14,8 @@ from pictures import draw
 from imgindex import ImageIndex
 from imgindex.errors import FileNotOurs, UsageError
 from imgindex.export import targets
-from imgindex.export.targets import RAW_SUFFIXES, check_target, writing
+from imgindex.export.targets import IMAGE_ENDINGS, check_target, writing
 from imgindex.results import LabelFormat
-from imgindex.sources.local import IMAGE_SUFFIXES
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +66,7 @@ def test_an_empty_file_and_a_new_one_are_written(tmp_path: Path) -> None:
     write(tmp_path / "new.csv")
 
 
-@pytest.mark.parametrize("ending", [*sorted(IMAGE_SUFFIXES | RAW_SUFFIXES), ".JPG"])
+@pytest.mark.parametrize("ending", [*sorted(IMAGE_ENDINGS), ".JPG"])
 def test_a_name_of_an_image_is_refused_even_where_there_is_no_file(tmp_path: Path, ending: str) -> None:
     with pytest.raises(FileNotOurs, match="ending of an image"):
         check_target(str(tmp_path / f"new{ending}"))
