@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
 # uv unpacks packages on all cores. It does not read pip's configuration: `make UV= demo` uses pip where uv is installed.
 UV ?= $(shell command -v uv)
 PIP_INSTALL ?= $(if $(UV),$(UV) pip install --python $(BIN)/python,$(PIP))
+# Hundreds of processes start here, and torch alone takes six seconds to compile: what one has compiled, all others use.
+unexport PYTHONDONTWRITEBYTECODE
 # Processes that run tests: one for each core.
 WORKERS ?= logical
 IMAGES ?=
