@@ -38,10 +38,11 @@ from imgindex.errors import ImgindexError
 from imgindex.storage.verify import check
 
 PROCESSES = 2
-FLIPS = {"ci": 2_000, "full": 1_000_000}
+FLIPS = {"ci": 600, "full": 1_000_000}
+OTHERS = {"ci": 3, "full": 1}  # one of so many other damages
 # How often a byte is flipped. A log's shared memory is made anew by whoever opens the index first; most of a segment is
 # the empty end of its header, and whoever answers from a log takes longest to judge.
-WEIGHTS = {"ci": {".vec": 0.4, "-wal": 0.4, "-shm": 0.02}, "full": {".vec": 0.2, "-wal": 0.2, "-shm": 0.02}}
+WEIGHTS = {"ci": {".vec": 0.6, "-wal": 1.0, "-shm": 0.02}, "full": {".vec": 0.2, "-wal": 0.2, "-shm": 0.02}}
 VERIFIED = {"ci": 1, "full": 50}  # one flip of so many is shown to `verify` too
 REPAIRS = {"ci": (30, 6), "full": (3_000, 2_000)}  # of the damages, of the flips
 SECONDS, MEMORY = 60, 1 << 30  # that one damage may take
@@ -190,7 +191,7 @@ def other_damages(
 ) -> Findings:
     """Do one part of all other damages."""
     found, (first, step) = Findings(), part
-    for count, damage in enumerate(itertools.islice(damages(states, *work), first, None, step)):
+    for count, damage in enumerate(itertools.islice(_others(states, *work), first, None, step)):
         _watch(count)
         judge.copy.become(states[damage.base][-1])
         judge.copy.apply(damage)
@@ -199,6 +200,15 @@ def other_damages(
         if damage.kind != FOREIGN_LOG:
             found.lost += [f"{damage.base}: {damage.kind}: {damage.label}: {line}" for line in lost]
     return found
+
+
+def _others(states: dict[str, list[State]], size: str, seed: int) -> Iterator[Damage]:
+    """Every damage of the size "full"; in the size "ci" a sample, with each kind in it."""
+    rng, kinds = random.Random(seed), set()
+    for damage in damages(states, size, seed):
+        if rng.randrange(OTHERS[size]) == 0 or damage.kind not in kinds:
+            kinds.add(damage.kind)
+            yield damage
 
 
 def repairs(

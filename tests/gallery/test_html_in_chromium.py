@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import pytest
+from decoders_here import DecodersHere
 from grid_mean import GRID_RECIPE, GridMean
 from pictures import draw
 
@@ -51,7 +52,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, name in enumerate(HOSTILE):
         draw(Path(os.fsdecode(os.fsencode(base / "photos") + b"/" + name)), (20, 210 + number, 40))
     with ImageIndex.create(base / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+        index.encoder, index._decoders = GridMean(), DecodersHere(index.recipe)
         index.add([base / "photos"])
         paths = index.paths()
         hostile = [path for path in paths if "fired" in path or "na" in Path(path).name]
@@ -83,31 +84,40 @@ def browser() -> Iterator[Any]:
 Open = Callable[..., Any]
 
 
+@pytest.fixture(scope="module")
+def window(browser: Any) -> Any:
+    """The one window in which all pages are shown: to open one takes longer than most tests."""
+    return browser.new_context(offline=True).new_page()
+
+
 @pytest.fixture
-def visit(browser: Any) -> Iterator[Open]:
+def visit(window: Any) -> Iterator[Open]:
     """Open a page; in the end nothing may have gone wrong in it, nor been asked for but files beside it."""
-    contexts, wrong = [], []
+    wrong: list[str] = []
+    listeners = {
+        "console": lambda message: wrong.append(message.text),
+        "pageerror": lambda error: wrong.append(str(error)),
+        "request": lambda request: wrong.append(request.url) if _is_outside(request.url) else None,
+    }
 
     def visit(path: Path, *, width: int = 1200, scheme: str = "light") -> Any:
-        context = browser.new_context(
-            offline=True, color_scheme=scheme, viewport={"width": width, "height": 900}, reduced_motion="reduce"
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: wrong.append(request.url) if _is_outside(request.url) else None)
-        page.goto(path.as_uri())
-        return page
+        window.mouse.move(0, 0)
+        window.set_viewport_size({"width": width, "height": 900})
+        window.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        window.goto(path.as_uri())
+        return window
 
+    for event, listener in listeners.items():
+        window.on(event, listener)
     yield visit
-    for context in contexts:
-        context.close()
+    window.goto("about:blank")
+    for event, listener in listeners.items():
+        window.remove_listener(event, listener)
     assert wrong == []
 
 
 def _is_outside(url: str) -> bool:
-    return not url.startswith(("file:", "data:"))
+    return not url.startswith(("file:", "data:", "about:"))
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -411,7 +421,7 @@ def test_a_list_shows_all_images_of_a_cluster_a_part_at_a_time(visit: Open, tmp_
     for number in range(300):
         draw(tmp_path / f"photos/{number:03}.png", (number % 256, number // 2, 90))
     with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+        index.encoder, index._decoders = GridMean(), DecodersHere(index.recipe)
         index.add(tmp_path / "photos")
         index.gallery(index.cluster(1), images=None).write_html(tmp_path / "all.html")
         index.gallery(index.cluster(2), images=40).write_html(tmp_path / "some.html")
