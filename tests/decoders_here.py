@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from imgindex.decoding import perceptual_hash
+from imgindex.decoding import blank, perceptual_hash
 from imgindex.decoding.decode import decode
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.process import DecodedImage
@@ -21,8 +21,9 @@ def decode_here(decoders: DecoderPool, data: bytes) -> DecodedImage:
     )
     if not decoders._hashes:
         return decoded
-    hashes = perceptual_hash.of_file(data, picture, alpha=recipe.alpha, draft_size=side)
-    return replace(decoded, hashes=hashes, blank=perceptual_hash.is_blank(picture.image))
+    if blank.is_blank(picture.image):
+        return replace(decoded, hashes=blank.digest_of_file(data), blank=True)
+    return replace(decoded, hashes=perceptual_hash.of_file(data, picture, alpha=recipe.alpha, draft_size=side))
 
 
 class DecodersHere(DecoderPool):

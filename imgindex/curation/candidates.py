@@ -10,7 +10,7 @@ import numpy as np
 from imgindex.curation.neighbours import each_nearest
 from imgindex.curation.rotations import Turn
 from imgindex.curation.verification import compute_missing_hashes
-from imgindex.decoding import perceptual_hash
+from imgindex.decoding import blank, perceptual_hash
 from imgindex.decoding.perceptual_hash import Codes
 from imgindex.decoding.pool import DecoderPool
 from imgindex.search.near_hashes import NearHashes
@@ -26,10 +26,13 @@ NEAREST, NEAREST_HASHES = 8, 32
 
 @dataclass(frozen=True, slots=True)
 class Hashes:
-    """The hashes of images by id, without those of blank ones, whose ids are in `blank`; failures: not computed."""
+    """The hashes of images by id; of blank ones, instead, the digests of all their pixels; failures: not computed.
+
+    A digest is empty where the pixels of a file cannot be compared: see `decode_as_stored`.
+    """
 
     codes: Mapping[int, Codes]
-    blank: frozenset[int]
+    blank: Mapping[int, bytes]
     failures: tuple[Failure, ...]
 
 
@@ -39,29 +42,26 @@ def read_hashes(
     """Return the hashes of images; those that an older imgindex did not compute are computed now, and stored."""
     stored = comparisons.hashes_by_image(store.catalogue)
     codes: dict[int, Codes] = {}
-    blank: set[int] = set()
-    unknown = []
-    for id in ids.tolist():
-        found = stored[id]
-        parsed = perceptual_hash.parse(found.hashes)
-        if parsed is None or found.blank is None:
-            unknown.append(id)
-        elif found.blank:
-            blank.add(id)
-        else:
+    digests: dict[int, bytes] = {}
+
+    def take(id: int, data: bytes | None, is_blank: int | None) -> bool:
+        """Take the hashes or the digest of an image; return whether there are any."""
+        if is_blank and (digest := blank.parse(data)) is not None:
+            digests[id] = digest
+        elif is_blank == 0 and (parsed := perceptual_hash.parse(data)) is not None:
             codes[id] = parsed
+        else:
+            return False
+        return True
+
+    unknown = [id for id in ids.tolist() if not take(id, stored[id].hashes, stored[id].blank)]
     if not unknown:
-        return Hashes(codes, frozenset(blank), ())
+        return Hashes(codes, digests, ())
     images = store.catalogue.records(unknown)
     computed, failures = compute_missing_hashes(store, decoders, images, on_progress=on_progress, wait=wait)
     for image in images:
-        data, is_blank = computed.get(image.sha256, (b"", False))
-        parsed = perceptual_hash.parse(data)
-        if is_blank:
-            blank.add(image.id)
-        elif parsed is not None:
-            codes[image.id] = parsed
-    return Hashes(codes, frozenset(blank), tuple(failures))
+        take(image.id, *computed.get(image.sha256, (None, None)))
+    return Hashes(codes, digests, tuple(failures))
 
 
 def near_hashes(

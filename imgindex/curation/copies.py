@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -23,7 +24,8 @@ WHOLE = 0.92
 class CopyFinder:
     """Proposes pairs of images, and verifies them. turns: how a copy may be turned besides.
 
-    Blank pictures are never copies: their vectors and hashes are equal whatever was on the paper.
+    Blank pictures are copies only if all their pixels are equal: their vectors and hashes are equal whatever was on the
+    paper.
     """
 
     def __init__(
@@ -34,8 +36,8 @@ class CopyFinder:
 
     def candidates(self, ids: Ids, rows: StoredVectors, on_progress: OnProgress) -> list[tuple[int, int]]:
         """Return pairs of images that may be copies, ascending; ids: ascending."""
+        pairs = self._first_with_same_pixels(ids)
         ids = self._not_blank(ids)
-        pairs: list[tuple[int, int]] = []
         if self._within is not None and len(ids):
             # A thousand images with one vector would be each other's nearest ones.
             distinct = first_with_same_vector(self._store, rows, ids)
@@ -48,8 +50,8 @@ class CopyFinder:
 
     def between(self, a: Ids, b: Ids, n: int) -> list[tuple[int, int]]:
         """Return pairs of an image of a and one of b that may be copies."""
+        pairs = set(self._with_same_pixels(a, b, n))
         a, b = self._not_blank(a), self._not_blank(b)
-        pairs: set[tuple[int, int]] = set()
         if self._within is not None and len(a) and len(b):
             pairs |= {(x, y) for x, y, _ in near_vectors(self._store, a, self._within, among=b, n=min(n, len(b)))}
         pairs |= {(x, y) for x, y, _, _ in near_hashes(self._codes(a), self._codes(b), {"": Turn()})}
@@ -58,7 +60,7 @@ class CopyFinder:
     def verify(self, pairs: Sequence[tuple[int, int]]) -> list[str | None]:
         """Return for each pair how the second image is turned to be a copy of the first; None for no copy."""
         found: dict[tuple[int, int], str] = {}
-        upright = self._verifier.are_copies([Pair(a, b) for a, b in pairs])
+        upright = self._verifier.are_copies([self._pair(a, b) for a, b in pairs])
         found.update({pair: "" for pair, copy in zip(pairs, upright, strict=True) if copy})
         turned = [(pair, name) for pair in pairs if pair not in found for name in self._near_turns(*pair)]
         copies = self._verifier.are_copies([Pair(*pair, name) for pair, name in turned])
@@ -69,7 +71,26 @@ class CopyFinder:
 
     def show_as_much(self, pairs: Sequence[tuple[int, int]]) -> list[bool]:
         """Return for each pair of copies whether neither is a part of the other."""
-        return [found.share >= WHOLE for found in self._verifier.compare([Pair(a, b) for a, b in pairs])]
+        return [found.share >= WHOLE for found in self._verifier.compare([self._pair(a, b) for a, b in pairs])]
+
+    def _pair(self, a: int, b: int) -> Pair:
+        return Pair(a, b, blank=a in self._hashes.blank or b in self._hashes.blank)
+
+    def _first_with_same_pixels(self, ids: Ids) -> list[tuple[int, int]]:
+        """Return each blank image whose pixels an earlier one has, with the first one."""
+        first: dict[bytes, int] = {}
+        digests = ((id, self._hashes.blank.get(id)) for id in ids.tolist())
+        return [(first.setdefault(digest, id), id) for id, digest in digests if digest]
+
+    def _with_same_pixels(self, a: Ids, b: Ids, n: int) -> Iterator[tuple[int, int]]:
+        """Yield each blank image of a with the first n others of b that have its pixels."""
+        found: dict[bytes, list[int]] = {}
+        for id in b.tolist():
+            if digest := self._hashes.blank.get(id):
+                found.setdefault(digest, []).append(id)
+        for id in a.tolist():
+            others = (other for other in found.get(self._hashes.blank.get(id, b""), ()) if other != id)
+            yield from ((id, other) for other in islice(others, n))
 
     def _not_blank(self, ids: Ids) -> Ids:
         return np.array([id for id in ids.tolist() if id not in self._hashes.blank], dtype=np.int64)

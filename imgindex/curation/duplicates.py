@@ -71,7 +71,7 @@ def duplicates(
         else:
             hashes = read_hashes(store, decoders, contents.firsts, on_progress=on_progress, wait=wait)
             rows = StoredVectors(store.blocks(contents.firsts))
-            with Verifier(store, on_progress=on_progress, wait=wait) as verifier:
+            with Verifier(store, decoders, on_progress=on_progress, wait=wait) as verifier:
                 finder = CopyFinder(store, recipe, hashes, verifier, turns(rotations=rotations, flips=flips))
                 edges = finder.candidates(contents.firsts, rows, on_progress)
                 copies = group_copies(edges, _rank(edges), lambda pairs: _decided(finder.verify(pairs)))

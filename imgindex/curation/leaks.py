@@ -55,7 +55,7 @@ def leak(
         hashes = read_hashes(store, decoders, both, on_progress=on_progress, wait=wait)
         rows = StoredVectors(store.blocks(both))
         grades: dict[Pair, str] = {(one, one): "same" for one in np.intersect1d(contents_a, contents_b).tolist()}
-        with Verifier(store, on_progress=on_progress, wait=wait) as verifier:
+        with Verifier(store, decoders, on_progress=on_progress, wait=wait) as verifier:
             finder = CopyFinder(store, recipe, hashes, verifier, {})
             pairs = finder.between(contents_a, contents_b, n)
             turned = finder.verify(pairs)

@@ -14,7 +14,7 @@ from imgindex.curation.rotations import ALL, Turn, turns
 from imgindex.curation.same_picture import View, compare
 from imgindex.curation.thresholds import candidate_distance, similar_distance
 from imgindex.curation.verification import Verifier, ViewDecoder
-from imgindex.decoding import perceptual_hash
+from imgindex.decoding import blank, perceptual_hash
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.plugins import readable_raw_endings
 from imgindex.decoding.pool import DecoderPool
@@ -69,7 +69,7 @@ def lookup(
             ids = np.fromiter(store.catalogue.image_paths(), dtype=np.int64)
             hashes = read_hashes(store, decoders, ids, on_progress=on_progress, wait=wait)
             with (
-                Verifier(store, on_progress=on_progress, wait=wait) as verifier,
+                Verifier(store, decoders, on_progress=on_progress, wait=wait) as verifier,
                 contextlib.closing(ViewDecoder()) as view_decoders,
             ):
                 ways = turns(rotations=rotations, flips=flips)
@@ -141,6 +141,10 @@ class _Lookup:
         self._turns = {"": Turn(), **turns}
         self._candidate_distance = candidate_distance(recipe)
         self._decoders = decoders
+        self._with_digest: dict[bytes, list[int]] = {}
+        for id, digest in hashes.blank.items():
+            if digest:
+                self._with_digest.setdefault(digest, []).append(id)
         self._search: VectorSearch | None = None
 
     def search(self, batch: Sequence[tuple[int, Vectors | UnreadableImage]], decoded: dict[int, DecodedImage]) -> None:
@@ -163,25 +167,36 @@ class _Lookup:
                 if id >= 0 and self._candidate_distance is not None and distance <= self._candidate_distance
             }
         pictures = {place: decoded.pop(place) for place in vectors}
-        blank = {place for place, picture in pictures.items() if picture.blank}
+        digests = {place: blank.parse(picture.hashes) for place, picture in pictures.items() if picture.blank}
         # Places and ids are numbers of different things: places become negative.
-        codes = {-place - 1: perceptual_hash.parse(pictures[place].hashes) for place in vectors if place not in blank}
+        codes = {-place - 1: perceptual_hash.parse(pictures[place].hashes) for place in vectors if place not in digests}
         of = {place: code for place, code in codes.items() if code is not None}
         for place, id, name, bits in near_hashes(of, self._hashes.codes, self._turns):
             ways = candidates[-place - 1]
             ways[id, name] = min(ways.get((id, name), 1.0), bits / MOST_BITS)
         self._verifier.load({id for ways in candidates.values() for id, _ in ways})
+        self._verifier.load({id for digest in digests.values() for id in self._with_digest.get(digest or b"", ())})
         workers = worker_count(None)
         with ThreadPoolExecutor(workers, thread_name_prefix="imgindex-lookup") as threads:
 
             def find(place: int) -> tuple[int, tuple[int, str] | None]:
+                if place in digests:
+                    return place, self._image_with_pixels(digests[place] or b"")
                 ways = candidates[place]
                 usable = [way for way in sorted(ways, key=lambda way: ways[way]) if way[0] not in self._hashes.blank]
-                return place, None if place in blank else self._copy_of(self._files[place].path, usable)
+                return place, self._copy_of(self._files[place].path, usable)
 
             copies = dict(map_ahead(threads, find, vectors, depth=2 * workers))
         for number, (place, vector) in enumerate(vectors.items()):
             self._found[place] = self._result(place, vector, copies[place], int(near.ids[number, 0]))
+
+    def _image_with_pixels(self, digest: bytes) -> tuple[int, str] | None:
+        """Return the first blank image whose file, read again, has these pixels."""
+        for id in self._with_digest.get(digest, ()):
+            with contextlib.suppress(UnreadableImage):
+                if self._verifier.digest(id) == digest:
+                    return id, ""
+        return None
 
     def _copy_of(self, path: str, ways: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
         """Return the first of these images, with its turn, that the file is a copy of."""

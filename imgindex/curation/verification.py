@@ -8,12 +8,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import cv2
 
 from imgindex.curation.rotations import ALL, inverse
 from imgindex.curation.same_picture import DIFFERENT, METHOD, SIDE, Comparison, View, compare
+from imgindex.decoding import blank
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.process import DecodedImage
@@ -26,8 +27,11 @@ from imgindex.storage.comparisons import Key
 from imgindex.storage.store import Store
 from imgindex.types import Failure, Image, OnProgress, Progress
 
+Decoded = TypeVar("Decoded")
+
 CHANGED = "changed since it was added: run `imgindex add`"
 ALPHAS: tuple[Literal["visible", "white", "black"], ...] = ("visible", "white", "black")
+SAME_PIXELS = Comparison(True, 1.0)
 # Pictures that are kept decoded, each of at most 2 MB.
 VIEWS = 64
 # Results that are written to the index together: every commit takes the lock.
@@ -38,11 +42,15 @@ VIEW_RECIPE = Recipe(name="compare", layer="", weights="", weights_sha256="", si
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two images to compare; turned: how the second one is turned before, a name of rotations.ALL."""
+    """Two images to compare; turned: how the second one is turned before, a name of rotations.ALL.
+
+    blank: whether they are blank. Nothing in them could be aligned, so all their pixels must be equal.
+    """
 
     first: int
     second: int
     turned: str = ""
+    blank: bool = False
 
 
 class ViewDecoder:
@@ -76,10 +84,13 @@ def _view_of(decoded: DecodedImage, *others: View) -> View:
 class Verifier:
     """Compares pairs of images of an index; `failures` are images that could not be read for it.
 
-    compared: how many pairs were compared now, and not in an earlier run.
+    decoders: a pool that computes hashes, by which images are found to be blank. compared: how many pairs were compared
+    now, and not in an earlier run.
     """
 
-    def __init__(self, store: Store, *, on_progress: OnProgress, wait: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: Store, decoders: DecoderPool, *, on_progress: OnProgress, wait: Callable[[], bool]
+    ) -> None:
         self.failures: dict[int, Failure] = {}
         self.compared = 0
         self._store, self._on_progress, self._wait = store, on_progress, wait
@@ -87,7 +98,8 @@ class Verifier:
         stored = comparisons.compared(store.catalogue, METHOD)
         self._known = {key: Comparison(*found) for key, found in stored.items()}
         self._new: dict[Key, Comparison] = {}
-        self._decoders = ViewDecoder()
+        self._decoders, self._blank_decoders = ViewDecoder(), decoders
+        self._digests: dict[int, bytes] = {}
         self._views: OrderedDict[int, View] = OrderedDict()
         self._views_lock = threading.Lock()
         self._can_record = True
@@ -146,6 +158,9 @@ class Verifier:
         if pair.first in self.failures or pair.second in self.failures:
             return pair, None
         try:
+            if pair.blank:
+                digest = self.digest(pair.first)
+                return pair, SAME_PIXELS if digest and digest == self.digest(pair.second) else DIFFERENT
             first, second = self.view(pair.first), self.view(pair.second)
         except UnreadableImage:
             return pair, None
@@ -159,17 +174,31 @@ class Verifier:
             if id in self._views:
                 self._views.move_to_end(id)
                 return self._views[id]
-        image = self._images[id]
-        try:
-            view = self._decoders.view(_read_unchanged(image))
-        except UnreadableImage as error:
-            self.failures[id] = Failure(image.path, error.stage, error.reason)
-            raise
+        view = self._decoded(id, self._decoders.view)
         with self._views_lock:
             self._views[id] = view
             while len(self._views) > VIEWS:
                 self._views.popitem(last=False)
         return view
+
+    def digest(self, id: int) -> bytes:
+        """Return the digest of all pixels of a blank image that was loaded; empty if it has none or is not blank.
+
+        Any thread may call this. Raises UnreadableImage.
+        """
+        if id not in self._digests:
+            decoded = self._decoded(id, self._blank_decoders.decode)
+            self._digests[id] = (blank.parse(decoded.hashes) or b"") if decoded.blank else b""
+        return self._digests[id]
+
+    def _decoded(self, id: int, decode: Callable[[bytes], Decoded]) -> Decoded:
+        """Return what a decoder makes of an image's file; what is raised is a failure too. Raises UnreadableImage."""
+        image = self._images[id]
+        try:
+            return decode(_read_unchanged(image))
+        except UnreadableImage as error:
+            self.failures[id] = Failure(image.path, error.stage, error.reason)
+            raise
 
 
 def _read_unchanged(image: Image) -> bytes:

@@ -44,6 +44,10 @@ MAX_FRAME_PIXELS = MAX_PIXELS // 2
 _ONE_COLOUR = 8
 # A grey picture of fewer levels, of 256, is a mask: its values are numbers of classes.
 _MASK_LEVELS = 16
+# What Pillow decodes to the values that the file has: the others may have more bits or colours than it keeps.
+_EXACT_FORMATS = frozenset({"BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"})
+_EXACT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
+MAX_STORED_PIXELS = 64 * 1024**2
 _LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP", "AVIF", "HEIF", "JXL", "JPEG2000"})
 
 _TRANSPOSE_BY_ORIENTATION = {
@@ -165,6 +169,47 @@ def _decode(data: bytes, options: _Options) -> Picture:
                 orientation = _orientation(frame)
                 break
     return _finish(upright, size, orientation, format, is_transparent, options.draft_size, drafted)
+
+
+def decode_as_stored(data: bytes, max_pixels: int = MAX_STORED_PIXELS) -> Image.Image | None:
+    """Return the upright picture of a file in mode RGBA with the values that the file has, at its own size.
+
+    None for a file that cannot be read so exactly: one with several pictures, with more than 8 bits a sample, with
+    other colours than grey, RGB or a palette, of another format than those of _EXACT_FORMATS, or with more than
+    `max_pixels`. Raises MemoryError.
+    """
+    try:
+        with _pillow_settings(max_pixels):
+            return _decode_as_stored(data, max_pixels)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - decoders raise anything on broken bytes
+        return None
+
+
+def _decode_as_stored(data: bytes, max_pixels: int) -> Image.Image | None:
+    tiff = None
+    if data[:4] in _TIFF_HEADERS:
+        from imgindex.decoding.tiff import inspect
+
+        tiff = inspect(data)
+        if tiff is None or _needs_tifffile(tiff):
+            return None
+    elif data.startswith(integrity.PNG_SIGNATURE):
+        data, _ = integrity.pixel_chunks(data)
+    data, image = _open(data)
+    if image.format not in _EXACT_FORMATS or getattr(image, "n_frames", 1) > 1 or image.mode not in _EXACT_MODES:
+        return None
+    _check_size(image, max_pixels)
+    reading = _Reading(data, 0, tiff, image.tile[0] if image.tile else ())
+    if reading.is_wide_colour(image):
+        return None
+    image.load()
+    orientation = _orientation(image)
+    picture = image.convert("RGBA")
+    if orientation in _TRANSPOSE_BY_ORIENTATION:
+        picture = picture.transpose(_TRANSPOSE_BY_ORIENTATION[orientation])
+    return picture
 
 
 def _finish(

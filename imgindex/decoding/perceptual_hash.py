@@ -1,4 +1,4 @@
-"""Perceptual hashes of a picture, by which copies are found that a vector misses, and whether a picture is blank.
+"""Perceptual hashes of a picture, by which copies are found that a vector misses.
 
 A hash has a bit for each of the 63 lowest frequencies of the picture at 32 × 32 grey values: the sign of its cosine
 transform (Zauner, Implementation and benchmarking of perceptual image hash functions, 2010). Scaling, compression and
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image
 
+from imgindex.decoding import blank
 from imgindex.decoding.decode import Picture, decode
 
 Grey = npt.NDArray[np.uint8]
@@ -28,10 +29,6 @@ EVEN, SPECKS = 20, 0.02
 BARS = 0.3
 # The middle part of the picture, as shares of its sides, so that a cropped copy has the hash of the whole original.
 MIDDLES = (0.9, 0.8)
-# A picture is blank if no channel differs by more than this anywhere, at the size that the network sees.
-BLANK_RANGE = 20
-# Without this, noise would make a blank scan of the network's own size look like a picture.
-NOISY_RANGE = 60
 
 _ROWS = np.arange(SIDE) + 0.5
 _COSINES: npt.NDArray[np.float32] = np.cos(np.pi / SIDE * np.arange(FREQUENCIES)[:, None] * _ROWS).astype(np.float32)
@@ -56,7 +53,7 @@ def hashes(*pictures: Image.Image) -> bytes:
     The hashes are of the whole picture, of the picture without uniform borders, of the middle parts of that, and of the
     picture without the bars of a screenshot. A picture of one colour has none, unless it is the only one.
     """
-    shown = [picture for picture in pictures if not is_blank(picture)] or pictures[:1]
+    shown = [picture for picture in pictures if not blank.is_blank(picture)] or pictures[:1]
     codes = dict.fromkeys(code for picture in shown for code in _codes(picture))
     return bytes([VERSION]) + np.array(list(codes), dtype="<u8").tobytes()
 
@@ -94,17 +91,6 @@ def turned(codes: Codes, *, transposed: bool, left_right: bool, top_bottom: bool
     flipped[:, 0, 0] = square[:, 0, 0]
     packed = np.packbits(flipped.reshape(-1, FREQUENCIES**2), axis=1, bitorder="little")
     return np.ascontiguousarray(packed).view("<u8")[:, 0].astype(np.uint64)
-
-
-def is_blank(picture: Image.Image) -> bool:
-    """Return whether an RGB picture has one colour, or nearly so."""
-
-    def widest(image: Image.Image) -> int:
-        return max(high - low for low, high in image.getextrema())  # type: ignore[misc]
-
-    if widest(picture) > NOISY_RANGE:
-        return False
-    return widest(picture.filter(ImageFilter.BoxBlur(1))) <= BLANK_RANGE
 
 
 def _content(grey: Grey) -> tuple[int, int, int, int]:

@@ -50,8 +50,9 @@ class DecodeLimits:
 class DecodedImage:
     """The pixels that the network sees, uint8 (side, side, 3), and the upright width, height and format of the file.
 
-    is_transparent: whether the file has pixels that are not opaque. hashes: see `perceptual_hash.hashes`; blank:
-    whether the picture has one colour, or nearly so. Empty and False where the pool does not compute them.
+    is_transparent: whether the file has pixels that are not opaque. blank: whether the picture has one colour, or
+    nearly so. hashes: see `perceptual_hash.hashes`, and `blank.digest_of_file` for a blank one. Empty and False where
+    the pool does not compute them.
     """
 
     pixels: Pixels

@@ -45,7 +45,7 @@ class Worker:
     """Decodes and prepares images one after the other by a recipe, each within the same time limit."""
 
     def __init__(self, requests: BinaryIO, replies: BinaryIO, settings: dict[str, Any]) -> None:
-        from imgindex.decoding import perceptual_hash
+        from imgindex.decoding import blank, perceptual_hash
         from imgindex.decoding.decode import decode
         from imgindex.decoding.transforms import draft_size, prepare
         from imgindex.errors import UnreadableImage
@@ -55,7 +55,8 @@ class Worker:
         self._seconds: float = settings["seconds"]
         self._recipe = Recipe.from_json(settings["recipe"])
         self._draft_size = draft_size(self._recipe)
-        self._perceptual_hash = perceptual_hash if settings["hashes"] else None
+        self._with_hashes = settings["hashes"]
+        self._blank, self._perceptual_hash = blank, perceptual_hash
         self._decode, self._prepare, self._unreadable = decode, prepare, UnreadableImage
 
     def run(self) -> None:
@@ -93,10 +94,12 @@ class Worker:
         _reply(self._replies, PICTURE, json.dumps(header), pixels)
 
     def _hashes(self, picture: Any, data: bytes) -> dict[str, Any]:
-        if self._perceptual_hash is None:
+        if not self._with_hashes:
             return {"hashes": "", "blank": False}
+        if self._blank.is_blank(picture.image):
+            return {"hashes": self._blank.digest_of_file(data).hex(), "blank": True}
         hashes = self._perceptual_hash.of_file(data, picture, alpha=self._recipe.alpha, draft_size=self._draft_size)
-        return {"hashes": hashes.hex(), "blank": self._perceptual_hash.is_blank(picture.image)}
+        return {"hashes": hashes.hex(), "blank": False}
 
     def _wait_if_large(self, pixels: int) -> None:
         if pixels <= LARGE_PIXELS:

@@ -14,7 +14,7 @@ Key = tuple[bytes, bytes, str]
 
 @dataclass(frozen=True, slots=True)
 class StoredHashes:
-    """The hashes of an image as `perceptual_hash.hashes` returned them, and whether it is blank; None: not computed."""
+    """The hashes of an image, and whether it is blank, as in `DecodedImage`; None: not computed."""
 
     hashes: bytes | None
     blank: int | None

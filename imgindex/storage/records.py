@@ -82,7 +82,7 @@ class SameContent:
 class NewImage:
     """An image to record together with its vector; `sha256` has the 32 raw bytes.
 
-    hashes: see `perceptual_hash.hashes`; blank: whether the picture has one colour, or nearly so; None: not computed.
+    hashes, blank: as in `DecodedImage`; None: not computed.
     """
 
     file: FoundFile

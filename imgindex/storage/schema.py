@@ -119,8 +119,9 @@ pragma user_version = 3
 
 # ctime_ns, inode: further numbers by which a scan notices that a file was replaced; null: not recorded.
 # real_path: where the file is, if links lead to it on the way along path; null: along path itself.
-# hashes: a byte with their version, then perceptual hashes of 64 bits; blank: 1 if the picture has one colour or nearly
-# so; null: not computed yet. failures.decoder: the module whose absence caused the failure.
+# blank: 1 if the picture has one colour or nearly so; hashes: a byte with their version, then perceptual hashes of 64
+# bits, or the digest of all pixels of a blank picture; null: not computed yet. failures.decoder: the module whose
+# absence caused the failure.
 # comparisons: pairs of contents, by their SHA-256, whose pixels were compared. turned: the rotation or mirroring of the
 # second picture, "" for none; method: the version of the comparison; copy: 1 if both show the same picture; score: what
 # the decision was made from.

@@ -50,7 +50,7 @@ def test_images_that_an_older_imgindex_added_get_their_hashes_now(gallery: Image
 def test_hashes_that_are_computed_now_are_those_that_adding_computes(gallery: ImageIndex) -> None:
     added, stored = hashes_of(gallery), hashes_by_image(gallery._store.catalogue)
     (grey,) = (id for id, path in gallery._store.catalogue.image_paths().items() if path.endswith("alone.png"))
-    assert (added.blank, added.failures, len(added.codes)) == ({grey}, (), 6)
+    assert (added.blank.keys(), added.failures, len(added.codes)) == ({grey}, (), 6)
     forget_hashes(gallery)
     for _ in ("computed", "read back"):
         found = hashes_of(gallery)
@@ -68,6 +68,15 @@ def test_hashes_of_another_version_are_computed_again(gallery: ImageIndex) -> No
     assert hashes_by_image(gallery._store.catalogue) == stored
 
 
+def test_blank_pictures_of_which_only_hashes_are_stored_get_digests_of_their_pixels(gallery: ImageIndex) -> None:
+    stored, added = hashes_by_image(gallery._store.catalogue), hashes_of(gallery)
+    with gallery._store.writing() as writer, writer.catalogue.atomic():
+        writer.catalogue.connection.execute("update images set hashes = x'01FFFFFFFFFFFFFFFF' where blank")
+    assert hashes_of(gallery).blank == added.blank
+    assert [len(digest) for digest in added.blank.values()] == [32]
+    assert hashes_by_image(gallery._store.catalogue) == stored
+
+
 def test_an_index_of_an_older_format_is_filled_in(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "v1", tmp_path / "golden")
     with ImageIndex.open(tmp_path / "golden/golden.imgindex") as index:
@@ -76,9 +85,9 @@ def test_an_index_of_an_older_format_is_filled_in(tmp_path: Path) -> None:
         # Its pictures have one colour each, and the file of one is not there.
         (failure,) = found.failures
         assert (Path(failure.path).name, failure.stage) == ("caf\udce9.png", "read")
-        assert (found.codes, found.blank) == ({}, {id for id, path in paths.items() if path != failure.path})
+        assert (found.codes, set(found.blank)) == ({}, {id for id, path in paths.items() if path != failure.path})
         stored = hashes_by_image(index._store.catalogue)
-        assert {id for id, one in stored.items() if one.blank} == found.blank
+        assert {id for id, one in stored.items() if one.blank} == set(found.blank)
 
 
 def test_a_locked_index_gets_the_hashes_and_does_not_keep_them(gallery: ImageIndex) -> None:
@@ -100,7 +109,7 @@ def test_files_that_are_gone_or_were_changed_are_failures_without_hashes(tmp_pat
             Path(path).name: hashes_by_image(index._store.catalogue)[id].hashes is not None
             for id, path in index._store.catalogue.image_paths().items()
         }
-    assert (len(found.codes), found.blank) == (1, frozenset())
+    assert (len(found.codes), found.blank) == (1, {})
     reasons = {Path(one.path).name: one.reason for one in found.failures}
     assert reasons.keys() == {"0.png", "1.png"}
     assert "imgindex add" in reasons["1.png"]

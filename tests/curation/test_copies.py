@@ -1,4 +1,4 @@
-"""Copies are proposed by vectors and hashes, and verified with the turn that makes them copies; never blank ones."""
+"""Copies are proposed by vectors and hashes, and verified with their turn; blank ones by all their pixels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from imgindex.curation.verification import Verifier
 # A recipe for which the distance of copies is calibrated.
 CALIBRATED = replace(GRID_RECIPE, layer="pool5", pooling="gem", norm="l2", weights="oxford", side=224)
 BOTH = turns(rotations=True, flips=True)
-NO_HASHES = Hashes({}, frozenset(), ())
+NO_HASHES = Hashes({}, {}, ())
 
 
 @contextmanager
@@ -36,7 +36,10 @@ def finding(
     """A finder of the copies in an index, by the hashes of its images if no others are given."""
     store = index._store
     ids = np.array(list(store.catalogue.image_paths()), dtype=np.int64)
-    with store.reading(), Verifier(store, on_progress=lambda progress: None, wait=lambda: False) as verifier:
+    with (
+        store.reading(),
+        Verifier(store, index._decoders, on_progress=lambda progress: None, wait=lambda: False) as verifier,
+    ):
         if hashes is None:
             hashes = read_hashes(store, index._decoders, ids, on_progress=lambda progress: None, wait=lambda: False)
         yield CopyFinder(store, recipe, hashes, verifier, ways), verifier
@@ -81,7 +84,7 @@ def test_near_vectors_are_proposed_where_a_distance_is_calibrated(tmp_path: Path
         same = [(1, other) for other in range(2, 31)]
         with finding(index, {}, NO_HASHES, CALIBRATED) as (finder, _):
             assert candidates(finder, index) == sorted([*same, (1, 31), (33, 34)])
-        with finding(index, {}, replace(NO_HASHES, blank=frozenset({1, 33})), CALIBRATED) as (finder, _):
+        with finding(index, {}, replace(NO_HASHES, blank={1: b"", 33: b""}), CALIBRATED) as (finder, _):
             assert candidates(finder, index) == sorted([*((2, other) for other in range(3, 31)), (2, 31)])
         with finding(index, {}, NO_HASHES, GRID_RECIPE) as (finder, _):
             assert candidates(finder, index) == []
@@ -92,14 +95,14 @@ def test_between_two_sets_each_pair_has_one_image_of_each(tmp_path: Path) -> Non
     vectors[:, 0] = [0, 0.01, 0.02, 5, 5.01, 9, 9.01, 9.02]
     a, b = np.array([1, 2, 4, 6, 7]), np.array([3, 5, 7, 8])
     # Only their hashes propose the first and the last.
-    hashes = Hashes({id: np.array([7], dtype=np.uint64) for id in (1, 8)}, frozenset(), ())
+    hashes = Hashes({id: np.array([7], dtype=np.uint64) for id in (1, 8)}, {}, ())
     by_vectors = {(1, 3), (2, 3), (4, 5), (6, 7), (6, 8), (7, 8)}
     with of_vectors(tmp_path / "it.imgindex", vectors) as index:
         with finding(index, {}, hashes, CALIBRATED) as (finder, _):
             assert finder.between(a, b, 8) == sorted({*by_vectors, (1, 8)})
             assert finder.between(a, b, 1) == sorted({*by_vectors, (1, 8)} - {(6, 8)})
             assert finder.between(a, b[:0], 8) == finder.between(a[:0], b, 8) == []
-        with finding(index, {}, replace(hashes, blank=frozenset({3, 6})), CALIBRATED) as (finder, _):
+        with finding(index, {}, replace(hashes, blank={3: b"", 6: b""}), CALIBRATED) as (finder, _):
             assert finder.between(a, b, 8) == [(1, 8), (4, 5), (7, 8)]
 
 
@@ -143,10 +146,63 @@ def test_a_part_of_a_picture_does_not_show_as_much(tmp_path: Path) -> None:
         assert [pair for pair in pairs if as_much[pair]] == pairs_of(names, "whole compressed")
 
 
-def test_blank_pictures_are_never_copies_of_each_other(tmp_path: Path) -> None:
-    for number, size in enumerate(((60, 40), (120, 80), (60, 80))):
-        write(tmp_path / f"p/{number}.png", Image.new("RGB", size, "white"))
-    shutil.copy(tmp_path / "p/0.png", tmp_path / "p/0 again.png")
+def blank_files(folder: Path) -> None:
+    """Blank files: white and half transparent in several formats, and others that look like them."""
+    white, half = Image.new("RGB", (60, 40), "white"), Image.new("RGBA", (60, 40), (9, 9, 9, 128))
+    nearly = white.copy()
+    nearly.putpixel((7, 9), (255, 255, 250))
+    write(folder / "white.png", white)
+    write(folder / "white as webp.webp", white, lossless=True)
+    write(folder / "white as bmp.bmp", white)
+    write(folder / "white grey.png", white.convert("L"))
+    write(folder / "opaque.png", white.convert("RGBA"))
+    write(folder / "half.png", half)
+    write(folder / "half as webp.webp", half, lossless=True, exact=True)
+    write(folder / "clear.png", Image.new("RGBA", (60, 40), (255, 255, 255, 0)))
+    write(folder / "black drawing.png", Image.new("RGBA", (60, 40), (0, 0, 0, 255)))
+    write(folder / "larger.png", white.resize((120, 80)))
+    write(folder / "turned.png", white.resize((40, 60)))
+    write(folder / "nearly.png", nearly)
+    write(folder / "white 16 bits.png", Image.new("I;16", (60, 40), 65535))
+    write(folder / "white 16 bits as tiff.tif", Image.new("I;16", (60, 40), 65535))
+
+
+WHITE = {"white.png", "white as webp.webp", "white as bmp.bmp", "white grey.png", "opaque.png"}
+HALF = {"half.png", "half as webp.webp"}
+
+
+def test_blank_pictures_are_copies_only_if_all_pixels_and_their_opacity_agree(tmp_path: Path) -> None:
+    blank_files(tmp_path / "p")
     with indexed(tmp_path) as index:
-        assert index.add(tmp_path / "p").blank == 4
-        assert only(index.duplicates().groups) == {"0.png": ("kept", ""), "0 again.png": ("same", "")}
+        assert index.add(tmp_path / "p").blank == 14
+        found = index.duplicates(rotations=True)
+        assert [{Path(one.path).name for one in group.images} for group in found.groups] == [WHITE, HALF]
+        assert {one.how for group in found.groups for one in group.others} == {"copy"}
+        assert found.compared > 0
+        assert index.duplicates().compared == 0
+
+
+def test_a_blank_file_that_changed_since_it_was_added_is_no_copy(tmp_path: Path) -> None:
+    blank_files(tmp_path / "p")
+    with indexed(tmp_path, tmp_path / "p") as index:
+        write(tmp_path / "p/half.png", textured(1))
+        found = index.duplicates()
+    assert [{Path(one.path).name for one in group.images} for group in found.groups] == [WHITE]
+    assert [(Path(one.path).name, "changed" in one.reason) for one in found.failures] == [("half.png", True)]
+
+
+def test_blank_pictures_leak_if_all_pixels_agree(tmp_path: Path) -> None:
+    blank_files(tmp_path / "p")
+    with indexed(tmp_path, tmp_path / "p") as index:
+        found = index.leak(tmp_path / "p/opaque.png", tmp_path / "p")
+        assert {Path(one.b).name: one.how for one in found} == dict.fromkeys(WHITE - {"opaque.png"}, "copy")
+        assert len(index.leak(tmp_path / "p/opaque.png", tmp_path / "p", n=2)) == 2
+        assert not index.leak(tmp_path / "p/clear.png", tmp_path / "p")
+        assert not index.leak(tmp_path / "p/white 16 bits.png", tmp_path / "p")
+
+
+def test_blank_pictures_with_the_same_bytes_are_the_same(tmp_path: Path) -> None:
+    write(tmp_path / "p/white.png", Image.new("RGB", (60, 40), "white"))
+    shutil.copy(tmp_path / "p/white.png", tmp_path / "p/again.png")
+    with indexed(tmp_path, tmp_path / "p") as index:
+        assert only(index.duplicates().groups) == {"white.png": ("kept", ""), "again.png": ("same", "")}

@@ -88,6 +88,21 @@ def test_files_with_known_bytes_need_no_encoder(known: ImageIndex, incoming: Pat
     }
 
 
+def test_a_blank_file_is_a_copy_only_of_an_image_with_the_same_pixels(known: ImageIndex, tmp_path: Path) -> None:
+    grey = Image.open(tmp_path / "known/grey.png")
+    write(tmp_path / "new/grey.webp", grey, lossless=True)
+    write(tmp_path / "new/larger.png", grey.resize((64, 64)))
+    write(tmp_path / "new/other.png", Image.new("RGB", grey.size, (128, 128, 129)))
+    found = grades(known.lookup([tmp_path / "new"]))
+    assert {name: how for name, (how, _) in found.items()} == {
+        "grey.webp": "copy",
+        "larger.png": "new",
+        "other.png": "new",
+    }
+    (tmp_path / "known/grey.png").unlink()
+    assert grades(known.lookup([tmp_path / "new/grey.webp"]))["grey.webp"][0] == "new"
+
+
 def test_a_removed_image_is_not_a_match(known: ImageIndex, incoming: Path, tmp_path: Path) -> None:
     known.remove([tmp_path / "known/original.png"])
     assert grades(known.lookup([incoming / "copy.png"])) == {"copy.png": ("new", "grey.png")}

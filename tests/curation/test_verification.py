@@ -18,7 +18,7 @@ from imgindex.storage import comparisons
 
 
 def verifier(index: ImageIndex) -> Verifier:
-    return Verifier(index._store, on_progress=lambda progress: None, wait=lambda: False)
+    return Verifier(index._store, index._decoders, on_progress=lambda progress: None, wait=lambda: False)
 
 
 def ids_of(index: ImageIndex) -> dict[str, int]:
