@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from imgindex.cli.help import put_options_last
 from imgindex.cli.output import choose_format, count, emit, naming, progress, remark, suggest, with_short_paths
 from imgindex.errors import UsageError
 from imgindex.storage.paths import absolute
+
+# The value of --max-size for clusters as equal as their number allows.
+BALANCED: Final = "balanced"
 
 
 def command(
@@ -36,14 +39,15 @@ def command(
         list[str] | None,
         typer.Option(metavar="NAME=IMAGE,…", help="Start a cluster of that name with these images; may be repeated."),
     ] = None,
-    balanced: Annotated[
-        bool, typer.Option("--balanced", help="Make clusters whose sizes differ by one at most.")
-    ] = False,
-    max_size: Annotated[int | None, typer.Option(metavar="N", min=1, help="Make no cluster larger than this.")] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Make no cluster larger: a number, or balanced for sizes within one of equal."),
+    ] = None,
     link_to: folder_options.LinkTo = None,
     copy_to: folder_options.CopyTo = None,
     dry_run: folder_options.DryRun = False,
     map: label_options.Maps = None,
+    images: label_options.Images = None,
     where: options.Where = None,
     device: options.DeviceName = "auto",
     index: options.Index = None,
@@ -78,6 +82,8 @@ def command(
     labels = label_options.LabelOptions(out=out, format=format, json=json, like=like, id=id, extras=extras, quiet=quiet)
     folder_options.check_dry_run(dry_run, link_to, copy_to)
     maps = label_options.map_methods(map, html)
+    listed = label_options.page_images(images, html)
+    most = _most_in_a_cluster(max_size)
     gallery = gallery_options.GalleryOptions(
         html=html, sheet=sheet, preview=preview, preview_as=preview_as, table=labels.format == "table", quiet=quiet
     )
@@ -89,8 +95,8 @@ def command(
                 restarts=restarts,
                 iterations=iterations,
                 anchors=_anchors(anchor or []),
-                balanced=balanced,
-                max_size=max_size,
+                balanced=most == BALANCED,
+                max_size=None if most == BALANCED else most,
                 where=where,
                 label_format=labels.label_format(opened.paths()),
                 on_progress=on_progress,
@@ -106,6 +112,7 @@ def command(
             found,
             gallery,
             maps=maps,
+            images=listed,
             link_to=link_to,
             copy_to=copy_to,
             dry_run=dry_run,
@@ -216,6 +223,17 @@ def _number_of_clusters(text: str) -> int | range | None:
     if not dots or int(first) < 2 or int(last) <= int(first):
         raise UsageError(f"-k {text} leaves nothing to choose from", hint=hint)
     return range(int(first), int(last) + 1)
+
+
+def _most_in_a_cluster(text: str | None) -> int | Literal["balanced"] | None:
+    """Return the size that no cluster exceeds, or BALANCED, or None for no limit. Raises UsageError."""
+    if text is None:
+        return None
+    if text == BALANCED:
+        return BALANCED
+    if not text.isdecimal() or not int(text):
+        raise UsageError(f"--max-size {text} is not a number of images", hint="give a number from 1, or balanced")
+    return int(text)
 
 
 def _anchors(texts: list[str]) -> dict[str, list[str]]:

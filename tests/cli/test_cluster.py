@@ -24,7 +24,7 @@ def test_clusters_start_at_anchors_and_have_balanced_or_limited_sizes(run: Run, 
                  "--anchor", "leaves=pictures/green/green1.png", "--json")  # fmt: skip
     found = json.loads(result.stdout)
     assert (found["k"], {cluster["name"] for cluster in found["clusters"]}) == (2, {"roses", "leaves"})
-    assert json.loads(run("cluster", "-k", "4", "--balanced", "--json").stdout)["sizes"] == [3, 3, 3, 3]
+    assert json.loads(run("cluster", "-k", "4", "--max-size", "balanced", "--json").stdout)["sizes"] == [3, 3, 3, 3]
     assert max(json.loads(run("cluster", "-k", "3", "--max-size", "4", "--json").stdout)["sizes"]) == 4
     assert run("cluster", "-k", "2", "--max-size", "4").returncode == 2
     assert run("cluster", "--anchor", "roses").returncode == 2
@@ -36,6 +36,10 @@ def test_clusters_start_at_anchors_and_have_balanced_or_limited_sizes(run: Run, 
     [
         (["cluster"], "give -k K, for example -k 5"),
         (["cluster", "-k", "2", "--map", "umap"], "--map has no effect without --html"),
+        (["cluster", "-k", "2", "--images", "all"], "--images has no effect without --html"),
+        (["cluster", "-k", "2", "--images", "many", "--html", "a.html"], "give a number, or all"),
+        (["cluster", "-k", "2", "--max-size", "0"], "give a number from 1, or balanced"),
+        (["cluster", "-k", "2", "--max-size", "even"], "--max-size even is not a number of images"),
         (["cluster", "-k", "2", "--dry-run"], "--dry-run has no effect without a folder to fill"),
         (["cluster", "-k", "2", "diff", "1", "1"], "the options of `imgindex cluster diff` stand after its name"),
     ],
@@ -47,6 +51,18 @@ def test_a_missing_or_useless_option_is_refused_with_a_way_out(
     result = run(*wrong)
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr
+
+
+def test_the_page_lists_as_many_images_as_asked_for(run: Run, here: Path) -> None:
+    named = []
+    for images in ("0", "2", "all"):
+        made = run("cluster", "-k", "1", "--html", "made.html", "--images", images, "--overwrite")
+        shown = run("clusterings", "show", "1", "--html", "shown.html", "--images", images, "--overwrite")
+        assert (made.returncode, shown.returncode) == (0, 0)
+        of_made, of_shown = ((here / name).read_text().count("red0.png") for name in ("made.html", "shown.html"))
+        assert of_made == of_shown
+        named.append(of_made)
+    assert named[0] < named[-1]
 
 
 def test_a_condition_chooses_what_is_clustered_and_clusters_are_conditions(run: Run, here: Path) -> None:
