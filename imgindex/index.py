@@ -558,7 +558,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         wait, where = self._wait, absolute(folder)
         return undo(where, self._store, dry_run=dry_run, on_progress=on_progress or _ignore, wait=lambda: wait)
 
-    def outliers(self, *, n: int = 20) -> Outliers:
+    def outliers(self, *, n: int = 20, on_progress: OnProgress | None = None) -> Outliers:
         """Return the n images that are least like any other, the least alike first, each with the likely reason.
 
         Raises UsageError for n below 1, IndexDamaged.
@@ -568,7 +568,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.curation.outliers import outliers
 
-        return outliers(self._store, self.recipe, n, self._decoders)
+        return outliers(self._store, self.recipe, n, self._decoders, on_progress=on_progress or _ignore)
 
     def lookup(
         self,

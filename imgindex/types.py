@@ -96,7 +96,13 @@ Item = TypeVar("Item")
 
 
 def counted(
-    items: Iterable[Item], total: int, stage: str, on_progress: OnProgress, *, every: int = 1000
+    items: Iterable[Item],
+    total: int,
+    stage: str,
+    on_progress: OnProgress,
+    *,
+    every: int = 1000,
+    unit: str = "images",
 ) -> Iterator[Item]:
     """Yield the items, and report the progress of the stage: at once, after so many of them, and at the end.
 
@@ -106,14 +112,14 @@ def counted(
     3
     ['a', 'b', 'c']
     """
-    on_progress(Progress(stage, 0, total))
+    on_progress(Progress(stage, 0, total, unit=unit))
     done = 0
     for done, item in enumerate(items, 1):
         yield item
         if done % every == 0:
-            on_progress(Progress(stage, done, total))
+            on_progress(Progress(stage, done, total, unit=unit))
     if done % every:
-        on_progress(Progress(stage, done, total))
+        on_progress(Progress(stage, done, total, unit=unit))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imgindex.cli import gallery_options, options
-from imgindex.cli.output import choose_format, emit, with_short_paths
+from imgindex.cli.output import choose_format, emit, progress, with_short_paths
 from imgindex.export.tables import Table
 
 COLUMNS = ["rank", "distance", "times", "path", "nearest", "id", "reason"]
@@ -48,7 +48,8 @@ def command(
         quiet=quiet,
     )
     with ImageIndex.open(options.find_index(index)) as opened:
-        found = opened.outliers(n=n)
+        with progress(quiet=quiet) as on_progress:
+            found = opened.outliers(n=n, on_progress=on_progress)
         gallery.show(opened, found)
     rows = [asdict(with_short_paths(outlier, "path", "nearest")) for outlier in found]
     emit(Table(rows, rows, COLUMNS), chosen, out, optional=["id", "times"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from imgindex.decoding.pool import DecoderPool
 from imgindex.search.near_hashes import NearHashes
 from imgindex.storage import comparisons
 from imgindex.storage.store import Store
-from imgindex.types import Failure, Ids, OnProgress, Progress
+from imgindex.types import Failure, Ids, OnProgress, counted
 
 # Different pictures differ in 17 bits or more of 63, where 40 photographs were compared; copies mostly in less than 10.
 MOST_BITS = 12
@@ -65,7 +67,10 @@ def read_hashes(
 
 
 def near_hashes(
-    queries: Mapping[int, Codes], among: Mapping[int, Codes], turns: Mapping[str, Turn]
+    queries: Mapping[int, Codes],
+    among: Mapping[int, Codes],
+    turns: Mapping[str, Turn],
+    on_progress: OnProgress = lambda progress: None,
 ) -> Iterator[tuple[int, int, str, int]]:
     """Yield pairs of a query and another image whose hashes are near, with the turn of the query, and the bits.
 
@@ -77,16 +82,15 @@ def near_hashes(
     search = NearHashes(codes, bits=MOST_BITS)
     of, of_queries = _flat(queries)
     for name, turn in turns.items():
-        best: dict[int, int] = {}
-        last = -1
-        for query, (places, bits) in zip(of.tolist(), search.each(turn.hashes(of_queries)), strict=True):
-            if query != last:
-                yield from _nearest(last, best, name)
-                best, last = {}, query
-            for id, differing in zip(ids[places].tolist(), bits.tolist(), strict=True):
-                if id != query and differing < best.get(id, MOST_BITS + 1):
-                    best[id] = differing
-        yield from _nearest(last, best, name)
+        each = zip(of.tolist(), search.each(turn.hashes(of_queries)), strict=True)
+        by_query = counted(groupby(each, itemgetter(0)), len(queries), "compare hashes", on_progress)
+        for query, found in by_query:
+            best: dict[int, int] = {}
+            for _, (places, bits) in found:
+                for id, differing in zip(ids[places].tolist(), bits.tolist(), strict=True):
+                    if id != query and differing < best.get(id, MOST_BITS + 1):
+                        best[id] = differing
+            yield from _nearest(query, best, name)
 
 
 def _flat(hashes: Mapping[int, Codes]) -> tuple[Ids, Codes]:
@@ -110,14 +114,11 @@ def near_vectors(
     on_progress: OnProgress = lambda progress: None,
 ) -> Iterator[tuple[int, int, float]]:
     """Yield pairs of an image of `only` and one of its n nearest within the distance, and their distance."""
-    done = 0
-    for ids, near in each_nearest(store, n, only, among=among):
+    for ids, near in each_nearest(store, n, only, among=among, on_progress=on_progress):
         within = (near.ids >= 0) & (near.distances <= distance)
         first = np.repeat(ids, within.sum(axis=1))
         found = zip(first.tolist(), near.ids[within].tolist(), near.distances[within].tolist(), strict=True)
         yield from found
-        done += len(ids)
-        on_progress(Progress("compare", done, len(only)))
 
 
 def sorted_pairs(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

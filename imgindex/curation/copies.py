@@ -45,16 +45,18 @@ class CopyFinder:
             near = near_vectors(self._store, np.unique(distinct), self._within, on_progress=on_progress)
             pairs += ((a, b) for a, b, _ in near)
         of = self._codes(ids)
-        pairs += ((a, b) for a, b, _, _ in near_hashes(of, of, {"": Turn(), **self._turns}))
+        pairs += ((a, b) for a, b, _, _ in near_hashes(of, of, {"": Turn(), **self._turns}, on_progress))
         return sorted_pairs(pairs)
 
-    def between(self, a: Ids, b: Ids, n: int) -> list[tuple[int, int]]:
+    def between(self, a: Ids, b: Ids, n: int, on_progress: OnProgress) -> list[tuple[int, int]]:
         """Return pairs of an image of a and one of b that may be copies."""
         pairs = set(self._with_same_pixels(a, b, n))
         a, b = self._not_blank(a), self._not_blank(b)
         if self._within is not None and len(a) and len(b):
-            pairs |= {(x, y) for x, y, _ in near_vectors(self._store, a, self._within, among=b, n=min(n, len(b)))}
-        pairs |= {(x, y) for x, y, _, _ in near_hashes(self._codes(a), self._codes(b), {"": Turn()})}
+            near = near_vectors(self._store, a, self._within, among=b, n=min(n, len(b)), on_progress=on_progress)
+            pairs |= {(x, y) for x, y, _ in near}
+        hashes = near_hashes(self._codes(a), self._codes(b), {"": Turn()}, on_progress)
+        pairs |= {(x, y) for x, y, _, _ in hashes}
         return sorted(pair for pair in pairs if pair[0] != pair[1])
 
     def verify(self, pairs: Sequence[tuple[int, int]]) -> list[str | None]:

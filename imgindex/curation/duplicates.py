@@ -62,7 +62,7 @@ def duplicates(
     within = similar_distance(recipe, distance, similar=similar)
     failures: list[Failure] = []
     with store.reading():
-        contents = _Contents.of(*first_with_same_content(store, select(store, where)))
+        contents = _Contents.of(*first_with_same_content(store, select(store, where), on_progress=on_progress))
         same = [[first] for first, ids in contents.members.items() if len(ids) > 1]
         if exact or len(contents.firsts) < 2:
             drafts = _Drafts(store, contents, policy).of(same, None)

@@ -26,7 +26,7 @@ from imgindex.decoding.transforms import crop_border
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.recipe import Recipe
 from imgindex.sources.content import hash_file, read_content
-from imgindex.types import Image, OnProgress, Progress
+from imgindex.types import Image, OnProgress, counted
 
 Result = TypeVar("Result")
 # Files that are read at once to compare them with what was added.
@@ -122,18 +122,20 @@ class KeepPolicy:
 
     def inspect(self, images: Sequence[Image]) -> list[Candidate]:
         """Return the candidates for images, in their order; every file is read. Raises DecoderUnavailable."""
-        found: list[Candidate] = []
         with ThreadPoolExecutor(worker_count(None), thread_name_prefix="imgindex-verify") as pool:
-            for one in map_ahead(pool, inspect, images, depth=VERIFIED_AHEAD):
-                found.append(replace(one, preference=_preference(one.image.path, self._prefer)))
-                self._on_progress(Progress("verify", len(found), len(images)))
-        return list(with_sharpness(found, self._recipe)) if self._keep == "sharpest" else found
+            each = map_ahead(pool, inspect, images, depth=VERIFIED_AHEAD)
+            verified = counted(each, len(images), "verify", self._on_progress, every=1)
+            found = [replace(one, preference=_preference(one.image.path, self._prefer)) for one in verified]
+        if self._keep != "sharpest":
+            return found
+        return list(counted(with_sharpness(found, self._recipe), len(found), "sharpness", self._on_progress, every=1))
 
     def ranked(self, groups: Sequence[Sequence[Candidate]]) -> list[list[Candidate]]:
         """Return the candidates of each group, the one to keep first, with the reasons; pictures may be decoded."""
         unsettled = {one.image.id: one for group in groups for one in _to_measure(group, self._rules)}
         new = [one for id, one in unsettled.items() if id not in self._areas]
-        self._areas.update(_areas(new, self._recipe))
+        if new:
+            self._areas.update(counted(_areas(new, self._recipe), len(new), "find borders", self._on_progress, every=1))
         areas = self._areas
         return [_ranked([replace(one, area=areas.get(one.image.id)) for one in group], self._rules) for group in groups]
 

@@ -46,7 +46,7 @@ def leak(
         raise UsageError(f"-n {n}: at least one image must be asked for")
     within = similar_distance(recipe, distance, similar=similar)
     with store.reading():
-        ids, firsts = first_with_same_content(store)
+        ids, firsts = first_with_same_content(store, on_progress=on_progress)
         first = dict(zip(ids.tolist(), firsts.tolist(), strict=True))
         paths = store.catalogue.image_paths()
         of_a, of_b = (_by_content(_below(store, folder, paths), first) for folder in (a, b))
@@ -57,11 +57,13 @@ def leak(
         grades: dict[Pair, str] = {(one, one): "same" for one in np.intersect1d(contents_a, contents_b).tolist()}
         with Verifier(store, decoders, on_progress=on_progress, wait=wait) as verifier:
             finder = CopyFinder(store, recipe, hashes, verifier, {})
-            pairs = finder.between(contents_a, contents_b, n)
+            pairs = finder.between(contents_a, contents_b, n, on_progress)
             turned = finder.verify(pairs)
         grades |= {pair: "copy" for pair, name in zip(pairs, turned, strict=True) if name is not None}
         if within is not None:
-            for x, y, _ in near_vectors(store, contents_a, within, among=contents_b, n=min(n, len(contents_b))):
+            most = min(n, len(contents_b))
+            near = near_vectors(store, contents_a, within, among=contents_b, n=most, on_progress=on_progress)
+            for x, y, _ in near:
                 grades.setdefault((x, y), "similar")
         distances = {(x, y): float(rows.distances(x, np.array([y]))[0]) if x != y else 0.0 for x, y in grades}
     found: dict[Pair, tuple[str, float]] = {}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
+from typing import TypeAlias
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from imgindex.sources.local import find_files, only_images
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, FoundFile, OnProgress, Progress, Vectors, VectorSearch
 
+Embedded: TypeAlias = "tuple[int, Vectors | UnreadableImage]"
 # Files that are searched for at once.
 QUERIES = 128
 
@@ -55,8 +57,9 @@ def lookup(
     within = similar_distance(recipe, distance, similar=similar)
     with store.reading():
         found = find_files(roots, skip=[store.path], further_endings=readable_raw_endings())
+        on_progress(Progress("find", 0, 0))
         files = list(only_images(found))
-        known = _KnownFiles(store, files)
+        known = _KnownFiles(store, files, on_progress)
         unknown = known.unknown()
         first = next(unknown, None)
         if first is not None:
@@ -74,36 +77,52 @@ def lookup(
             ):
                 ways = turns(rotations=rotations, flips=flips)
                 work = _Lookup(store, recipe, files, known.found, hashes, verifier, view_decoders, within, ways)
-                while batch := list(islice(embedded, QUERIES)):
+                while batch := list(known.each_embedded(islice(embedded, QUERIES))):
                     work.search(batch, decoded)
-                    on_progress(Progress("lookup", len(known.found), len(files), unit="files"))
         return [known.found[place] for place in range(len(files))]
 
 
 class _KnownFiles:
     """The files of one lookup, and in `found` the results that need no picture, by place in the list of files."""
 
-    def __init__(self, store: Store, files: Sequence[FoundFile | Failure]) -> None:
+    def __init__(self, store: Store, files: Sequence[FoundFile | Failure], on_progress: OnProgress) -> None:
         self.found: dict[int, LookupResult] = {}
-        self._store, self._files = store, files
+        self._store, self._files, self._on_progress = store, files, on_progress
+        self._known = self._embedded = 0
+        self._report()
 
     def unknown(self) -> Iterator[tuple[int, bytes]]:
         """Yield place and bytes of each file whose bytes no image has; the results of the others go to `found`."""
         for place, file in enumerate(self._files):
             if isinstance(file, Failure):
-                self.found[place] = LookupResult(file.path, "failed", reason=file.reason)
+                self._know(place, LookupResult(file.path, "failed", reason=file.reason))
                 continue
             try:
                 content = read_content(file.path)
             except UnreadableImage as error:
-                self.found[place] = LookupResult(file.path, "failed", reason=error.reason)
+                self._know(place, LookupResult(file.path, "failed", reason=error.reason))
                 continue
             same = self._image_with(content, file.path)
             if same is None:
                 yield place, content.data
             else:
                 id, path = same
-                self.found[place] = LookupResult(file.path, "same", match=path, distance=0.0, id=id)
+                self._know(place, LookupResult(file.path, "same", match=path, distance=0.0, id=id))
+
+    def each_embedded(self, files: Iterable[Embedded]) -> Iterator[Embedded]:
+        """Yield files that were embedded, and count them as done."""
+        for file in files:
+            self._embedded += 1
+            self._report()
+            yield file
+
+    def _know(self, place: int, result: LookupResult) -> None:
+        self.found[place] = result
+        self._known += 1
+        self._report()
+
+    def _report(self) -> None:
+        self._on_progress(Progress("lookup", self._known + self._embedded, len(self._files)))
 
     def _image_with(self, content: Content, path: str) -> tuple[int, str] | None:
         """Return id and path of a present image with these bytes, preferably the one at `path`; None without one.
@@ -147,7 +166,7 @@ class _Lookup:
                 self._with_digest.setdefault(digest, []).append(id)
         self._search: VectorSearch | None = None
 
-    def search(self, batch: Sequence[tuple[int, Vectors | UnreadableImage]], decoded: dict[int, DecodedImage]) -> None:
+    def search(self, batch: Sequence[Embedded], decoded: dict[int, DecodedImage]) -> None:
         """Find the results of a batch of files; `decoded` loses their pictures."""
         vectors: dict[int, Vectors] = {}
         for place, vector in batch:

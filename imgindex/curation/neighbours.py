@@ -9,14 +9,19 @@ import numpy as np
 
 from imgindex.search.lifecycle import load_search
 from imgindex.storage.store import Store
-from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
+from imgindex.types import Ids, Neighbours, OnProgress, Progress, VectorBlock, Vectors, counted
 
 # Images that are searched for at once.
 QUERIES = 1024
 
 
 def each_nearest(
-    store: Store, n: int, only: Ids | None = None, *, among: Ids | None = None
+    store: Store,
+    n: int,
+    only: Ids | None = None,
+    *,
+    among: Ids | None = None,
+    on_progress: OnProgress = lambda progress: None,
 ) -> Iterator[tuple[Ids, Neighbours]]:
     """Yield ids (q,) with the n other images nearest to each, block by block, for all images or those of `only`.
 
@@ -24,6 +29,8 @@ def each_nearest(
     block has at most 1,024 images, so that memory does not grow with the index. Raises IndexDamaged.
     """
     with store.reading():
+        done, total = 0, store.catalogue.count()["images"] if only is None else len(only)
+        on_progress(Progress("compare", done, total))
         search = load_search(store, only if among is None else among)
         for block in store.blocks(only):
             present = np.flatnonzero(block.ids >= 0)
@@ -32,6 +39,8 @@ def each_nearest(
                 block.check(rows)
                 near = search.search(np.asarray(block.vectors[rows], dtype=np.float32), n + 1)
                 yield block.ids[rows], without_themselves(block.ids[rows], near)
+                done += len(rows)
+                on_progress(Progress("compare", done, total))
 
 
 def without_themselves(ids: Ids, near: Neighbours) -> Neighbours:
@@ -77,7 +86,9 @@ class StoredVectors:
         return found
 
 
-def first_with_same_content(store: Store, only: Ids | None = None) -> tuple[Ids, Ids]:
+def first_with_same_content(
+    store: Store, only: Ids | None = None, *, on_progress: OnProgress = lambda progress: None
+) -> tuple[Ids, Ids]:
     """Return the ids (n,) of the present images, ascending, and for each the lowest id with the same bytes.
 
     only: the ids to consider; None for all.
@@ -86,7 +97,7 @@ def first_with_same_content(store: Store, only: Ids | None = None) -> tuple[Ids,
     first: dict[str, int] = {}
     pairs = [
         (image.id, first.setdefault(image.sha256, image.id))
-        for image in store.catalogue.images()
+        for image in counted(store.catalogue.images(), store.catalogue.count()["images"], "read", on_progress)
         if wanted is None or image.id in wanted
     ]
     table = np.array(pairs, dtype=np.int64).reshape(-1, 2)

@@ -11,12 +11,15 @@ from imgindex.errors import UsageError
 from imgindex.recipe import Recipe
 from imgindex.results import Outlier, Outliers
 from imgindex.storage.store import Store
+from imgindex.types import OnProgress, counted
 
 # An image is called far from its nearest one when they are more than this many times as far apart as the median.
 FAR = 1.5
 
 
-def outliers(store: Store, recipe: Recipe, n: int, decoders: DecoderPool) -> Outliers:
+def outliers(
+    store: Store, recipe: Recipe, n: int, decoders: DecoderPool, *, on_progress: OnProgress = lambda progress: None
+) -> Outliers:
     """Return the n images whose nearest other image is farthest away, the farthest first, ties by id.
 
     Only these n are decoded, to find what is unusual about them. Raises UsageError for n below 1, IndexDamaged.
@@ -24,7 +27,8 @@ def outliers(store: Store, recipe: Recipe, n: int, decoders: DecoderPool) -> Out
     if n < 1:
         raise UsageError(f"-n {n}: at least one image must be asked for")
     with store.reading():
-        parts = [(ids, near.ids[:, 0], near.distances[:, 0]) for ids, near in each_nearest(store, 1)]
+        each = each_nearest(store, 1, on_progress=on_progress)
+        parts = [(ids, near.ids[:, 0], near.distances[:, 0]) for ids, near in each]
         if not parts:
             return Outliers()
         ids, nearest, distances = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -36,7 +40,9 @@ def outliers(store: Store, recipe: Recipe, n: int, decoders: DecoderPool) -> Out
         mutual = nearest[by_id[np.searchsorted(ids, nearest[order], sorter=by_id)]] == ids[order]
         paths = store.catalogue.image_paths({*ids[order].tolist(), *nearest[order].tolist()})
         typical = TypicalImage.of(store.catalogue.images())
-        reasons = list(typical.each_reasons(store.catalogue.records(ids[order].tolist()), recipe, decoders))
+        images = store.catalogue.records(ids[order].tolist())
+        of_each = typical.each_reasons(images, recipe, decoders)
+        reasons = list(counted(of_each, len(images), "decode", on_progress, every=1))
     found = zip(ids[order].tolist(), distances[order].tolist(), nearest[order].tolist(), strict=True)
     return Outliers(
         Outlier(

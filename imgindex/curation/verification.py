@@ -25,7 +25,7 @@ from imgindex.sources.content import read_content
 from imgindex.storage import comparisons
 from imgindex.storage.comparisons import Key
 from imgindex.storage.store import Store
-from imgindex.types import Failure, Image, OnProgress, Progress
+from imgindex.types import Failure, Image, OnProgress, counted
 
 Decoded = TypeVar("Decoded")
 
@@ -119,15 +119,15 @@ class Verifier:
         """Return the comparison of each pair."""
         self.load({id for pair in pairs for id in (pair.first, pair.second)})
         new = {self._key(pair): pair for pair in pairs if self._key(pair) not in self._known}
-        done = 0
         workers = worker_count(None)
         with ThreadPoolExecutor(workers, thread_name_prefix="imgindex-compare") as threads:
-            for pair, result in map_ahead(threads, self._compare, iter(new.values()), depth=2 * workers):
-                done += 1
+            each = map_ahead(threads, self._compare, iter(new.values()), depth=2 * workers)
+            if new:
+                each = counted(each, len(new), "compare pixels", self._on_progress, every=1, unit="pairs")
+            for pair, result in each:
                 if result is not None:
                     self._known[self._key(pair)] = result
                     self._new[self._key(pair)] = result
-                self._on_progress(Progress("compare pixels", done, len(new), unit="pairs"))
                 if len(self._new) >= RESULTS_AT_ONCE:
                     self.record()
         self.compared += len(new)
@@ -228,12 +228,12 @@ def compute_missing_hashes(
 
     workers = worker_count(None)
     with ThreadPoolExecutor(workers, thread_name_prefix="imgindex-hash") as threads:
-        for done, (image, decoded) in enumerate(_ahead(threads, read, wanted.values(), workers), 1):
+        each = _ahead(threads, read, wanted.values(), workers)
+        for image, decoded in counted(each, len(wanted), "hash", on_progress, every=1):
             if isinstance(decoded, UnreadableImage):
                 failures.append(Failure(image.path, decoded.stage, decoded.reason))
             else:
                 found[image.sha256] = decoded.hashes, decoded.blank
-            on_progress(Progress("hash", done, len(wanted)))
     if found:
         rows = ((bytes.fromhex(sha256), *hashes) for sha256, hashes in found.items())
         writing = store.writing(wait=wait)
