@@ -130,10 +130,13 @@ class _KnownFiles:
         The image's file is read: it must still have these bytes, or the only file with them might be deleted.
         """
         catalogue = self._store.catalogue
-        found = catalogue.find(path)
-        stored = path if found is None else found[0]
         paths = catalogue.image_paths([image.location.id for image in catalogue.same_content(content.sha256)])
+        # Only several images with these bytes make a difference: a list of files of the index is long.
+        found = catalogue.find(path) if len(paths) > 1 else None
+        stored = path if found is None else found[0]
         for id, at in sorted(paths.items(), key=lambda item: item[1] != stored):
+            if at == path:
+                return id, at  # it was read a moment ago
             with contextlib.suppress(UnreadableImage):
                 if hash_file(at).sha256 == content.sha256:
                     return id, at
