@@ -35,8 +35,9 @@ Box = tuple[float, float, float, float]
 _REFUSED_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _WIDE_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 _TIFF_HEADERS = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})
-# Formats whose frames follow each other in time; AVIF, HEIF and JPEG XL hold still pictures too.
-_ANIMATED_FORMATS = frozenset({"GIF", "PNG", "WEBP", "AVIF", "HEIF", "JXL", "FLI", "TIFF"})
+# Formats whose frames follow each other in time; AVIF and JPEG XL hold still pictures too. Those of a HEIC are still
+# pictures, of which the file names one as the primary.
+_ANIMATED_FORMATS = frozenset({"GIF", "PNG", "WEBP", "AVIF", "JXL", "FLI", "TIFF"})
 # Where the first frame is of one colour, so many are searched for a picture; and so many pixels.
 MAX_FRAMES = 256
 MAX_FRAME_PIXELS = MAX_PIXELS // 2
@@ -101,7 +102,8 @@ def decode(
 ) -> Picture:
     """Return the picture of an image file; raise UnreadableImage, and nothing else, whatever its bytes are.
 
-    Of several pages the largest is taken, of the frames of an animation the first that is not of one colour.
+    Of several pages the largest is taken, of the pictures of a HEIC the primary one, and of the frames of an animation
+    the first that is not of one colour. Thumbnails are never taken.
 
     alpha: "visible" composes transparency on white, or on black if the drawing cannot be seen on white; "white" and
     "black" compose on that colour; "drop" reads as OpenCV's IMREAD_COLOR does: the first picture, its colours as

@@ -1,7 +1,7 @@
 """Reads what a file's header states beside the picture: camera, capture time, lossless or not, further pictures.
 
 Runs in the parent process, so it is bounded: it reads at most BUDGET bytes, in at most MAX_STEPS steps, whatever the
-file contains. Damage means that the statement is missing.
+file contains; and searches at most SEARCHED bytes for a film. Damage means that the statement is missing.
 """
 
 from __future__ import annotations
@@ -26,6 +26,16 @@ TIFF_HEADERS = {b"II*\0": "<", b"MM\0*": ">"}
 ASCII, SHORT, LONG = 2, 3, 4
 DATE = re.compile(r"([12]\d{3}):([01]\d):([0-3]\d)[ T]([0-2]\d):([0-5]\d):([0-6]\d)")
 FILM = re.compile(rb"(?:MotionPhoto|MicroVideo)\s*(?:=\s*[\"']|>)1")
+# A film may be there without XMP: behind the mark that Samsung's telephones write, or as a box with a brand of films.
+SAMSUNG_FILM, FILE_TYPE = b"MotionPhoto_Data", b"ftyp"
+FILM_BRANDS = (b"mp4", b"iso", b"qt  ", b"avc1", b"M4V", b"3gp", b"MSNV")
+SEARCHED, BLOCK = 256 << 20, 1 << 20
+# Behind the name of the file's own type.
+AFTER_FILE_TYPE = 12
+# Boxes of HEIC and AVIF beside the picture: the frames of a sequence, the film of a Motion Photo.
+FURTHER_BOXES = frozenset({b"moov", b"mpvd"})
+# Kinds of items that are pictures; others are EXIF, XMP and the like.
+PICTURES = frozenset({b"hvc1", b"av01", b"avc1", b"jpeg", b"j2k1", b"unci", b"grid", b"iden", b"iovl"})
 LOSSLESS_SIGNATURES = (b"BM", b"qoif", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"8BPS", b"\x01\xda")
 
 
@@ -74,6 +84,28 @@ class _Reader:
         if self._bytes < 0 or self._steps < 0 or not 0 <= offset < 1 << 62:
             raise _Exhausted
         return os.pread(self._descriptor, length, offset)
+
+    def has_film(self, start: int) -> bool:
+        """Return whether a film begins behind `start`; True for a file that is too long to be searched to its end."""
+        rest = b""
+        for offset in range(start, start + SEARCHED, BLOCK):
+            read = os.pread(self._descriptor, BLOCK, offset)
+            if not read:
+                return False
+            block = rest + read
+            if SAMSUNG_FILM in block or _begins_film(block):
+                return True
+            rest = block[-len(SAMSUNG_FILM) :]
+        return True
+
+
+def _begins_film(block: bytes) -> bool:
+    at = block.find(FILE_TYPE)
+    while at >= 0:
+        if block.startswith(FILM_BRANDS, at + len(FILE_TYPE)):
+            return True
+        at = block.find(FILE_TYPE, at + 1)
+    return False
 
 
 @dataclass(slots=True)
@@ -141,7 +173,7 @@ def _walk_jpeg(reader: _Reader, found: _Found) -> None:
         if marker == 0xE1 and head[4:10] == b"Exif\0\0" and found.exif is None:
             found.exif = at + 10
         at += 2 + length
-    found.has_more = FILM.search(reader.at(0, XMP_BYTES)) is not None
+    found.has_more = FILM.search(reader.at(0, XMP_BYTES)) is not None or reader.has_film(at)
 
 
 def _walk_png(reader: _Reader, found: _Found) -> None:
@@ -193,29 +225,48 @@ def _walk_gif(reader: _Reader, found: _Found) -> None:
 
 
 def _walk_boxes(reader: _Reader, found: _Found) -> None:
-    """Find the EXIF of HEIC and AVIF: one box names the item of this type, another one has its place."""
+    """Find the EXIF of HEIC and AVIF, whose place another box has; and whether there are further pictures or a film."""
     at, meta = 0, b""
-    while not meta:
-        head = reader.at(at, 16)
+    while len(head := reader.at(at, 16)) >= 8:
         (length,), kind = struct.unpack(">I", head[:4]), head[4:8]
         if length == 1:
             (length,) = struct.unpack(">Q", head[8:16])
-        if kind == b"meta":
+        if kind == b"meta" and not meta:
             meta = reader.at(at + 12, min(length, 1 << 20) - 12)
+        found.has_more |= kind in FURTHER_BOXES
         if length < 8:
-            return
+            break
         at += length
     boxes = dict(_boxes(meta))
-    items = boxes.get(b"iinf", b"")
-    entries = items[6:] if items[:1] == b"\0" else items[8:]
-    for kind, entry in _boxes(entries):
+    items = dict(_items(boxes.get(b"iinf", b"")))
+    pictures = {id for id, (kind, hidden) in items.items() if kind in PICTURES and not hidden}
+    found.has_more |= len(pictures - _parts(boxes.get(b"iref", b""))) > 1 or reader.has_film(AFTER_FILE_TYPE)
+    exif = next((id for id, (kind, _) in items.items() if kind == b"Exif"), None)
+    place = None if exif is None else _place(boxes.get(b"iloc", b""), exif)
+    if place is not None:
+        (skipped,) = struct.unpack(">I", reader.at(place, 4))
+        found.exif = place + 4 + skipped
+
+
+def _items(iinf: bytes) -> Iterator[tuple[int, tuple[bytes, bool]]]:
+    """Yield the number of each item, with its kind, and whether it is hidden."""
+    for kind, entry in _boxes(iinf[6:] if iinf[:1] == b"\0" else iinf[8:]):
         id_end = 8 if entry[:1] == b"\x03" else 6  # the version decides how long an item's number is
-        if kind == b"infe" and entry[id_end + 2 : id_end + 6] == b"Exif":
-            place = _place(boxes.get(b"iloc", b""), int.from_bytes(entry[4:id_end], "big"))
-            if place is not None:
-                (skipped,) = struct.unpack(">I", reader.at(place, 4))
-                found.exif = place + 4 + skipped
-            return
+        if kind == b"infe":
+            hidden = bool(entry[3:4] and entry[3] & 1)
+            yield int.from_bytes(entry[4:id_end], "big"), (entry[id_end + 2 : id_end + 6], hidden)
+
+
+def _parts(iref: bytes) -> set[int]:
+    """Return the items that are thumbnails, masks and the like of another one, or parts that it is made of."""
+    size = 4 if iref[:1] == b"\1" else 2
+    found: set[int] = set()
+    for kind, reference in _boxes(iref[4:]):
+        numbers = [
+            int.from_bytes(reference[at : at + size], "big") for at in (0, *range(size + 2, len(reference), size))
+        ]
+        found.update(numbers[:1] if kind in (b"thmb", b"auxl") else numbers[1:] if kind == b"dimg" else ())
+    return found
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

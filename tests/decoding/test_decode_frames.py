@@ -158,3 +158,20 @@ def test_the_preview_in_a_heic_is_not_its_picture() -> None:
     heif = pillow_heif.from_pillow(PICTURE.resize((1024, 768)))
     heif.save(file, thumbnails=[512])
     assert distance(np.asarray(decode(file.getvalue(), draft_size=128).image), PICTURE.resize((128, 96))) < 8
+
+
+@pytest.mark.parametrize("primary", [0, 1, 2])
+@pytest.mark.parametrize("thumbnails", [[], [128]])
+def test_the_primary_picture_of_a_heic_counts_whatever_the_others_are(primary: int, thumbnails: list[int]) -> None:
+    import pillow_heif
+
+    # The primary one may be the smallest, and of one colour.
+    pictures = [PICTURE, BLACK, PICTURE.rotate(180).resize((512, 384))]
+    heif = pillow_heif.from_pillow(pictures[0])
+    for other in pictures[1:]:
+        heif.add_from_pillow(other)
+    file = io.BytesIO()
+    heif.save(file, primary_index=primary, thumbnails=thumbnails)
+    picture = decode(file.getvalue(), draft_size=64)
+    assert (picture.width, picture.height) == pictures[primary].size
+    assert distance(np.asarray(picture.image), pictures[primary].resize((64, 48))) < 8

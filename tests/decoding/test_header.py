@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +78,9 @@ def test_a_palette_is_not_lossless(tmp_path: Path) -> None:
     assert not read_header(str(tmp_path / "a.png")).is_lossless
 
 
-@pytest.mark.parametrize("ending", ["gif", "tif", "png", "webp"])
+@pytest.mark.parametrize("ending", ["gif", "tif", "png", "webp", "heic", "avif"])
 def test_pages_and_frames_are_more_than_the_picture(tmp_path: Path, ending: str) -> None:
+    plugins._load_heif()
     path = str(tmp_path / f"a.{ending}")
     picture().save(path)
     assert not read_header(path).has_more
@@ -90,6 +92,47 @@ def test_a_film_behind_a_picture_is_more(tmp_path: Path) -> None:
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description GCamera:MotionPhoto="1"/></x:xmpmeta>'
     picture().save(tmp_path / "a.jpg", xmp=xmp)
     assert read_header(str(tmp_path / "a.jpg")).has_more
+
+
+FILM = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(5000)
+
+
+@pytest.mark.parametrize("mark", [b"MotionPhoto_Data", b"\0\0\n0\x10\0\0\0MotionPhoto_Data", b""])
+@pytest.mark.parametrize("ending", ["jpg", "heic"])
+def test_a_film_without_xmp_is_more(tmp_path: Path, ending: str, mark: bytes) -> None:
+    plugins._load_heif()
+    path = tmp_path / f"a.{ending}"
+    picture().save(path)
+    photo = path.read_bytes()
+    # The mark may lie across two blocks that are read.
+    filler = bytes((1 << 20) - len(photo) - 7)
+    for between in (b"", filler):
+        path.write_bytes(photo + between)
+        assert not read_header(str(path)).has_more
+        path.write_bytes(photo + between + mark + FILM)
+        assert read_header(str(path)).has_more
+
+
+def test_the_film_of_a_heic_may_be_a_box(tmp_path: Path) -> None:
+    plugins._load_heif()
+    picture().save(tmp_path / "a.heic", exif=exif().tobytes())
+    with (tmp_path / "a.heic").open("ab") as file:
+        file.write(struct.pack(">I4s", 8 + 100, b"mpvd") + bytes(100))
+    found = read_header(str(tmp_path / "a.heic"))
+    assert (found.has_more, found.has_camera) == (True, True)
+
+
+def test_thumbnails_and_tiles_of_a_heic_are_no_further_pictures(tmp_path: Path) -> None:
+    import pillow_heif
+
+    heif = pillow_heif.from_pillow(picture().resize((1024, 768)))
+    heif.save(tmp_path / "thumbnails.heic", thumbnails=[256, 128])
+    assert not read_header(str(tmp_path / "thumbnails.heic")).has_more
+    picture().convert("RGBA").save(tmp_path / "opacity.heic")
+    assert not read_header(str(tmp_path / "opacity.heic")).has_more
+    heif.add_from_pillow(picture())
+    heif.save(tmp_path / "two.heic", thumbnails=[256])
+    assert read_header(str(tmp_path / "two.heic")).has_more
 
 
 def test_damage_is_never_an_error(tmp_path: Path) -> None:
