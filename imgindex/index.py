@@ -287,6 +287,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         max_distance: float | None = None,
         include_self: bool = False,
         where: str | None = None,
+        rerank: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> list[Match]:
         """Return the n images nearest to an image, or to a `Mix` of images, nearest first.
 
@@ -294,15 +296,30 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         fulfil the conditions. max_distance: Euclidean; no match is farther. include_self: whether the image itself may
         be a match. where: an SQL condition on the matches.
 
+        rerank: average each vector with its 8 nearest neighbours, and compare the averages (Turcot and Lowe 2009;
+        Arandjelović and Zisserman 2012). A neighbour's weight is cos³ of the angle to it. Distances are then those
+        between averages. The averages are made when they are first needed, and are kept in the index where it can be
+        written to; on_progress is called meanwhile.
+
         Raises UnreadableImage when the image cannot be read, UsageError, IndexDamaged.
 
         >>> for match in index.similar("photos/cat.jpg", n=3, where="width >= 64"):
         ...     print(match.rank, match.path)  # doctest: +ELLIPSIS
         1 ...
+        >>> [match.rank for match in index.similar("photos/cat.jpg", n=2, rerank=True)]
+        [1, 2]
         """
         from imgindex.errors import UnreadableImage
 
-        (answer,) = self.answers([image], n=n, max_distance=max_distance, include_self=include_self, where=where)
+        (answer,) = self.answers(
+            [image],
+            n=n,
+            max_distance=max_distance,
+            include_self=include_self,
+            where=where,
+            rerank=rerank,
+            on_progress=on_progress,
+        )
         if answer.failure is not None:
             failure = answer.failure
             raise UnreadableImage(f"cannot read {failure.path}: {failure.reason}", stage=failure.stage)
@@ -316,6 +333,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         max_distance: float | None = None,
         include_self: bool = False,
         where: str | None = None,
+        rerank: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> list[Answer]:
         """Return what `similar` returns, for many images at once; an unreadable one has a failure instead of matches.
 
@@ -325,7 +344,17 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         >>> len(cat.matches), mixed.query
         (2, 'photos/cat.jpg - photos/1.jpg')
         """
-        return list(self.each_answer(images, n=n, max_distance=max_distance, include_self=include_self, where=where))
+        return list(
+            self.each_answer(
+                images,
+                n=n,
+                max_distance=max_distance,
+                include_self=include_self,
+                where=where,
+                rerank=rerank,
+                on_progress=on_progress,
+            )
+        )
 
     def each_answer(
         self,
@@ -335,6 +364,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         max_distance: float | None = None,
         include_self: bool = False,
         where: str | None = None,
+        rerank: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> Generator[Answer, None, None]:
         """Yield what `answers` returns, one answer at a time; a few hundred are in memory at once.
 
@@ -352,6 +383,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             max_distance=max_distance,
             include_self=include_self,
             where=where,
+            rerank=rerank,
+            on_progress=on_progress or _ignore,
         )
 
     # Clusterings.
@@ -367,6 +400,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         anchors: Mapping[str, Path | Iterable[Path]] | None = None,
         balanced: bool = False,
         max_size: int | None = None,
+        smooth: bool = False,
         where: str | None = None,
         label_format: LabelFormat | None = None,
         on_progress: OnProgress | None = None,
@@ -384,7 +418,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         init: centroids float32 (k, dimension) to begin with.
         anchors: images by the name of the cluster that begins with them.
         balanced: make clusters whose sizes differ by at most one. max_size: make no cluster larger than this.
-        where: an SQL condition on the images that are clustered.
+        smooth: average each vector with its 8 nearest neighbours before, as `similar` does with rerank.
+        where: an SQL condition on the images that are clustered; all images may be neighbours.
         label_format: how the labels are going to be written; ids that it cannot write are reported before the work.
 
         Raises TooFewDistinctVectors, UsageError, UnreadableImage, DeviceUnavailable, IndexDamaged.
@@ -395,9 +430,15 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.clustering.run import cluster
         from imgindex.search.query import anchor_vectors
+        from imgindex.search.upkeep import prepare_smoothing
 
         context = self._query_context()
-        examples = {name: anchor_vectors(context, name, as_list(images)) for name, images in (anchors or {}).items()}
+        if smooth:
+            prepare_smoothing(self._store, on_progress or _ignore)
+        examples = {
+            name: anchor_vectors(context, name, as_list(images), smooth=smooth)
+            for name, images in (anchors or {}).items()
+        }
         return cluster(
             self._store,
             k,
@@ -408,6 +449,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             anchors=examples,
             balanced=balanced,
             max_size=max_size,
+            smooth=smooth,
             where=where,
             label_format=label_format,
             device=self.engine.device,
@@ -804,6 +846,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         'vgg16-pool5'
         """
         from imgindex.search.lifecycle import provenance, target_recall
+        from imgindex.search.smoothed import smoothing_status
         from imgindex.storage import precision
 
         store = self._store
@@ -816,6 +859,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
                 "segments": len(store.catalogue.segments()),
                 "bytes": store.bytes_on_disk(),
                 "search": provenance(store),
+                "smoothed": smoothing_status(store),
                 "precision": [asdict(one) for one in precision.read(store.catalogue).values()],
                 "target_recall": target_recall(store.catalogue),
                 "roots": store.catalogue.ledger.roots(),
@@ -841,7 +885,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         >>> index.compact().segments_after
         1
         """
-        from imgindex.search.lifecycle import compact
+        from imgindex.search.upkeep import compact
 
         return compact(
             self._store, target_recall=target_recall, wait=lambda: self._wait, on_progress=on_progress or _ignore

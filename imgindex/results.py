@@ -53,11 +53,15 @@ class Outliers(list[Outlier]):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one query: its matches, nearest first, or the failure when the query could not be read."""
+    """The answer to one query: its matches, nearest first, or the failure when the query could not be read.
+
+    reranked: the distances of its matches are those between averaged vectors, see `ImageIndex.similar`.
+    """
 
     query: str
     matches: list[Match]
     failure: Failure | None = None
+    reranked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +251,11 @@ class Clustering:
     gone: tuple[Cluster, ...] = ()
     label_format: LabelFormat = field(default_factory=LabelFormat)
     fit: Fit | None = None
+
+    @property
+    def smooth(self) -> bool:
+        """Whether averaged vectors were clustered; centroids and distances are then those of averaged vectors."""
+        return self.options.get("smooth") is True
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas DataFrame with the columns id, path, label, and those of the fit where it is known."""

@@ -43,6 +43,9 @@ def command(
         str | None,
         typer.Option(metavar="N", help="Make no cluster larger: a number, or balanced for sizes within one of equal."),
     ] = None,
+    smooth: Annotated[
+        bool, typer.Option("--smooth", help="Average each vector with its 8 nearest first, and cluster the averages.")
+    ] = False,
     link_to: folder_options.LinkTo = None,
     copy_to: folder_options.CopyTo = None,
     dry_run: folder_options.DryRun = False,
@@ -97,6 +100,7 @@ def command(
                 anchors=_anchors(anchor or []),
                 balanced=most == BALANCED,
                 max_size=None if most == BALANCED else most,
+                smooth=smooth,
                 where=where,
                 label_format=labels.label_format(opened.paths()),
                 on_progress=on_progress,

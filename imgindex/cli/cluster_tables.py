@@ -58,7 +58,8 @@ def sizes(clustering: Clustering) -> Table:
 def summary(clustering: Clustering) -> str:
     """Return one line: how many images are in how many clusters, how long that took, and why k was chosen."""
     images, clusters = count(clustering.trained_on, "image"), count(clustering.k, "cluster")
-    made = f"{images} in {clusters}, {duration(clustering.seconds)}"
+    smoothed = " of averaged vectors" if clustering.smooth else ""
+    made = f"{images} in {clusters}{smoothed}, {duration(clustering.seconds)}"
     if not clustering.curve:
         return made
     best = next(score for score in clustering.curve if score.k == clustering.k)

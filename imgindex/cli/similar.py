@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgindex.cli import gallery_options, options
 from imgindex.cli.inputs import read_queries
-from imgindex.cli.output import NAMED, choose_format, emit, emit_each, remark, short_path, with_short_paths
+from imgindex.cli.output import NAMED, choose_format, emit, emit_each, progress, remark, short_path, with_short_paths
 from imgindex.errors import UnreadableImage
 from imgindex.export.tables import LINES, Table, printable
 
@@ -35,6 +36,10 @@ def command(
         float | None, typer.Option(metavar="D", min=0, help="No match is farther than this (Euclidean).")
     ] = None,
     include_self: Annotated[bool, typer.Option("--include-self", help="The image itself may be a match.")] = False,
+    rerank: Annotated[
+        bool,
+        typer.Option("--rerank", help="Average each vector with its 8 nearest; distances are between averages then."),
+    ] = False,
     where: options.Where = None,
     source: Annotated[
         str | None,
@@ -81,12 +86,22 @@ def command(
     failed: list[Failure] = []
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(ImageIndex.open(options.find_index(index), weights=weights, engine=engine))
-        found = opened.each_answer(queries, n=n, max_distance=max_distance, include_self=include_self, where=where)
-        # Closed before the index: a generator that stopped half-way still holds its snapshot of the catalogue.
-        stack.enter_context(contextlib.closing(found))
-        answers: Iterable[Answer] = found
+        with progress(quiet=quiet or not rerank) as on_progress:
+            found = opened.each_answer(
+                queries,
+                n=n,
+                max_distance=max_distance,
+                include_self=include_self,
+                where=where,
+                rerank=rerank,
+                on_progress=on_progress,
+            )
+            # Closed before the index: a generator that stopped half-way still holds its snapshot of the catalogue.
+            stack.enter_context(contextlib.closing(found))
+            first = list(islice(found, 1))  # averages are made before the first answer
+        answers: Iterable[Answer] = chain(first, found)
         if gallery.wanted:
-            answers = list(found)
+            answers = list(answers)
             gallery.show(opened, answers)
         answered = _without_failures(map(_with_short_paths, answers), failed, quiet=quiet)
         if chosen in LINES:

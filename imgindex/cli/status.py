@@ -53,6 +53,7 @@ def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("derived", size(sizes["derived"])),
         ("search", _search(status["search"], status["target_recall"])),
     ]
+    lines += [("smoothed", _smoothed(status["smoothed"]))] if status["smoothed"] else []
     lines += [("precision", _precision(measured)) for measured in status["precision"]]
     lines += [("root", root) for root in status["roots"]]
     lines += [("run", _run(run)) for run in status["runs"]]
@@ -74,6 +75,12 @@ def _search(built: dict[str, Any] | None, target: float) -> str:
     if built["recall"] < built["target"]:
         recall += ", so searches are exact"
     return f"{how}: {recall}, made in {duration(built['seconds'])}"
+
+
+def _smoothed(made: dict[str, Any]) -> str:
+    rows = f"{count(made['rows'], 'averaged vector')}, {size(made['bytes'])}, made in {duration(made['seconds'])}"
+    stale = [f"{made[name]:,} {words}" for name, words in (("newer", "newer"), ("gone", "gone")) if made[name]]
+    return f"{rows}: {', '.join(stale) or 'up to date'}"
 
 
 def _precision(measured: dict[str, Any]) -> str:

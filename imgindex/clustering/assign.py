@@ -7,11 +7,13 @@ from dataclasses import replace
 
 from imgindex.clustering.history import clusters_of, load_clustering
 from imgindex.clustering.metrics import measure_fit, nearest_labels
-from imgindex.results import Assigned, Assignment, Cluster, Fit
+from imgindex.results import Assigned, Assignment, Cluster, Clustering, Fit
+from imgindex.search.smoothed import vector_rows
+from imgindex.search.upkeep import update_search_files
 from imgindex.storage import clusterings
 from imgindex.storage.clusterings import Membership
 from imgindex.storage.store import Store
-from imgindex.vectors.rows import VectorRows
+from imgindex.storage.writer import Writer
 
 
 def assign(store: Store, id: int | None, *, wait: Callable[[], bool] = lambda: False) -> Assignment:
@@ -22,11 +24,18 @@ def assign(store: Store, id: int | None, *, wait: Callable[[], bool] = lambda: F
     Raises ClusteringNotFound, IndexLocked, IndexDamaged.
     """
     clustering = load_clustering(store, id)
-    with store.writing(wait=wait) as writer, store.reading():
+    with store.writing(wait=wait) as writer:
+        if clustering.smooth:
+            update_search_files(store, writer, smooth=True)
+        return _assign(store, writer, clustering)
+
+
+def _assign(store: Store, writer: Writer, clustering: Clustering) -> Assignment:
+    with store.reading():
         stored = clusterings.read(store.catalogue, clustering.id)
         current = clusterings.current_labels(store.catalogue, stored.header.id, stored.members)
         lacking = current.labels < 0
-        points = VectorRows.stored(store.blocks(current.ids[lacking]), store.segments.dimension)
+        points = vector_rows(store, current.ids[lacking], smooth=clustering.smooth)
         new = Membership(current.ids[lacking], nearest_labels(points, stored.centroids), current.crcs[lacking])
         fit = measure_fit(points, new.labels, stored.centroids)
         paths = store.catalogue.image_paths()

@@ -15,12 +15,13 @@ from imgindex.clustering.tracking import compare_with_previous, persistent_ids, 
 from imgindex.errors import ImgindexError, IndexDamaged, IndexLocked
 from imgindex.recipe import Recipe
 from imgindex.results import Cluster, Clustering, ClusteringSummary, Fit, KScore, LabelFormat
+from imgindex.search.smoothed import vector_rows
+from imgindex.search.upkeep import prepare_smoothing
 from imgindex.storage import clusterings
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.clusterings import ClusteringHeader, Membership, StoredClustering
 from imgindex.storage.store import Store
 from imgindex.types import Ids, Vectors
-from imgindex.vectors.rows import VectorRows
 
 # Columns of a CSV that are computed from the vectors.
 VECTOR_COLUMNS = frozenset({"distance", "margin", "second", "silhouette"})
@@ -127,8 +128,10 @@ def with_fit(store: Store, clustering: Clustering, *, silhouettes: bool) -> Clus
     """
     if clustering.fit is not None and (len(clustering.fit.silhouettes) or not silhouettes):
         return clustering
+    if clustering.smooth:
+        prepare_smoothing(store)
     with store.reading():
-        points = VectorRows.stored(store.blocks(clustering.ids), store.segments.dimension)
+        points = vector_rows(store, clustering.ids, smooth=clustering.smooth)
         has_vector = np.isin(clustering.ids, store.catalogue.location_table()[:, 0])
     fit = measure_fit(points, clustering.labels[has_vector], clustering.centroids, silhouettes=silhouettes)
 

@@ -20,6 +20,7 @@ from imgindex.clustering.seeding import anchored_centroids
 from imgindex.errors import TooFewDistinctVectors, UsageError
 from imgindex.results import Clustering, KScore, LabelFormat
 from imgindex.search.filters import select
+from imgindex.search.smoothed import smoothed_rows, vector_rows
 from imgindex.storage.store import Store
 from imgindex.types import Ids, OnProgress, Progress, Vectors
 from imgindex.vectors.rows import Finder, Labels, VectorRows
@@ -40,6 +41,7 @@ def cluster(
     anchors: Mapping[str, Vectors],
     balanced: bool,
     max_size: int | None,
+    smooth: bool,
     where: str | None,
     label_format: LabelFormat | None,
     device: str,
@@ -49,7 +51,8 @@ def cluster(
     """Cluster the images of one state of the index, and store the clustering where the index can be written to.
 
     The parameters are those of `ImageIndex.cluster`, except for anchors: here the vectors (m, dimension) of the
-    examples by name. Vectors are read a block at a time from the segments.
+    examples by name, averaged with `smooth`. Vectors are read a block at a time from the segments, or from the file of
+    averages.
 
     Raises IndexDamaged, DeviceUnavailable, TooFewDistinctVectors or UsageError.
     """
@@ -65,7 +68,7 @@ def cluster(
 
         choose_device(device)
     on_progress(Progress("read vectors", 0, 0))
-    images = _read_images(store, where, label_format)
+    images = _read_images(store, where, label_format, on_progress, smooth=smooth)
     n = len(images.paths)
     on_progress(Progress("read vectors", n, n))
     greatest = (k.stop - 1 if k else 0) if isinstance(k, range) else k
@@ -84,6 +87,7 @@ def cluster(
         "iterations": iterations,
         "max_size": max_size,
         "balanced": balanced or None,
+        "smooth": smooth or None,
         "where": where,
         "anchors": sorted(anchors) or None,
         "init": None if init is None else "given",
@@ -105,7 +109,7 @@ def cluster(
         trained_on=len(images.paths),
         seconds=round(time.perf_counter() - started, 3),
         curve=scores,
-        copies=share_of_copies(images.points, images.crcs) if scores else 0.0,
+        copies=share_of_copies(images.stored, images.crcs) if scores else 0.0,
         restart_objectives=result.restart_objectives,
         converged=result.converged,
         recipe_digest=store.settings.get("recipe_digest", ""),
@@ -121,19 +125,28 @@ def cluster(
 
 @dataclass(frozen=True, slots=True)
 class _Images:
-    """The images to cluster, in the order of ids: their ids, CRC32s of vectors, absolute paths and vectors (n each)."""
+    """The images to cluster, in the order of ids (n): ids, CRC32s of vectors, absolute paths and vectors.
+
+    points: what is clustered, which are averages where that was asked for. stored: the vectors themselves.
+    """
 
     ids: Ids
     crcs: Ids
     paths: list[str]
     points: VectorRows
+    stored: VectorRows
 
 
-def _read_images(store: Store, where: str | None, label_format: LabelFormat | None) -> _Images:
+def _read_images(
+    store: Store, where: str | None, label_format: LabelFormat | None, on_progress: OnProgress, *, smooth: bool
+) -> _Images:
     """Return the images that fulfil a condition. Raises UsageError and SampleMismatch as `empty_submission` does."""
     with store.reading():
         only = select(store, where)
-        points = VectorRows.stored(store.blocks(only), store.segments.dimension)
+        if smooth:
+            smoothed_rows(store, on_progress)  # now, to report the progress where they have to be made
+        stored = vector_rows(store, only, smooth=False)
+        points = vector_rows(store, only, smooth=True) if smooth else stored
         table = store.catalogue.location_table()
         if only is not None:
             table = table[np.isin(table[:, 0], only)]
@@ -145,7 +158,7 @@ def _read_images(store: Store, where: str | None, label_format: LabelFormat | No
         raise TooFewDistinctVectors("the index holds no images", hint="add some with `imgindex add FOLDER`")
     if not paths:
         raise TooFewDistinctVectors(f"no image fulfils {where!r}", hint="try conditions with `imgindex list --where`")
-    return _Images(table[:, 0], table[:, 3], paths, points)
+    return _Images(table[:, 0], table[:, 3], paths, points, stored)
 
 
 def _choose_k(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from imgindex.search.lifecycle import load_search
+from imgindex.search.neighbours import without_themselves
 from imgindex.storage.store import Store
 from imgindex.types import Ids, Neighbours, OnProgress, Progress, VectorBlock, Vectors, counted
 
@@ -41,15 +42,6 @@ def each_nearest(
                 yield block.ids[rows], without_themselves(block.ids[rows], near)
                 done += len(rows)
                 on_progress(Progress("compare", done, total))
-
-
-def without_themselves(ids: Ids, near: Neighbours) -> Neighbours:
-    """Return neighbours (q, n) from (q, n + 1): without the image itself, or without the last one if it is missing."""
-    place = (near.ids == ids[:, None]).argmax(axis=1)
-    place[near.ids[np.arange(len(ids)), place] != ids] = near.ids.shape[1] - 1
-    kept = np.arange(near.ids.shape[1]) != place[:, None]
-    shape = (len(ids), near.ids.shape[1] - 1)
-    return Neighbours(near.ids[kept].reshape(shape), near.distances[kept].reshape(shape))
 
 
 class StoredVectors:

@@ -12,6 +12,9 @@ from imgindex.gallery.model import ClusterPage, ClusterView, Facts, ImageCard, L
 from imgindex.gallery.pages import Display
 from imgindex.gallery.phrases import count
 from imgindex.results import Cluster, Clustering, Fit
+from imgindex.search.smoothed import vector_rows
+from imgindex.search.smoothing import NEIGHBOURS
+from imgindex.search.upkeep import prepare_smoothing
 from imgindex.storage.store import Store
 from imgindex.vectors.distances import DistanceDistribution
 from imgindex.vectors.projection import project_to_plane
@@ -52,6 +55,8 @@ def cluster_page(
     clusters list, all clusters together; None for all. display: returns the path as a reader sees it. Raises
     UsageError, ExtraMissing or IndexDamaged.
     """
+    if clustering.smooth:
+        prepare_smoothing(store)
     with store.reading():
         points, members = _members(store, clustering)
         paths = store.catalogue.image_paths()
@@ -69,9 +74,9 @@ def cluster_page(
 
 
 def _members(store: Store, clustering: Clustering) -> tuple[VectorRows, _Members]:
-    blocks = store.blocks(only=clustering.ids)
-    points = VectorRows.stored(blocks, store.segments.dimension)
-    ids = np.sort(np.concatenate([np.empty(0, np.int64), *(block.ids[block.ids >= 0] for block in blocks)]))
+    points = vector_rows(store, clustering.ids, smooth=clustering.smooth)
+    present = store.catalogue.location_table()[:, 0]
+    ids = present[np.isin(present, clustering.ids)]
     order = np.argsort(clustering.ids, kind="stable")
     labels = clustering.labels[order][np.searchsorted(clustering.ids[order], ids)]
     return points, _Members(ids, labels, measure_fit(points, labels, clustering.centroids))
@@ -168,6 +173,8 @@ def _facts(store: Store, clustering: Clustering, images: int) -> Facts:
         ("seed", str(clustering.seed)),
         ("index", store.path),
     ]
+    if clustering.smooth:
+        facts.append(("vectors", f"each averaged with its {NEIGHBOURS} nearest"))
     if clustering.trained_on < len(clustering.ids):
         facts.append(("centroids from", f"a sample of {clustering.trained_on:,} images"))
     if clustering.id is not None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from imgindex.search.smoothed import vector_rows
+from imgindex.search.upkeep import prepare_smoothing
 from imgindex.storage.store import Store
 from imgindex.types import Vectors
 from imgindex.vectors.distances import DistanceDistribution, distance_distribution
 from imgindex.vectors.projection import project_to_plane
-from imgindex.vectors.rows import VectorRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,17 @@ def make_map(store: Store, method: str, *, seed: int) -> Map:
     """
     with store.reading():
         paths = store.catalogue.image_paths()
-        points = VectorRows.stored(store.blocks(), store.segments.dimension)
+        points = vector_rows(store, smooth=False)
         xy = project_to_plane(points, method, seed=seed)
     return Map(np.fromiter(paths, dtype=np.int64), list(paths.values()), xy, method, seed)
 
 
-def make_scale(store: Store) -> DistanceDistribution:
+def make_scale(store: Store, *, smooth: bool = False) -> DistanceDistribution:
     """Return the distribution of distances between images, by which one distance can be judged as large or small.
 
-    Raises IndexDamaged.
+    smooth: between averaged vectors. Raises IndexDamaged.
     """
+    if smooth:
+        prepare_smoothing(store)
     with store.reading():
-        return distance_distribution(VectorRows.stored(store.blocks(), store.segments.dimension))
+        return distance_distribution(vector_rows(store, smooth=smooth))

@@ -17,6 +17,7 @@ from imgindex.gallery.model import (
 )
 from imgindex.gallery.phrases import count
 from imgindex.results import Answer, Duplicate, Duplicates, Outlier
+from imgindex.search.smoothing import NEIGHBOURS
 from imgindex.storage.paths import absolute, display_path
 from imgindex.storage.store import Store
 
@@ -37,7 +38,8 @@ def matches_page(store: Store, answers: Sequence[Answer], display: Display) -> M
 
     Raises IndexDamaged.
     """
-    scale = make_scale(store)
+    reranked = any(answer.reranked for answer in answers)
+    scale = make_scale(store, smooth=reranked)
     queries = [
         QueryView(
             _query(answer),
@@ -57,7 +59,8 @@ def matches_page(store: Store, answers: Sequence[Answer], display: Display) -> M
         for answer in answers
     ]
     of = os.path.basename(answers[0].query) if len(answers) == 1 else count(len(answers), "image")
-    return MatchesPage(f"Images similar to {of}", _facts(store), queries)
+    facts = [*_facts(store), *([("vectors", f"each averaged with its {NEIGHBOURS} nearest")] if reranked else [])]
+    return MatchesPage(f"Images similar to {of}", facts, queries)
 
 
 def _query(answer: Answer) -> ImageCard:

@@ -14,7 +14,7 @@ from imgindex.ingest.pipeline import IngestPipeline
 from imgindex.ingest.worklist import WorkList
 from imgindex.recipe import Recipe
 from imgindex.results import RepairReport
-from imgindex.search.lifecycle import update_search_index
+from imgindex.search.upkeep import update_search_files
 from imgindex.sources.content import read_content
 from imgindex.storage.repair import Repair, repair_files
 from imgindex.storage.store import Store
@@ -60,7 +60,7 @@ def repair(path: str, *, make_encoder: MakeEncoder, workers: int | None, control
             seconds=round(time.perf_counter() - started, 3),
         )
     with closing(Store(path)) as store, store.writing(wait=control.go_on_waiting) as writer:
-        update_search_index(store, writer)
+        update_search_files(store, writer)
     return report
 
 

@@ -16,7 +16,7 @@ from imgindex.ingest.mounts import check_roots, check_roots_are_mounted, missing
 from imgindex.ingest.pipeline import IngestPipeline
 from imgindex.ingest.scan import ScanResult, find_missing, scan
 from imgindex.results import AddReport
-from imgindex.search.lifecycle import update_search_index
+from imgindex.search.upkeep import update_search_files
 from imgindex.sources.local import is_missing
 from imgindex.storage.catalogue import LOG_LIMIT
 from imgindex.storage.ledger import timestamp
@@ -131,7 +131,7 @@ def add(
         _record_run(writer, report, started_at)
         if not interrupted:
             precision.measure(store, pipeline, seconds=report.seconds)
-            update_search_index(store, writer, on_rebuild=lambda: control.on_progress(Progress("search index", 0, 0)))
+            update_search_files(store, writer, on_progress=control.on_progress)
     return report
 
 

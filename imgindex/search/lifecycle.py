@@ -8,14 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from imgindex.errors import IndexDamaged, UsageError
-from imgindex.results import CompactReport
-from imgindex.storage import compact as compaction
+from imgindex.errors import IndexDamaged
 from imgindex.storage import derived
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
-from imgindex.types import Ids, OnProgress, Progress, VectorBlock, VectorSearch
+from imgindex.types import Ids, VectorBlock, VectorSearch
 
 if TYPE_CHECKING:
     from imgindex.search.faiss_ivf import SearchMetadata
@@ -25,6 +23,7 @@ EXACT_ROWS = 100_000
 # A search index is rebuilt when more than this share of the rows is newer than it.
 STALE = 0.2
 TARGET_SETTING, DEFAULT_TARGET = "target_recall", 0.99
+EXACT = "exact"
 # A new file is written beside the old one, which answers until the new one is committed.
 NAMES = ("vectors.faiss", "vectors-2.faiss")
 
@@ -48,17 +47,18 @@ def load_search(store: Store, only: Ids | None = None) -> VectorSearch:
 
 
 def update_search_index(store: Store, writer: Writer, *, on_rebuild: Callable[[], None] = lambda: None) -> None:
-    """Rebuild the search index if it is needed and missing, damaged or stale; `on_rebuild` is called before that."""
+    """Rebuild the search index if it is needed and missing, damaged or stale; `on_rebuild` is called before that.
+
+    An older file stays beside the new one; `upkeep.update_search_files` removes it.
+    """
     folder = os.path.join(store.path, derived.FOLDER)
     if writer.catalogue.count()["images"] <= EXACT_ROWS:
         derived.forget(writer.catalogue, NAMES)
-        derived.sweep(folder, ())
         return
     with store.reading() as view:
         blocks = store.blocks()
         covered = {number: len(stored) for number, stored in view.items()}
         old = _recorded(writer.catalogue)
-        derived.sweep(folder, {old.name} if old else ())
         found = _load(store)
         target, stale = target_recall(writer.catalogue), STALE * _count_present(blocks)
         if found is not None and found.metadata.target == target and _newer(blocks, found.covered) <= stale:
@@ -72,28 +72,14 @@ def update_search_index(store: Store, writer: Writer, *, on_rebuild: Callable[[]
     sha256, size = derived.write(os.path.join(folder, name), lambda file: save(built.index, file))
     new = derived.DerivedFile(name, size, sha256, covered, built.metadata.to_json())
     derived.record(writer.catalogue, new, instead=NAMES)
-    derived.sweep(folder, {name})
 
 
-def compact(
-    store: Store, *, target_recall: float | None, wait: Callable[[], bool], on_progress: OnProgress
-) -> CompactReport:
-    """Free the space of vectors that belong to no image, and rebuild the search index where it no longer fits.
+def search_name(store: Store, search: VectorSearch) -> str:
+    """Return what decides which neighbours a search finds: "exact", or the SHA-256 of FAISS's file."""
+    from imgindex.search.exact import ExactSearch
 
-    target_recall: see `target_recall`; None keeps it. Raises UsageError, IndexLocked or IndexDamaged.
-    """
-    if target_recall is not None:
-        if not 0 < target_recall <= 1:
-            raise UsageError(
-                f"a target recall of {target_recall} is impossible",
-                hint="give a share above 0 and at most 1, such as 0.99",
-            )
-        with store.writing(wait=wait) as writer, writer.catalogue.atomic():
-            writer.catalogue.set_setting(TARGET_SETTING, repr(float(target_recall)))
-    report = compaction.compact(store, wait=wait, on_progress=on_progress)
-    with store.writing(wait=wait) as writer:
-        update_search_index(store, writer, on_rebuild=lambda: on_progress(Progress("search index", 0, 0)))
-    return report
+    file = _recorded(store.catalogue)
+    return EXACT if isinstance(search, ExactSearch) or file is None else file.sha256
 
 
 def target_recall(catalogue: Catalogue) -> float:

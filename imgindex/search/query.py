@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import numpy as np
@@ -16,11 +16,13 @@ from imgindex.recipe import Recipe
 from imgindex.results import Answer, Match
 from imgindex.search.filters import select
 from imgindex.search.lifecycle import load_search
+from imgindex.search.smoothed import smoothed_queries, smoothed_rows
+from imgindex.search.upkeep import prepare_smoothing
 from imgindex.sources.content import Content, read_content
 from imgindex.storage.paths import absolute, as_iterable, as_written, path_text
 from imgindex.storage.records import is_same_stat, stored_stat
 from imgindex.storage.store import Store
-from imgindex.types import Encoder, Failure, FoundFile, Path, Vectors, VectorSearch
+from imgindex.types import Encoder, Failure, FoundFile, Ids, OnProgress, Path, Vectors, VectorSearch
 
 # Queries that are answered together, and the limit of the matches that are in memory with them.
 AT_ONCE, MATCHES_AT_ONCE = 256, 1 << 20
@@ -48,12 +50,16 @@ class Mix:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query: its vector (dimension,) or the failure to get one, and the ids of the images that it names."""
+    """A query: its vector (dimension,) or the failure to get one, and the ids of the images that it names.
+
+    own: the id of the image whose own vector it is; −1 for a mix, and for an image that the index does not have.
+    """
 
     text: str
     vector: Vectors
     ids: tuple[int, ...] = ()
     failure: Failure | None = None
+    own: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +79,14 @@ def answer(
     max_distance: float | None = None,
     include_self: bool = False,
     where: str | None = None,
+    rerank: bool = False,
+    on_progress: OnProgress = lambda progress: None,
 ) -> Generator[Answer, None, None]:
     """Yield the matches of each image or mix, or why it could not be read, all from one state of the index.
 
     At most n matches each, none farther than max_distance. include_self: whether an image that a query names may be its
-    own match. where: an SQL condition on the matches. A few hundred queries are in memory at once.
+    own match. where: an SQL condition on the matches. rerank: compare averaged vectors, see `smoothing`; on_progress is
+    called while these are made. A few hundred queries are in memory at once.
 
     Raises UsageError at once for impossible arguments, and later for an invalid condition; IndexDamaged when the vector
     of a query or of a match does not have its CRC32.
@@ -86,7 +95,7 @@ def answer(
         raise UsageError(f"n is {n}: at least 1 match must be asked for", hint="give 1 or more")
     if max_distance is not None and not max_distance >= 0:
         raise UsageError(f"{max_distance} is not a distance", hint="give 0 or more")
-    return _answers(context, images, n, max_distance, include_self, where)
+    return _answers(context, images, n, max_distance, include_self, where, rerank, on_progress)
 
 
 def _answers(
@@ -96,8 +105,12 @@ def _answers(
     max_distance: float | None,
     include_self: bool,
     where: str | None,
+    rerank: bool,
+    on_progress: OnProgress,
 ) -> Generator[Answer, None, None]:
     store = context.store
+    if rerank:
+        prepare_smoothing(store, on_progress)
     with store.reading():
         only = select(store, where)
         # No more than there are: the search allocates n answers for each query.
@@ -110,10 +123,27 @@ def _answers(
             readable = [query for query in queries if query.failure is None]
             matches: Iterator[list[Match]] = iter(())
             if readable and n:
+                if rerank:
+                    search = search or _smoothed_search(store, only, on_progress)
+                    readable = _smoothed(store, readable)
                 search = search or load_search(store, only)
                 matches = iter(_matches(store, search, readable, n, max_distance, include_self))
             for query in queries:
-                yield Answer(query.text, next(matches, []) if query.failure is None else [], query.failure)
+                yield Answer(query.text, next(matches, []) if query.failure is None else [], query.failure, rerank)
+
+
+def _smoothed_search(store: Store, only: Ids | None, on_progress: OnProgress) -> VectorSearch:
+    """Return an exact search among the averaged vectors: FAISS has a file of the stored ones only."""
+    # Imported late: where both are loaded, torch must come before FAISS.
+    from imgindex.search.exact import ExactSearch
+
+    return ExactSearch([smoothed_rows(store, on_progress).block(only)])
+
+
+def _smoothed(store: Store, queries: list[Query]) -> list[Query]:
+    own = np.array([query.own for query in queries])
+    vectors = smoothed_queries(store, np.stack([query.vector for query in queries]), own)
+    return [replace(query, vector=vector) for query, vector in zip(queries, vectors, strict=True)]
 
 
 def _matches(
@@ -235,7 +265,7 @@ def _stored(store: Store, image: str) -> Query | None:
         file = FoundFile(path, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
         if not is_same_stat(known.stat, stored_stat(file)):
             return None
-    return Query(image, store.vectors([known.id])[0], (known.id,))
+    return Query(image, store.vectors([known.id])[0], (known.id,), own=known.id)
 
 
 def _of_same_content(store: Store, image: str, content: Content) -> Query | None:
@@ -246,7 +276,8 @@ def _of_same_content(store: Store, image: str, content: Content) -> Query | None
         return None
     same = {twin.location.id for twin in same_content if _is_same_file(twin.path, absolute(image))}
     place = next((place for place in places if place.id in same), places[0])
-    return Query(image, store.read(place), (place.id,) if place.id in same else ())
+    itself = place.id in same
+    return Query(image, store.read(place), (place.id,) if itself else (), own=place.id if itself else -1)
 
 
 def _is_same_file(path: str, other: str) -> bool:
@@ -256,12 +287,15 @@ def _is_same_file(path: str, other: str) -> bool:
         return False
 
 
-def anchor_vectors(context: QueryContext, name: str, images: Sequence[Path]) -> Vectors:
-    """Return the vectors (m, dimension) of the example images of an anchor. Raises UsageError, UnreadableImage."""
+def anchor_vectors(context: QueryContext, name: str, images: Sequence[Path], *, smooth: bool) -> Vectors:
+    """Return the vectors (m, dimension) of the example images of an anchor, averaged with `smooth`.
+
+    Raises UsageError, UnreadableImage.
+    """
     if not images:
         raise UsageError(f"the anchor {name!r} has no images")
     found = resolve(context, [os.fspath(image) for image in images])
     for query in found:
         if query.failure is not None:
             raise UnreadableImage(f"cannot read {query.text}: {query.failure.reason}", stage=query.failure.stage)
-    return np.stack([query.vector for query in found])
+    return np.stack([query.vector for query in (_smoothed(context.store, found) if smooth else found)])

@@ -109,6 +109,11 @@ def opened(path: str, sha256: str, size: int) -> Iterator[BinaryIO | None]:
         yield file
 
 
+def sweep_unrecorded(catalogue: Catalogue, folder: str) -> None:
+    """Remove all files of a folder that the catalogue does not record, as `sweep` does."""
+    sweep(folder, {file.name for file in all_recorded(catalogue)})
+
+
 def sweep(folder: str, keep: Collection[str]) -> None:
     """Remove all files of a folder except `keep`, also those of a `write` that was killed; the caller has the lock."""
     if os.path.lexists(folder) and not os.path.isdir(folder):
