@@ -23,6 +23,8 @@ ROOT = typer.main.get_command(app)
 # Options that cluster shares with other commands.
 SHARED = {"--index", "--wait", "--format", "--json", "--html", "--sheet", "--preview", "--preview-as", "--quiet", "-q"}
 SHARED |= {"--where", "--device", "--help", "-h", "--overwrite", "--null", "-0"}
+# Those of the page, which `clusterings show` writes too.
+SHARED |= {"--map", "--images"}
 
 
 def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
