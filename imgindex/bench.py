@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle, islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -23,16 +23,13 @@ from imgindex.decoding.transforms import draft_size, prepare
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.index import ImageIndex
 from imgindex.ingest.mounts import check_roots
-from imgindex.recipe import Recipe
+from imgindex.recipe import DEFAULT, Recipe
 from imgindex.sources.content import Content, read_content
 from imgindex.sources.local import find_files, only_images
 from imgindex.storage.paths import as_list
 from imgindex.storage.records import NewImage
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Engine, FoundFile, Path, Pixels, Vectors
-
-if TYPE_CHECKING:
-    from imgindex.encoders.vgg.encoder import VggEncoder
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +183,7 @@ class AddBenchmark:
 def benchmark(
     paths: Path | Iterable[Path],
     *,
-    recipe: str | Recipe = "auto",
+    recipe: str | Recipe = DEFAULT,
     size: int | None = None,
     weights: str | None = None,
     engine: Engine | None = None,
@@ -222,15 +219,15 @@ def benchmark(
         if not run.pixels:
             raise UsageError("no image at these paths can be read", hint="name a folder that holds images")
         run.decode_and_transform()
-        encoder = cast("VggEncoder", index.encoder)
+        encoder = index.encoder
         vectors = run.forward(encoder)
         run.write(scratch._store, vectors, encoder.batch_size)
         together = run.together()
-        ceiling, limit = _ceiling(run.steps, on_cpu=encoder.device.type == "cpu")
+        ceiling, limit = _ceiling(run.steps, on_cpu=encoder.device == "cpu")
         return BenchReport(
             recipe=index.recipe.name,
             side=index.recipe.side,
-            device=str(encoder.device),
+            device=encoder.device,
             precision=encoder.precision,
             workers=run.workers,
             streams=encoder.streams,

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from imgindex.decoding.pool import DecoderPool
-from imgindex.recipe import Recipe
+from imgindex.recipe import DEFAULT, Recipe
 from imgindex.results import (
     AddReport,
     Answer,
@@ -79,7 +79,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         cls,
         path: Path,
         *,
-        recipe: str | Recipe = "auto",
+        recipe: str | Recipe = DEFAULT,
         size: int | None = None,
         weights: str | None = None,
         store: str = "fp32",
@@ -88,7 +88,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
     ) -> ImageIndex:
         """Make an index in the folder `path`, and open it.
 
-        recipe: auto, vgg16-fc1, vgg16-pool5, article, or a Recipe. size: the side in pixels of vgg16-pool5, a multiple
+        recipe: vgg16-pool5, vgg16-fc1, article, or a Recipe. size: the side in pixels of vgg16-pool5, a multiple
         of 32. weights: a file, or random:SEED. store: fp32, or fp16 for half the space. engine: the device and
         precision that compute vectors. wait: wait while another process writes to the index, instead of raising
         IndexLocked.
@@ -144,7 +144,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
     def __len__(self) -> int:
         return self._store.catalogue.count()["images"]
 
-    def require(self, *, recipe: str = "auto", size: int | None = None, store: str | None = None) -> None:
+    def require(self, *, recipe: str | None = None, size: int | None = None, store: str | None = None) -> None:
         """Raise RecipeMismatch unless this index has that recipe, side in pixels and storage.
 
         >>> index.require(recipe="vgg16-pool5", size=96)

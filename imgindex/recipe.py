@@ -14,6 +14,16 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # their mean, so the standard deviation is that of one step of 255.
 OXFORD_MEAN, OXFORD_STD = (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)
 
+# The means that vgg16-pool5 can subtract, by the side in pixels of the images that they were computed from: SHA-256 of
+# their float32 numbers. encoders/output.py reads them.
+POOL5_MEANS = {
+    96: "42bca2e354258c5b11e8fb621d4a15d37e58ec9733c32fab20e40681b051d211",
+    128: "0593a19aacc5f3610b282a63b2fb501e85a24876224374d508054a26aa446f2d",
+    160: "ea1bfb333111426c7fd4f85fe6d30a6ed6cdd3209027173ab10a6bc994de0065",
+    224: "ab94d552a3052b5b169a59efeb4052ca9365a9b98dfaa6351b9d857fd4b6b5cc",
+    320: "c50b68c9e99f4ad851ce53304d9e8521f10b69bdcf7094e480ca3f2272b37435",
+    448: "d73db2ef67a49e41c7eb8ae436815f1939f25dcd3b2329d83bbeb55732752f6b",
+}
 
 # What the recipe's JSON, and so its digest, calls a field. Every index stores these keys: they must stay as they are.
 STORED_KEYS = {"layer": "cut"}
@@ -36,6 +46,8 @@ class Recipe:
     mean and std: of the channels in RGB order, for pixels in [0, 1].
     pooling: none, or gem (generalised mean, p = 3: Radenović et al. 2018).
     norm: l2 or none.
+    offset: the name of the mean vector that is subtracted after the norm, before the norm is applied again; "" for
+    none. offset_sha256: of its numbers.
 
     A new field goes to the end and has a default, which is what earlier versions did: see `to_dict`.
     """
@@ -55,6 +67,8 @@ class Recipe:
     norm: str = "l2"
     upright: bool = True
     network: str = "vgg16"
+    offset: str = ""
+    offset_sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under the keys that are stored.
@@ -105,8 +119,23 @@ class Recipe:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
+DEFAULT = "vgg16-pool5"
 # Their values were chosen by measuring: see docs/decisions.md. `choose_recipe` fills the digest of the weights in.
 RECIPES = {
+    "vgg16-pool5": Recipe(
+        name="vgg16-pool5",
+        layer="pool5",
+        weights="oxford",
+        weights_sha256="",
+        side=320,
+        dimension=512,
+        alpha="visible",
+        mean=OXFORD_MEAN,
+        std=OXFORD_STD,
+        pooling="gem",
+        offset="vgg16-pool5-320",
+        offset_sha256=POOL5_MEANS[320],
+    ),
     "vgg16-fc1": Recipe(
         name="vgg16-fc1",
         layer="fc1",
@@ -117,18 +146,6 @@ RECIPES = {
         alpha="visible",
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-    ),
-    "vgg16-pool5": Recipe(
-        name="vgg16-pool5",
-        layer="pool5",
-        weights="oxford",
-        weights_sha256="",
-        side=224,
-        dimension=512,
-        alpha="visible",
-        mean=OXFORD_MEAN,
-        std=OXFORD_STD,
-        pooling="gem",
     ),
     "article": Recipe(
         name="article",
@@ -145,22 +162,24 @@ RECIPES = {
 }
 
 
-def get_recipe(name: str, *, size: int | None = None) -> Recipe:
+def get_recipe(name: str = DEFAULT, *, size: int | None = None) -> Recipe:
     """Return the recipe of that name, without the digest of its weights.
 
-    size: side in pixels, a multiple of 32 from 32 to 1024; only vgg16-pool5 has a choice of sizes.
+    size: side in pixels, a multiple of 32 from 32 to 1024; only vgg16-pool5 has a choice of sizes. It subtracts the
+    mean of its size, or that of the nearest one.
 
     Raises UsageError for an unknown name, or a size that the recipe cannot have.
     """
     if name not in RECIPES:
-        raise UsageError(f"unknown recipe {name!r}", hint=f"choose one of: auto, {', '.join(RECIPES)}")
+        raise UsageError(f"unknown recipe {name!r}", hint=f"choose one of: {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     if size is None:
         return recipe
-    if recipe.layer != "pool5":
+    if recipe.name != DEFAULT:
         raise UsageError(
-            f"recipe {name} always takes images of {recipe.side} pixels", hint="use --size with --recipe vgg16-pool5"
+            f"recipe {name} always takes images of {recipe.side} pixels", hint=f"use --size with --recipe {DEFAULT}"
         )
     if size % 32 or not 32 <= size <= 1024:
         raise UsageError(f"size {size} is not a multiple of 32 from 32 to 1024", hint="try 160, 224 or 320")
-    return replace(recipe, side=size)
+    nearest = min(POOL5_MEANS, key=lambda side: abs(side - size))
+    return replace(recipe, side=size, offset=f"{name}-{nearest}", offset_sha256=POOL5_MEANS[nearest])

@@ -15,7 +15,7 @@ from imgindex.decoding.pool import DecoderPool
 from imgindex.encoders.encode_files import encode_files
 from imgindex.encoders.registry import choose_recipe, make_encoder
 from imgindex.errors import ExtraMissing, UnreadableImage, UsageError
-from imgindex.recipe import Recipe
+from imgindex.recipe import DEFAULT, Recipe
 from imgindex.sources.content import read_content
 from imgindex.storage.paths import absolute
 from imgindex.types import Encoder, Engine, Vectors
@@ -56,7 +56,7 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def __init__(
         self,
-        recipe: str = "auto",
+        recipe: str = DEFAULT,
         size: int | None = None,
         weights: str | None = None,
         device: str = "auto",
@@ -99,7 +99,7 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         vectors = np.full((len(images), self.recipe_.dimension), np.nan, dtype=np.float32)
         failures: dict[int, UnreadableImage] = {}
         with closing(DecoderPool(self.recipe_)) as decoders:
-            decoders.start()  # while torch is imported
+            decoders.start()  # while the network is made
             files, encoder = _files(images, failures, self.on_error), self._lazy_encoder.get()
             for position, found in encode_files(files, decoders=decoders, encoder=encoder, workers=self.workers):
                 if isinstance(found, UnreadableImage):

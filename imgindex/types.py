@@ -126,8 +126,9 @@ def counted(
 class Engine:
     """How vectors are computed on this machine; no choice here changes an answer beyond rounding.
 
-    device: auto, cpu, cuda, cuda:N or mps. precision: auto, fp32, bf16 or fp16. batch_size: pictures that the network
-    takes at once. workers: images that are decoded at once, each in a process of its own. None: chosen for the machine.
+    device: auto, cpu, cuda, cuda:N or mps. precision: auto, int8 (on a CPU), fp16 (on a GPU), bf16 or fp32. batch_size:
+    pictures that the network takes at once. workers: images that are decoded at once, each in a process of its own.
+    None: chosen for the machine.
 
     >>> Engine(device="cpu", precision="fp32").batch_size is None
     True
@@ -144,12 +145,14 @@ class Encoder(Protocol):
 
     batch_size: how many images to pass at once; it may become smaller when memory runs out.
     streams: how many threads have to call `encode` at the same time to keep the device busy.
-    precision: fp32, bf16 or fp16.
+    precision: int8, bf16, fp16 or fp32.
+    device: cpu, cuda, cuda:N or mps.
     """
 
     batch_size: int
     streams: int
     precision: str
+    device: str
 
     def encode(self, batch: Pixels) -> Vectors:
         """Return float32 vectors (n, dimension) of uint8 images (n, side, side, 3)."""
@@ -162,7 +165,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PrecisionReport:
-    """How far a half precision changes answers, measured on some pictures of an index.
+    """How far a precision below fp32 changes answers, measured on some pictures of an index.
 
     overlap: the share of the 10 nearest images that stay the same when the picture is embedded in fp32. cosine: the
     smallest one between the two vectors of a picture.

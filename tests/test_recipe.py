@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, dataclass, fields, replace
 import pytest
 
 from imgindex.errors import IndexDamaged, UsageError
-from imgindex.recipe import FIRST_FORMAT, RECIPES, Recipe, get_recipe
+from imgindex.recipe import DEFAULT, FIRST_FORMAT, POOL5_MEANS, RECIPES, Recipe, get_recipe
 
 OTHER = {
     "name": "mine",
@@ -26,6 +26,8 @@ OTHER = {
     "norm": "none",
     "upright": False,
     "network": "vgg19",
+    "offset": "mine-96",
+    "offset_sha256": "cd" * 32,
 }
 POOL5 = RECIPES["vgg16-pool5"]
 WEIGHTS_SHA256 = "ab" * 32
@@ -47,6 +49,15 @@ GOLDEN = {
         '"upright": true, "weights": "oxford", '
         '"weights_sha256": "abababababababababababababababababababababababababababababababab"}',
         "06f2dd045e12e2d853752e8444a156ad4630881d7d0a3023adb7f30c4de0fa8f",
+    ),
+    "vgg16-pool5, less the mean": (
+        '{"alpha": "visible", "channels": "rgb", "cut": "pool5", "dimension": 512, "geometry": "letterbox", '
+        '"mean": [0.48235, 0.45882, 0.40784], "name": "vgg16-pool5", "network": "vgg16", "norm": "l2", "offset": '
+        '"vgg16-pool5-320", "offset_sha256": "c50b68c9e99f4ad851ce53304d9e8521f10b69bdcf7094e480ca3f2272b37435", '
+        '"pooling": "gem", "side": 320, "std": [0.00392156862745098, 0.00392156862745098, 0.00392156862745098], '
+        '"upright": true, "weights": "oxford", "weights_sha256": '
+        '"abababababababababababababababababababababababababababababababab"}',
+        "cef7400149c56657cf3412c483716628f754afab617f1554c4e5f1f70acd3ca0",
     ),
     "vgg16-pool5, visible": (
         '{"alpha": "visible", "channels": "rgb", "cut": "pool5", "dimension": 512, "geometry": "letterbox", '
@@ -82,8 +93,13 @@ class LaterRecipe(Recipe):
 
 def golden(name: str) -> Recipe:
     if name == "mine":
-        return Recipe(**OTHER)
+        return Recipe(**{**OTHER, "offset": "", "offset_sha256": ""})
     recipe = replace(RECIPES[name.partition(",")[0]], weights_sha256=WEIGHTS_SHA256)
+    if name == "vgg16-pool5, less the mean":
+        return recipe
+    if recipe.name == "vgg16-pool5":
+        # Until the default became 320 px less a mean.
+        recipe = replace(recipe, side=224, offset="", offset_sha256="")
     # The first indexes composed transparency on white; they keep that.
     return replace(recipe, alpha="white") if name in {"vgg16-fc1", "vgg16-pool5"} else recipe
 
@@ -103,7 +119,8 @@ def test_a_new_field_with_its_default_changes_no_digest(name: str) -> None:
 
 def test_a_new_field_with_another_value_is_stored_and_changes_the_digest() -> None:
     later = LaterRecipe(**OTHER, token="class")
-    assert json.loads(later.to_json()) == {**json.loads(GOLDEN["mine"][0]), "token": "class"}
+    offset = {"offset": "mine-96", "offset_sha256": "cd" * 32}
+    assert json.loads(later.to_json()) == {**json.loads(GOLDEN["mine"][0]), **offset, "token": "class"}
     assert later.digest != GOLDEN["mine"][1]
     assert LaterRecipe.from_json(later.to_json()) == later
 
@@ -132,7 +149,7 @@ def test_the_digest_depends_on_the_order_of_the_mean() -> None:
 
 
 def test_equal_recipes_have_one_digest() -> None:
-    assert get_recipe("vgg16-pool5", size=224).digest == POOL5.digest
+    assert get_recipe("vgg16-pool5", size=320).digest == POOL5.digest
     assert replace(POOL5, side=96).digest == replace(POOL5, side=96).digest
 
 
@@ -160,8 +177,16 @@ def test_a_recipe_cannot_be_changed() -> None:
 @pytest.mark.parametrize("size", [32, 96, 160, 224, 320, 1024])
 def test_a_size_becomes_the_side_and_makes_another_recipe(size: int) -> None:
     recipe = get_recipe("vgg16-pool5", size=size)
-    assert recipe == replace(POOL5, side=size)
+    assert replace(recipe, offset="", offset_sha256="") == replace(POOL5, side=size, offset="", offset_sha256="")
     assert (recipe.digest == POOL5.digest) == (size == POOL5.side)
+
+
+@pytest.mark.parametrize(
+    ("size", "mean"), [(32, 96), (96, 96), (128, 128), (256, 224), (288, 320), (320, 320), (384, 320), (1024, 448)]
+)
+def test_a_size_subtracts_the_mean_of_its_own_or_of_the_nearest_size(size: int, mean: int) -> None:
+    recipe = get_recipe("vgg16-pool5", size=size)
+    assert (recipe.offset, recipe.offset_sha256) == (f"vgg16-pool5-{mean}", POOL5_MEANS[mean])
 
 
 @pytest.mark.parametrize("size", [-32, 0, 1, 33, 100, 1056])
@@ -190,3 +215,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
 def test_a_name_gives_the_recipe_of_that_name(name: str) -> None:
     assert get_recipe(name) == RECIPES[name]
     assert get_recipe(name).name == name
+
+
+def test_the_default_is_the_recipe_whose_weights_are_shipped() -> None:
+    assert get_recipe() == RECIPES[DEFAULT] == POOL5
+    assert POOL5.weights == "oxford"

@@ -11,10 +11,10 @@ import typer
 from imgindex.cli import options
 from imgindex.cli.inputs import expand_paths
 from imgindex.cli.output import choose_format, count, emit, remark
+from imgindex.recipe import DEFAULT, Recipe
 
 if TYPE_CHECKING:
     from imgindex.bench import BenchReport
-    from imgindex.recipe import Recipe
 
 COLUMNS = ["step", "images/s", "ms an image"]
 
@@ -25,7 +25,7 @@ def command(
     index: Annotated[
         str | None, typer.Option("--index", metavar="DIR", help="Measure with the recipe of this index.")
     ] = None,
-    recipe: options.RecipeName = "auto",
+    recipe: options.RecipeName = None,
     size: options.Size = None,
     weights: options.Weights = None,
     device: options.DeviceName = "auto",
@@ -61,7 +61,7 @@ def command(
             index_recipe = opened.recipe
     report = benchmark(
         roots,
-        recipe=index_recipe or recipe,
+        recipe=index_recipe or recipe or DEFAULT,
         size=None if index_recipe else size,
         weights=weights,
         engine=Engine(device, precision, batch_size, workers),

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from imgindex.errors import IndexNotFound, UsageError
+from imgindex.recipe import DEFAULT, RECIPES
 from imgindex.storage.paths import absolute
 
 # Exit codes of results that are not errors; errors.py has the exit codes of errors.
@@ -46,8 +47,8 @@ def _check_device(name: str) -> str:
 
 
 def _check_precision(name: str) -> str:
-    if name not in ("auto", "fp32", "bf16", "fp16"):
-        raise UsageError(f"unknown precision {name!r}", hint="choose auto, fp32, bf16 or fp16")
+    if name not in ("auto", "int8", "bf16", "fp16", "fp32"):
+        raise UsageError(f"unknown precision {name!r}", hint="choose auto, int8, bf16, fp16 or fp32")
     return name
 
 
@@ -58,7 +59,13 @@ def _check_weights(source: str | None) -> str | None:
 
 
 RecipeName = Annotated[
-    str, typer.Option("--recipe", metavar="NAME", help="For a new index: auto, vgg16-fc1, vgg16-pool5 or article.")
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME",
+        help=f"For a new index: {', '.join(RECIPES)}.",
+        show_default=DEFAULT,
+    ),
 ]
 Size = Annotated[
     int | None,
@@ -94,7 +101,7 @@ DeviceName = Annotated[
     str, typer.Option("--device", metavar="NAME", callback=_check_device, help="auto, cpu, cuda, cuda:N or mps.")
 ]
 Precision = Annotated[
-    str, typer.Option("--precision", metavar="NAME", callback=_check_precision, help="auto, fp32, bf16 or fp16.")
+    str, typer.Option("--precision", metavar="NAME", callback=_check_precision, help="auto, int8, bf16, fp16 or fp32.")
 ]
 BatchSize = Annotated[
     int | None,

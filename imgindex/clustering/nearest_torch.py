@@ -10,7 +10,7 @@ from imgindex.types import Vectors
 from imgindex.vectors.rows import Finder, Labels
 
 
-def nearest_on(device: torch.device) -> Callable[[Vectors], Finder]:
+def nearest_on(device: str) -> Callable[[Vectors], Finder]:
     """Return a function like `nearest_by_faiss` that computes on a device: the same labels, apart from rounding."""
 
     def nearest(centroids: Vectors) -> Finder:

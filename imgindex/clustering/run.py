@@ -190,7 +190,7 @@ def _on_device(points: VectorRows, device: str, work: float) -> VectorRows:
     from imgindex.encoders.devices import choose_device
 
     chosen = choose_device(device)
-    if device == "auto" and chosen.type != "cuda":
+    if device == "auto" and not chosen.startswith("cuda"):
         return points
     return replace(points, nearest=nearest_on(chosen))
 

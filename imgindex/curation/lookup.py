@@ -63,7 +63,7 @@ def lookup(
         unknown = known.unknown()
         first = next(unknown, None)
         if first is not None:
-            decoders.start()  # while torch is imported
+            decoders.start()  # while the network is made
             encoder = make_encoder()
             decoded: dict[int, DecodedImage] = {}
             embedded = encode_files(

@@ -30,7 +30,7 @@ def map_ahead(
     no further item is taken while the items in flight have more than MAX_BYTES_IN_FLIGHT. So memory is bounded, however
     many and large the items are.
 
-    Threads are enough, because Pillow and torch release the interpreter's lock while they work.
+    Threads are enough, because Pillow and the network release the interpreter's lock while they work.
     """
     in_flight: deque[tuple[Future[Result], int]] = deque()
     bytes_in_flight = 0

@@ -1,4 +1,4 @@
-"""What a kind of network needs so that the registry can use it: a class of encoders and a check of its weights.
+"""What a kind of network needs so that the registry can use it: a way to make its encoder, and a check of its weights.
 
 The protocol of the encoders themselves, `Encoder`, is in imgindex/types.py, because decoding/lookahead.py uses it and
 decoding is below this room.
@@ -22,10 +22,10 @@ class WeightsFile:
     sha256: str
 
 
-class EncoderClass(Protocol):
-    """A class of encoders for one kind of network, such as `VggEncoder`."""
+class NetworkModule(Protocol):
+    """The module of a kind of network, such as `encoders/vgg/encoder.py`."""
 
-    def __call__(self, recipe: Recipe, weights: WeightsFile, engine: Engine) -> Encoder:
+    def make_encoder(self, recipe: Recipe, weights: WeightsFile, engine: Engine) -> Encoder:
         """Make the encoder of a recipe. Raises DeviceUnavailable, WeightsUnavailable or WeightsMismatch."""
         ...
 

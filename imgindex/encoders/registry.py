@@ -1,15 +1,14 @@
-"""Choose the recipe of a new index, what `auto` means, and make the encoder of a recipe."""
+"""Choose the recipe of a new index, and make the encoder of a recipe."""
 
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from imgindex.encoders.base import EncoderClass, WeightsFile
-from imgindex.encoders.weights import SHIPPED, TORCHVISION, holds_fc1, imagenet_available, locate_weights
+from imgindex.encoders.base import NetworkModule, WeightsFile
+from imgindex.encoders.weights import SHIPPED, TORCHVISION, locate_weights
 from imgindex.errors import RecipeMismatch, UsageError, WeightsUnavailable
-from imgindex.recipe import Recipe, get_recipe
+from imgindex.recipe import DEFAULT, Recipe, get_recipe
 from imgindex.types import Encoder, Engine
 
 log = logging.getLogger(__name__)
@@ -25,54 +24,30 @@ class RecipeChoice:
     weights: WeightsFile
 
 
-def encoder_class(network: str) -> EncoderClass:
-    """Return the class of encoders for the `network` of a recipe. Raises UsageError for an unknown network.
-
-    The class is imported here, because its module imports torch.
-    """
+def network_module(network: str) -> NetworkModule:
+    """Return the module for the `network` of a recipe. Raises UsageError for an unknown network."""
     if network == "vgg16":
-        from imgindex.encoders.vgg.encoder import VggEncoder
+        from imgindex.encoders.vgg import encoder
 
-        return VggEncoder
+        return encoder
     raise UsageError(f"unknown network {network!r}", hint="this version of imgindex has vgg16")
 
 
-def choose_recipe(name: str = "auto", *, size: int | None = None, weights: str | None = None) -> RecipeChoice:
-    """Return the recipe of that name with its weights; auto is vgg16-fc1 where its weights are available.
+def choose_recipe(name: str = DEFAULT, *, size: int | None = None, weights: str | None = None) -> RecipeChoice:
+    """Return the recipe of that name with its weights. A recipe is never replaced by another.
 
-    A recipe that is named is never replaced by another. size: as in `get_recipe`. weights: as in `locate_weights`.
+    size: as in `get_recipe`. weights: as in `locate_weights`; with weights other than the recipe's own, the recipe has
+    no offset, because the mean of their vectors is not known.
 
     Raises UsageError, WeightsUnavailable or WeightsMismatch.
     """
-    if name != "auto":
-        return _with_weights(get_recipe(name, size=size), weights)
-    if weights is not None:
-        name = "vgg16-fc1" if size is None and holds_fc1(weights) else "vgg16-pool5"
-        log.info("recipe %s: it fits the weights %s", name, weights)
-        return _with_weights(get_recipe(name, size=size), weights)
-    if size is not None:
-        choice = _with_weights(get_recipe("vgg16-pool5", size=size), None)
-        log.info("recipe vgg16-pool5: it is the one that has a choice of sizes")
-        return choice
-    if imagenet_available():
-        try:
-            choice = _with_weights(get_recipe("vgg16-fc1"), None)
-            log.info("recipe vgg16-fc1: its weights (%s) are on this disk", TORCHVISION)
-            return choice
-        except WeightsUnavailable as error:
-            log.info("%s", error)
-    log.info(
-        "recipe vgg16-pool5: the weights of vgg16-fc1 (%s, 528 MB) are not on this disk and cannot be downloaded",
-        TORCHVISION,
-    )
-    return _with_weights(get_recipe("vgg16-pool5"), None)
-
-
-def _with_weights(recipe: Recipe, weights: str | None) -> RecipeChoice:
+    recipe = get_recipe(name, size=size)
     found = locate_weights(weights or recipe.weights)
     if weights is not None and not weights.startswith("random:"):
         # Checked before an index is made: with these weights it could not encode any image, and it accepts no others.
-        encoder_class(recipe.network).check_weights(recipe, found)
+        network_module(recipe.network).check_weights(recipe, found)
+    if found.source != recipe.weights:
+        recipe = replace(recipe, offset="", offset_sha256="")
     return RecipeChoice(replace(recipe, weights=found.name, weights_sha256=found.sha256), found)
 
 
@@ -98,14 +73,14 @@ def new_index_settings(recipe: str | Recipe, *, size: int | None, weights: str |
 
 
 def require_settings(
-    path: str, actual: Recipe, dtype: str, *, recipe: str, size: int | None, store: str | None
+    path: str, actual: Recipe, dtype: str, *, recipe: str | None, size: int | None, store: str | None
 ) -> None:
     """Raise RecipeMismatch unless the index at `path`, which has the recipe `actual`, has what the caller asks for.
 
-    recipe: a name, or auto for any. size, store: None for any.
+    recipe, size, store: None for any.
     """
     for what, asked, found in (
-        ("recipe", actual.name if recipe == "auto" else recipe, actual.name),
+        ("recipe", actual.name if recipe is None else recipe, actual.name),
         ("size", actual.side if size is None else size, actual.side),
         ("store", dtype if store is None else DTYPES.get(store, store), dtype),
     ):
@@ -135,12 +110,9 @@ def find_weights_again(recipe: Recipe, *, source: str, weights: str | None = Non
 
 
 def make_encoder(recipe: Recipe, settings: dict[str, str], weights: str | None, engine: Engine) -> Encoder:
-    """Return the encoder of an index. Raises as `encoder_class`, `find_weights_again` and the encoder's class do.
+    """Return the encoder of an index. Raises as `network_module`, `find_weights_again` and `make_encoder` there do.
 
     settings: those of the index, which hold where its weights were. weights: where they are now, None for there.
     """
-    with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(find_weights_again, recipe, source=settings.get("weights", recipe.weights), weights=weights)
-        # Meanwhile: torch's import takes longer than the digest of the weights.
-        make = encoder_class(recipe.network)
-        return make(recipe, found.result(), engine)
+    found = find_weights_again(recipe, source=settings.get("weights", recipe.weights), weights=weights)
+    return network_module(recipe.network).make_encoder(recipe, found, engine)

@@ -13,10 +13,14 @@ from collections.abc import Iterable
 from http.client import HTTPException
 from importlib import resources
 
+import numpy as np
+from safetensors import safe_open
+
 from imgindex.encoders.base import WeightsFile
 from imgindex.errors import UsageError, WeightsMismatch, WeightsUnavailable
 from imgindex.sources.content import file_digest
 from imgindex.storage.paths import absolute
+from imgindex.types import Vectors
 
 log = logging.getLogger(__name__)
 
@@ -55,34 +59,15 @@ def locate_weights(source: str) -> WeightsFile:
     return WeightsFile(os.path.basename(path), path, _sha256(path))
 
 
-def imagenet_available() -> bool:
-    """Return whether IMAGENET1K_V1 is in torch's cache, or its server answers; takes up to PROBE_SECONDS."""
-    return os.path.exists(imagenet_path()) or server_answers()
+def load_weights(weights: WeightsFile, shapes: dict[str, tuple[int, ...]]) -> dict[str, Vectors]:
+    """Return the tensors that `shapes` names, and no others, as float32 arrays; files are mapped where possible.
 
-
-def holds_fc1(source: str) -> bool:
-    """Return whether weights can be read and hold the first fully connected layer. Raises as `locate_weights`."""
-    weights = locate_weights(source)
-    if source == SHIPPED:
-        return False
-    try:
-        load_weights(weights, {"classifier.0.weight": (4096, 25088)})
-    except WeightsMismatch as error:
-        log.debug("no fc1: %s", error)
-        return False
-    return True
-
-
-def load_weights(weights: WeightsFile, shapes: dict[str, tuple[int, ...]]) -> dict[str, object]:
-    """Return the tensors that `shapes` names, and no others, as a torch state dict; files are mapped where possible.
-
-    Nothing in a file is executed. Raises WeightsMismatch when a tensor is missing, has another shape or is not made of
-    finite floating-point numbers, or when the file cannot be read.
+    Nothing in a file is executed. torch is imported for a state dict of torch.save and for random weights. Raises
+    WeightsMismatch when a tensor is missing, has another shape or is not made of finite floating-point numbers, or when
+    the file cannot be read.
     """
-    import torch
-
     if weights.source.startswith("random:"):
-        return dict(_random(_seed(weights.source), shapes))
+        return _random(_seed(weights.source), shapes)
     path = {SHIPPED: shipped_path(), TORCHVISION: imagenet_path()}.get(weights.source, weights.source)
     try:
         tensors = _read(path, shapes)
@@ -92,18 +77,25 @@ def load_weights(weights: WeightsFile, shapes: dict[str, tuple[int, ...]]) -> di
         raise WeightsMismatch(f"{path}, which may be damaged, needs more memory than there is") from error
     except Exception as error:  # a hostile or damaged file may raise anything
         raise WeightsMismatch(f"cannot read weights from {path}, which may be damaged: {_reason(error)}") from error
-    for key, shape in shapes.items():
-        tensor = tensors[key]
-        if not isinstance(tensor, torch.Tensor):
-            raise WeightsMismatch(f"{path}: {key} is not a tensor")
-        if tuple(tensor.shape) != shape:
-            raise WeightsMismatch(f"{path}: {key} has the shape {tuple(tensor.shape)} instead of {shape}")
-        if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            raise WeightsMismatch(f"{path}: {key} holds {tensor.dtype} instead of floating-point numbers")
-        # The minimum and the maximum are NaN if any number is, and need no memory of the tensor's size.
-        if not all(bound.isfinite() for bound in tensor.detach().aminmax()):
-            raise WeightsMismatch(f"{path}: {key} holds numbers that are not finite")
-    return tensors
+    return {key: _checked(path, key, tensors[key], shape) for key, shape in shapes.items()}
+
+
+def _checked(path: str, key: str, tensor: object, shape: tuple[int, ...]) -> Vectors:
+    """Return a tensor of torch or an array as float32 numbers. Raises WeightsMismatch if they are not the weights."""
+    if not hasattr(tensor, "shape") or not hasattr(tensor, "dtype"):
+        raise WeightsMismatch(f"{path}: {key} is not a tensor")
+    if tuple(tensor.shape) != shape:
+        raise WeightsMismatch(f"{path}: {key} has the shape {tuple(tensor.shape)} instead of {shape}")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in ("float16", "bfloat16", "float32", "float64"):
+        raise WeightsMismatch(f"{path}: {key} holds {dtype} instead of floating-point numbers")
+    # numpy has no bfloat16.
+    array = tensor if isinstance(tensor, np.ndarray) else tensor.detach().float().numpy()  # type: ignore[attr-defined]
+    numbers: Vectors = array.astype(np.float32, copy=False)
+    # The minimum and the maximum are NaN if any number is, and need no memory of the tensor's size.
+    if not (np.isfinite(numbers.min()) and np.isfinite(numbers.max())):
+        raise WeightsMismatch(f"{path}: {key} holds numbers that are not finite")
+    return numbers
 
 
 def shipped_path() -> str:
@@ -171,10 +163,7 @@ def _sha256(path: str) -> str:
 def _read(path: str, keys: Iterable[str]) -> dict[str, object]:
     """Return the values of `keys` in a .safetensors file, or in a state dict that torch.save wrote."""
     if os.path.splitext(path)[1].lower() == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in _require_keys(path, keys, file.keys())}
+        return _read_safetensors(path, keys)
     import torch
 
     # Only a zip can be mapped; torchvision's file is of 2017, in the older form.
@@ -185,6 +174,16 @@ def _read(path: str, keys: Iterable[str]) -> dict[str, object]:
     if not isinstance(state, dict):
         raise WeightsMismatch(f"{path} is not a state dict")
     return {key: state[key] for key in _require_keys(path, keys, state)}
+
+
+def _read_safetensors(path: str, keys: Iterable[str]) -> dict[str, object]:
+    with safe_open(path, framework="np") as file:
+        names = _require_keys(path, keys, file.keys())
+        # numpy has no bfloat16; torch has.
+        if not any(file.get_slice(name).get_dtype() == "BF16" for name in names):
+            return {name: file.get_tensor(name) for name in names}
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in names}
 
 
 def _refuse_compressed(path: str) -> None:
@@ -210,7 +209,7 @@ def _require_keys(path: str, keys: Iterable[str], found: Iterable[str]) -> list[
     return keys
 
 
-def _random(seed: int, keys: Iterable[str]) -> dict[str, object]:
+def _random(seed: int, keys: Iterable[str]) -> dict[str, Vectors]:
     """Return the weights of `torch.manual_seed(seed); torchvision.models.vgg16()`, but keep the caller's generator."""
     import torch
     from torchvision.models import vgg16
@@ -218,4 +217,4 @@ def _random(seed: int, keys: Iterable[str]) -> dict[str, object]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         state = vgg16(weights=None).state_dict()
-    return {key: state[key] for key in keys}
+    return {key: state[key].numpy() for key in keys}

@@ -201,7 +201,7 @@ class IngestPipeline:
                 if self.encoder is None:
                     self.on_decoded(len(prepared))
                 if self._loading is None:
-                    # Not before the first image that needs it: a run without new images never imports torch.
+                    # Not before the first image that needs it: a run without new images makes no network.
                     self._loading = network_threads.submit(self._make_encoder)
                 if self._loading.done() or len(prepared) >= self._loading_depth():
                     yield from self._full_batches(prepared, self._loading.result())

@@ -1,4 +1,4 @@
-"""Measures how far half precision changes answers, on a few images of every longer run, until enough are known."""
+"""Measures how far a precision below fp32 changes answers, on a few images of each long run, until enough are known."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def measure(store: Store, pipeline: IngestPipeline, *, seconds: float) -> None:
         report = _measure(store, encoder, samples, max(MAX_SECONDS, MAX_SHARE * seconds))
     except (DeviceUnavailable, IndexDamaged) as error:
         # The images are committed, so the run succeeds all the same.
-        log.info("half precision was not measured: %s", error)
+        log.info("the precision was not measured: %s", error)
         return
     with catalogue.atomic():
         precision.write(catalogue, report if before is None else _combined(before, report))

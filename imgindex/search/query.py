@@ -209,7 +209,7 @@ def _resolve(context: QueryContext, images: Sequence[str]) -> list[Query]:
     unknown = _unknown(context.store, images, found)
     first = next(unknown, None)
     if first is not None:
-        context.decoders.start()  # while torch is imported
+        context.decoders.start()  # while the network is made
         encoder = context.make_encoder()
         files = ((position, content.data) for position, content in chain([first], unknown))
         for position, vector in encode_files(files, decoders=context.decoders, encoder=encoder):

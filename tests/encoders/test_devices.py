@@ -7,25 +7,25 @@ from io import StringIO
 from typing import Any
 
 import pytest
-import torch
 
 from imgindex.encoders import devices
 from imgindex.encoders.devices import (
     MAX_CPU_STREAMS,
     choose_device,
-    choose_precision,
+    choose_gpu_precision,
+    cpu_has_bf16,
+    cpu_streams,
+    cpu_threads,
     default_batch_size,
-    stream_count,
-    working_devices,
+    may_have_gpu,
 )
 from imgindex.errors import DeviceUnavailable
-
-CPU = torch.device("cpu")
-GPU = torch.device("cuda")
 
 
 @pytest.fixture
 def no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a driver, of which torch cannot use anything."""
+    monkeypatch.setattr(devices, "may_have_gpu", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
@@ -38,8 +38,8 @@ def two_gpus(no_accelerator: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_auto_is_the_cpu_where_there_is_no_gpu(no_accelerator: None) -> None:
-    assert choose_device("auto") == CPU
-    assert choose_device("cpu") == CPU
+    assert choose_device("auto") == "cpu"
+    assert choose_device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7", "mps", "tpu", "", "cuda:x", "meta", "GPU"])
@@ -51,9 +51,9 @@ def test_a_device_that_this_machine_lacks_is_refused_by_name_with_a_hint(no_acce
 
 
 def test_auto_is_the_gpu(two_gpus: None) -> None:
-    assert choose_device("auto") == GPU
-    assert choose_device("cuda") == GPU
-    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert choose_device("auto") == "cuda"
+    assert choose_device("cuda") == "cuda"
+    assert choose_device("cuda:1") == "cuda:1"
 
 
 @pytest.mark.parametrize("name", ["cuda:2", "mps"])
@@ -64,9 +64,9 @@ def test_a_gpu_beyond_the_last_is_refused(two_gpus: None, name: str) -> None:
 
 def test_auto_is_apples_gpu_where_there_is_no_other(no_accelerator: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
-    assert choose_device("auto") == torch.device("mps")
-    assert choose_device("mps") == torch.device("mps")
-    assert choose_precision("auto", torch.device("mps")) == "fp32"
+    assert choose_device("auto") == "mps"
+    assert choose_device("mps") == "mps"
+    assert choose_gpu_precision("auto", "mps") == "fp32"
 
 
 @pytest.fixture
@@ -85,24 +85,24 @@ def cpuinfo(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"),
+    ("flags", "has"),
     [
-        ("fpu sse2 avx2 avx512f amx_bf16 amx_tile", "bf16"),
-        ("fpu sse2 avx2 avx512f avx512_bf16", "bf16"),
-        ("fpu sse2 avx2 avx512f avx512_vnni", "fp32"),
-        ("fpu sse2 avx2", "fp32"),
-        ("", "fp32"),
+        ("fpu sse2 avx2 avx512f amx_bf16 amx_tile", True),
+        ("fpu sse2 avx2 avx512f avx512_bf16", True),
+        ("fpu sse2 avx2 avx512f avx512_vnni", False),
+        ("fpu sse2 avx2", False),
+        ("", False),
     ],
 )
-def test_auto_is_bf16_where_the_cpu_has_instructions_for_it(cpuinfo: list[str], flags: str, precision: str) -> None:
+def test_bf16_is_there_where_the_cpu_has_instructions_for_it(cpuinfo: list[str], flags: str, has: bool) -> None:
     cpuinfo += ["processor\t: 0", "model name\t: amx_bf16 in name only", f"flags\t\t: {flags}", "bugs\t\t: none"]
-    assert choose_precision("auto", CPU) == precision
+    assert cpu_has_bf16() == has
 
 
-def test_auto_is_fp32_where_the_instructions_of_the_cpu_are_unknown(cpuinfo: list[str]) -> None:
-    assert choose_precision("auto", CPU) == "fp32"
+def test_bf16_is_not_there_where_the_instructions_of_the_cpu_are_unknown(cpuinfo: list[str]) -> None:
+    assert not cpu_has_bf16()
     cpuinfo += ["processor : 0", "Features : fp asimd bf16"]
-    assert choose_precision("auto", CPU) == "fp32"
+    assert not cpu_has_bf16()
 
 
 @pytest.mark.parametrize(("able", "precision"), [(True, "bf16"), (False, "fp16")])
@@ -113,38 +113,62 @@ def test_auto_on_a_gpu_is_bf16_unless_it_would_be_emulated(
         return able or including_emulation
 
     monkeypatch.setattr("torch.cuda.is_bf16_supported", is_bf16_supported)
-    assert choose_precision("auto", GPU) == precision
+    assert choose_gpu_precision("auto", "cuda") == precision
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
-def test_a_named_precision_is_taken(name: str) -> None:
-    assert choose_precision(name, CPU) == name
-    assert choose_precision(name, GPU) == name
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_named_precision_is_taken_by_a_gpu(name: str, device: str) -> None:
+    assert choose_gpu_precision(name, device) == name
 
 
-@pytest.mark.parametrize("name", ["fp8", "float32", "", "BF16"])
-def test_an_unknown_precision_is_refused_with_a_hint_of_the_known_ones(name: str) -> None:
+@pytest.mark.parametrize("name", ["fp8", "float32", "", "BF16", "int8"])
+def test_a_precision_that_a_gpu_lacks_is_refused_with_a_hint_of_the_known_ones(name: str) -> None:
     with pytest.raises(DeviceUnavailable, match="precision") as error:
-        choose_precision(name, CPU)
-    assert all(known in error.value.hint for known in ("auto", "fp32", "bf16", "fp16"))
+        choose_gpu_precision(name, "cuda")
+    assert all(known in error.value.hint for known in ("auto", "fp32", "bf16", "fp16", "--device cpu"))
+
+
+@pytest.mark.parametrize("driver", devices.DRIVERS)
+def test_a_gpu_may_be_there_where_a_driver_is(monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("os.path.exists", lambda path: path == driver)
+    assert may_have_gpu()
+    monkeypatch.setattr("os.path.exists", lambda path: False)
+    assert not may_have_gpu()
+
+
+@pytest.mark.parametrize(("machine", "there"), [("arm64", True), ("x86_64", False)])
+def test_a_mac_may_have_a_gpu_if_its_processor_is_apples(
+    monkeypatch: pytest.MonkeyPatch, machine: str, there: bool
+) -> None:
+    monkeypatch.setattr("os.path.exists", lambda path: False)
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert may_have_gpu() == there
 
 
 def test_a_smaller_image_or_a_smaller_type_makes_a_larger_batch() -> None:
-    sizes = [default_batch_size(CPU, "fp32", side) for side in (1024, 448, 224, 96)]
+    sizes = [default_batch_size("cpu", "fp32", side) for side in (1024, 448, 224, 96)]
     assert 1 <= sizes[0] < sizes[1] < sizes[2] < sizes[3]
-    assert default_batch_size(CPU, "fp32", 448) < default_batch_size(CPU, "bf16", 448)
-    assert default_batch_size(CPU, "bf16", 224) < default_batch_size(GPU, "bf16", 224)
+    assert default_batch_size("cpu", "fp32", 448) < default_batch_size("cpu", "int8", 448)
+    assert default_batch_size("cpu", "bf16", 224) < default_batch_size("cuda", "bf16", 224)
 
 
-def test_all_gpus_share_the_work_unless_one_is_named_by_its_number(two_gpus: None) -> None:
-    assert working_devices(GPU) == [torch.device("cuda", 0), torch.device("cuda", 1)]
-    assert working_devices(torch.device("cuda", 1)) == [torch.device("cuda", 1)]
-    assert working_devices(CPU) == [CPU]
-
-
-@pytest.mark.parametrize(("threads", "streams"), [(1, 1), (4, 4), (64, MAX_CPU_STREAMS)])
+@pytest.mark.parametrize(("threads", "streams"), [("1", 1), ("4", 4), ("64", MAX_CPU_STREAMS)])
 def test_a_cpu_has_a_stream_for_each_thread_up_to_a_limit(
-    monkeypatch: pytest.MonkeyPatch, threads: int, streams: int
+    monkeypatch: pytest.MonkeyPatch, threads: str, streams: int
 ) -> None:
-    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
-    assert stream_count(CPU) == streams
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert cpu_streams() == streams
+
+
+@pytest.mark.parametrize("setting", [None, "", "0", "all", "-2"])
+def test_a_process_has_a_thread_for_each_core_that_it_may_use(
+    monkeypatch: pytest.MonkeyPatch, setting: str | None
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {1, 4, 5}, raising=False)
+    assert cpu_threads() == 3

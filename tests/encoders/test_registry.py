@@ -1,9 +1,8 @@
-"""The choice of a recipe: what `auto` means, and that a named recipe is never replaced by another."""
+"""The choice of a recipe, which is never replaced by another, and of the weights of an index."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import socket
 import threading
@@ -22,8 +21,7 @@ from torchvision.models import VGG16_Weights
 from imgindex import ImageIndex
 from imgindex.encoders import weights as weights_module
 from imgindex.encoders.registry import RecipeChoice, choose_recipe, find_weights_again, make_encoder
-from imgindex.encoders.vgg.encoder import VggEncoder
-from imgindex.encoders.vgg.network import VggNetwork
+from imgindex.encoders.vgg import layers
 from imgindex.encoders.weights import SHIPPED, TORCHVISION, imagenet_path, load_weights, locate_weights
 from imgindex.errors import RecipeMismatch, UsageError, WeightsMismatch, WeightsUnavailable
 from imgindex.types import Engine
@@ -71,7 +69,7 @@ def whole_state_dict() -> dict[str, torch.Tensor]:
     """Seeded weights up to fc1; small on disk, because the fully connected layer repeats one row."""
     generator = torch.Generator().manual_seed(3)
     state = {}
-    for name, shape in VggNetwork("fc1").shapes().items():
+    for name, shape in layers.shapes("fc1").items():
         drawn = (1, *shape[1:]) if name == "classifier.0.weight" else shape
         state[name] = torch.randn(drawn, generator=generator).mul(0.05).expand(shape)
     return state
@@ -81,74 +79,50 @@ def convolutions() -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in whole_state_dict().items() if name.startswith("features.")}
 
 
-def logged_reason(caplog: pytest.LogCaptureFixture) -> str:
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("imgindex")]
-    return "\n".join(line for line in lines if line.startswith("recipe "))
-
-
-def test_auto_without_a_network_is_the_recipe_of_the_shipped_weights_and_the_log_has_the_reason(
-    closed: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, "imgindex"):
-        choice = choose_recipe("auto")
+def test_the_default_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights_module, "server_answers", lambda: pytest.fail("asked the server"))
+    choice = choose_recipe()
     assert choice.recipe.name == "vgg16-pool5"
     assert choice.weights == locate_weights(SHIPPED)
     assert choice.recipe.weights_sha256 == choice.weights.sha256
-    reason = logged_reason(caplog)
-    assert reason.startswith("recipe vgg16-pool5: ")
-    assert "vgg16-fc1" in reason
-    assert "cannot be downloaded" in reason
-    assert "\n" not in reason
 
 
-def test_auto_is_fc1_where_torchvisions_file_is_on_this_disk(
-    closed: None, torch_home: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_default_stays_where_torchvisions_file_is_on_this_disk(closed: None, torch_home: Path) -> None:
     torch.save(whole_state_dict(), torch_home / FILE)
-    with caplog.at_level(logging.INFO, "imgindex"):
-        choice = choose_recipe("auto")
-    assert choice.recipe.name == "vgg16-fc1"
+    assert choose_recipe().recipe.name == "vgg16-pool5"
+
+
+def test_fc1_takes_torchvisions_file_from_this_disk(closed: None, torch_home: Path) -> None:
+    torch.save(whole_state_dict(), torch_home / FILE)
+    choice = choose_recipe("vgg16-fc1")
     assert choice.recipe.weights == TORCHVISION
     assert choice.recipe.weights_sha256 == hashlib.sha256((torch_home / FILE).read_bytes()).hexdigest()
-    assert logged_reason(caplog).startswith("recipe vgg16-fc1: ")
-    encoder = VggEncoder(choice.recipe, choice.weights, Engine(device="cpu", precision="fp32"))
+    encoder = make_encoder(choice.recipe, {}, None, Engine(device="cpu", precision="fp32"))
     assert encoder.encode(np.zeros((1, 448, 448, 3), np.uint8)).shape == (1, 4096)
     loaded = load_weights(choice.weights, {"classifier.0.weight": (4096, 25088)})
-    assert torch.equal(loaded["classifier.0.weight"], whole_state_dict()["classifier.0.weight"])
+    assert np.array_equal(loaded["classifier.0.weight"], whole_state_dict()["classifier.0.weight"].numpy())
 
 
-def test_auto_downloads_where_the_server_answers(
-    torch_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_fc1_is_downloaded_where_the_server_answers(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def get_state_dict(self: VGG16_Weights, **options: Any) -> None:
         assert options["check_hash"]
         torch.save(whole_state_dict(), torch_home / FILE)
 
-    def twice(listening: socket.socket) -> None:
-        answer(listening)
-        answer(listening)
-
     monkeypatch.setattr(VGG16_Weights, "get_state_dict", get_state_dict)
-    with server(monkeypatch, twice):
-        choice = choose_recipe("auto")
+    with server(monkeypatch, answer):
+        choice = choose_recipe("vgg16-fc1")
     assert choice.recipe.name == "vgg16-fc1"
     assert choice.recipe.weights_sha256 == hashlib.sha256((torch_home / FILE).read_bytes()).hexdigest()
 
 
-def test_auto_is_the_recipe_of_the_shipped_weights_when_the_download_fails(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_download_that_fails_is_an_error_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def get_state_dict(self: VGG16_Weights, **options: Any) -> None:
         raise urllib.error.URLError("connection reset")
 
-    def twice(listening: socket.socket) -> None:
-        answer(listening)
-        answer(listening)
-
     monkeypatch.setattr(VGG16_Weights, "get_state_dict", get_state_dict)
-    with server(monkeypatch, twice), caplog.at_level(logging.INFO, "imgindex"):
-        assert choose_recipe("auto").recipe.name == "vgg16-pool5"
-    assert "connection reset" in caplog.text
+    with server(monkeypatch, answer), pytest.raises(WeightsUnavailable, match="connection reset") as error:
+        choose_recipe("vgg16-fc1")
+    assert "--recipe vgg16-pool5" in error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -161,8 +135,8 @@ def test_a_server_without_the_file_is_as_no_server(monkeypatch: pytest.MonkeyPat
             connection.recv(4096)
             connection.sendall(reply)
 
-    with server(monkeypatch, refuse):
-        assert choose_recipe("auto").recipe.name == "vgg16-pool5"
+    with server(monkeypatch, refuse), pytest.raises(WeightsUnavailable, match="cannot be downloaded"):
+        choose_recipe("vgg16-fc1")
 
 
 @pytest.mark.parametrize("name", ["vgg16-fc1", "article"])
@@ -224,11 +198,6 @@ def test_a_named_recipe_fails_within_15_seconds_when_the_server_does_not_answer(
     assert 0 < sum(silence) < 15
 
 
-def test_auto_decides_within_15_seconds_when_the_server_does_not_answer(silence: list[float]) -> None:
-    assert InTime(lambda: choose_recipe("auto"), 15).outcome == "vgg16-pool5"
-    assert 0 < sum(silence) < 15
-
-
 def test_a_server_that_answers_byte_by_byte_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     end = threading.Event()
 
@@ -243,24 +212,25 @@ def test_a_server_that_answers_byte_by_byte_is_not_waited_for(monkeypatch: pytes
 
     monkeypatch.setattr(weights_module, "PROBE_SECONDS", 1.0)
     with server(monkeypatch, trickle):
-        outcome = InTime(lambda: choose_recipe("auto"), 15).outcome
+        outcome = InTime(lambda: choose_recipe("vgg16-fc1"), 15).outcome
         end.set()
-    assert outcome == "vgg16-pool5"
+    assert isinstance(outcome, WeightsUnavailable)
 
 
 def test_the_server_is_not_asked_when_its_weights_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights_module, "server_answers", lambda: pytest.fail("asked the server"))
     assert choose_recipe("vgg16-pool5").weights.source == SHIPPED
-    assert choose_recipe("auto", size=96).recipe.side == 96
+    assert choose_recipe(size=96).recipe.side == 96
     assert choose_recipe("article", weights="random:7").weights.source == "random:7"
 
 
-def test_auto_is_the_recipe_that_a_weights_file_is_sufficient_for(tmp_path: Path) -> None:
-    torch.save(whole_state_dict(), tmp_path / "whole.pth")
-    torch.save(convolutions(), tmp_path / "part.pth")
-    assert choose_recipe("auto", weights=str(tmp_path / "whole.pth")).recipe.name == "vgg16-fc1"
-    assert choose_recipe("auto", weights=str(tmp_path / "part.pth")).recipe.name == "vgg16-pool5"
-    assert choose_recipe("auto", weights=str(tmp_path / "whole.pth"), size=96).recipe.name == "vgg16-pool5"
+def test_only_the_recipes_own_weights_have_its_mean(tmp_path: Path) -> None:
+    torch.save(convolutions(), tmp_path / "mine.pth")
+    assert choose_recipe().recipe.offset == "vgg16-pool5-320"
+    assert choose_recipe(weights=SHIPPED, size=96).recipe.offset == "vgg16-pool5-96"
+    for weights in (str(tmp_path / "mine.pth"), "random:1"):
+        recipe = choose_recipe(weights=weights).recipe
+        assert (recipe.offset, recipe.offset_sha256) == ("", "")
 
 
 def test_a_recipe_is_pinned_to_the_content_of_its_weights(tmp_path: Path) -> None:
@@ -276,7 +246,7 @@ def test_a_recipe_is_pinned_to_the_content_of_its_weights(tmp_path: Path) -> Non
     )
 
 
-@pytest.mark.parametrize("recipe", ["auto", "vgg16-pool5", "vgg16-fc1", "article"])
+@pytest.mark.parametrize("recipe", ["vgg16-pool5", "vgg16-fc1", "article"])
 def test_no_index_is_made_with_a_weights_file_that_does_not_fit(tmp_path: Path, recipe: str) -> None:
     (tmp_path / "letter.pth").write_text("these are not weights\n" * 100)
     with pytest.raises(WeightsMismatch, match=r"letter\.pth"):
@@ -292,9 +262,9 @@ def test_convolutions_alone_are_refused_for_fc1(tmp_path: Path, recipe: str) -> 
             choose_recipe(recipe, weights=weights)
 
 
-def test_a_missing_weights_file_is_an_error_for_auto_too(tmp_path: Path) -> None:
+def test_a_missing_weights_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsUnavailable, match=r"nowhere\.pth"):
-        choose_recipe("auto", weights=str(tmp_path / "nowhere.pth"))
+        choose_recipe(weights=str(tmp_path / "nowhere.pth"))
 
 
 def test_an_unknown_recipe_is_refused() -> None:
@@ -381,5 +351,4 @@ def test_the_encoder_of_an_index_has_its_recipe_and_the_engines_batch_size() -> 
     choice = choose_recipe("vgg16-pool5", size=32)
     engine = Engine(device="cpu", precision="fp32", batch_size=3)
     encoder = make_encoder(choice.recipe, {"weights": choice.weights.source}, None, engine)
-    assert isinstance(encoder, VggEncoder)
     assert (encoder.recipe, encoder.batch_size, encoder.precision) == (choice.recipe, 3, "fp32")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from imgindex.encoders.vgg.network import WHOLE_BATCH, Network, VggNetwork, gives_same_results
+from imgindex.encoders.vgg.network import Network, VggNetwork, gives_same_results
 
 ROUNDS = 3
 
@@ -22,31 +22,22 @@ ROUNDS = 3
 class CudnnNetwork:
     """Computes the same as a `VggNetwork` on a GPU, up to rounding."""
 
-    shallow_batch = deep_batch = WHOLE_BATCH
-
     def __init__(self, network: VggNetwork) -> None:
         self._network = network
 
-    def shallow(self, images: Tensor) -> Tensor:
-        """Return the maps (n, 256, side/8, side/8) of channels_last images (n, 3, side, side)."""
-        return _fused(self._network.parts[0], images)
-
-    def deep(self, maps: Tensor) -> Tensor:
-        """Return the maps (n, 512, side/32, side/32) after the fifth pooling, from the maps after the third."""
-        return _fused(self._network.parts[1], maps)
+    def maps(self, images: Tensor) -> Tensor:
+        """Return the maps (n, 512, side/32, side/32) after the fifth pooling of channels_last images."""
+        maps = images
+        for layer in self._network.features:
+            if isinstance(layer, nn.Conv2d):
+                maps = torch.cudnn_convolution_relu(maps, layer.weight, layer.bias, [1, 1], [1, 1], [1, 1], 1)
+            elif isinstance(layer, nn.MaxPool2d):
+                maps = layer(maps)
+        return maps
 
     def head(self, maps: Tensor) -> Tensor:
         """Return one vector, not normalised, for the maps of each image."""
         return self._network.head(maps)
-
-
-def _fused(layers: nn.Sequential, maps: Tensor) -> Tensor:
-    for layer in layers:
-        if isinstance(layer, nn.Conv2d):
-            maps = torch.cudnn_convolution_relu(maps, layer.weight, layer.bias, [1, 1], [1, 1], [1, 1], 1)
-        elif isinstance(layer, nn.MaxPool2d):
-            maps = layer(maps)
-    return maps
 
 
 def fastest_network(network: VggNetwork, batch_size: int, side: int) -> Network:
@@ -75,12 +66,12 @@ def cudnn_without_tf32() -> Iterator[None]:
 
 
 def _seconds(network: Network, batch: Tensor) -> float:
-    network.deep(network.shallow(batch))  # cuDNN tries its algorithms in the first pass
+    network.maps(batch)  # cuDNN tries its algorithms in the first pass
     seconds = []
     for _ in range(ROUNDS):
         torch.cuda.synchronize(batch.device)
         started = time.perf_counter()
-        network.deep(network.shallow(batch))
+        network.maps(batch)
         torch.cuda.synchronize(batch.device)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)

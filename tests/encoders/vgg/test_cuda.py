@@ -14,9 +14,9 @@ from torch import Tensor
 
 from imgindex.encoders.vgg import cuda
 from imgindex.encoders.vgg.cuda import CudnnNetwork, fastest_network
-from imgindex.encoders.vgg.encoder import VggEncoder
+from imgindex.encoders.vgg.gpu import VggGpuEncoder, _state
 from imgindex.encoders.vgg.network import VggNetwork
-from imgindex.encoders.weights import load_weights, locate_weights
+from imgindex.encoders.weights import locate_weights
 from imgindex.recipe import RECIPES
 from imgindex.types import Engine
 
@@ -31,7 +31,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> VggNetwork:
     monkeypatch.setattr("torch.cuda.synchronize", lambda device: None)
     monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
     plain = VggNetwork("pool5")
-    plain.load_state_dict(load_weights(locate_weights("oxford"), plain.shapes()), assign=True)
+    plain.load_state_dict(_state(locate_weights("oxford"), "pool5"), assign=True)
     return plain.eval().float().to(memory_format=torch.channels_last)
 
 
@@ -50,7 +50,7 @@ def test_the_cudnn_form_gives_the_results_of_the_plain_network(network: VggNetwo
     pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).mul(255).sub(120)
     with torch.inference_mode():
         fused = CudnnNetwork(network)
-        torch.testing.assert_close(fused.head(fused.deep(fused.shallow(pictures))), network(pictures))
+        torch.testing.assert_close(fused.head(fused.maps(pictures)), network(pictures))
 
 
 def test_a_cudnn_form_with_other_results_is_not_taken(network: VggNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,8 +75,7 @@ def test_timing_waits_for_the_gpu_and_tries_algorithms_first(
 ) -> None:
     happened: list[str] = []
     monkeypatch.setattr("torch.cuda.synchronize", lambda device: happened.append("wait"))
-    monkeypatch.setattr(CudnnNetwork, "shallow", lambda self, batch: batch)
-    monkeypatch.setattr(CudnnNetwork, "deep", lambda self, batch: happened.append("batch"))
+    monkeypatch.setattr(CudnnNetwork, "maps", lambda self, batch: happened.append("batch"))
     assert cuda._seconds(CudnnNetwork(network), torch.zeros(1)) >= 0
     assert happened == ["batch"] + ["wait", "batch", "wait"] * cuda.ROUNDS
 
@@ -100,12 +99,10 @@ def test_each_stream_of_a_gpu_copies_and_computes_in_a_cuda_stream_of_its_own(mo
     monkeypatch.setattr("torch.cuda.stream", enter)
     monkeypatch.setattr("torch.Tensor.pin_memory", lambda self: entered.append("pinned") or self)
     recipe = replace(RECIPES["vgg16-pool5"], side=64)
-    encoder = VggEncoder(recipe, locate_weights("oxford"), Engine(device="cpu", precision="fp32"))
+    encoder = VggGpuEncoder(recipe, locate_weights("oxford"), Engine(precision="fp32"), "cpu")
     batch = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     expected = encoder.encode(batch)
     stream = encoder._idle_streams.get()
-    while not encoder._idle_streams.empty():
-        encoder._idle_streams.get()
     for name in ("first", "second"):
         encoder._idle_streams.put(replace(stream, cuda_stream=name))
     found = [encoder.encode(batch) for _ in range(3)]

@@ -1,244 +1,68 @@
-"""The encoder: one vector for each image, whatever the batch, precision and memory."""
+"""The encoder of VGG-16: by OpenVINO on the CPU, where torch is not imported, and by torch on a GPU."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+import subprocess
+import sys
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor
 
-from imgindex.encoders.devices import default_batch_size
-from imgindex.encoders.vgg.encoder import VggEncoder
-from imgindex.encoders.vgg.network import VggNetwork
-from imgindex.encoders.weights import load_weights, locate_weights
-from imgindex.errors import DeviceUnavailable, WeightsMismatch
+from imgindex.encoders.cpu import CpuEncoder
+from imgindex.encoders.registry import choose_recipe
+from imgindex.encoders.vgg import encoder as vgg
+from imgindex.encoders.vgg.encoder import check_weights, make_encoder
+from imgindex.encoders.vgg.gpu import VggGpuEncoder
+from imgindex.encoders.weights import locate_weights
+from imgindex.errors import WeightsMismatch
 from imgindex.recipe import RECIPES
 from imgindex.types import Engine
 
-SMALL = replace(RECIPES["vgg16-pool5"], side=64)
-CPU = torch.device("cpu")
-GPU = torch.device("cuda")
+ENCODE = """
+import sys
+import numpy as np
+from imgindex.encoders.registry import choose_recipe, make_encoder
+from imgindex.types import Engine
 
-Pixels = npt.NDArray[np.uint8]
-
-
-def encoder(recipe: Any = SMALL, **engine: Any) -> VggEncoder:
-    return VggEncoder(recipe, locate_weights("oxford"), Engine(**{"device": "cpu", "precision": "fp32"} | engine))
-
-
-@pytest.fixture
-def small() -> VggEncoder:
-    return encoder()
+choice = choose_recipe(size=96)
+encoder = make_encoder(choice.recipe, {}, None, Engine(device="cpu"))
+assert encoder.encode(np.zeros((2, 96, 96, 3), np.uint8)).shape == (2, 512)
+print("torch" in sys.modules)
+"""
 
 
-def pictures(count: int, side: int = 64) -> Pixels:
-    """Images that differ, smooth enough that the network sees more than noise."""
-    coarse = np.random.default_rng(count).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    return coarse.repeat(side // 8, axis=1).repeat(side // 8, axis=2)
+def test_the_cpu_computes_without_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", ENCODE], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
-class FakeNetwork:
-    """Replaces the network in an encoder's streams: `answer` maps a batch of normalised images to their vectors."""
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps"])
+def test_a_gpu_computes_by_torch(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    made = []
 
-    shallow_batch = deep_batch = 1000
+    def make(recipe: object, weights: object, engine: Engine, name: str) -> VggGpuEncoder:
+        made.append(name)
+        return VggGpuEncoder(choice.recipe, choice.weights, Engine(precision="fp32"), "cpu")
 
-    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
-        self.shallow = answer
-
-    def deep(self, maps: Tensor) -> Tensor:
-        return maps
-
-    def head(self, maps: Tensor) -> Tensor:
-        return maps
-
-
-def replace_network(one: VggEncoder, answer: Callable[[Tensor], Tensor]) -> None:
-    streams = [one._idle_streams.get() for _ in range(one.streams)]
-    for stream in streams:
-        stream.network = FakeNetwork(answer)
-        one._idle_streams.put(stream)
+    choice = choose_recipe(size=96)
+    monkeypatch.setattr(vgg, "choose_device", lambda name: name)
+    monkeypatch.setattr("imgindex.encoders.vgg.gpu.VggGpuEncoder", make)
+    make_encoder(choice.recipe, choice.weights, Engine(device=device))
+    assert made == [device]
 
 
-def cosines(a: Any, b: Any) -> Any:
-    return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-
-
-def test_a_vector_is_the_networks_output_for_the_normalised_image_scaled_to_length_1(small: VggEncoder) -> None:
-    batch = pictures(2)
-    network = VggNetwork("pool5").eval()
-    state = load_weights(locate_weights("oxford"), network.shapes())
-    network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
-    # What torchvision's VGG16_Weights.IMAGENET1K_FEATURES does: to 0…1, less the mean, by the deviation of 1/255.
-    mean = torch.tensor([0.48235, 0.45882, 0.40784]).view(1, 3, 1, 1)
-    with torch.inference_mode():
-        expected = network((torch.from_numpy(batch).permute(0, 3, 1, 2) / 255 - mean) * 255).numpy()
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    vectors = small.encode(batch)
-    assert vectors.shape == (2, 512)
-    assert vectors.dtype == np.float32
-    np.testing.assert_allclose(vectors, expected, atol=1e-5)
-
-
-def test_bgr_channels_are_normalised_by_the_reversed_mean_and_deviation(small: VggEncoder) -> None:
-    backwards = encoder(replace(SMALL, channels="bgr"))
-    # The network returns the mean of each channel, so that only the normalisation is tested.
-    for one in (small, backwards):
-        replace_network(one, lambda pictures: pictures.mean(dim=(2, 3)))
-        one.recipe = replace(one.recipe, norm="none")
-    batch = pictures(2)
-    forwards = small.encode(batch)
-    assert np.ptp(forwards, axis=1).min() > 1
-    np.testing.assert_allclose(
-        backwards.encode(np.ascontiguousarray(batch[..., ::-1])), forwards[:, ::-1], rtol=1e-4, atol=1e-3
-    )
-
-
-def test_the_norm_none_keeps_the_lengths_of_vectors(small: VggEncoder) -> None:
-    plain = encoder(replace(SMALL, norm="none"))
-    vectors, lengths = plain.encode(pictures(3)), np.linalg.norm(plain.encode(pictures(3)), axis=1)
-    assert (np.abs(lengths - 1) > 1).all()
-    np.testing.assert_allclose(vectors / lengths[:, None], small.encode(pictures(3)), atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(small.encode(pictures(3)), axis=1), 1, atol=1e-6)
-
-
-def test_a_zero_vector_stays_zero(small: VggEncoder) -> None:
-    replace_network(small, lambda pictures: torch.zeros(len(pictures), 512))
-    assert not small.encode(pictures(2)).any()
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_batch_gives_the_vectors_that_its_images_give_one_by_one(precision: str) -> None:
-    one = encoder(precision=precision)
-    batch = pictures(5)
-    together = one.encode(batch)
-    alone = np.concatenate([one.encode(batch[at : at + 1]) for at in range(5)])
-    np.testing.assert_allclose(together, alone, atol=1e-5 if precision == "fp32" else 2e-3)
-    assert cosines(together[:4], together[1:]).max() < 0.99
-
-
-def test_bf16_differs_from_fp32_by_rounding_only() -> None:
-    batch = pictures(4)
-    exact, rounded = encoder().encode(batch), encoder(precision="bf16").encode(batch)
-    assert rounded.dtype == np.float32
-    assert (exact != rounded).any()
-    assert cosines(exact, rounded).min() > 0.999
-
-
-class OutOfMemory:
-    """A network that runs out of memory for more than `room` images."""
-
-    def __init__(self, room: int, fail: Callable[[], object]) -> None:
-        self.room = room
-        self.fail = fail
-        self.sizes: list[int] = []
-
-    def __call__(self, batch: Tensor) -> Tensor:
-        self.sizes.append(len(batch))
-        if len(batch) > self.room:
-            self.fail()
-        return batch.mean(dim=(2, 3))
-
-
-def out_of_memory_on_cuda() -> None:
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-
-def out_of_memory_on_the_cpu() -> None:
-    # This raises the allocator's own error: no machine has a pebibyte.
-    torch.empty(1 << 50, dtype=torch.uint8)
-
-
-def out_of_memory_on_windows() -> None:
-    raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: not enough memory: you tried …")
-
-
-def out_of_memory_on_mps() -> None:
-    raise RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB, other allocations: 1.2 GB, max allowed: …)")
-
-
-@pytest.mark.parametrize(
-    "fail", [out_of_memory_on_cuda, out_of_memory_on_the_cpu, out_of_memory_on_windows, out_of_memory_on_mps]
-)
-@pytest.mark.parametrize(("count", "room"), [(8, 4), (8, 3), (7, 2), (5, 1), (2, 1)])
-def test_out_of_memory_halves_the_batch_and_keeps_the_order(
-    small: VggEncoder, fail: Callable[[], None], count: int, room: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    small.batch_size = count
-    replace_network(small, OutOfMemory(count, fail))
-    expected = small.encode(pictures(count))
-    network = OutOfMemory(room, fail)
-    replace_network(small, network)
-    with caplog.at_level(logging.WARNING):
-        vectors = small.encode(pictures(count))
-    assert np.array_equal(vectors, expected)
-    assert len(np.unique(vectors, axis=0)) == count
-    assert small.batch_size <= room
-    assert f"out of memory: continuing with batches of {small.batch_size}" in caplog.text
-    # The size stays: batches of it are not halved again.
-    network.sizes.clear()
-    small.encode(pictures(small.batch_size))
-    assert network.sizes == [small.batch_size]
-
-
-def test_a_small_last_batch_does_not_change_the_batch_size(small: VggEncoder) -> None:
-    small.batch_size = 2
-    replace_network(small, OutOfMemory(2, out_of_memory_on_cuda))
-    small.encode(pictures(5))
-    assert small.batch_size == 2
-
-
-@pytest.mark.parametrize("fail", [out_of_memory_on_cuda, out_of_memory_on_the_cpu])
-def test_one_image_that_does_not_fit_is_an_error(small: VggEncoder, fail: Callable[[], None]) -> None:
-    replace_network(small, OutOfMemory(0, fail))
-    with pytest.raises(DeviceUnavailable, match="does not have enough memory for a single image"):
-        small.encode(pictures(3))
-
-
-def test_other_errors_are_raised_without_a_second_try(small: VggEncoder) -> None:
-    def fail() -> None:
-        raise RuntimeError("expected scalar type Float")
-
-    network = OutOfMemory(0, fail)
-    replace_network(small, network)
-    with pytest.raises(RuntimeError, match="expected scalar type"):
-        small.encode(pictures(4))
-    assert network.sizes == [4]
-
-
-def test_a_gpus_cache_is_emptied_before_the_next_try(small: VggEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    happened = []
-
-    def forward(batch: Pixels) -> Any:
-        happened.append(len(batch))
-        if len(batch) > 2:
-            out_of_memory_on_cuda()
-        return batch.mean(axis=(1, 2), dtype=np.float32)
-
-    monkeypatch.setattr(small, "_forward", forward)
-    monkeypatch.setattr(small, "device", GPU)
-    monkeypatch.setattr("torch.cuda.empty_cache", lambda: happened.append("emptied"))
-    assert len(small.encode(pictures(4))) == 4
-    assert happened == [4, "emptied", 2, 2]
-
-
-def test_the_batch_size_is_the_engines_or_that_of_the_device() -> None:
-    assert encoder(batch_size=3).batch_size == 3
-    assert encoder().batch_size == default_batch_size(CPU, "fp32", 64)
+def test_both_give_the_same_vectors() -> None:
+    pictures = torch.randint(0, 256, (3, 12, 12, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    batch = pictures.repeat_interleave(8, 1).repeat_interleave(8, 2).numpy()
+    choice = choose_recipe(size=96)
+    engine = Engine(device="cpu", precision="fp32")
+    by_openvino = make_encoder(choice.recipe, choice.weights, engine)
+    assert isinstance(by_openvino, CpuEncoder)
+    by_torch = VggGpuEncoder(choice.recipe, choice.weights, engine, "cpu")
+    assert abs(by_openvino.encode(batch) - by_torch.encode(batch)).max() < 1e-4
 
 
 def test_weights_without_the_recipes_layer_are_refused() -> None:
+    check_weights(RECIPES["vgg16-pool5"], locate_weights("oxford"))
     with pytest.raises(WeightsMismatch, match="lacks classifier"):
-        encoder(RECIPES["vgg16-fc1"])
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_gpu_gives_the_vectors_of_the_cpu(precision: str) -> None:
-    batch = pictures(6)
-    assert cosines(encoder().encode(batch), encoder(device="cuda", precision=precision).encode(batch)).min() > 0.999
+        check_weights(RECIPES["vgg16-fc1"], locate_weights("oxford"))

@@ -1,0 +1,59 @@
+"""Weights of VGG-16 in int8: neighbouring layers are equalised, and each output channel has its own scale.
+
+A layer's activations share one scale, so a channel whose numbers are small is rounded coarsely. In a network of ReLUs a
+channel can be divided by any positive number if the next layer's weights for it are multiplied by the same number.
+Equalising chooses these numbers so that the channels' ranges become alike (Nagel et al., "Data-Free Quantization
+Through Weight Equalization and Bias Correction", 2019; here between activations and the weights that read them, as in
+Xiao et al., "SmoothQuant", 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgindex.types import Vectors
+
+# How much of the difference between the ranges of channels moves from the activations to the weights.
+STRENGTH = 0.5
+# A channel that is never active is treated as if it reached this.
+LEAST_ACTIVATION, LEAST_WEIGHT = 1e-3, 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A convolution with a ReLU after it: the weight (out, in, 3, 3) and the bias (out,), float32."""
+
+    weight: Vectors
+    bias: Vectors
+
+
+def equalised(convolutions: Sequence[Convolution], maxima: Sequence[Vectors]) -> tuple[list[Convolution], list[float]]:
+    """Return convolutions that compute the same with equalised channels, and the greatest number after each.
+
+    maxima: the greatest number in each channel (out,) after each convolution. The last layer's output stays as it is.
+    """
+    result, greatest = list(convolutions), []
+    for number, found in enumerate(maxima):
+        reached, this = found, result[number]
+        if number + 1 < len(result):
+            following = result[number + 1]
+            # In two steps, each over whole rows of memory.
+            read = np.abs(following.weight).max(axis=0).max(axis=(1, 2))
+            scale = np.maximum(reached, LEAST_ACTIVATION) ** STRENGTH / np.maximum(read, LEAST_WEIGHT) ** (1 - STRENGTH)
+            scale = (scale / scale.mean()).astype(np.float32)
+            result[number] = Convolution(this.weight / scale[:, None, None, None], this.bias / scale)
+            result[number + 1] = Convolution(following.weight * scale[None, :, None, None], following.bias)
+            reached = reached / scale
+        greatest.append(float(max(reached.max(), LEAST_ACTIVATION)))
+    return result, greatest
+
+
+def rounded(weight: Vectors, limit: int) -> tuple[np.ndarray, Vectors]:
+    """Return a weight (out, …) in whole steps, int8 from -limit to limit, and the size of a step for each output."""
+    axes = tuple(range(1, weight.ndim))
+    scales = np.maximum(np.abs(weight).max(axis=axes), np.finfo(np.float32).tiny) / limit
+    steps = np.round(weight / scales.reshape(-1, *[1] * len(axes)))
+    return np.clip(steps, -limit, limit).astype(np.int8), scales.astype(np.float32)
