@@ -154,15 +154,15 @@ def encoders(sizes: list[int], folder: Path) -> Iterator[tuple[str, Any]]:
     """Yield vgg16-pool5 at each size, and vgg16-fc1 with a random fc1 on the same convolutions, with their names."""
     from imgindex import Engine
     from imgindex.encoders.registry import choose_recipe
-    from imgindex.encoders.vgg.encoder import VggEncoder
+    from imgindex.encoders.vgg.encoder import make_encoder
 
     for size in sizes:
         choice = choose_recipe("vgg16-pool5", size=size)
-        yield f"vgg16-pool5 at {size} px", VggEncoder(choice.recipe, choice.weights, Engine())
+        yield f"vgg16-pool5 at {size} px", make_encoder(choice.recipe, choice.weights, Engine())
     choice = choose_recipe("vgg16-fc1", weights=str(with_random_fc1(folder)))
     # These convolutions expect pixels that are normalised as Oxford's.
     recipe = replace(choice.recipe, mean=OXFORD_MEAN, std=OXFORD_STD)
-    yield "vgg16-fc1, with a random fc1", VggEncoder(recipe, choice.weights, Engine())
+    yield "vgg16-fc1, with a random fc1", make_encoder(recipe, choice.weights, Engine())
 
 
 def with_random_fc1(folder: Path) -> Path:

@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -101,7 +100,7 @@ def torchvision_eager(precision: str) -> Callable[[list[Path]], None]:
 
 def openvino(precision: str) -> Callable[[list[Path]], None]:
     """Return the same network in OpenVINO's throughput mode: single images, as many at once as OpenVINO recommends."""
-    import openvino as ov  # type: ignore[import-not-found]
+    import openvino as ov
     from openvino import opset13 as ops
 
     layers = torchvision_network()
@@ -165,11 +164,10 @@ def network_alone(precision: str) -> Callable[[list[Path]], None]:
     from concurrent.futures import ThreadPoolExecutor
 
     from imgindex import Engine
-    from imgindex.encoders.registry import choose_recipe
-    from imgindex.encoders.vgg.encoder import VggEncoder
+    from imgindex.encoders.registry import choose_recipe, make_encoder
 
     choice = choose_recipe("vgg16-fc1", weights=WEIGHTS)
-    encoder = VggEncoder(choice.recipe, choice.weights, Engine("cpu", precision))
+    encoder = make_encoder(choice.recipe, {"weights": choice.weights.source}, None, Engine("cpu", precision))
     batch = np.random.default_rng(0).integers(0, 256, (encoder.batch_size, SIDE, SIDE, 3), dtype=np.uint8)
     pool = ThreadPoolExecutor(encoder.streams)
 
@@ -182,52 +180,68 @@ def network_alone(precision: str) -> Callable[[list[Path]], None]:
 
 def ceiling(precision: str) -> Callable[[list[Path]], None]:
     """Return a function that takes as long as images would at the rate of the network's inner convolutions."""
-    import torch
+    from imgindex.encoders.devices import cpu_streams
+    from imgindex.encoders.vgg.layers import LAYERS
 
-    from imgindex.encoders.vgg.cpu import PackedConvolution
-
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    network = torchvision_network()
-    size, shapes, flop = SIDE, [], 2.0 * network[3].weight.numel()
-    for layer in network[0]:
-        if isinstance(layer, torch.nn.MaxPool2d):
+    size, channels, shapes, flop = SIDE, 3, [], 2.0 * 4096 * 512 * 49
+    for layer in LAYERS:
+        if isinstance(layer, str):
             size //= 2
-        elif isinstance(layer, torch.nn.Conv2d):
-            flop += 2 * layer.weight.numel() * size**2
-            shapes.append((layer.to(dtype).to(memory_format=torch.channels_last), size))
-
-    def alone(layer: torch.nn.Conv2d, size: int) -> float:
-        """Return the seconds of one convolution of an image, when every thread computes it on an image of its own."""
-        threads, rounds = torch.get_num_threads(), 6
-        ready, started = threading.Barrier(threads + 1), [0.0]
-
-        def work() -> None:
-            torch.set_num_threads(1)
-            with torch.inference_mode():
-                convolution = PackedConvolution.pack(layer, size, size)
-                image = torch.rand(1, layer.in_channels, size, size, dtype=dtype)
-                image = image.contiguous(memory_format=torch.channels_last)
-                convolution(image)
-                ready.wait()
-                for _ in range(rounds):
-                    convolution(image)
-
-        workers = [threading.Thread(target=work) for _ in range(threads)]
-        for worker in workers:
-            worker.start()
-        ready.wait()
-        started[0] = time.perf_counter()
-        for worker in workers:
-            worker.join()
-        return (time.perf_counter() - started[0]) / (threads * rounds)
+        else:
+            flop += 2 * layer * channels * 9 * size**2
+            shapes.append((channels, layer, size))
+            channels = layer
+    inner = shapes[4:]
 
     def run(files: list[Path]) -> None:
-        inner = shapes[4:]
-        seconds = sum(min(alone(*shape) for _ in range(3)) for shape in inner)
-        rate = sum(2 * layer.weight.numel() * size**2 for layer, size in inner) / seconds
+        seconds = sum(min(one_convolution(*shape, precision) for _ in range(3)) for shape in inner) / cpu_streams()
+        rate = sum(2 * out * channels * 9 * size**2 for channels, out, size in inner) / seconds
         run.seconds = len(files) * flop / rate  # type: ignore[attr-defined]
 
     return run
+
+
+def one_convolution(channels: int, out: int, size: int, precision: str) -> float:
+    """Return the seconds of a convolution of one image, when every stream computes it on an image of its own."""
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    from imgindex.encoders.cpu import compiled, quantised, quantised_weight
+    from imgindex.encoders.devices import cpu_streams
+
+    random, rounds = np.random.default_rng(0), 6
+    if precision == "int8":
+        parameter = ops.parameter([1, channels, size, size], np.uint8)
+        maps = quantised(ops.convert(parameter, np.float32), 255.0)
+        steps = random.integers(-127, 128, (out, channels, 3, 3), dtype=np.int8)
+        weight = quantised_weight(steps, np.ones(out, np.float32))
+    else:
+        maps = parameter = ops.parameter([1, channels, size, size], np.float32)
+        weight = ops.constant(random.random((out, channels, 3, 3), dtype=np.float32))
+    node = ops.relu(ops.convolution(maps, weight, [1, 1], [1, 1], [1, 1], [1, 1]))
+    if precision == "int8":
+        node = quantised(node, 255.0)
+    # Only one number is copied out.
+    node = ops.reduce_max(node, np.array([1, 2, 3]))
+    network = compiled(ov.Model([node], [parameter], "one"), precision, streams=cpu_streams())
+    requests = [network.create_infer_request() for _ in range(cpu_streams())]
+    for request in requests:
+        request.infer()
+    ready = threading.Barrier(len(requests) + 1)
+
+    def work(request: Any) -> None:
+        ready.wait()
+        for _ in range(rounds):
+            request.infer()
+
+    workers = [threading.Thread(target=work, args=(request,)) for request in requests]
+    for worker in workers:
+        worker.start()
+    ready.wait()
+    started = time.perf_counter()
+    for worker in workers:
+        worker.join()
+    return (time.perf_counter() - started) / rounds
 
 
 # What is measured, one in how many of the images it gets, and how it is made.
@@ -237,14 +251,17 @@ CONTENDERS: dict[str, tuple[str, int, Callable[[], Callable[[list[Path]], Any]]]
     "imgindex, article, bf16": ("files", 8, lambda: to_index("article", "bf16")),
     "imgindex, vgg16-fc1, fp32": ("files", 8, lambda: to_index("vgg16-fc1", "fp32")),
     "imgindex, vgg16-fc1, bf16": ("files", 1, lambda: to_index("vgg16-fc1", "bf16")),
+    "imgindex, vgg16-fc1, int8": ("files", 1, lambda: to_index("vgg16-fc1", "int8")),
     "imgindex's network, fp32": ("model", 16, lambda: network_alone("fp32")),
     "imgindex's network, bf16": ("model", 1, lambda: network_alone("bf16")),
+    "imgindex's network, int8": ("model", 1, lambda: network_alone("int8")),
     "torchvision, fp32": ("model", 16, lambda: torchvision_eager("fp32")),
     "torchvision, bf16": ("model", 8, lambda: torchvision_eager("bf16")),
     "OpenVINO, fp32": ("model", 16, lambda: openvino("fp32")),
     "OpenVINO, bf16": ("model", 1, lambda: openvino("bf16")),
     "ceiling, fp32": ("ceiling", 16, lambda: ceiling("fp32")),
     "ceiling, bf16": ("ceiling", 1, lambda: ceiling("bf16")),
+    "ceiling, int8": ("ceiling", 1, lambda: ceiling("int8")),
 }
 
 
@@ -283,9 +300,6 @@ def main() -> None:
         print(json.dumps(child(options.child[0], Path(options.child[1]), Path(options.child[2]))))
         return
     names = [name for name in CONTENDERS if name == BASE or (options.only or "") in name]
-    if not measure.installed("openvino"):
-        print("without OpenVINO: pip install openvino", file=sys.stderr)
-        names = [name for name in names if not name.startswith("OpenVINO")]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     errors: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as place:

@@ -42,11 +42,11 @@ def make_encoder(recipe: str, device: str, precision: str) -> Any:
     """Return the encoder of one of RECIPES on a device."""
     from imgindex import Engine
     from imgindex.encoders.registry import choose_recipe
-    from imgindex.encoders.vgg.encoder import VggEncoder
+    from imgindex.encoders.vgg.encoder import make_encoder as make_vgg
 
     name, size, weights = RECIPES[recipe]
     choice = choose_recipe(name, size=size, weights=weights)
-    return VggEncoder(choice.recipe, choice.weights, Engine(device, precision))
+    return make_vgg(choice.recipe, choice.weights, Engine(device, precision))
 
 
 def pictures(side: int, count: int) -> np.ndarray:
@@ -85,14 +85,13 @@ def network(encoder: Any) -> float:
     """Return images per second of the network alone, on a batch on the device, by the fastest of its forms."""
     import torch
 
-    from imgindex.encoders.devices import DTYPES
     from imgindex.encoders.vgg.cuda import CudnnNetwork, cudnn_without_tf32
+    from imgindex.encoders.vgg.gpu import DTYPES, state_dict
     from imgindex.encoders.vgg.network import VggNetwork
-    from imgindex.encoders.weights import load_weights
 
-    recipe, device = encoder.recipe, encoder.device
+    recipe, device = encoder.recipe, torch.device(encoder.device)
     plain = VggNetwork(recipe.layer)
-    plain.load_state_dict(load_weights(encoder._weights, plain.shapes()), assign=True)
+    plain.load_state_dict(state_dict(encoder._weights, recipe.layer), assign=True)
     dtype = DTYPES[encoder.precision]
     plain = plain.eval().to(device, dtype).to(memory_format=torch.channels_last)
     batch = torch.zeros(encoder.batch_size, 3, recipe.side, recipe.side, device=device, dtype=dtype)
@@ -100,7 +99,7 @@ def network(encoder: Any) -> float:
     forms: list[Callable[[Any], Any]] = [plain]
     if device.type == "cuda":
         twin = CudnnNetwork(plain)
-        forms += [lambda x: twin.head(twin.deep(twin.shallow(x))), torch.compile(plain, mode="max-autotune")]
+        forms += [lambda x: twin.head(twin.maps(x)), torch.compile(plain, mode="max-autotune")]
 
     def step(form: Callable[[Any], Any]) -> int:
         for _ in range(4):

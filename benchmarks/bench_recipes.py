@@ -33,14 +33,18 @@ from torch.nn.functional import adaptive_avg_pool2d, linear, normalize
 
 from imgindex.decoding.decode import decode
 from imgindex.decoding.transforms import prepare
-from imgindex.encoders.registry import choose_recipe
-from imgindex.encoders.vgg.encoder import VggEncoder
-from imgindex.encoders.vgg.network import LAYERS, VggNetwork, generalised_mean
-from imgindex.encoders.weights import load_weights, locate_weights
-from imgindex.recipe import IMAGENET_MEAN, IMAGENET_STD, OXFORD_MEAN, OXFORD_STD, RECIPES, Recipe
+from imgindex.encoders.output import finish
+from imgindex.encoders.registry import choose_recipe, make_encoder
+from imgindex.encoders.vgg.gpu import state_dict
+from imgindex.encoders.vgg.layers import LAYERS
+from imgindex.encoders.vgg.network import VggNetwork, generalised_mean
+from imgindex.encoders.weights import locate_weights
+from imgindex.recipe import IMAGENET_MEAN, IMAGENET_STD, OXFORD_MEAN, OXFORD_STD, RECIPES, get_recipe
 from imgindex.types import Engine
 
 OURS = RECIPES["vgg16-pool5"]
+# GeM less the mean of photographs, as the recipe subtracts it.
+LESS_MEAN = "gem less mean"
 ARTICLE = RECIPES["article"]
 SIDES = (96, 128, 160, 192, 224, 320, 448)
 RESAMPLINGS = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
@@ -134,9 +138,16 @@ def variants(oxford: bool) -> list[Variant]:
         replace(variant, vectors=variant.vectors + inside) if variant.geometry == "letterbox" else variant
         for variant in both
     ]
-    sweep = [Variant("letterbox", side, pools + inside) for side in SIDES if side not in (224, 448)]
+    both = [
+        replace(variant, vectors=(*variant.vectors, LESS_MEAN))
+        if (variant.geometry, variant.pixels) == ("letterbox", "mean/std")
+        else variant
+        for variant in both
+    ]
+    sweep = [Variant("letterbox", side, (*pools, LESS_MEAN, *inside)) for side in SIDES if side not in (224, 448)]
     squares = [Variant("crop", 160), Variant("stretch", 224)]
-    resampled = [Variant("letterbox", OURS.side, resampling=name) for name in RESAMPLINGS if name != "bilinear"]
+    ours = ("average", "gem", LESS_MEAN)
+    resampled = [Variant("letterbox", OURS.side, ours, resampling=name) for name in RESAMPLINGS if name != "bilinear"]
     return sweep + squares + resampled + both
 
 
@@ -184,8 +195,7 @@ def trained(path: str) -> Weights:
 def vgg(source: str, layer: str) -> VggNetwork:
     """Return imgindex's own network in fp32."""
     network = VggNetwork(layer)
-    state = load_weights(locate_weights(source), network.shapes())
-    network.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
+    network.load_state_dict(state_dict(locate_weights(source), layer), assign=True)
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
@@ -246,7 +256,7 @@ def pooled(maps: Tensor, vector: str, inner: Tensor) -> Tensor:
 def vectors(photos: Photos, variant: Variant, weights: Weights) -> dict[str, list[np.ndarray]]:
     """Return, for each vector of the variant, matrices (photos, dimension): one, or one for each fc1 that is tried."""
     pictures = photos.stored if variant.geometry == "article" else photos.white
-    pools = [vector for vector in variant.vectors if not vector.startswith("fc1")]
+    pools = [vector for vector in variant.vectors if not vector.startswith("fc1") and vector != LESS_MEAN]
     parts: dict[str, list[Tensor]] = {vector: [] for vector in [*pools, "maps"]}
     batch = 1 if variant.geometry == "short" else BATCH
     for start in range(0, len(pictures), batch):
@@ -257,7 +267,9 @@ def vectors(photos: Photos, variant: Variant, weights: Weights) -> dict[str, lis
             parts[vector].append(pooled(maps, vector, inner))
         parts["maps"].append(adaptive_avg_pool2d(maps, (7, 7)).flatten(1))
     result = {vector: [normalize(torch.cat(parts[vector]), dim=1).numpy()] for vector in pools}
-    if len(pools) < len(variant.vectors):
+    if LESS_MEAN in variant.vectors:
+        result[LESS_MEAN] = [finish(torch.cat(parts["gem"]).numpy(), get_recipe(OURS.name, size=variant.side))]
+    if any(vector.startswith("fc1") for vector in variant.vectors):
         flat = torch.cat(parts["maps"])
         plain = [linear(flat, *layer) for layer in weights.fc1()]
         result["fc1"] = [normalize(matrix, dim=1).numpy() for matrix in plain]
@@ -370,7 +382,7 @@ def rows(photos: Photos, variant: Variant, weights: Weights, speed: dict[Network
 
 def compared(table: list[Row]) -> list[Row]:
     """Return the rows with the interval of the difference between their mAP and that of the recipe vgg16-pool5."""
-    wanted = ("oxford", OURS.geometry, OURS.side, "mean/std", "bilinear", OURS.pooling)
+    wanted = ("oxford", OURS.geometry, OURS.side, "mean/std", "bilinear", LESS_MEAN)
     ours = next(
         row for row in table if (row.weights, row.geometry, row.side, row.pixels, row.resampling, row.vector) == wanted
     )
@@ -384,12 +396,11 @@ def compared(table: list[Row]) -> list[Row]:
 def same_as_imgindex(photos: Photos, weights: Weights) -> float:
     """Return the largest difference between the vectors measured here and those that imgindex itself computes."""
     few = replace(photos, white=photos.white[:4])
-    variant = Variant(OURS.geometry, OURS.side, (OURS.pooling,))
-    choice = choose_recipe(OURS.name)
-    encoder = VggEncoder(choice.recipe, choice.weights, Engine(device="cpu", precision="fp32"))
-    recipe: Recipe = choice.recipe
+    variant = Variant(OURS.geometry, OURS.side, ("gem", LESS_MEAN))
+    recipe = choose_recipe(OURS.name).recipe
+    encoder = make_encoder(recipe, {}, None, Engine(device="cpu", precision="fp32"))
     theirs = encoder.encode(np.stack([prepare(picture, recipe) for picture in few.white]))
-    return float(np.abs(vectors(few, variant, weights)[OURS.pooling][0] - theirs).max())
+    return float(np.abs(vectors(few, variant, weights)[LESS_MEAN][0] - theirs).max())
 
 
 def markdown(table: list[Row]) -> str:

@@ -60,7 +60,7 @@ class VggGpuEncoder:
         self.batch_size = engine.batch_size or default_batch_size(device, self.precision, recipe.side)
         self._dtype = DTYPES[self.precision]
         network = VggNetwork(recipe.layer)
-        network.load_state_dict(_state(weights, recipe.layer), assign=True)
+        network.load_state_dict(state_dict(weights, recipe.layer), assign=True)
         network = network.eval().to(self._dtype).to(memory_format=torch.channels_last)
         self._idle_streams: queue.SimpleQueue[Stream] = queue.SimpleQueue()
         devices = working_devices(torch.device(device))
@@ -150,7 +150,7 @@ def working_devices(device: torch.device) -> list[torch.device]:
     return [device]
 
 
-def _state(weights: WeightsFile, layer: str) -> dict[str, Tensor]:
+def state_dict(weights: WeightsFile, layer: str) -> dict[str, Tensor]:
     """Return the weights as a state dict. Those that are mapped cannot be written to, which torch warns of: copied."""
     arrays = load_weights(weights, shapes(layer))
     return {name: torch.from_numpy(array if array.flags.writeable else array.copy()) for name, array in arrays.items()}

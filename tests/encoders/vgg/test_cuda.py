@@ -14,7 +14,7 @@ from torch import Tensor
 
 from imgindex.encoders.vgg import cuda
 from imgindex.encoders.vgg.cuda import CudnnNetwork, fastest_network
-from imgindex.encoders.vgg.gpu import VggGpuEncoder, _state
+from imgindex.encoders.vgg.gpu import VggGpuEncoder, state_dict
 from imgindex.encoders.vgg.network import VggNetwork
 from imgindex.encoders.weights import locate_weights
 from imgindex.recipe import RECIPES
@@ -31,7 +31,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> VggNetwork:
     monkeypatch.setattr("torch.cuda.synchronize", lambda device: None)
     monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
     plain = VggNetwork("pool5")
-    plain.load_state_dict(_state(locate_weights("oxford"), "pool5"), assign=True)
+    plain.load_state_dict(state_dict(locate_weights("oxford"), "pool5"), assign=True)
     return plain.eval().float().to(memory_format=torch.channels_last)
 
 
