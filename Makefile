@@ -80,7 +80,7 @@ FULL_store := --size regular
 FULL_end_to_end := --rounds 3
 # Labelled photos, CLASS/FILE in a tar: without them quality is not measured.
 PHOTOS ?=
-WITH_PHOTOS := embed end_to_end
+WITH_PHOTOS := precision embed end_to_end
 
 bench: .venv/bench $(BENCHMARKS:%=bench-fast-%) ## Measure speed within five minutes; prints tables, writes build/bench
 

@@ -1,11 +1,14 @@
 """Measures the network alone on a CPU: int8 against bf16 and fp32, by side, alone and beside a busy process.
 
-    python benchmarks/bench_precision.py [--sides 128,224,320,448] [--rounds 5] [--out FILE.json]
+    python benchmarks/bench_precision.py [--sides 128,224,320,448] [--rounds 5] [--photos TAR] [--out FILE.json]
 
 Each round takes every precision in turn for about a second, on prepared pictures in memory, in as many streams as `add`
 uses. `beside` a busy process: another process of this user computes on one core all the time. `instructions`: all that
 the processor has, or those of an older one, which oneDNN is limited to by ONEDNN_MAX_CPU_ISA. `torch` is torchvision's
 network, in channels_last, with all threads on one batch.
+
+With labelled photos, a second table shows what a precision changes: the share of the ten nearest photos that are those
+of fp32, the least cosine between the two vectors of a photo, and the scores as bench_recipes.py has them.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +119,54 @@ def in_child(sides: list[int], names: list[str], rounds: int, instructions: str 
     return [{"beside": "–", "instructions": instructions or "all", **row} for row in rows]
 
 
+def fidelity(archive: Path) -> list[measure.Row]:
+    """Return what each precision changes in the answers of vgg16-pool5, with and without its mean."""
+    import bench_recipes
+
+    from imgindex import Engine
+    from imgindex.decoding.transforms import prepare
+    from imgindex.encoders.registry import choose_recipe, make_encoder
+
+    photos = bench_recipes.read(archive)
+    rows = []
+    for side in (224, 320):
+        recipe = choose_recipe("vgg16-pool5", size=side).recipe
+        pictures = np.stack([prepare(picture, recipe) for picture in photos.white])
+        for name, one in (("less the mean", recipe), ("as they are", replace(recipe, offset="", offset_sha256=""))):
+            exact = None
+            for precision in ("fp32", "bf16", "int8"):
+                vectors = make_encoder(one, {}, None, Engine("cpu", precision)).encode(pictures)
+                exact = vectors if exact is None else exact
+                scores = bench_recipes.score([vectors], photos.labels)
+                rows.append(
+                    {
+                        "side": side,
+                        "vectors": name,
+                        "precision": precision,
+                        "same_of_10_nearest": overlap(vectors, exact),
+                        "least_cosine": float((vectors * exact).sum(axis=1).min()),
+                        **{score: scores[score] for score in ("p_at_1", "map", "nmi")},
+                    }
+                )
+    return rows
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the share of the ten nearest of each vector, by its cosine, that are the same in both sets."""
+    nearest = []
+    for vectors in (one, other):
+        cosines = vectors @ vectors.T
+        np.fill_diagonal(cosines, -2)
+        nearest.append(np.argsort(-cosines, axis=1)[:, :10])
+    return float(np.mean([len(np.intersect1d(*both)) / 10 for both in zip(*nearest, strict=True)]))
+
+
 def main() -> None:
     """Read the command line, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sides", default="128,224,320,448")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--photos", type=Path, help="a tar of labelled photos, CLASS/FILE")
     parser.add_argument("--out", metavar="FILE.json")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -137,7 +184,11 @@ def main() -> None:
     finally:
         busy.kill()
         busy.wait()
-    measure.report("precision", rows, options.out, rounds=options.rounds)
+    answers = fidelity(options.photos) if options.photos else []
+    measure.report("precision", rows, options.out, rounds=options.rounds, answers=answers)
+    if answers:
+        print()
+        measure.report("answers", answers, None)
 
 
 if __name__ == "__main__":

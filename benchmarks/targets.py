@@ -61,6 +61,14 @@ def precision(result: Result) -> Iterator[Target]:
         of = {"side": 224, "contender": contender, "beside": "–", "instructions": instructions}
         return float(value(result, "int8_is_times_faster", **of))
 
+    if result.get("answers"):
+        of = {"side": 320, "vectors": "less the mean"}
+        answers = {"rows": result["answers"]}
+        same = value(answers, "same_of_10_nearest", precision="int8", **of)
+        yield at_least("int8, 320 px less the mean: of the ten nearest, those of fp32", 0.975, same, "")
+        for score, name in (("p_at_1", "P@1"), ("map", "mAP"), ("nmi", "NMI")):
+            change = value(answers, score, precision="int8", **of) - value(answers, score, precision="fp32", **of)
+            yield at_most(f"the same: {name} changes by", 0.005, abs(change), "")
     flags = result["machine"]["flags"]
     if "amx_int8" in flags:
         yield at_least("network alone at 224 px, int8 with AMX, against bf16", 1.3, times("imgindex, bf16"))

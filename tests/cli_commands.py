@@ -46,7 +46,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def watched(tmp_path: Path) -> dict[str, str]:
-    """An environment whose interpreter prints on stderr which pictures it opens, and whether it imports torch."""
+    """An environment whose interpreter prints on stderr which pictures it opens, and which heavy packages it imports."""
     hooks = tmp_path / "hooks"
     hooks.mkdir(exist_ok=True)
     (hooks / "sitecustomize.py").write_text(
@@ -54,7 +54,7 @@ def watched(tmp_path: Path) -> dict[str, str]:
         "def hook(event, arguments):\n"
         "    if event == 'open' and str(arguments[0]).endswith(('.png', '.jpg', '.gif')):\n"
         "        sys.stderr.write(f'OPENED {ascii(arguments[0])}\\n')\n"
-        "    if event == 'import' and arguments[0] in ('torch', 'torchvision', 'pandas'):\n"
+        "    if event == 'import' and arguments[0] in ('openvino', 'torch', 'torchvision', 'pandas'):\n"
         "        sys.stderr.write(f'IMPORTED {arguments[0]}\\n')\n"
         "sys.addaudithook(hook)\n"
     )

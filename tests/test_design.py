@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 HEAVY = (
     "torch",
     "torchvision",
+    "openvino",
     "faiss",
     "numpy",
     "pandas",
@@ -52,7 +53,7 @@ def test_help_and_import_load_nothing_heavy(command: tuple[str, ...]) -> None:
 
 def test_the_library_does_not_load_torch_before_it_embeds() -> None:
     found = imported("-c", "from imgindex import ImageIndex, Engine, Recipe, Match")
-    assert found.isdisjoint({"torch", "torchvision", "pandas", "faiss"})
+    assert found.isdisjoint({"openvino", "torch", "torchvision", "pandas", "faiss"})
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("imgindex/**/*.py")), ids=lambda path: str(path.relative_to(ROOT)))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cli_commands import watched
 from forking import Run
+from pictures import draw
 from small_recipe import SMALL
 
 
@@ -39,14 +40,21 @@ def test_a_file_that_cannot_be_written_is_named_in_one_line(run: Run, added: Pat
     assert result.stderr == "imgindex: error: No such file or directory: nowhere/x.csv\n"
 
 
-def test_the_audit_hook_sees_pictures_opened_and_torch_imported(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_pictures_are_embedded_without_torch(run: Run, folder: Path, tmp_path: Path) -> None:
     result = run("add", "pictures", *SMALL, env=watched(tmp_path))
+    assert result.returncode == 0
     assert "OPENED" in result.stderr
-    assert "IMPORTED torch" in result.stderr
+    assert "IMPORTED openvino" in result.stderr
+    assert "IMPORTED torch" not in result.stderr
+    draw(tmp_path / "new.png", 99)
+    result = run("similar", "new.png", env=watched(tmp_path))
+    assert result.returncode == 0
+    assert "IMPORTED openvino" in result.stderr
+    assert "IMPORTED torch" not in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["similar", "pictures/a/0.png"], ["add", "pictures"], ["status"]])
-def test_light_commands_import_neither_torch_nor_pandas(
+def test_light_commands_import_neither_openvino_nor_torch_nor_pandas(
     run: Run, added: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
     result = run(*arguments, env=watched(tmp_path))

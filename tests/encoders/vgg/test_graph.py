@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from imgindex.encoders.cpu import CpuEncoder, drawn_pictures
-from imgindex.encoders.vgg.graph import VggGraphs
+from imgindex.encoders.vgg import graph
+from imgindex.encoders.vgg.graph import VggGraphs, sample_photographs
 from imgindex.encoders.vgg.layers import convolution_names, shapes
 from imgindex.encoders.vgg.network import VggNetwork
 from imgindex.encoders.weights import load_weights, locate_weights
@@ -118,3 +119,28 @@ def test_networks_that_differ_have_keys_that_differ() -> None:
 def test_weights_without_the_recipes_layer_are_refused() -> None:
     with pytest.raises(WeightsMismatch, match="lacks classifier"):
         VggGraphs(FC1, locate_weights("oxford"))
+
+
+def test_weights_whose_ranges_are_not_known_are_tried_on_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oxford's weights, as if they were a file of the user's: int8 is nearly as good as with the known ranges."""
+    pictures = sample_photographs(96)[5:]
+    expected = CpuEncoder(POOL5, graphs(POOL5), "fp32").outputs(pictures)
+    known = CpuEncoder(POOL5, graphs(POOL5), "int8").outputs(pictures)
+    monkeypatch.setattr(graph, "SHIPPED", "another file")
+    made = graphs(POOL5)
+    assert made.reference(96) is None
+    found = CpuEncoder(POOL5, made, "int8").outputs(pictures)
+    assert (found != known).any()
+    assert cosines(found, expected).min() > 0.99
+    # Photographs that it was not tried on, and drawings.
+    for others in (np.ascontiguousarray(pictures[:, ::-1]), drawn_pictures(3, 96)):
+        exact = CpuEncoder(POOL5, made, "fp32").outputs(others)
+        assert cosines(CpuEncoder(POOL5, made, "int8").outputs(others), exact).min() > 0.98
+    monkeypatch.setattr(VggGraphs, "channel_maxima", lambda self, pictures: pytest.fail("tried again"))
+    assert np.array_equal(CpuEncoder(POOL5, graphs(POOL5), "int8").outputs(pictures), found)
+
+
+def test_the_sample_photographs_are_ten_different_pictures() -> None:
+    pictures = sample_photographs(64)
+    assert (pictures.shape, pictures.dtype) == ((10, 64, 64, 3), np.uint8)
+    assert len(np.unique(pictures.reshape(10, -1), axis=0)) == 10
