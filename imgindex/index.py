@@ -433,7 +433,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.search.upkeep import prepare_smoothing
 
         context = self._query_context()
-        if smooth:
+        if smooth and anchors:
             prepare_smoothing(self._store, on_progress or _ignore)
         examples = {
             name: anchor_vectors(context, name, as_list(images), smooth=smooth)

@@ -21,6 +21,7 @@ from imgindex.errors import TooFewDistinctVectors, UsageError
 from imgindex.results import Clustering, KScore, LabelFormat
 from imgindex.search.filters import select
 from imgindex.search.smoothed import smoothed_rows, vector_rows
+from imgindex.search.upkeep import prepare_smoothing
 from imgindex.storage.store import Store
 from imgindex.types import Ids, OnProgress, Progress, Vectors
 from imgindex.vectors.rows import Finder, Labels, VectorRows
@@ -67,6 +68,10 @@ def cluster(
         from imgindex.encoders.devices import choose_device
 
         choose_device(device)
+    if smooth:
+        with store.reading():
+            select(store, where)  # a mistake in the condition is reported before the work
+        prepare_smoothing(store, on_progress)
     on_progress(Progress("read vectors", 0, 0))
     images = _read_images(store, where, label_format, on_progress, smooth=smooth)
     n = len(images.paths)

@@ -16,7 +16,7 @@ from imgindex.recipe import Recipe
 from imgindex.results import Answer, Match
 from imgindex.search.filters import select
 from imgindex.search.lifecycle import load_search
-from imgindex.search.smoothed import smoothed_queries, smoothed_rows
+from imgindex.search.smoothed import QueryAverages, smoothed_rows
 from imgindex.search.upkeep import prepare_smoothing
 from imgindex.sources.content import Content, read_content
 from imgindex.storage.paths import absolute, as_iterable, as_written, path_text
@@ -110,6 +110,8 @@ def _answers(
 ) -> Generator[Answer, None, None]:
     store = context.store
     if rerank:
+        with store.reading():
+            select(store, where)  # a mistake in the condition is reported before the work
         prepare_smoothing(store, on_progress)
     with store.reading():
         only = select(store, where)
@@ -117,6 +119,7 @@ def _answers(
         n = min(n, store.catalogue.count()["images"] if only is None else len(only))
         size = max(1, min(AT_ONCE, MATCHES_AT_ONCE // (n + 1)))
         search: VectorSearch | None = None
+        averages: QueryAverages | None = None
         requested = (image if isinstance(image, Mix) else os.fspath(image) for image in images)
         while batch := list(islice(requested, size)):
             queries = resolve(context, batch)
@@ -125,7 +128,8 @@ def _answers(
             if readable and n:
                 if rerank:
                     search = search or _smoothed_search(store, only, on_progress)
-                    readable = _smoothed(store, readable)
+                    averages = averages or QueryAverages(store)
+                    readable = _averaged(averages, readable)
                 search = search or load_search(store, only)
                 matches = iter(_matches(store, search, readable, n, max_distance, include_self))
             for query in queries:
@@ -140,9 +144,9 @@ def _smoothed_search(store: Store, only: Ids | None, on_progress: OnProgress) ->
     return ExactSearch([smoothed_rows(store, on_progress).block(only)])
 
 
-def _smoothed(store: Store, queries: list[Query]) -> list[Query]:
+def _averaged(averages: QueryAverages, queries: list[Query]) -> list[Query]:
     own = np.array([query.own for query in queries])
-    vectors = smoothed_queries(store, np.stack([query.vector for query in queries]), own)
+    vectors = averages.of(np.stack([query.vector for query in queries]), own)
     return [replace(query, vector=vector) for query, vector in zip(queries, vectors, strict=True)]
 
 
@@ -298,4 +302,7 @@ def anchor_vectors(context: QueryContext, name: str, images: Sequence[Path], *, 
     for query in found:
         if query.failure is not None:
             raise UnreadableImage(f"cannot read {query.text}: {query.failure.reason}", stage=query.failure.stage)
-    return np.stack([query.vector for query in (_smoothed(context.store, found) if smooth else found)])
+    if smooth:
+        with context.store.reading():
+            found = _averaged(QueryAverages(context.store), found)
+    return np.stack([query.vector for query in found])

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, BinaryIO
 from weakref import WeakKeyDictionary
 
@@ -115,20 +116,32 @@ def smoothed_rows(store: Store, on_progress: OnProgress = lambda progress: None)
         return found
 
 
-def smoothed_queries(store: Store, vectors: Vectors, own: Ids) -> Vectors:
-    """Return the averaged vectors (q, dimension) of queries.
+class QueryAverages:
+    """Averages queries with the images nearest to them, within one `store.reading()`."""
 
-    own: for each the id of the present image whose vector it is, −1 for none. A query that is not an image of the index
-    is averaged with its 8 nearest images. Raises IndexDamaged.
-    """
-    with store.reading():
-        rows = smoothed_rows(store)
-        found, stored = np.empty(vectors.shape, np.float32), own >= 0
-        found[stored] = rows.vectors[np.searchsorted(rows.known.ids, own[stored])]
-        if not stored.all():
-            points, others = vector_rows(store, smooth=False), vectors[~stored]
-            near = load_search(store).search(others, NEIGHBOURS).ids
-            found[~stored] = average(others, near, rows.known.ids, points, unit=_is_unit(store))
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._rows = smoothed_rows(store)
+
+    @cached_property
+    def _stored(self) -> tuple[VectorSearch, VectorRows]:
+        """The search among the vectors themselves, and these: needed for queries that are not in the index."""
+        return load_search(self._store), vector_rows(self._store, smooth=False)
+
+    def of(self, vectors: Vectors, own: Ids) -> Vectors:
+        """Return the averages (q, dimension) of queries.
+
+        own: for each the id of the present image whose vector it is, −1 for none. Such an image has the average that is
+        kept; another query is averaged with its 8 nearest images. Raises IndexDamaged.
+        """
+        ids, in_index = self._rows.known.ids, own >= 0
+        found = np.empty(vectors.shape, np.float32)
+        found[in_index] = self._rows.vectors[np.searchsorted(ids, own[in_index])]
+        if not in_index.all():
+            search, points = self._stored
+            others = vectors[~in_index]
+            near = search.search(others, NEIGHBOURS).ids
+            found[~in_index] = average(others, near, ids, points, unit=_is_unit(self._store))
         return found
 
 

@@ -24,11 +24,13 @@ import numpy as np
 from campaign import Figures, main
 from grid_mean import GridMean
 from pictures import draw
+from smoothing_reference import all_averaged
 from steps_disk import Dead, Died, Failing, Files, Point, Recorder, contents, put
 from steps_scenes import BROKEN, SCENES, Scene, State, World, digest, expected_vector, state
 
 from imgindex import ImageIndex
 from imgindex.errors import ImgindexError, IndexDamaged, IndexNotFound
+from imgindex.search.smoothed import smoothed_rows
 from imgindex.storage import derived
 from imgindex.storage.lock import WriteLock
 from imgindex.storage.segments import HEADER_SIZE
@@ -253,6 +255,8 @@ class Stage:
             self._files_are_known(index)
             if self.scene.rows < len(now):
                 self._search_is_right(index)
+            if self.scene.averages:
+                self._averages_are_right(index)
 
     def _ids_are_right(self, now: State, seen: State) -> None:
         hold(len({present.id for present in now.values()}) == len(now), "two images have one id")
@@ -289,6 +293,17 @@ class Stage:
         true = np.sort(np.linalg.norm(vectors.astype(np.float64) - vectors[0], axis=1))[:4]
         found = [match.distance for match in index.similar(first, n=4, include_self=True)]
         hold(np.allclose(found, true, atol=1e-6), "the search index finds others than the nearest")
+
+    def _averages_are_right(self, index: ImageIndex) -> None:
+        true = all_averaged(index.vectors(), index.ids(), unit=False)
+        hold(np.allclose(smoothed_rows(index._store).vectors, true, atol=1e-6), "vectors have other averages")
+        for file in derived.all_recorded(index._store.catalogue):
+            where = os.path.join(index.path, derived.FOLDER, file.name)
+            with derived.opened(where, file.sha256, file.size) as opened:
+                hold(opened is not None, "the averages are not what was written")
+        kept = index.status()["smoothed"]
+        hold(kept is None or kept["newer"] == kept["gone"] == 0, f"the averages are stale: {kept}")
+        hold(kept is not None or self.scene.reads, "the averages are gone")
 
 
 def _contents(now: State) -> dict[str, str]:

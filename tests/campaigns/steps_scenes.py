@@ -20,6 +20,7 @@ import imgindex.search.lifecycle
 from imgindex import ImageIndex
 from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import IndexExists, PathNotFound
+from imgindex.search.upkeep import update_search_files
 from imgindex.storage import segments
 from imgindex.types import Progress
 
@@ -73,7 +74,8 @@ class Scene:
     """An operation: `make` prepares the world, `run` operates on it, `again` does so once more after a failure.
 
     damaged: whether it may be impossible to open the index before. index: the open index to use, if there is one.
-    rows: above how many rows a search index is built.
+    rows: above how many rows a search index is built. averages: whether averaged vectors are kept, or asked for.
+    reads: whether it is a query, which writes only averages; what it leaves unfinished, the next writer removes.
     """
 
     name: str
@@ -82,6 +84,8 @@ class Scene:
     damaged: bool = False
     creates: bool = False
     rows: int = 100_000
+    averages: bool = False
+    reads: bool = False
     fine: tuple[type[Exception], ...] = ()
 
     def again(self, world: World, index: ImageIndex | None = None) -> None:
@@ -91,6 +95,9 @@ class Scene:
         except self.fine:
             with world.opened() as other, (index or other)._store.writing():
                 pass
+        if self.reads:
+            with world.opened() as other, other._store.writing() as writer:
+                update_search_files(other._store, writer)
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
@@ -249,6 +256,11 @@ def _searchable(world: World) -> None:
         draw(world.pictures / f"{number}.png", number)
 
 
+def _averaged(world: World) -> None:
+    _searchable(world)
+    _run_query(world, None, lambda progress: None)
+
+
 # what is done
 
 
@@ -274,6 +286,12 @@ def _run_compact(world: World, index: ImageIndex | None, on_progress: OnProgress
         index.compact()
 
 
+def _run_query(world: World, index: ImageIndex | None, on_progress: OnProgress) -> None:
+    with contextlib.ExitStack() as stack:
+        index = index or stack.enter_context(world.opened())
+        index.similar(index.paths()[0], rerank=True, on_progress=on_progress)
+
+
 def _run_repair(world: World, index: ImageIndex | None, on_progress: OnProgress) -> None:
     ImageIndex.repair(world.index, encoder=GridMean(batch_size=2), on_progress=on_progress)
 
@@ -292,4 +310,7 @@ SCENES = (
     Scene("migration", _golden, _run_add),
     Scene("add with a search index", _searchable, _run_add, rows=4),
     Scene("compact with a search index", _searchable, _run_compact, rows=4),
+    Scene("query with averages", _searchable, _run_query, averages=True, reads=True),
+    Scene("add with averages", _averaged, _run_add, averages=True),
+    Scene("compact with averages", _averaged, _run_compact, averages=True),
 )

@@ -17,9 +17,9 @@ from smoothing_reference import all_averaged, averaged, nearest_others
 
 import imgindex.search.lifecycle
 from imgindex import ImageIndex, Mix
-from imgindex.errors import IndexDamaged
+from imgindex.errors import IndexDamaged, UsageError
 from imgindex.search.lifecycle import load_search, search_name
-from imgindex.search.smoothed import NAMES, SmoothedMetadata, smoothed_queries, smoothed_rows, vector_rows
+from imgindex.search.smoothed import NAMES, QueryAverages, SmoothedMetadata, smoothed_rows, vector_rows
 from imgindex.search.upkeep import prepare_smoothing, update_search_files
 from imgindex.storage import derived
 from imgindex.storage.segments import HEADER_SIZE
@@ -345,6 +345,19 @@ def test_a_query_that_is_not_in_the_index_is_averaged_with_its_nearest_images(
     assert names.isdisjoint({"1.png", "2.png"})
 
 
+def test_a_mistake_in_a_condition_is_reported_before_averages_are_made(index: ImageIndex, pictures: Path) -> None:
+    index.add([pictures])
+    for mistaken in (
+        lambda: index.similar(pictures / "0.png", where="colour = 1", rerank=True),
+        lambda: index.cluster(2, where="colour = 1", smooth=True),
+        lambda: index.cluster(2, balanced=True, max_size=9, smooth=True),
+        lambda: index.similar(pictures / "0.png", n=0, rerank=True),
+    ):
+        with pytest.raises(UsageError):
+            mistaken()
+    assert not file(index).exists()
+
+
 def test_limits_and_conditions_hold_among_averages(stored: ImageIndex, pictures: Path) -> None:
     query = pictures / "1.png"
     everything = stored.similar(query, n=COUNT, rerank=True)
@@ -374,7 +387,7 @@ def test_stored_and_averaged_vectors_are_read_in_the_order_of_ids(stored: ImageI
         np.testing.assert_array_equal(vector_rows(stored._store, some, smooth=False)[:], stored.vectors()[[3, 20, 33]])
         rows = smoothed_rows(stored._store).vectors[[3, 20, 33]]
         np.testing.assert_array_equal(vector_rows(stored._store, some, smooth=True)[:], rows)
-        queries = smoothed_queries(stored._store, stored.vectors()[[3, 20, 33]], some)
+        queries = QueryAverages(stored._store).of(stored.vectors()[[3, 20, 33]], some)
         np.testing.assert_array_equal(queries, rows)
 
 
