@@ -249,7 +249,8 @@ def _load(store: Store) -> SmoothedRows | None:
     metadata = None if file is None else _metadata(store, file)
     if file is None or metadata is None:
         return None
-    with derived.opened(os.path.join(store.path, derived.FOLDER, file.name), file.sha256, file.size) as opened:
+    path = os.path.join(store.path, derived.FOLDER, file.name)
+    with derived.opened(path, file.sha256, file.size, silent=True) as opened:
         if opened is None:
             return None
         data = np.memmap(opened, np.uint8, "r")

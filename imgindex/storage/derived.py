@@ -92,10 +92,11 @@ def write(path: str, writer: Callable[[BinaryIO], None]) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def opened(path: str, sha256: str, size: int) -> Iterator[BinaryIO | None]:
+def opened(path: str, sha256: str, size: int, *, silent: bool = False) -> Iterator[BinaryIO | None]:
     """Lend a file for reading from its start; None where it is missing or does not have the bytes that were written.
 
     The bytes are checked through the descriptor that is lent, so that no other file can take its place in between.
+    silent: the user need not know, because the caller makes the file again at once.
     """
     with contextlib.ExitStack() as stack:
         file = None
@@ -105,7 +106,7 @@ def opened(path: str, sha256: str, size: int) -> Iterator[BinaryIO | None]:
             _check(opening, sha256, size)
             file = cast(BinaryIO, opening)
         except OSError as error:
-            logger.info("%s has to be made again: %s", path, error)
+            logger.log(logging.DEBUG if silent else logging.INFO, "%s has to be made again: %s", path, error)
         yield file
 
 

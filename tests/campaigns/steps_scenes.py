@@ -96,8 +96,10 @@ class Scene:
             with world.opened() as other, (index or other)._store.writing():
                 pass
         if self.reads:
-            with world.opened() as other, other._store.writing() as writer:
-                update_search_files(other._store, writer)
+            with world.opened() as other:
+                other.tag("looked at", where="true")
+                with other._store.writing() as writer:
+                    update_search_files(other._store, writer)
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:

@@ -43,6 +43,17 @@ def test_a_second_query_reads_what_the_first_one_kept(run: Run, here: Path) -> N
     assert contents(here / ".imgindex") == made
 
 
+def test_a_file_that_is_hurt_or_gone_is_made_again_silently(run: Run, here: Path) -> None:
+    first = answers(run, "pictures/red/red0.png")
+    file = here / ".imgindex/search/smoothed.rows"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert answers(run, "pictures/red/red0.png") == first
+    (made,) = (here / ".imgindex/search").iterdir()
+    made.unlink()
+    assert answers(run, "pictures/red/red0.png") == first
+    assert run("verify", "--full").returncode == 0
+
+
 def test_all_options_go_with_it(run: Run, here: Path) -> None:
     (all_of_them,) = answers(run, "pictures/red/red0.png", "-n", "50", "--include-self")
     matches = all_of_them["matches"]
