@@ -222,6 +222,39 @@ def copies() -> str:
     )
 
 
+def smoothing() -> str:
+    """What averaging with neighbours changes, and what it costs, for docs/decisions.md."""
+    result = load("smoothing")
+
+    def both(row: Result, name: str) -> str:
+        return "" if row[name] == "" else f"{row[name]:.3f} → {row[f'{name}_averaged']:.3f}"
+
+    rows = [
+        [
+            row["what"],
+            f"{row['images']:,}",
+            *(both(row, name) for name in ("p_at_1", "map", "nmi")),
+            "{:+.3f} … {:+.3f}".format(*row["map_interval"]),
+        ]
+        for row in result["rows"]
+    ]
+    steps = [
+        [one["step"], f"{one['images']:,}", f"{one['processor_seconds']:,.1f} s", f"{one['peak_mib']:,} MiB"]
+        for one in result["steps"]
+    ]
+    size = max(one["file_mb"] for one in result["steps"] if one["file_mb"] != "")
+    return "\n\n".join(
+        [
+            table(["photos", "images", "P@1", "mAP", "NMI", "mAP, difference"], rows),
+            table(["step", "images", "processor time", "peak memory"], steps),
+            f"*{result['photos']} photos of {result['classes']} classes, and distractors "
+            f"(`python benchmarks/bench_smoothing.py --photos photos.tar --rows {steps[-1][1].replace(',', '')}`). "
+            f"The file of averages has {size:.0f} MB. "
+            f"{measured_on(result)}.*",
+        ]
+    )
+
+
 def campaigns() -> str:
     """What every campaign tried and what was lost, for docs/reliability.md."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(CAMPAIGNS.glob("*.json"))]
@@ -262,6 +295,7 @@ BENCHMARKS = (
     "start",
     "search",
     "search-growth",
+    "smoothing",
     "cluster",
     "cluster-full",
     "store",
@@ -272,6 +306,7 @@ PLACES: list[tuple[str, str, Callable[[], str]]] = [
     ("README.md", "quality", quality),
     ("README.md", "speed", speed),
     ("docs/decisions.md", "recipes", recipes),
+    ("docs/decisions.md", "smoothing", smoothing),
     ("docs/decisions.md", "clustering", clustering),
     ("docs/benchmarks.md", "benchmarks", benchmarks),
     ("docs/duplicates.md", "copies", copies),
