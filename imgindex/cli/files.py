@@ -23,7 +23,7 @@ from imgindex.storage.paths import absolute
 # read.
 OUTPUTS = {"out": "--out", "html": "--html", "sheet": "--sheet"}
 FOLDERS = {"link_to": "--link-to", "copy_to": "--copy-to"}
-# Folders with a journal, by which curation/disposal.py finds out what is theirs.
+# Folders with a journal, by which curation/move_journal.py finds out what is theirs.
 JOURNALS = {"move_to": "--move-to", "undo": "--undo"}
 INPUTS = {"like": "--like", "truth": "--truth", "csv": "--csv", "source": "--from", "weights": "--weights"}
 # Parameters that name several files; - is a list of paths on stdin.
