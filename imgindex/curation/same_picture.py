@@ -64,14 +64,29 @@ class Comparison:
 DIFFERENT = Comparison(False, 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Points (n, 2) of a picture, and their SIFT descriptors, uint8 (n, 128), which are whole numbers."""
+
+    points: npt.NDArray[np.float32]
+    descriptors: npt.NDArray[np.uint8]
+
+    @property
+    def roots(self) -> npt.NDArray[np.float32]:
+        """The descriptors as RootSIFT compares them."""
+        values = self.descriptors.astype(np.float32)
+        roots: npt.NDArray[np.float32] = np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))
+        return roots
+
+
 class View:
     """A picture ready to be compared; pixels: uint8 (height, width, 3), neither side longer than SIDE.
 
-    others: the same picture on other backgrounds, if it has transparent parts.
+    others: the same picture on other backgrounds, if it has transparent parts. features: if they are known already.
     """
 
-    def __init__(self, pixels: Pixels, others: Sequence[View] = ()) -> None:
-        self.pixels, self.others = pixels, others
+    def __init__(self, pixels: Pixels, others: Sequence[View] = (), features: Features | None = None) -> None:
+        self.pixels, self.others, self.known_features = pixels, others, features
         self.grey: Grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
 
     def changed(self, change: Callable[[Pixels], Pixels]) -> View:
@@ -83,19 +98,24 @@ class View:
         """Left, top, right and bottom of the picture without borders of one colour."""
         return content_box(self.pixels)
 
-    @cached_property
-    def features(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Points (n, 2) of the picture, and their descriptors (n, 128)."""
+    @property
+    def features(self) -> Features:
+        """The features of the picture, computed when they are first needed: most of the time of a comparison."""
+        if self.known_features is None:
+            self.known_features = self._find_features()
+        return self.known_features
+
+    def _find_features(self) -> Features:
         longer = max(self.grey.shape)
         scale = max(min(longer, FEATURES_SIDE), SMALLEST_FEATURES_SIDE) / longer
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         small = cv2.resize(self.grey, None, fx=scale, fy=scale, interpolation=way)
         found, descriptors = _sift().detectAndCompute(small, None)
         if descriptors is None:
-            return np.empty((0, 2), np.float32), np.empty((0, 128), np.float32)
+            return Features(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8))
         ratio = np.array([small.shape[1] / self.grey.shape[1], small.shape[0] / self.grey.shape[0]], np.float32)
         points = (np.array([point.pt for point in found], np.float32) + 0.5) / ratio - 0.5
-        return points, np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1))
+        return Features(points, descriptors.astype(np.uint8))
 
     @cached_property
     def texture(self) -> Mask:
@@ -156,11 +176,10 @@ def _by_boxes(a: View, b: View) -> Matrix | None:
 
 def _by_features(a: View, b: View) -> Matrix | None:
     """Return the map of a's pixels to b's that most features agree with; None if too few do."""
-    points, descriptors = a.features
-    points_b, descriptors_b = b.features
+    points, points_b = a.features.points, b.features.points
     if min(len(points), len(points_b)) < LEAST_MATCHES:
         return None
-    near = cv2.BFMatcher(cv2.NORM_L2).knnMatch(descriptors, descriptors_b, k=2)
+    near = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a.features.roots, b.features.roots, k=2)
     good = [(one.queryIdx, one.trainIdx) for one, other in near if one.distance < RATIO * other.distance]
     if len(good) < LEAST_MATCHES:
         return None

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import cv2
 
 from imgindex.curation.rotations import ALL, inverse
-from imgindex.curation.same_picture import DIFFERENT, METHOD, SIDE, Comparison, View, compare
+from imgindex.curation.same_picture import DIFFERENT, METHOD, SIDE, Comparison, Features, View, compare
 from imgindex.decoding import blank
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
@@ -34,6 +34,8 @@ ALPHAS: tuple[Literal["visible", "white", "black"], ...] = ("visible", "white", 
 SAME_PIXELS = Comparison(True, 1.0)
 # Pictures that are kept decoded, each of at most 2 MB.
 VIEWS = 64
+# Pictures whose features are kept, of about 50 kB each: to find them takes longer than to decode the picture.
+FEATURES_KEPT = 2000
 # Results that are written to the index together: every commit takes the lock.
 RESULTS_AT_ONCE = 20_000
 # The recipe by which pictures are decoded to be compared.
@@ -101,6 +103,7 @@ class Verifier:
         self._decoders, self._blank_decoders = ViewDecoder(), decoders
         self._digests: dict[int, bytes] = {}
         self._views: OrderedDict[int, View] = OrderedDict()
+        self._features: OrderedDict[int, Features] = OrderedDict()
         self._views_lock = threading.Lock()
         self._can_record = True
 
@@ -176,10 +179,18 @@ class Verifier:
                 return self._views[id]
         view = self._decoded(id, self._decoders.view)
         with self._views_lock:
+            view.known_features = self._features.get(id)
             self._views[id] = view
             while len(self._views) > VIEWS:
-                self._views.popitem(last=False)
+                self._keep_features(*self._views.popitem(last=False))
         return view
+
+    def _keep_features(self, id: int, view: View) -> None:
+        if view.known_features is not None:
+            self._features[id] = view.known_features
+            self._features.move_to_end(id)
+            while len(self._features) > FEATURES_KEPT:
+                self._features.popitem(last=False)
 
     def digest(self, id: int) -> bytes:
         """Return the digest of all pixels of a blank image that was loaded; empty if it has none or is not blank.

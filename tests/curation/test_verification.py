@@ -10,8 +10,9 @@ from groups_of import only
 from pictures import draw
 from textures import encoded, textured, write
 
+import imgindex.curation.verification
 from imgindex import ImageIndex
-from imgindex.curation.same_picture import METHOD
+from imgindex.curation.same_picture import DIFFERENT, METHOD, Features, View
 from imgindex.curation.verification import Pair, Verifier
 from imgindex.errors import UnreadableImage
 from imgindex.storage import comparisons
@@ -132,3 +133,29 @@ def test_a_picture_is_compared_at_its_own_size_or_shrunk(tmp_path: Path) -> None
         found.load(ids.values())
         assert found.view(ids["small"]).pixels.shape == (60, 96, 3)
         assert found.view(ids["large"]).pixels.shape == (480, 768, 3)
+
+
+def test_features_outlive_the_pictures_that_they_were_found_in(
+    gallery: ImageIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = ids_of(gallery)
+    found, find = [], View._find_features
+
+    def counting(view: View) -> Features:
+        found.append(view)
+        return find(view)
+
+    monkeypatch.setattr(View, "_find_features", counting)
+    monkeypatch.setattr(imgindex.curation.verification, "VIEWS", 2)
+    names = ("red", "other", "larger", "turned")
+    pairs = [Pair(ids[a], ids[b]) for a in names for b in names if a < b and {a, b} != {"red", "larger"}]
+    with verifier(gallery) as one:
+        assert [one.are_copies([pair]) for pair in pairs] == [[False]] * 5
+    assert len(found) == len(names)
+    # Without them each pair finds those of both pictures again, and is judged equally.
+    found.clear()
+    monkeypatch.setattr(imgindex.curation.verification, "FEATURES_KEPT", 0)
+    with verifier(gallery) as other:
+        other.load(ids.values())
+        assert [other._compare(pair)[1] for pair in pairs] == [DIFFERENT] * 5
+    assert len(found) > len(names)
