@@ -123,33 +123,6 @@ def measured(originals: np.ndarray, changed: dict[str, np.ndarray]) -> Measured:
     return Measured(apart, distances, right, between.min(axis=1))
 
 
-def groups(originals: np.ndarray, changed: dict[str, np.ndarray], distance: float) -> Iterator[dict[str, Any]]:
-    """Yield how well groups hold the copies of one photo: groups joined by pairs, and groups around centres."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    from imgindex.curation.grouping import groups_around_centres
-
-    everything = np.concatenate([originals, *changed.values()])
-    photo = np.tile(np.arange(len(originals)), 1 + len(changed))
-    near = [np.linalg.norm(everything[row + 1 :] - everything[row], axis=1) for row in range(len(everything))]
-    a = np.concatenate([np.full(int((of_row <= distance).sum()), row) for row, of_row in enumerate(near)])
-    b = np.concatenate([row + 1 + np.flatnonzero(of_row <= distance) for row, of_row in enumerate(near)])
-    count = len(everything)
-    joined = connected_components(coo_matrix((np.ones(len(a)), (a, b)), (count, count)), directed=False)[1]
-    centred = groups_around_centres(count, (a, b), np.zeros(count, dtype=np.bool_), lambda row, others: others < 0)
-    for how, group in (("joined by pairs", joined), ("around centres", centred)):
-        sizes, both = np.unique(group, return_counts=True)[1], np.unique([group, photo], axis=1, return_counts=True)[1]
-        together, right = (sizes * (sizes - 1)).sum(), (both * (both - 1)).sum()
-        yield {
-            "groups": how,
-            "distance": distance,
-            "largest": int(sizes.max()),
-            "copies_of_one_photo_together": float(right / (len(photo) * len(changed))),
-            "right_of_those_together": float(right / together),
-        }
-
-
 def encoders(sizes: list[int], folder: Path) -> Iterator[tuple[str, Any]]:
     """Yield vgg16-pool5 at each size, and vgg16-fc1 with a random fc1 on the same convolutions, with their names."""
     from imgindex import Engine
@@ -189,7 +162,7 @@ def main() -> None:
     options = parser.parse_args()
     from imgindex.decoding.decode import decode
 
-    rows, thresholds, grouped = [], [], []
+    rows, thresholds = [], []
     with tempfile.TemporaryDirectory() as folder:
         files = list(photos.labelled(options.photos, Path(folder)))
         originals = [path.read_bytes() for path in files]
@@ -202,8 +175,7 @@ def main() -> None:
             found = measured(plain, changed)
             rows += [{"recipe": name, **found.at(distance)} for distance in DISTANCES]
             thresholds.append({"recipe": name, **found.at(found.threshold())})
-            grouped += [{"recipe": name, **row} for row in groups(plain, changed, found.threshold())]
-    extra = {"photos": len(originals), "changes": len(CHANGES), "thresholds": thresholds, "groups": grouped}
+    extra = {"photos": len(originals), "changes": len(CHANGES), "thresholds": thresholds}
     measure.report("duplicates", rows, options.out, **extra)
 
 

@@ -176,7 +176,7 @@ def benchmarks() -> str:
         parts += [
             f"{key}:\n\n{every_column(value)}"
             for key, value in result.items()
-            if key in ("steps", "reading", "thresholds", "groups", "answers")
+            if key in ("steps", "reading", "thresholds", "answers")
         ]
         parts.append(f"*{measured_on(result)}.*")
     return "\n\n".join(parts)

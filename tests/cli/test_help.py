@@ -22,13 +22,9 @@ from imgindex.cli.help import SECTIONS
 ROOT = typer.main.get_command(app)
 # Options that cluster shares with other commands.
 SHARED = {"--index", "--wait", "--format", "--json", "--html", "--sheet", "--preview", "--preview-as", "--quiet", "-q"}
-<<<<<<< HEAD
 SHARED |= {"--where", "--device", "--help", "-h", "--overwrite", "--null", "-0"}
 # Those of the page, which `clusterings show` writes too.
 SHARED |= {"--map", "--images"}
-=======
-SHARED |= {"--where", "--device", "--dry-run", "--help", "-h", "--overwrite", "--null", "-0"}
->>>>>>> 6279392 (What averaging with neighbours changes is measured and explained)
 
 
 def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -99,11 +99,15 @@ def test_between_two_sets_each_pair_has_one_image_of_each(tmp_path: Path) -> Non
     by_vectors = {(1, 3), (2, 3), (4, 5), (6, 7), (6, 8), (7, 8)}
     with of_vectors(tmp_path / "it.imgindex", vectors) as index:
         with finding(index, {}, hashes, CALIBRATED) as (finder, _):
-            assert finder.between(a, b, 8) == sorted({*by_vectors, (1, 8)})
-            assert finder.between(a, b, 1) == sorted({*by_vectors, (1, 8)} - {(6, 8)})
-            assert finder.between(a, b[:0], 8) == finder.between(a[:0], b, 8) == []
+            assert finder.between(a, b, 8, lambda progress: None) == sorted({*by_vectors, (1, 8)})
+            assert finder.between(a, b, 1, lambda progress: None) == sorted({*by_vectors, (1, 8)} - {(6, 8)})
+            assert (
+                finder.between(a, b[:0], 8, lambda progress: None)
+                == finder.between(a[:0], b, 8, lambda progress: None)
+                == []
+            )
         with finding(index, {}, replace(hashes, blank={3: b"", 6: b""}), CALIBRATED) as (finder, _):
-            assert finder.between(a, b, 8) == [(1, 8), (4, 5), (7, 8)]
+            assert finder.between(a, b, 8, lambda progress: None) == [(1, 8), (4, 5), (7, 8)]
 
 
 def test_each_pair_is_verified_with_the_turn_of_its_second_image(gallery: ImageIndex) -> None:
