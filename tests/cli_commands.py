@@ -46,7 +46,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def watched(tmp_path: Path) -> dict[str, str]:
-    """An environment whose interpreter prints on stderr the pictures that it opens, and heavy packages that it imports."""
+    """An environment whose interpreter prints on stderr which pictures it opens and which heavy packages it imports."""
     hooks = tmp_path / "hooks"
     hooks.mkdir(exist_ok=True)
     (hooks / "sitecustomize.py").write_text(

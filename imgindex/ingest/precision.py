@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from imgindex.decoding.lookahead import map_in_streams
 from imgindex.errors import DeviceUnavailable, IndexDamaged
 from imgindex.ingest.items import Prepared
 from imgindex.ingest.pipeline import IngestPipeline
@@ -75,11 +76,12 @@ def _measure(store: Store, encoder: Encoder, samples: dict[int, Prepared], secon
 
 
 def _embed(pictures: list[Pixels], encoder: Encoder, seconds: float) -> Vectors:
-    """Return the vectors of the first pictures, two at a time, as many as the seconds allow."""
+    """Return the vectors of the first pictures, two at a time in each stream, as many as the seconds allow."""
     vectors: list[Vectors] = []
     end = time.perf_counter() + seconds
-    for start in range(0, len(pictures), 2):
-        vectors.append(encoder.encode(np.stack(pictures[start : start + 2])))
+    pairs = (np.stack(pictures[start : start + 2]) for start in range(0, len(pictures), 2))
+    for found in map_in_streams(encoder, encoder.encode, pairs):
+        vectors.append(found)
         if time.perf_counter() > end:
             break
     return np.concatenate(vectors)
