@@ -1,9 +1,14 @@
-"""What the tests of the command line share: a call of each command, which commands write, a collection, CSV rows."""
+"""What the tests of the command line share: a call of each command, which commands write, a collection, ways to run."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imgindex.cli.app import app
@@ -59,3 +64,49 @@ def watched(tmp_path: Path) -> dict[str, str]:
         "sys.addaudithook(hook)\n"
     )
     return {"PYTHONPATH": str(hooks)}
+
+
+# Forks before a command imports what it needs, and describes the commands once, which takes longer than most of them.
+IN_TURN = """
+import functools, os, sys
+import typer.main, typer.rich_utils
+from imgindex.cli import app
+typer.main.get_command = functools.cache(typer.main.get_command)
+typer.main.get_command(app.app)
+scratch, *words = sys.argv[1:]
+number = 0
+while words:
+    count = int(words[0])
+    child = os.fork()
+    if child == 0:
+        sys.argv = ["imgindex", *words[1 : count + 1]]
+        for stream, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{scratch}/{number}.{name}", os.O_CREAT | os.O_WRONLY, 0o600), stream)
+        app.main()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(code, flush=True)
+    number, words = number + 1, words[count + 1 :]
+"""
+
+
+def run_in_turn(
+    commands: Sequence[Sequence[str]], *, folder: Path, environment: Mapping[str, str]
+) -> list[subprocess.CompletedProcess[bytes]]:
+    """Run several commands, each in a fork of one new interpreter, which reads the environment when it starts."""
+    words = [word for command in commands for word in (str(len(command)), *command)]
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(
+            [sys.executable, "-c", IN_TURN, scratch, *words],
+            env={**os.environ, **environment},
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+        )
+        assert done.stderr == b""
+        return [
+            subprocess.CompletedProcess(
+                command, int(code), *(Path(scratch, f"{number}.{name}").read_bytes() for name in ("out", "err"))
+            )
+            for number, (command, code) in enumerate(zip(commands, done.stdout.split(), strict=True))
+        ]

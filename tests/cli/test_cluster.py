@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_commands import rows
-from forking import Run
+from forking import ForkServer, Run
 from pictures import draw
 from small_recipe import SMALL
 
@@ -127,12 +128,21 @@ def test_more_clusters_than_distinct_pictures_is_a_clear_error(run: Run, tmp_pat
     assert "distinct" in result.stderr
 
 
-@pytest.fixture
-def same_names(run: Run, tmp_path: Path) -> Path:
-    """An index of images that have the same name in several folders."""
+@pytest.fixture(scope="module")
+def made_with_same_names(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an index of images that have the same name in several folders, and its clustering 1."""
+    folder = tmp_path_factory.mktemp("same")
     for number, name in enumerate(("a/1.png", "b/1.png", "b/2.png", "c/1.png")):
-        draw(tmp_path / "photos" / name, number * 9)
-    run("add", "photos", *SMALL)
+        draw(folder / "photos" / name, number * 9)
+    for command in (["add", "photos", *SMALL], ["cluster", "-k", "2"]):
+        assert server.run(*command, folder=folder).code == 0
+    return folder
+
+
+@pytest.fixture
+def same_names(made_with_same_names: Path, tmp_path: Path) -> Path:
+    """A folder of its own with these images and their index."""
+    shutil.copytree(made_with_same_names, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -141,7 +151,6 @@ def same_names(run: Run, tmp_path: Path) -> Path:
 def test_images_of_the_same_name_are_no_error_where_no_csv_is_written(
     run: Run, same_names: Path, format: str, command: str
 ) -> None:
-    run("cluster", "-k", "2")
     result = run(*command.split(), "--format", format)
     assert result.returncode == 0, result.stderr
     remark = "each ImageID is a path, because images have the same stem"

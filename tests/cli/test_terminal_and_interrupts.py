@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli_commands import ARGUMENTS, COMMANDS, KEEPERS, READERS, WRITERS
+from cli_commands import ARGUMENTS, COMMANDS, KEEPERS, READERS, WRITERS, run_in_turn
 from forking import BROKEN, ForkServer, Run
 from pictures import contents, draw
 from rich.cells import cell_len
@@ -266,48 +266,39 @@ PLAIN = [
 
 
 @pytest.mark.parametrize("environment", PLAIN, ids=str)
-def test_names_and_help_come_out_in_any_encoding(run: Run, three: Path, environment: dict[str, str]) -> None:
+def test_names_come_out_in_any_encoding(three: Path, environment: dict[str, str]) -> None:
     name = os.fsencode("pictures/é–片") + b"\xff.png"
     (three / "pictures/0.png").rename(os.fsdecode(os.fsencode(three) + b"/" + name))
-    assert run("add", "pictures", env=environment).returncode == 0
-    listed = run("list", "--format", "paths", env=environment, text=False, errors=None)
+    added, listed, asked, absent, table, wrong = run_in_turn(
+        [
+            ["add", "pictures"],
+            ["list", "--format", "paths"],
+            ["similar", os.fsdecode(name), "--json"],
+            ["similar", "pictures/é–片.png"],
+            ["list"],
+            [os.fsdecode(b"\xff\xe9\x97")],
+        ],
+        folder=three,
+        environment=environment,
+    )
+    assert added.returncode == 0, added.stderr
     assert name in listed.stdout.splitlines()
-    asked = run("similar", os.fsdecode(name), "--json", env=environment)
     assert asked.returncode == 0, asked.stderr
-    absent = run("similar", "pictures/é–片.png", env=environment)
     assert absent.returncode == 1
     assert len(absent.stderr.splitlines()) == 1
-    table = run("list", env=environment, text=False, errors=None)
     assert (table.returncode, table.stdout.count(b".png")) == (0, 3)
     assert b"\\udcff" in table.stdout
-    wrong = run(os.fsdecode(b"\xff\xe9\x97"), env=environment, text=False, errors=None)
     assert wrong.returncode == 2
     assert b"Traceback" not in wrong.stderr
 
 
 @pytest.mark.parametrize("environment", PLAIN, ids=str)
 def test_the_help_of_every_command_comes_out_in_any_encoding(tmp_path: Path, environment: dict[str, str]) -> None:
-    """All of them in one new interpreter: the encoding is chosen when it starts."""
-    code = """
-import os, sys
-from imgindex.cli import app
-for words in sys.argv[1:]:
-    child = os.fork()
-    if child == 0:
-        sys.argv = ["imgindex", *words.split(), "--help"]
-        app.main()
-    assert os.waitpid(child, 0)[1] == 0, words
-"""
     commands = ["", *COMMANDS, "bench", "cluster diff", "cluster evaluate", "clusterings show", "clusterings assign"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *commands],
-        env={**os.environ, **environment},
-        cwd=tmp_path,
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.count(b"--help") == len(commands)
+    asked = [[*words.split(), "--help"] for words in commands]
+    for done in run_in_turn(asked, folder=tmp_path, environment=environment):
+        assert (done.returncode, done.stderr) == (0, b""), done
+        assert b"--help" in done.stdout
 
 
 # Ctrl-C
