@@ -8,7 +8,6 @@ import os
 import pickle
 import threading
 import urllib.request
-import zipfile
 from collections.abc import Iterable
 from http.client import HTTPException
 from importlib import resources
@@ -17,6 +16,7 @@ import numpy as np
 from safetensors import safe_open
 
 from imgindex.encoders.base import WeightsFile
+from imgindex.encoders.state_dict import NOT_A_STATE_DICT, read_state_dict
 from imgindex.errors import UsageError, WeightsMismatch, WeightsUnavailable
 from imgindex.sources.content import file_digest
 from imgindex.storage.paths import absolute
@@ -62,7 +62,7 @@ def locate_weights(source: str) -> WeightsFile:
 def load_weights(weights: WeightsFile, shapes: dict[str, tuple[int, ...]]) -> dict[str, Vectors]:
     """Return the tensors that `shapes` names, and no others, as float32 arrays; files are mapped where possible.
 
-    Nothing in a file is executed. torch is imported for a state dict of torch.save and for random weights. Raises
+    Nothing in a file is executed. torch is imported for random weights only. Raises
     WeightsMismatch when a tensor is missing, has another shape or is not made of finite floating-point numbers, or when
     the file cannot be read.
     """
@@ -164,16 +164,7 @@ def _read(path: str, keys: Iterable[str]) -> dict[str, object]:
     """Return the values of `keys` in a .safetensors file, or in a state dict that torch.save wrote."""
     if os.path.splitext(path)[1].lower() == ".safetensors":
         return _read_safetensors(path, keys)
-    import torch
-
-    # Only a zip can be mapped; torchvision's file is of 2017, in the older form.
-    zipped = zipfile.is_zipfile(path)
-    if zipped:
-        _refuse_compressed(path)
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
-    if not isinstance(state, dict):
-        raise WeightsMismatch(f"{path} is not a state dict")
-    return {key: state[key] for key in _require_keys(path, keys, state)}
+    return read_state_dict(path, lambda found: _require_keys(path, keys, found))
 
 
 def _read_safetensors(path: str, keys: Iterable[str]) -> dict[str, object]:
@@ -186,18 +177,11 @@ def _read_safetensors(path: str, keys: Iterable[str]) -> dict[str, object]:
         return {name: file.get_tensor(name) for name in names}
 
 
-def _refuse_compressed(path: str) -> None:
-    """Raise WeightsMismatch for a zip with compressed members: torch writes none, but unpacks one of any size."""
-    with zipfile.ZipFile(path) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise WeightsMismatch(f"{path} is compressed, which torch.save never does")
-
-
 def _reason(error: Exception) -> str:
-    """Return one line; torch's own message about a pickle that it refuses explains how to execute what is in it."""
+    """Return one line for an error of a reader; those of the reader of pickles say nothing to a user."""
     text = str(error).strip()
     if not text or "pickle" in text or isinstance(error, (pickle.UnpicklingError, LookupError)):
-        return "it is not a state dict of tensors only"
+        return NOT_A_STATE_DICT
     return text.splitlines()[0][:200]
 
 
