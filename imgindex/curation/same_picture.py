@@ -135,12 +135,26 @@ def content_box(pixels: Pixels, tolerance: int = 20) -> Box:
                 return 0, 0, width, height
             part = pixels[top:bottom, left:right]
             lines = part if side % 2 else part.swapaxes(0, 1)
-            lines = (lines if side < 2 else lines[::-1]).astype(np.int16)
-            other = (np.abs(lines - np.median(lines[0], axis=0)).max(axis=2) > tolerance).mean(axis=1) > 0.02
-            count = int(other.argmax())
+            count = _border_lines(lines if side < 2 else lines[::-1], tolerance)
             box[side] += count if side < 2 else -count
     left, top, right, bottom = box
     return (0, 0, width, height) if right - left < 16 or bottom - top < 16 else (left, top, right, bottom)
+
+
+def _border_lines(lines: Pixels, tolerance: int) -> int:
+    """Return how many lines, from the first one on, have the usual colour of the first one; 0 if all have it.
+
+    Most pictures have no border, so few lines are looked at: all would take longer than the rest of a comparison.
+    """
+    colour = np.median(lines[0], axis=0).astype(np.float32)
+    start, length = 0, 4
+    while start < len(lines):
+        differs = np.abs(lines[start : start + length] - colour) > tolerance
+        other = (differs[..., 0] | differs[..., 1] | differs[..., 2]).mean(axis=1) > 0.02
+        if other.any():
+            return start + int(other.argmax())
+        start, length = start + length, 2 * length
+    return 0
 
 
 def compare(a: View, b: View) -> Comparison:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from textures import encoded, textured
 
-from imgindex.curation.same_picture import SIDE, View, compare
+from imgindex.curation.same_picture import SIDE, View, compare, content_box
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import lookalikes
@@ -119,3 +119,20 @@ def test_blank_pictures_show_nothing_that_could_agree() -> None:
     assert not compare(view(white), view(cream)).copy
     assert not compare(view(white), view(textured(1))).copy
     assert not compare(view(Image.new("RGB", (1, 1))), view(textured(1))).copy
+
+
+def test_the_content_is_what_is_inside_a_border_of_any_width() -> None:
+    rng = np.random.default_rng(5)
+    picture = np.asarray(textured(1, (90, 70))).copy()
+    # The outermost lines differ from any border, and have no colour of their own.
+    picture[[0, -1]] = rng.choice([0, 120, 255], (2, 90, 3))
+    picture[:, [0, -1]] = rng.choice([0, 120, 255], (70, 2, 3))
+    for colour in ((0, 0, 0), (255, 255, 255), (250, 10, 90)):
+        for _ in range(12):
+            left, top, right, bottom = rng.integers(0, 50, 4).tolist()
+            framed = np.full((70 + top + bottom, 90 + left + right, 3), colour, dtype=np.uint8)
+            framed[top : top + 70, left : left + 90] = picture
+            specks = np.clip(framed + rng.integers(-9, 10, framed.shape), 0, 255).astype(np.uint8)
+            for shown in (framed, specks):
+                assert content_box(shown) == (left, top, left + 90, top + 70)
+    assert content_box(np.full((50, 60, 3), 7, dtype=np.uint8)) == (0, 0, 60, 50)
