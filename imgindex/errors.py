@@ -112,7 +112,7 @@ class WeightsUnavailable(ImgindexError):
 class WeightsMismatch(ImgindexError):
     """The weights file does not hold what the recipe needs."""
 
-    hint = "give a VGG-16 state dict with the shapes of torchvision's (.pth or .safetensors)"
+    hint = "give a state dict of the recipe's network, with torchvision's names for VGG-16 (.pth or .safetensors)"
 
 
 class DeviceUnavailable(ImgindexError):

@@ -34,17 +34,26 @@ FIRST_FORMAT = {
 }  # fmt: skip
 
 
+# The mean of efficientnet-lite2, and the weights that each recipe's mean was computed with.
+LITE2_MEAN = "44f446af4a651b35f6f3f6c500f1c3ab2b7a0572d5cc200ef95d0e3b5c45e98a"
+WEIGHTS_OF_MEAN = {
+    "vgg16-pool5": "608705a5e8e9a7d5d75e2eb4a72185943564b134fca29f49123ae440f73775ed",
+    "efficientnet-lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that makes vectors comparable; an index refuses vectors of another recipe.
 
-    layer: the one whose output is the vector, fc1 (4096 numbers, before its ReLU) or pool5 (512 maps, pooled).
+    layer: the one whose output is the vector. VGG-16 has fc1 (4096 numbers, before its ReLU) and pool5 (512 maps,
+    pooled); EfficientNet-lite2 has head (1280 maps, pooled).
     alpha: visible (composed on white, or on black where the drawing cannot be seen on white), white, black, or drop
     (the stored colour).
     geometry: letterbox or article (see decoding/transforms.py).
     side: pixels of the square that the network sees.
     mean and std: of the channels in RGB order, for pixels in [0, 1].
-    pooling: none, or gem (generalised mean, p = 3: Radenović et al. 2018).
+    pooling: none, average, or gem (generalised mean, p = 3: Radenović et al. 2018).
     norm: l2 or none.
     offset: the name of the mean vector that is subtracted after the norm, before the norm is applied again; "" for
     none. offset_sha256: of its numbers.
@@ -146,6 +155,21 @@ RECIPES = {
         alpha="visible",
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
+    ),
+    "efficientnet-lite2": Recipe(
+        name="efficientnet-lite2",
+        layer="head",
+        weights="efficientnet-lite2",
+        weights_sha256="",
+        side=260,
+        dimension=1280,
+        alpha="visible",
+        mean=(127 / 255, 127 / 255, 127 / 255),
+        std=(128 / 255, 128 / 255, 128 / 255),
+        pooling="average",
+        network="efficientnet-lite2",
+        offset="efficientnet-lite2-260",
+        offset_sha256=LITE2_MEAN,
     ),
     "article": Recipe(
         name="article",

@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 OPTIONS = {"ENABLE_CPU_PINNING": False}
 # Both form sums as long as the recipe's arithmetic asks for; what a graph marks as int8 is computed in int8.
 ARITHMETIC = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
-PRECISIONS = ("auto", "int8", "bf16", "fp32")
 # The cosine, of the outputs for a drawn picture, above which int8 is right. It is 0.995 or more where the arithmetic
 # works; sums that overflow bring it below 0.9.
 ALIKE = 0.98
@@ -45,6 +44,8 @@ class Graphs(Protocol):
 
     # Tells this network from others, with other weights too.
     key: str
+    # Those that it can be computed in, the fastest first.
+    precisions: tuple[str, ...]
     # The colour (3,), uint8, of the picture's surroundings, which the network sees through the padding of its first
     # layer; None where the graph pads by itself.
     border: Pixels | None
@@ -70,12 +71,12 @@ def cpu_encoder(recipe: Recipe, graphs: Graphs, engine: Engine) -> CpuEncoder:
     Raises DeviceUnavailable for a precision that this processor does not have, or when there is not enough memory.
     """
     precision = engine.precision
-    if precision not in PRECISIONS:
-        hint = f"choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}"
-        raise DeviceUnavailable(f"a CPU does not compute in the precision {precision!r}", hint=hint)
+    if precision not in ("auto", *graphs.precisions):
+        hint = f"choose auto, {', '.join(graphs.precisions[:-1])} or {graphs.precisions[-1]}"
+        raise DeviceUnavailable(f"a CPU does not compute {recipe.name} in the precision {precision!r}", hint=hint)
     if precision == "auto" and recipe.name == "article":
         precision = "fp32"
-    if precision in ("auto", "int8"):
+    if precision in ("auto", "int8") and "int8" in graphs.precisions:
         encoder = CpuEncoder(recipe, graphs, "int8", engine.batch_size)
         fault = int8_fault(encoder, graphs)
         if not fault:
@@ -83,6 +84,7 @@ def cpu_encoder(recipe: Recipe, graphs: Graphs, engine: Engine) -> CpuEncoder:
         if precision == "int8":
             raise DeviceUnavailable(f"this processor cannot take int8: {fault}", hint="choose --precision auto")
         log.info("not int8: %s", fault)
+    if precision == "auto":
         precision = "bf16" if cpu_has_bf16() else "fp32"
     return CpuEncoder(recipe, graphs, precision, engine.batch_size)
 

@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass, replace
 
 from imgindex.encoders.base import NetworkModule, WeightsFile
-from imgindex.encoders.weights import SHIPPED, TORCHVISION, locate_weights
+from imgindex.encoders.weights import LITE2, SHIPPED, TORCHVISION, locate_weights
 from imgindex.errors import RecipeMismatch, UsageError, WeightsUnavailable
-from imgindex.recipe import DEFAULT, Recipe, get_recipe
+from imgindex.recipe import DEFAULT, WEIGHTS_OF_MEAN, Recipe, get_recipe
 from imgindex.types import Encoder, Engine
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,11 @@ def network_module(network: str) -> NetworkModule:
         from imgindex.encoders.vgg import encoder
 
         return encoder
-    raise UsageError(f"unknown network {network!r}", hint="this version of imgindex has vgg16")
+    if network == "efficientnet-lite2":
+        from imgindex.encoders import efficientnet
+
+        return efficientnet
+    raise UsageError(f"unknown network {network!r}", hint="this version of imgindex has vgg16 and efficientnet-lite2")
 
 
 def choose_recipe(name: str = DEFAULT, *, size: int | None = None, weights: str | None = None) -> RecipeChoice:
@@ -46,7 +50,7 @@ def choose_recipe(name: str = DEFAULT, *, size: int | None = None, weights: str 
     if weights is not None and not weights.startswith("random:"):
         # Checked before an index is made: with these weights it could not encode any image, and it accepts no others.
         network_module(recipe.network).check_weights(recipe, found)
-    if found.source != recipe.weights:
+    if found.sha256 != WEIGHTS_OF_MEAN.get(recipe.name):
         recipe = replace(recipe, offset="", offset_sha256="")
     return RecipeChoice(replace(recipe, weights=found.name, weights_sha256=found.sha256), found)
 
@@ -96,7 +100,7 @@ def find_weights_again(recipe: Recipe, *, source: str, weights: str | None = Non
     try:
         found = locate_weights(weights or source)
     except WeightsUnavailable as error:
-        if weights is None and source not in (SHIPPED, TORCHVISION):
+        if weights is None and source not in (SHIPPED, TORCHVISION, LITE2):
             raise WeightsUnavailable(
                 f"the weights of this index, {source}, are missing", hint="name the file with --weights FILE"
             ) from error

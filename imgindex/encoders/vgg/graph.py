@@ -34,6 +34,8 @@ CHANNELS_FIRST = ops.constant(np.array([0, 3, 1, 2], np.int64))
 class VggGraphs:
     """The graphs of a recipe's VGG-16; implements `Graphs`. Raises WeightsMismatch when it is made."""
 
+    precisions: tuple[str, ...] = ("int8", "bf16", "fp32")
+
     def __init__(self, recipe: Recipe, weights: WeightsFile) -> None:
         tensors = load_weights(weights, shapes(recipe.layer))
         order = slice(None, None, -1) if recipe.channels == "bgr" else slice(None)
