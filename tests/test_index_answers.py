@@ -63,7 +63,7 @@ def large(
         store.close()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     share=st.sampled_from([1e-4, 1e-3, 1e-2, 0.1, 0.5, 1.0]),
     offset=st.integers(0, 100),

@@ -11,14 +11,14 @@ from forking import Run
 from PIL import Image, ImageEnhance
 
 KINDS = ("fish", "tree", "monument", "hammer")
-EACH = 6
+EACH = 4
 # Of each kind, photographs whose turned copies are looked for.
 TURNED = 2
 
 
 @pytest.fixture(scope="module")
 def collection(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 photographs in `photos/`, and of each four changed copies in `copies/`.
+    """16 photographs in `photos/`, and of each four changed copies in `copies/`.
 
     8 of them are in `upright/` too, enlarged, and two turned copies of each of these in `turned/`.
     """

@@ -338,7 +338,7 @@ def _die_at(patch: pytest.MonkeyPatch, encoder: GridMean, point: str, count: int
 
 
 Machine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("IMGINDEX_MACHINE_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("IMGINDEX_MACHINE_EXAMPLES", "40")),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
