@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from decoders_here import DecodersHere
+from decoders_here import DecodersHere, decode_here
 from forking import ForkServer, Run
 from grid_mean import GRID_RECIPE, GridMean
 from hypothesis import settings
 from pictures import draw
 
 from imgindex import ImageIndex
+from imgindex.decoding.pool import DecoderPool
 
 ROOT = Path(__file__).parent.parent
 
@@ -86,6 +87,9 @@ LONGEST = (
     "test_article.py",
     "test_photos.py",
     "curation/test_duplicates_photos.py",
+    "gallery/test_html_in_chromium.py",
+    "clustering/test_balanced.py",
+    "test_index_answers.py",
     "test_readme.py",
     "test_sklearn.py",
     "vectors/test_projection.py",
@@ -116,6 +120,13 @@ def _is_slow(item: pytest.Item) -> bool:
 
 def _file(item: pytest.Item) -> str:
     return item.path.relative_to(ROOT / "tests").as_posix()
+
+
+@pytest.fixture(autouse=True)
+def decoding_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode in the process of the test: to start others takes longer than most tests. tests/decoding has real ones."""
+    monkeypatch.setattr(DecoderPool, "start", lambda decoders: None)
+    monkeypatch.setattr(DecoderPool, "decode", decode_here)
 
 
 @pytest.fixture

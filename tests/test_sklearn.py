@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from decoders_here import decode_here
 from grid_mean import GridMean
 from pictures import draw
 from PIL import Image
@@ -24,11 +23,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import imgindex.sklearn
 from imgindex import ImageIndex
-from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import ImgindexError, UnreadableImage, UsageError, WeightsMismatch
 from imgindex.sklearn import ImageEncoder
 
-SMALL = {"recipe": "vgg16-pool5", "size": 32, "weights": "random:0"}
+SMALL = {"recipe": "vgg16-pool5", "size": 32}
 
 
 @pytest.fixture
@@ -41,9 +39,8 @@ def paths(tmp_path: Path) -> list[str]:
     return [str(draw(tmp_path / "p" / f"{number}.png", number, (40, 30))) for number in range(4)]
 
 
-def test_vectors_are_those_of_an_index_of_the_same_recipe(
-    encoder: ImageEncoder, paths: list[str], tmp_path: Path
-) -> None:
+def test_vectors_are_those_of_an_index_of_the_same_recipe_and_weights(paths: list[str], tmp_path: Path) -> None:
+    encoder = ImageEncoder(**SMALL, weights="random:0")
     with ImageIndex.create(tmp_path / "it", recipe="vgg16-pool5", size=32, weights="random:0") as index:
         index.add([tmp_path / "p"])
         expected = dict(zip(index.paths(), index.vectors(), strict=True))
@@ -179,8 +176,6 @@ class FastEncoder(GridMean):
 
 
 def test_check_estimator_passes_when_rows_are_drawn_as_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DecoderPool, "start", lambda decoders: None)
-    monkeypatch.setattr(DecoderPool, "decode", decode_here)
     monkeypatch.setattr(imgindex.sklearn, "make_encoder", lambda *arguments: FastEncoder())
     checks = check_estimator(RowsAsImages(**SMALL), on_skip=None)
     assert len(checks) > 35

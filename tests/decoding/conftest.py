@@ -15,6 +15,11 @@ from imgindex import ImageIndex
 from imgindex.decoding.pool import DecoderPool
 
 
+@pytest.fixture(autouse=True)
+def decoding_here() -> None:
+    """Decode in other processes."""
+
+
 @pytest.fixture
 def index(tmp_path: Path, encoder: GridMean) -> Iterator[ImageIndex]:
     """An empty index beside the pictures, with the encoder of the tests."""

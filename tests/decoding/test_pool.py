@@ -208,6 +208,23 @@ def test_processes_are_used_by_one_add_after_the_other_and_end_with_the_index(fo
     assert not any(map(is_running, both))
 
 
+def test_a_forked_child_that_closes_an_index_leaves_its_parent_s_decoders_alone(
+    index: ImageIndex, folder: Path
+) -> None:
+    index.add([folder])
+    decoders = pids(index._decoders)
+    child = os.fork()
+    if child == 0:
+        index.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert decoders
+    assert all(map(is_running, decoders))
+    draw(folder / "new.png", 99)
+    assert index.add([folder]).added == 1
+    assert set(decoders) <= set(pids(index._decoders))
+
+
 def test_an_add_that_fails_ends_busy_processes_and_the_next_one_starts_others(
     index: ImageIndex, folder: Path, plugin: Path, encoder: GridMean
 ) -> None:

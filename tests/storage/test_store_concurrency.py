@@ -276,17 +276,3 @@ def test_after_faiss_was_used_a_new_process_is_spawned_not_forked(index: ImageIn
     assert sum(index.cluster(2).sizes) == 12
     assert len(index.similar(folder / "a/0.png")) == 10
     assert python(FORK + "print(own())", index.path) == "(10, 12, True)"
-
-
-def test_a_forked_child_that_closes_an_index_leaves_its_parent_s_decoders_alone(
-    index: ImageIndex, folder: Path
-) -> None:
-    index.add([folder])
-    child = os.fork()
-    if child == 0:
-        index.close()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    assert all(decoder._process.poll() is None for decoder in index._decoders._processes)
-    draw(folder / "new.png", 99)
-    assert index.add([folder]).added == 1
