@@ -17,6 +17,7 @@ import argparse
 import io
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -72,14 +73,20 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def embedded(encoder: Any, files: Iterator[bytes]) -> np.ndarray:
-    """Return the vectors of files, as `add` makes them."""
+def embedded(encoder: Any, files: list[bytes], change: Callable[[bytes], bytes] = bytes) -> np.ndarray:
+    """Return the vectors of files, each changed first, as `add` makes them."""
     from imgindex.decoding.decode import decode
+    from imgindex.decoding.lookahead import map_in_streams
     from imgindex.decoding.transforms import draft_size, prepare
 
     recipe = encoder.recipe
-    pixels = np.stack([prepare(decode(data, draft_size=draft_size(recipe)).image, recipe) for data in files])
-    return np.concatenate([encoder.encode(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)])
+    with ThreadPoolExecutor() as pool:
+        prepared = pool.map(
+            lambda data: prepare(decode(change(data), draft_size=draft_size(recipe)).image, recipe), files
+        )
+        pixels = np.stack(list(prepared))
+    batches = [pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH)]
+    return np.concatenate(list(map_in_streams(encoder, encoder.encode, batches)))
 
 
 @dataclass(frozen=True)
@@ -124,14 +131,19 @@ def measured(originals: np.ndarray, changed: dict[str, np.ndarray]) -> Measured:
 
 
 def encoders(sizes: list[int], folder: Path) -> Iterator[tuple[str, Any]]:
-    """Yield vgg16-pool5 at each size, and vgg16-fc1 with a random fc1 on the same convolutions, with their names."""
+    """Yield vgg16-pool5 at each size, efficientnet-lite2, and vgg16-fc1 with a random fc1, with their names."""
     from imgindex import Engine
-    from imgindex.encoders.registry import choose_recipe
+    from imgindex.encoders.registry import choose_recipe, network_module
     from imgindex.encoders.vgg.encoder import make_encoder
 
     for size in sizes:
         choice = choose_recipe("vgg16-pool5", size=size)
         yield f"vgg16-pool5 at {size} px", make_encoder(choice.recipe, choice.weights, Engine())
+    choice = choose_recipe("efficientnet-lite2")
+    yield (
+        "efficientnet-lite2",
+        network_module(choice.recipe.network).make_encoder(choice.recipe, choice.weights, Engine()),
+    )
     choice = choose_recipe("vgg16-fc1", weights=str(with_random_fc1(folder)))
     # These convolutions expect pixels that are normalised as Oxford's.
     recipe = replace(choice.recipe, mean=OXFORD_MEAN, std=OXFORD_STD)
@@ -168,10 +180,10 @@ def main() -> None:
         originals = [path.read_bytes() for path in files]
         for name, encoder in encoders(list(map(int, options.sizes.split(","))), Path(folder)):
             changed = {
-                change: embedded(encoder, (make(decode(data).image) for data in originals))
+                change: embedded(encoder, originals, lambda data, make=make: make(decode(data).image))  # type: ignore[misc]
                 for change, make in CHANGES.items()
             }
-            plain = embedded(encoder, iter(originals))
+            plain = embedded(encoder, originals)
             found = measured(plain, changed)
             rows += [{"recipe": name, **found.at(distance)} for distance in DISTANCES]
             thresholds.append({"recipe": name, **found.at(found.threshold())})

@@ -13,6 +13,7 @@ from imgindex.recipe import Recipe
 # benchmarks/bench_duplicates.py on 146 photos, each re-encoded, scaled, cropped, made brighter and darker; see
 # docs/duplicates.md. Distances for other sides are interpolated.
 POOL5 = {96: 0.36, 128: 0.40, 160: 0.38, 224: 0.40, 320: 0.37, 448: 0.33}
+LITE2 = 0.5
 # Measured with a random fc1 on the same convolutions, because no trained one was available.
 FC1 = 0.68
 
@@ -52,10 +53,14 @@ def candidate_distance(recipe: Recipe) -> float | None:
 
 
 def calibrated(recipe: Recipe) -> float | None:
-    """Return the distance of near images that was calibrated for the recipe; None if none was."""
-    default = recipe.norm == "l2" and recipe.geometry == "letterbox"
-    if default and recipe.layer == "pool5" and recipe.pooling == "gem" and recipe.weights == "oxford":
+    """Return the distance of near images that was calibrated for the recipe; None if none was.
+
+    A recipe with a mean has it only with the weights that the distance was measured with.
+    """
+    if recipe.norm != "l2" or recipe.geometry != "letterbox":
+        return None
+    if recipe.offset and recipe.name == "vgg16-pool5":
         return round(float(np.interp(recipe.side, list(POOL5), list(POOL5.values()))), 2)
-    if default and recipe.layer == "fc1" and recipe.name == "vgg16-fc1":
-        return FC1
-    return None
+    if recipe.offset and recipe.name == "efficientnet-lite2":
+        return LITE2
+    return FC1 if recipe.name == "vgg16-fc1" else None

@@ -22,9 +22,10 @@ from imgindex.curation.neighbours import StoredVectors
 from imgindex.curation.rotations import Turn, turns
 from imgindex.curation.thresholds import candidate_distance
 from imgindex.curation.verification import Verifier
+from imgindex.recipe import get_recipe
 
 # A recipe for which the distance of copies is calibrated.
-CALIBRATED = replace(GRID_RECIPE, layer="pool5", pooling="gem", norm="l2", weights="oxford", side=224)
+CALIBRATED = get_recipe()
 BOTH = turns(rotations=True, flips=True)
 NO_HASHES = Hashes({}, {}, ())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imgindex.curation.thresholds import CANDIDATES, FC1, POOL5, calibrated, candidate_distance, similar_distance
+from imgindex.curation.thresholds import CANDIDATES, FC1, LITE2, POOL5, calibrated, candidate_distance, similar_distance
 from imgindex.errors import UsageError
 from imgindex.recipe import Recipe, get_recipe
 
@@ -22,7 +22,8 @@ def pool5(size: int) -> Recipe:
 def test_the_calibrated_distances_are_those_of_the_benchmark() -> None:
     measured = {row["recipe"]: row for row in json.loads(RESULTS.read_text(encoding="utf-8"))["thresholds"]}
     assert {f"vgg16-pool5 at {side} px": near for side, near in POOL5.items()} | {
-        "vgg16-fc1, with a random fc1": FC1
+        "efficientnet-lite2": LITE2,
+        "vgg16-fc1, with a random fc1": FC1,
     } == {name: row["distance"] for name, row in measured.items()}
     assert all(row["precision"] >= 0.99 for row in measured.values())
     assert all(calibrated(pool5(side)) == near for side, near in POOL5.items())
@@ -33,13 +34,15 @@ def test_other_sides_are_interpolated_and_clamped() -> None:
     assert calibrated(pool5(32)) == POOL5[96]
     assert calibrated(pool5(1024)) == POOL5[448]
     assert calibrated(get_recipe("vgg16-fc1")) == FC1
+    assert calibrated(get_recipe("efficientnet-lite2")) == LITE2
 
 
 @pytest.mark.parametrize(
     "recipe",
     [
         get_recipe("article"),
-        replace(get_recipe("vgg16-pool5"), weights="random:1"),
+        replace(get_recipe("vgg16-pool5"), offset=""),
+        replace(get_recipe("efficientnet-lite2"), offset=""),
         replace(get_recipe("vgg16-fc1"), norm="none"),
     ],
 )
