@@ -53,17 +53,19 @@ class Contender:
 
     name: str
     python: str
+    recipe: str = ""
     size: int = 0
 
     def command(self, folder: Path, work: Path) -> list[str]:
-        if not self.size:
+        if not self.recipe:
             return [self.python, "-c", FASTDUP, str(folder), str(work / "fastdup"), str(work / "vectors.npz")]
-        options = ["--recipe", "vgg16-pool5", "--size", str(self.size), "--index", str(work / "it.imgindex")]
+        options = ["--recipe", self.recipe, "--index", str(work / "it.imgindex")]
+        options += ["--size", str(self.size)] if self.size else []
         return [self.python, "-m", "imgindex", "add", *options, "--json", "--quiet", str(folder)]
 
     def vectors(self, work: Path) -> tuple[list[str], np.ndarray]:
         """Return the absolute paths and the vectors, of length 1, of the run that has its results in `work`."""
-        if not self.size:
+        if not self.recipe:
             found = np.load(work / "vectors.npz")
             vectors = found["vectors"] / np.linalg.norm(found["vectors"], axis=1, keepdims=True)
             return found["names"].tolist(), vectors
@@ -98,7 +100,7 @@ def run(contender: Contender, folder: Path, work: Path) -> dict[str, float]:
     seconds = time.perf_counter() - started
     if status:
         raise RuntimeError(f"{contender.name} failed: {(work / 'stderr').read_text()[-1000:]}")
-    if contender.size:
+    if contender.recipe:
         inside = json.loads((work / "stdout").read_text())["seconds"]
     else:
         inside = float(np.load(work / "vectors.npz")["seconds"])
@@ -126,7 +128,11 @@ def main() -> None:
     parser.add_argument("--without-fastdup", action="store_true")
     parser.add_argument("--out", metavar="FILE.json")
     options = parser.parse_args()
-    contenders = [Contender(f"imgindex --size {size}", sys.executable, int(size)) for size in options.sizes.split(",")]
+    contenders = [
+        Contender(f"imgindex --size {size}", sys.executable, "vgg16-pool5", int(size))
+        for size in options.sizes.split(",")
+    ]
+    contenders.append(Contender("imgindex --recipe efficientnet-lite2", sys.executable, "efficientnet-lite2"))
     if not options.without_fastdup:
         contenders.append(Contender("fastdup", fastdup_python()))
     runs: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in contenders}

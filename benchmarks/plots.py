@@ -20,7 +20,7 @@ OURS, THEIRS, GREY = "#0b6e99", "#c4551d", "#666666"
 DPI = 150
 TICKS = (20, 50, 100, 200)
 # For the curves of duplicates: the least precision that is drawn, and the recipe whose changes are drawn.
-LEAST, SHOWN = 0.6, "vgg16-pool5 at 224 px"
+LEAST, SHOWN = 0.6, "vgg16-pool5 at 320 px"
 
 Rows = list[dict[str, Any]]
 
@@ -28,7 +28,7 @@ Rows = list[dict[str, Any]]
 def pareto(rows: Rows) -> None:
     """Quality of answers against images a second, from files to index, for imgindex and another program."""
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
-    ours = sorted((row for row in rows if "imgindex" in row["contender"]), key=lambda row: row["images_per_second"])
+    ours = sorted((row for row in rows if "--size" in row["contender"]), key=lambda row: row["images_per_second"])
     for axis, score, title in zip(axes, ("map", "nmi"), ("mAP", "NMI of k-means"), strict=True):
         axis.plot(
             [row["images_per_second"] for row in ours], [row[score] for row in ours], "o-", color=OURS, label="imgindex"
@@ -39,7 +39,9 @@ def pareto(rows: Rows) -> None:
             axis.annotate(label, place, textcoords="offset points", xytext=(4, 5), color=OURS, fontsize=8)
         for row in rows:
             if row not in ours:
-                axis.plot(row["images_per_second"], row[score], "s", color=THEIRS, label=row["contender"])
+                color = OURS if row["contender"].startswith("imgindex") else THEIRS
+                label = row["contender"].removeprefix("imgindex --recipe ")
+                axis.plot(row["images_per_second"], row[score], "s", color=color, label=label)
         axis.set_xscale("log")
         axis.set_xticks(TICKS, labels=[str(tick) for tick in TICKS], minor=False)
         axis.xaxis.set_minor_formatter(pyplot.NullFormatter())

@@ -91,6 +91,15 @@ def end_to_end(result: Result) -> Iterator[Target]:
             better = value(result, score, contender=ours) - value(result, score, contender="fastdup")
             yield at_least(f"{side} px, {name} less fastdup's", 0, better, "")
 
+    lite2 = "imgindex --recipe efficientnet-lite2"
+    if any(row["contender"] == lite2 for row in result["rows"]):
+        speed = value(result, "images_per_second", contender=lite2)
+        yield at_least("efficientnet-lite2, whole process, against fastdup on the same files", 1.3, speed / rate)
+        for score, name in (("p_at_1", "P@1"), ("map", "mAP"), ("nmi", "NMI")):
+            if score in result["rows"][0]:
+                better = value(result, score, contender=lite2) - value(result, score, contender="fastdup")
+                yield at_least(f"efficientnet-lite2, {name} less fastdup's", 0, better, "")
+
 
 def gpu(result: Result) -> Iterator[Target]:
     for row in result["rows"]:
