@@ -201,5 +201,8 @@ def is_out_of_memory(error: BaseException) -> bool:
         )
         if is_from_library and any(words in str(current).lower() for words in _ALLOCATION_FAILED):
             return True
+        # What OpenVINO raises for a thread that cannot be started. An OSError with these words has other causes.
+        if isinstance(current, RuntimeError) and "resource temporarily unavailable" in str(current).lower():
+            return True
         current = current.__cause__ or current.__context__
     return False

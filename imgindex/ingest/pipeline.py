@@ -214,7 +214,7 @@ class IngestPipeline:
         if not self._is_ending() and self._loading is not None:
             yield from self._full_batches(prepared, self._loading.result())
         if not self._is_ending():
-            yield prepared
+            yield from self._last_batches(prepared)
 
     def _full_batches(self, prepared: list[Prepared], encoder: Encoder) -> Iterator[list[Prepared]]:
         """Yield full batches, and remove them from `prepared`."""
@@ -223,6 +223,13 @@ class IngestPipeline:
             batch = prepared[: encoder.batch_size]
             del prepared[: len(batch)]
             yield batch
+
+    def _last_batches(self, prepared: list[Prepared]) -> Iterator[list[Prepared]]:
+        """Yield what is left in equal parts, one for each stream: the others would wait otherwise."""
+        parts = 1 if self.encoder is None else self.encoder.streams
+        size = max(1, -(-len(prepared) // parts))
+        for start in range(0, max(1, len(prepared)), size):
+            yield prepared[start : start + size]
 
     def _is_ending(self) -> bool:
         return self.stopping or self._network_failed

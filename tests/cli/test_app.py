@@ -43,6 +43,16 @@ def test_a_disk_that_is_full_for_the_catalogue_is_reported_as_any_other_full_dis
             f"imgindex: error: {OUT_OF_MEMORY}\n",
         ),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, f"imgindex: error: {OUT_OF_MEMORY}\n"),
+        (
+            RuntimeError("Exception from src/inference/src/dev/plugin.cpp:54: Resource temporarily unavailable"),
+            1,
+            f"imgindex: error: {OUT_OF_MEMORY}\n",
+        ),
+        (
+            BlockingIOError(11, "Resource temporarily unavailable", "lock"),
+            1,
+            "imgindex: error: Resource temporarily unavailable: lock\n",
+        ),
         (sqlite3.OperationalError("out of memory"), 1, f"imgindex: error: {OUT_OF_MEMORY}\n"),
         (
             ValueError("out of memory of elephants"),

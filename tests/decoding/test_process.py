@@ -148,6 +148,7 @@ def test_ctrl_c_twice_ends_a_run_that_hangs_and_all_its_processes(start: Start, 
     assert decoders >= set(at_work(tmp_path))
     os.killpg(process.pid, signal.SIGINT)
     assert process.stderr is not None
+    assert "points of mAP" in process.stderr.readline()
     assert "finishing this batch" in process.stderr.readline()
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)

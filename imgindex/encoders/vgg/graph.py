@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import Any
 
@@ -12,6 +13,7 @@ from openvino import opset13 as ops
 
 from imgindex.encoders.base import WeightsFile
 from imgindex.encoders.cpu import compiled, quantised, quantised_weight, weight_limit
+from imgindex.encoders.devices import cpu_threads
 from imgindex.encoders.vgg.layers import FC1, FC1_SIDE, GEM_LEAST, GEM_POWER, LAYERS, convolution_names, shapes
 from imgindex.encoders.vgg.quantise import Convolution, equalised, rounded
 from imgindex.encoders.weights import SHIPPED, load_weights
@@ -105,9 +107,12 @@ class VggGraphs:
     @functools.cached_property
     def _rounded(self) -> tuple[list[tuple[np.ndarray, Vectors, Vectors]], list[float]]:
         """The convolutions in int8: steps, the size of a step for each channel, biases; and the greatest numbers."""
-        convolutions, greatest = equalised(self._on_pixels(), self._maxima)
-        limit = weight_limit()
-        return [(*rounded(one.weight, limit), one.bias) for one in convolutions], greatest
+        with ThreadPoolExecutor(cpu_threads()) as pool:
+            limit = pool.submit(weight_limit)
+            convolutions, greatest = equalised(self._on_pixels(), self._maxima, map=pool.map)
+            in_steps = pool.map(lambda one: rounded(one.weight, limit.result()), convolutions)
+            layers = [(*found, one.bias) for found, one in zip(in_steps, convolutions, strict=True)]
+        return layers, greatest
 
     def _on_pixels(self) -> list[Convolution]:
         """Return the convolutions, the first for pixels of 0…255 that are not normalised."""

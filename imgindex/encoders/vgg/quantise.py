@@ -9,8 +9,9 @@ Xiao et al., "SmoothQuant", 2023).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,25 +31,38 @@ class Convolution:
     bias: Vectors
 
 
-def equalised(convolutions: Sequence[Convolution], maxima: Sequence[Vectors]) -> tuple[list[Convolution], list[float]]:
+def equalised(
+    convolutions: Sequence[Convolution],
+    maxima: Sequence[Vectors],
+    *,
+    map: Callable[..., Iterable[Any]] = map,
+) -> tuple[list[Convolution], list[float]]:
     """Return convolutions that compute the same with equalised channels, and the greatest number after each.
 
     maxima: the greatest number in each channel (out,) after each convolution. The last layer's output stays as it is.
+    map: the built-in one, or that of a pool of threads.
     """
-    result, greatest = list(convolutions), []
-    for number, found in enumerate(maxima):
-        reached, this = found, result[number]
-        if number + 1 < len(result):
-            following = result[number + 1]
-            # In two steps, each over whole rows of memory.
-            read = np.abs(following.weight).max(axis=0).max(axis=(1, 2))
-            scale = np.maximum(reached, LEAST_ACTIVATION) ** STRENGTH / np.maximum(read, LEAST_WEIGHT) ** (1 - STRENGTH)
-            scale = (scale / scale.mean()).astype(np.float32)
-            result[number] = Convolution(this.weight / scale[:, None, None, None], this.bias / scale)
-            result[number + 1] = Convolution(following.weight * scale[None, :, None, None], following.bias)
-            reached = reached / scale
-        greatest.append(float(max(reached.max(), LEAST_ACTIVATION)))
-    return result, greatest
+    scales = [*map(_scale, maxima[:-1], convolutions[1:]), np.ones_like(maxima[-1])]
+    before = [np.ones(convolutions[0].weight.shape[1], np.float32), *scales[:-1]]
+    greatest = [
+        float(max((found / scale).max(), LEAST_ACTIVATION)) for found, scale in zip(maxima, scales, strict=True)
+    ]
+    return list(map(_scaled, convolutions, before, scales)), greatest
+
+
+def _scale(reached: Vectors, following: Convolution) -> Vectors:
+    """Return what a layer's channels (out,) are divided by, and the next layer's weights for them multiplied by."""
+    # In two steps, each over whole rows of memory.
+    read = np.abs(following.weight).max(axis=0).max(axis=(1, 2))
+    scale = np.maximum(reached, LEAST_ACTIVATION) ** STRENGTH / np.maximum(read, LEAST_WEIGHT) ** (1 - STRENGTH)
+    unit: Vectors = (scale / scale.mean()).astype(np.float32)
+    return unit
+
+
+def _scaled(convolution: Convolution, before: Vectors, after: Vectors) -> Convolution:
+    """Return a convolution whose inputs are divided by `before` (in,), and its outputs by `after` (out,)."""
+    weight = convolution.weight * (before[None, :] / after[:, None])[:, :, None, None]
+    return Convolution(weight, convolution.bias / after)
 
 
 def rounded(weight: Vectors, limit: int) -> tuple[np.ndarray, Vectors]:
