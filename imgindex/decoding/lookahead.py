@@ -65,5 +65,10 @@ def worker_count(wanted: int | None) -> int:
     """Return how many threads decode: `wanted`, or if that is None one for each processor this process may use."""
     if wanted is not None:
         return wanted
+    return max(2, min(32, core_count()))
+
+
+def core_count() -> int:
+    """Return how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return max(2, min(32, len(affinity(0)) if affinity else os.cpu_count() or 1))
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

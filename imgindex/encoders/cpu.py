@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 # OpenVINO pins threads to cores by default, where they wait for any other process that the system runs there.
 OPTIONS = {"ENABLE_CPU_PINNING": False}
-# Both form sums as long as the recipe's arithmetic asks for; what a graph marks as int8 is computed in int8.
+# The arithmetic of the layers that the graph does not mark as int8.
 ARITHMETIC = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 # The cosine, of the outputs for a drawn picture, above which int8 is right. It is 0.995 or more where the arithmetic
 # works; sums that overflow bring it below 0.9.
@@ -181,11 +181,11 @@ def int8_fault(encoder: CpuEncoder, graphs: Graphs) -> str:
 def _int8_fault(encoder: CpuEncoder, graphs: Graphs) -> str:
     if not _is_mostly_int8(encoder.network):
         return "OpenVINO computes its convolutions in another precision"
-    side = encoder.recipe.side
-    rounded = encoder.outputs(drawn_pictures(1, side))[0].astype(np.float64)
-    exact = graphs.reference(side)
+    drawn = drawn_pictures(1, encoder.recipe.side)
+    rounded = encoder.outputs(drawn)[0].astype(np.float64)
+    exact = graphs.reference(encoder.recipe.side)
     if exact is None:
-        exact = CpuEncoder(encoder.recipe, graphs, "fp32").outputs(drawn_pictures(1, side))[0]
+        exact = CpuEncoder(encoder.recipe, graphs, "fp32").outputs(drawn)[0]
     cosine = exact @ rounded / max(np.linalg.norm(exact) * np.linalg.norm(rounded), 1e-12)
     return "" if cosine >= ALIKE else f"its vector of a drawn picture has a cosine of {cosine:.3f} to that of fp32"
 
@@ -203,7 +203,7 @@ def weight_limit() -> int:
     """Return how large an int8 weight may be on this processor: 127, or 63 where sums of products overflow.
 
     Instructions before VNNI add two products of uint8 and int8 in 16 bits. The sum of two greatest products, 2 × 255 ×
-    127, does not fit. It was tried rather than read from the processor's flags: one convolution of the greatest numbers
+    127, does not fit. It is tried, not read from the processor's flags: one convolution of the greatest numbers
     shows it, whichever instructions OpenVINO chooses.
     """
     channels, side = 64, 8
@@ -216,6 +216,21 @@ def weight_limit() -> int:
     exact = 255 * WEIGHT_LIMIT * 9 * channels
     found = request.get_output_tensor().data
     return WEIGHT_LIMIT if np.allclose(found, exact, rtol=1e-3) else SMALL_WEIGHT_LIMIT
+
+
+def picture_input(side: int) -> tuple[Any, Any]:
+    """Return the nodes of a graph's input, uint8 (1, side, side, 3), and of its maps, float32 (1, 3, side, side)."""
+    picture = ops.parameter([1, side, side, 3], np.uint8)
+    channels_first = ops.constant(np.array([0, 3, 1, 2], np.int64))
+    return picture, ops.transpose(ops.convert(picture, np.float32), channels_first)
+
+
+def normalised(maps: Any, mean: np.ndarray, deviation: np.ndarray) -> Any:
+    """Return the node of maps less the mean (3,) of their channels, divided by the deviation (3,)."""
+    mean_node, deviation_node = (
+        ops.constant(numbers.reshape(1, 3, 1, 1).astype(np.float32)) for numbers in (mean, deviation)
+    )
+    return ops.divide(ops.subtract(maps, mean_node), deviation_node)
 
 
 def quantised(maps: Any, greatest: float) -> Any:

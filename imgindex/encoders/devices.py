@@ -10,6 +10,7 @@ import platform
 import re
 import sys
 
+from imgindex.decoding.lookahead import core_count
 from imgindex.errors import DeviceUnavailable
 
 GPU_PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -80,8 +81,7 @@ def cpu_threads() -> int:
     limit = os.environ.get("OMP_NUM_THREADS", "")
     if limit.isdecimal() and int(limit):
         return int(limit)
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    return core_count()
 
 
 def cpu_streams() -> int:

@@ -16,7 +16,7 @@ import openvino
 from openvino import opset13 as ops
 
 from imgindex.encoders.base import WeightsFile
-from imgindex.encoders.cpu import CpuEncoder, cpu_encoder
+from imgindex.encoders.cpu import CpuEncoder, cpu_encoder, normalised, picture_input
 from imgindex.encoders.devices import choose_device
 from imgindex.encoders.weights import load_weights
 from imgindex.errors import DeviceUnavailable
@@ -29,8 +29,6 @@ STEM, HEAD = 32, 1280
 STAGES = ((1, 3, 1, 16), (3, 3, 2, 24), (3, 5, 2, 48), (4, 3, 2, 88), (4, 5, 1, 120), (5, 5, 2, 208), (1, 3, 1, 352))
 EXPANSION = 6
 NORM_EPSILON = 1e-3
-
-CHANNELS_FIRST = ops.constant(np.array([0, 3, 1, 2], np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +93,8 @@ class EfficientNetGraphs:
 
     def graph(self, side: int, precision: str) -> openvino.Model:
         """Return the graph for one picture, uint8 (1, side, side, 3), with one output (1, 1280)."""
-        picture = ops.parameter([1, side, side, 3], np.uint8)
-        maps = ops.transpose(ops.convert(picture, np.float32), CHANNELS_FIRST)
-        mean, deviation = (
-            ops.constant(numbers.reshape(1, 3, 1, 1).astype(np.float32)) for numbers in (self._mean, self._deviation)
-        )
-        maps = self._computed(ops.divide(ops.subtract(maps, mean), deviation), FIRST)
+        picture, maps = picture_input(side)
+        maps = self._computed(normalised(maps, self._mean, self._deviation), FIRST)
         for block in blocks():
             found = maps
             for layer in block:

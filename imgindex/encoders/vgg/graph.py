@@ -12,7 +12,7 @@ import openvino
 from openvino import opset13 as ops
 
 from imgindex.encoders.base import WeightsFile
-from imgindex.encoders.cpu import compiled, quantised, quantised_weight, weight_limit
+from imgindex.encoders.cpu import compiled, normalised, picture_input, quantised, quantised_weight, weight_limit
 from imgindex.encoders.devices import cpu_threads
 from imgindex.encoders.vgg.layers import FC1, FC1_SIDE, GEM_LEAST, GEM_POWER, LAYERS, convolution_names, shapes
 from imgindex.encoders.vgg.quantise import Convolution, equalised, rounded
@@ -29,8 +29,6 @@ MARGIN = 1.5
 LEAST_SHARE = 0.5
 # By `VggGraphs.key`: an encoder that is made again need not try its weights again.
 _MAXIMA: dict[str, list[Vectors]] = {}
-
-CHANNELS_FIRST = ops.constant(np.array([0, 3, 1, 2], np.int64))
 
 
 class VggGraphs:
@@ -58,8 +56,7 @@ class VggGraphs:
         mean is in the layer's bias, and the border replaces its padding by zeros, which the mean would become. In fp32
         and bf16 the border is cut off, and the picture is normalised.
         """
-        picture = ops.parameter([1, side + 2, side + 2, 3], np.uint8)
-        maps = ops.transpose(ops.convert(picture, np.float32), CHANNELS_FIRST)
+        picture, maps = picture_input(side + 2)
         if precision == "int8":
             maps = self._int8(maps)
         else:
@@ -69,8 +66,7 @@ class VggGraphs:
     def channel_maxima(self, pictures: Pixels) -> list[Vectors]:
         """Return the greatest number in each channel (channels,) after each ReLU, for pictures (n, side, side, 3)."""
         count, side, _, _ = pictures.shape
-        picture = ops.parameter([1, side + 2, side + 2, 3], np.uint8)
-        maps = ops.transpose(ops.convert(picture, np.float32), CHANNELS_FIRST)
+        picture, maps = picture_input(side + 2)
         activations = _pooled_blocks(self._normalised(maps), self._convolutions)[1]
         greatest = [ops.reduce_max(activation, np.array([0, 2, 3], np.int64)) for activation in activations]
         request = compiled(openvino.Model(greatest, [picture], "maxima"), "fp32").create_infer_request()
@@ -83,10 +79,7 @@ class VggGraphs:
     def _normalised(self, maps: Any) -> Any:
         """Return the input of the first layer, for a picture with its border, which is cut off."""
         inside = ops.slice(maps, [1, 1], [-1, -1], [1, 1], [2, 3])
-        mean, deviation = (
-            ops.constant(numbers.reshape(1, 3, 1, 1).astype(np.float32)) for numbers in (self._mean, self._deviation)
-        )
-        return ops.divide(ops.subtract(inside, mean), deviation)
+        return normalised(inside, self._mean, self._deviation)
 
     def _int8(self, maps: Any) -> Any:
         """Return the maps after the last pooling, computed in int8 from pixels of 0…255 with their border."""
