@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgindex.search.exact import SPARE, ExactSearch, nearest, true_distances
+from imgindex.storage.derived import read_metadata
 from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
 
 # How many neighbours of each query the recall counts. A search for more of them visits more lists.
@@ -66,11 +67,7 @@ class SearchMetadata:
     @classmethod
     def from_json(cls, text: str) -> SearchMetadata:
         """Return the metadata that `to_json` wrote. Raises ValueError for any other text."""
-        data = json.loads(text)
-        kinds = {field.name: field.type for field in fields(cls)}
-        if not isinstance(data, dict) or {name: type(value).__name__ for name, value in data.items()} != kinds:
-            raise ValueError(f"not the metadata of a search index: {text[:200]}")
-        metadata = cls(**data)
+        metadata = read_metadata(cls, text, "a search index")
         if not (1 <= metadata.nprobe <= metadata.nlist and metadata.refine >= 1 and metadata.rows >= 0):
             raise ValueError(f"impossible metadata of a search index: {text[:200]}")
         return metadata

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, BinaryIO
 from weakref import WeakKeyDictionary
@@ -64,11 +64,7 @@ class SmoothedMetadata:
     @classmethod
     def from_json(cls, text: str) -> SmoothedMetadata:
         """Return the metadata of a file. Raises ValueError for other text, and for files made in another way."""
-        data = json.loads(text)
-        kinds = {field.name: field.type for field in fields(cls)}
-        if not isinstance(data, dict) or {name: type(value).__name__ for name, value in data.items()} != kinds:
-            raise ValueError(f"not the metadata of averaged vectors: {text[:200]}")
-        found = cls(**data)
+        found = derived.read_metadata(cls, text, "averaged vectors")
         if (found.method, found.neighbours) != (METHOD, NEIGHBOURS) or found.rows < 1:
             raise ValueError(f"averaged vectors that were made in another way: {text[:200]}")
         return found

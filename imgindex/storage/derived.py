@@ -15,13 +15,16 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import BinaryIO, cast
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from imgindex.errors import IndexDamaged
 from imgindex.storage import durable
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.ledger import timestamp
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 CHUNK = 1 << 20
 FOLDER = "search"
@@ -31,6 +34,20 @@ SINCE = 2
 UNFINISHED = ".new"
 
 logger = logging.getLogger(__name__)
+
+Metadata = TypeVar("Metadata", bound="DataclassInstance")
+
+
+def read_metadata(kind: type[Metadata], text: str, what: str) -> Metadata:
+    """Return the dataclass of that kind whose fields are in the JSON of a provenance. what: the file, for the error.
+
+    Raises ValueError unless the JSON has exactly these fields, each with a value of its own type.
+    """
+    data = json.loads(text)
+    kinds = {field.name: field.type for field in fields(kind)}
+    if not isinstance(data, dict) or {name: type(value).__name__ for name, value in data.items()} != kinds:
+        raise ValueError(f"not the metadata of {what}: {text[:200]}")
+    return kind(**data)
 
 
 @dataclass(frozen=True, slots=True)
