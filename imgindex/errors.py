@@ -37,7 +37,9 @@ OUT_OF_MEMORY = (
 _ALLOCATION_FAILED = (
     "allocate memory",
     "bad_alloc",
+    "can't alloc",
     "can't start new thread",
+    "failed to allocate",
     "failed to map segment",
     "memory allocation",
     "not enough memory",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import mmap
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,9 @@ ARITHMETIC = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 ALIKE = 0.98
 # The greatest weight in int8, and in 7 bits.
 WEIGHT_LIMIT, SMALL_WEIGHT_LIMIT = 127, 63
+# Addresses, in bytes, that OpenVINO takes for a network: at least, for each thread (its stack, and its part of the
+# heap), and for each pixel of a picture. Measured with the networks here at 128 to 1024 px.
+ADDRESSES, ADDRESSES_OF_THREAD, ADDRESSES_OF_PIXEL = 450 << 20, 72 << 20, 1400
 # By `Graphs.key` and side: making an encoder again, as tests and services do, need not try it again.
 _INT8_FAULTS: dict[str, str] = {}
 
@@ -103,6 +107,7 @@ class CpuEncoder:
         self.streams = cpu_streams()
         self._graphs = graphs
         self._idle: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        _require_addresses(recipe.side)
         with _memory_errors():
             self.network = compiled(graphs.graph(recipe.side, precision), precision, streams=self.streams)
             for _ in range(self.streams):
@@ -164,6 +169,19 @@ def compiled(graph: openvino.Model, precision: str, *, streams: int = 1) -> open
 @functools.cache
 def _core() -> openvino.Core:
     return openvino.Core()
+
+
+def _require_addresses(side: int) -> None:
+    """Raise MemoryError if the process may not have the addresses that OpenVINO takes for a network of this side.
+
+    Under a limit, such as that of `ulimit -v`, OpenVINO does not always raise an error: its threads can wait for ever
+    for one that could not be started. So the addresses are asked for first, and given back unused.
+    """
+    size = ADDRESSES + cpu_threads() * ADDRESSES_OF_THREAD + side * side * ADDRESSES_OF_PIXEL
+    try:
+        mmap.mmap(-1, size).close()
+    except OSError as error:
+        raise MemoryError(f"the network needs {size >> 20} MiB of addresses") from error
 
 
 def int8_fault(encoder: CpuEncoder, graphs: Graphs) -> str:
