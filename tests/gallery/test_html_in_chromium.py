@@ -22,6 +22,8 @@ from imgindex.gallery.html import render
 from imgindex.gallery.model import ClusterPage, ClusterView, DuplicatesPage, ImageCard, MapView, PageGroup
 
 playwright = pytest.importorskip("playwright.sync_api")
+# Waits until an assertion holds. What the browser does in a later task needs it: a `toggle` or `close` event, an image.
+expect = playwright.expect
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run"]
@@ -210,7 +212,7 @@ def test_a_click_enlarges_a_picture_and_keys_move_on_and_close_it(visit: Open, s
     assert page.locator("#large-name").inner_text() == first
     page.keyboard.press("Escape")
     assert not large.is_visible()
-    assert page.evaluate("document.activeElement.dataset.path") == first
+    expect(pictures.nth(1)).to_be_focused()
 
 
 def test_everything_can_be_reached_by_keys(visit: Open, site: Path) -> None:
@@ -296,13 +298,13 @@ def test_pointing_at_a_mark_shows_its_picture_and_a_click_pins_it(visit: Open, s
     page.mouse.move(x + 2, y + 2)
     assert hover.is_visible()
     assert page.locator(".hover-name").inner_text().strip() == path
-    assert page.locator("#hover img").evaluate("one => one.naturalWidth") > 0
+    expect(page.locator("#hover img")).not_to_have_js_property("naturalWidth", 0)
     page.mouse.down()
     page.mouse.up()
     page.mouse.move(0, 0)
     assert not hover.is_visible()
     assert path in page.locator("#pinned").inner_text()
-    assert page.locator("#pinned img").evaluate("one => one.naturalWidth") > 0
+    expect(page.locator("#pinned img")).not_to_have_js_property("naturalWidth", 0)
     page.click("#pinned a >> nth=0")
     assert page.url.endswith(f"#cluster-{label}")
     assert page.locator(f"#cluster-{label} h2").is_visible()
@@ -429,7 +431,8 @@ def test_a_list_shows_all_images_of_a_cluster_a_part_at_a_time(visit: Open, tmp_
     cards = page.locator("details.all .card")
     assert (cards.count(), page.locator("summary").text_content()) == (0, "Show all 300 images")
     page.locator("summary").click()
-    assert (cards.count(), page.locator(".more").text_content()) == (120, "Show more: 180 left")
+    expect(page.locator(".more")).to_have_text("Show more: 180 left")
+    assert cards.count() == 120
     page.locator(".more").click()
     page.locator(".more").click()
     assert (cards.count(), page.locator(".more").is_visible()) == (300, False)
@@ -465,4 +468,4 @@ def test_a_list_is_filtered_by_the_text_that_the_browser_kept(visit: Open, site:
     list = page.locator("details.all:visible")
     assert list.count() == 1
     list.locator("summary").click()
-    assert list.locator(".card").count() == 1
+    expect(list.locator(".card")).to_have_count(1)
