@@ -350,18 +350,16 @@ class Catalogue:
         return [] if rows == ["ok"] else rows
 
     def checkpoint(self, *, limit: int = 0) -> None:
-        """Move the write-ahead log into the database if it has more than `limit` bytes, and renew the checksum.
+        """Move the write-ahead log into the database if it has more than `limit` bytes, and renew the checksums.
 
         A part that a reader still needs stays in the log until the next time; this does not wait for the reader. A full
-        disk is not an error either.
+        disk is not an error either. Raises IndexDamaged as `checksum.renewing` does.
         """
         if self.log_size() <= limit:
             return
         try:
-            checksum.remove(self.path)
-            with no_waiting(self.connection):
+            with checksum.renewing(self.path), no_waiting(self.connection):
                 durable.disk.execute(self.path, self.connection, "pragma wal_checkpoint(truncate)")
-            checksum.write(self.path)
         except (OSError, sqlite3.Error) as error:
             # The commits are safe in the log, and the next writer tries again.
             log.warning("%s: the write-ahead log was not moved into the database: %s", self.path, error)

@@ -191,7 +191,7 @@ def _copy(path: str, copy: str) -> None:
     # Closing a descriptor of its own would release SQLite's locks: see posix_locks.py.
     with posix_locks.reading(path) as descriptor, open(copy, "wb") as file:
         offset = 0
-        while block := os.pread(descriptor, checksum.BLOCK, offset):
+        while block := os.pread(descriptor, checksum.READ_AT_ONCE, offset):
             offset += file.write(block)
 
 

@@ -52,7 +52,7 @@ def damage(path: str) -> str:
     database = os.path.join(path, CATALOGUE)
     try:
         with closing(Catalogue(database, PathMap(path))) as catalogue:
-            checksum.check(database)
+            checksum.check(database, whole=True)
             check_integrity(catalogue)
     except FormatTooNew:
         raise

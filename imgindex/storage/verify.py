@@ -74,7 +74,7 @@ def _checksum(database: str) -> Iterator[Problem]:
         name = os.path.basename(database) + checksum.ENDING
         yield Problem("catalogue", name, "it cannot be read; the next `add` or `repair` writes it again")
     try:
-        checksum.check(database)
+        checksum.check(database, whole=True)
     except IndexDamaged as error:
         yield Problem("catalogue", CATALOGUE, str(error))
 

@@ -1,4 +1,4 @@
-"""The checksum of the catalogue: every changed byte is noticed, and a writer at work disturbs no reader."""
+"""The checksums of the catalogue: every changed byte is noticed, and a writer at work disturbs no reader."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from imgindex.errors import IndexDamaged
 from imgindex.storage import checksum, durable
 from imgindex.storage.durable import Disk
 from imgindex.storage.verify import check
+from imgindex.types import Failure
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -142,7 +143,7 @@ def test_a_writer_that_dies_in_its_checkpoint_leaves_no_checksum_of_the_old_cata
 ) -> None:
     index.add([folder])
 
-    def die(path: str) -> None:
+    def die(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     draw(folder / "new.png", 77)
@@ -282,3 +283,149 @@ def test_a_part_of_the_log_that_was_moved_is_synced_before_its_checksum_is_recor
     assert not stored.closed
     recorded = watched.steps.index("rename catalogue.db.crc32")
     assert "sync catalogue.db" in watched.steps[:recorded]
+
+
+# A catalogue too large to be compared whole whenever it is opened.
+
+
+@pytest.fixture(scope="module")
+def large_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an index whose catalogue has more than twice the bytes that are compared whole."""
+    base = tmp_path_factory.mktemp("large")
+    draw(base / "pictures/0.png", 3)
+    with ImageIndex.create(base / "it.imgindex", recipe=GRID_RECIPE) as index:
+        index.encoder = GridMean()
+        index.add([base / "pictures"])
+        with index._store.writing() as writer:
+            for number in range(30_000):
+                path = str(base / f"elsewhere/{number:06}.png")
+                writer.fail(Failure(path, "decode", "a reason that fills the catalogue " * 9, size=1, mtime_ns=1))
+            writer.commit()
+    assert (base / "it.imgindex/catalogue.db").stat().st_size > 2 * checksum.SMALL
+    return base
+
+
+@pytest.fixture
+def large(large_index: Path, tmp_path: Path) -> Path:
+    shutil.copytree(large_index, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+class CountingReads:
+    """Counts the bytes that are read of files by os.pread."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.total, self._pread = 0, os.pread
+        monkeypatch.setattr(os, "pread", self.pread)
+
+    def pread(self, descriptor: int, length: int, offset: int) -> bytes:
+        data = self._pread(descriptor, length, offset)
+        self.total += len(data)
+        return data
+
+
+def test_to_open_a_large_catalogue_reads_a_small_part_and_to_add_an_image_the_blocks_that_change(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = large / "it.imgindex/catalogue.db"
+    reads = CountingReads(monkeypatch)
+    with ImageIndex.open(large / "it.imgindex") as index:
+        opened = reads.total
+        draw(large / "pictures/new.png", 77)
+        index.encoder = GridMean()
+        index.add([large / "pictures"])
+    assert opened < 2_000_000
+    # Once for opening, once for writing, and each block that changes twice.
+    assert reads.total < 5_000_000
+    assert checksum.read(str(database)) == checksum.compute(str(database))
+
+
+def test_verify_and_repair_notice_every_block_of_a_large_catalogue(large: Path) -> None:
+    database = large / "it.imgindex/catalogue.db"
+    sound = database.read_bytes()
+    numbers = range(len(checksum.compute(str(database)).blocks))
+    for number in numbers:
+        position = min(number * checksum.BLOCK + number * 61 % checksum.BLOCK, len(sound) - 1)
+        with database.open("r+b") as file:
+            file.seek(position)
+            file.write(bytes([sound[position] ^ 1]))
+            file.flush()
+            with pytest.raises(IndexDamaged, match="checksum"):
+                checksum.check(str(database), whole=True)
+            file.seek(position)
+            file.write(sound[position : position + 1])
+    checksum.check(str(database), whole=True)
+
+
+def flip_unused_byte(database: Path, block: int) -> None:
+    """Change a byte that neither SQLite nor a reader looks at: only the checksum of its block shows it."""
+    with database.open("r+b") as file:
+        file.seek(block * checksum.BLOCK + 200)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def test_opening_a_large_catalogue_again_and_again_finds_a_changed_byte_anywhere(large: Path) -> None:
+    database = large / "it.imgindex/catalogue.db"
+    flip_unused_byte(database, len(checksum.compute(str(database)).blocks) - 9)
+
+    def open_again_and_again() -> None:
+        for _ in range(1000):
+            checksum.check(str(database))
+
+    with pytest.raises(IndexDamaged, match="checksum"):
+        open_again_and_again()
+
+
+def test_a_writer_does_not_give_a_new_checksum_to_a_block_that_was_damaged(large: Path) -> None:
+    """A new failure goes to one of the last pages, and the block of that page has a changed byte."""
+    (large / "pictures/wrong.png").write_bytes(b"no picture")
+    shutil.copytree(large, large / "trial")
+    with ImageIndex.open(large / "trial/it.imgindex") as index:
+        index.encoder = GridMean()
+        assert index.add([large / "trial/pictures"]).failed == 1
+    home, database = large / "it.imgindex", large / "it.imgindex/catalogue.db"
+    after = checksum.compute(str(large / "trial/it.imgindex/catalogue.db"))
+    pairs = enumerate(zip(checksum.compute(str(database)).blocks, after.blocks, strict=False))
+    changed = [number for number, (old, new) in pairs if old != new and number >= checksum.BEGINNING]
+    flip_unused_byte(database, changed[0])
+    stored = checksum.read(str(database))
+    with ImageIndex.open(home) as index:
+        index.encoder = GridMean()
+        with pytest.raises(IndexDamaged, match="checksum"):
+            index.add([large / "pictures"])
+    assert checksum.read(str(database)) == stored
+    assert not check(str(home)).ok
+
+
+@pytest.mark.parametrize("count", [0, 15_000, 29_999])
+def test_a_catalogue_that_shrinks_has_the_checksums_of_what_is_left(large: Path, count: int) -> None:
+    with ImageIndex.open(large / "it.imgindex") as index:
+        with index._store.writing() as writer, writer.catalogue.atomic():
+            some = "delete from failures where path in (select path from failures limit ?)"
+            writer.catalogue.connection.execute(some, (count,))
+        index.compact()
+    database = large / "it.imgindex/catalogue.db"
+    assert checksum.read(str(database)) == checksum.compute(str(database))
+
+
+def test_the_checksum_of_version_1_is_compared_and_replaced_by_the_next_writer(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "v4", tmp_path / "golden")
+    home = tmp_path / "golden/golden.imgindex"
+    database = home / "catalogue.db"
+    stored = checksum.read(str(database))
+    assert stored is not None
+    assert stored.of_whole is not None
+    sound = database.read_bytes()
+    database.write_bytes(sound[:-5] + bytes([sound[-5] ^ 1]) + sound[-4:])
+    with pytest.raises(IndexDamaged, match="checksum"):
+        ImageIndex.open(home)
+    database.write_bytes(sound)
+    with ImageIndex.open(home) as index:
+        draw(tmp_path / "golden/pictures/new.png", 5)
+        index.encoder = GridMean()
+        index.add([tmp_path / "golden/pictures"])
+    stored = checksum.read(str(database))
+    assert stored == checksum.compute(str(database))
+    assert stored.of_whole is None

@@ -96,7 +96,7 @@ def newer_segments(home: Path) -> None:
 
 def newer_checksum(home: Path) -> None:
     run_sql(home, NEXT)
-    checksum_of_version_2(home)
+    checksum_of_version_3(home)
 
 
 def another_place_for_the_log(home: Path) -> None:
@@ -132,8 +132,8 @@ def header_of_version_2(home: Path) -> None:
     path.write_bytes(data)
 
 
-def checksum_of_version_2(home: Path) -> None:
-    text = b"imgindex catalogue 2 sha256 " + b"ab" * 32 + b" closed"
+def checksum_of_version_3(home: Path) -> None:
+    text = b"imgindex catalogue 3 sha256 " + b"ab" * 32 + b" closed"
     (home / "catalogue.db.crc32").write_bytes(b"%s %08x\n" % (text, zlib.crc32(text)))
 
 
@@ -177,7 +177,7 @@ def test_a_catalogue_that_a_newer_imgindex_migrated_meanwhile_is_not_written_to(
         refused(home, lambda: index.add([home.parent / "pictures"]), index.compact)
 
 
-@pytest.mark.parametrize("make", [header_of_version_2, checksum_of_version_2])
+@pytest.mark.parametrize("make", [header_of_version_2, checksum_of_version_3])
 def test_files_of_a_newer_version_are_refused_though_the_catalogue_has_a_known_one(
     home: Path, make: Callable[[Path], None]
 ) -> None:
@@ -197,7 +197,7 @@ def test_files_of_a_newer_version_are_refused_though_the_catalogue_has_a_known_o
 
 def test_a_changed_digit_in_a_checksum_does_not_make_it_newer(home: Path) -> None:
     path = home / "catalogue.db.crc32"
-    path.write_bytes(path.read_bytes().replace(b"catalogue 1 ", b"catalogue 3 "))
+    path.write_bytes(path.read_bytes().replace(b"catalogue 2 ", b"catalogue 3 "))
     assert checksum.read(str(home / "catalogue.db")) is None
     ImageIndex.open(home).close()
 
