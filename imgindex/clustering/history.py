@@ -132,7 +132,7 @@ def with_fit(store: Store, clustering: Clustering, *, silhouettes: bool) -> Clus
         prepare_smoothing(store)
     with store.reading():
         points = vector_rows(store, clustering.ids, smooth=clustering.smooth)
-        has_vector = np.isin(clustering.ids, store.catalogue.location_table()[:, 0])
+        has_vector = np.isin(clustering.ids, store.location_table()[:, 0])
     fit = measure_fit(points, clustering.labels[has_vector], clustering.centroids, silhouettes=silhouettes)
 
     def spread(values: Vectors) -> Vectors:

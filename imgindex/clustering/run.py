@@ -152,7 +152,7 @@ def _read_images(
             smoothed_rows(store, on_progress)  # now, to report the progress where they have to be made
         stored = vector_rows(store, only, smooth=False)
         points = vector_rows(store, only, smooth=True) if smooth else stored
-        table = store.catalogue.location_table()
+        table = store.location_table()
         if only is not None:
             table = table[np.isin(table[:, 0], only)]
         paths = list(store.catalogue.image_paths(None if only is None else only.tolist()).values())

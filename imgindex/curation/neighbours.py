@@ -30,7 +30,7 @@ def each_nearest(
     block has at most 1,024 images, so that memory does not grow with the index. Raises IndexDamaged.
     """
     with store.reading():
-        done, total = 0, store.catalogue.count()["images"] if only is None else len(only)
+        done, total = 0, len(store.location_table()) if only is None else len(only)
         on_progress(Progress("compare", done, total))
         search = load_search(store, only if among is None else among)
         for block in store.blocks(only):
@@ -102,7 +102,7 @@ def first_with_same_vector(store: Store, rows: StoredVectors, ids: Ids) -> Ids:
     Pictures of one colour have the same vector whatever their bytes. A thousand of them would fill each other's lists
     of neighbours, and no other image would be found.
     """
-    table = store.catalogue.location_table()
+    table = store.location_table()
     crcs = table[np.isin(table[:, 0], ids), 3]
     _, inverse, count = np.unique(crcs, return_inverse=True, return_counts=True)
     # Equal vectors have equal CRC32s, but vectors with equal CRC32s may differ.

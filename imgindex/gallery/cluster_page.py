@@ -75,7 +75,7 @@ def cluster_page(
 
 def _members(store: Store, clustering: Clustering) -> tuple[VectorRows, _Members]:
     points = vector_rows(store, clustering.ids, smooth=clustering.smooth)
-    present = store.catalogue.location_table()[:, 0]
+    present = store.location_table()[:, 0]
     ids = present[np.isin(present, clustering.ids)]
     order = np.argsort(clustering.ids, kind="stable")
     labels = clustering.labels[order][np.searchsorted(clustering.ids[order], ids)]

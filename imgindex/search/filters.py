@@ -33,10 +33,14 @@ LONGEST = 16 << 20
 # Steps of SQLite's virtual machine between two looks at the clock: some tens of microseconds.
 STEPS = 5000
 
+# A path that is not UTF-8 is stored as a blob. SQLite finds a path in its index only where the column is used as it is.
+PATH_AS_TEXT = "case typeof(path) when 'text' then path else imgindex_path(path) end"
+# Blobs come after all texts.
+HAS_BLOBS = "select typeof(max(path)) = 'blob' from main.images"
 # The columns of every index, in SQL over the table of images; the functions imgindex_… are defined below.
 COLUMNS = {
     "id": "id",
-    "path": "case typeof(path) when 'text' then path else imgindex_path(path) end",
+    "path": PATH_AS_TEXT,
     "name": "imgindex_name(path)",
     "folder": "imgindex_folder(path)",
     "extension": "imgindex_extension(path)",
@@ -109,6 +113,8 @@ def columns(catalogue: Catalogue) -> dict[str, str]:
     The columns of imported tables follow those of every index, with `metadata_` before a name that both have.
     """
     known = dict(COLUMNS)
+    if not catalogue.connection.execute(HAS_BLOBS).fetchone()[0]:
+        known["path"] = "path"
     if catalogue.version < tags.SINCE:
         return known | {"tags": "null"}
     taken = {_folded(name) for name in known}

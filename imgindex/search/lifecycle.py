@@ -31,8 +31,16 @@ NAMES = ("vectors.faiss", "vectors-2.faiss")
 def load_search(store: Store, only: Ids | None = None) -> VectorSearch:
     """Return a search over the present images, or over those of `only`; an exact one up to 100,000 rows.
 
+    That over all images is made once for each state of the index.
+
     Raises IndexDamaged, also while it searches, where a vector that it compares is damaged.
     """
+    if only is None:
+        return store.once(_load_search)
+    return _load_search(store, only)
+
+
+def _load_search(store: Store, only: Ids | None = None) -> VectorSearch:
     # Imported late: where both are loaded, torch must come before FAISS.
     from imgindex.search.exact import ExactSearch
 

@@ -288,7 +288,7 @@ def _recorded(catalogue: Catalogue) -> derived.DerivedFile | None:
 
 def _table(store: Store) -> tuple[Ids, Ids]:
     """Return the ids of the present images, rising, and the CRC32s of their vectors."""
-    table = store.catalogue.location_table()
+    table = store.location_table()
     return table[:, 0].copy(), table[:, 3].copy()
 
 

@@ -74,6 +74,12 @@ class Catalogue:
             with self.atomic():
                 migrate(self.connection)
 
+    @property
+    def data_version(self) -> int:
+        """A number that is another one after each commit of another connection, as this connection sees it."""
+        number: int = self.connection.execute("pragma data_version").fetchone()[0]
+        return number
+
     def close(self) -> None:
         self.connection.close()
 

@@ -12,6 +12,8 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +37,9 @@ OWN_FILES = {"lock"} | {
 OWN_FOLDERS = {"segments", "search", "thumbnails"}
 # How often a reader begins again because a compaction removed a segment that it was about to map.
 TRIES = 5
-
+# A selection of up to so many images is looked up image by image.
+FEW = 2_000
+T = TypeVar("T")
 
 # One state of the index: segment number → committed rows, mapped; they stay readable after the file was removed.
 View = dict[int, Stored]
@@ -52,6 +56,11 @@ class Store:
         self._view: View | None = None
         # Rows whose CRC32 was checked since this store was opened: segment → a flag for each row.
         self._checked: dict[int, npt.NDArray[np.bool_]] = {}
+        # How often the reader's catalogue was opened again: each connection counts commits from another number.
+        self._reopened = 0
+        # What `once` made of which state.
+        self._made_of: tuple[int, int] | None = None
+        self._made: dict[Callable[[Store], Any], Any] = {}
         check_exists(self.path, path)
         self.paths = PathMap(self.path)
         self._catalogue = _open_catalogue(self.file(CATALOGUE), self.paths)
@@ -112,6 +121,7 @@ class Store:
             return
         (self.catalogue if os.getpid() == self._opened_in[0] else self._catalogue).close()
         self._is_closed = True
+        self._made = {}
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[View]:
@@ -160,41 +170,98 @@ class Store:
             vector: Vectors = self.segments.read([location], view)[0]
             return vector
 
+    def once(self, make: Callable[[Store], T]) -> T:
+        """Return what a function makes of this store: it is called once for each state of the index.
+
+        The result is kept until the next commit is read, or the store is closed.
+        """
+        with self.reading():
+            state = self._reopened, self.catalogue.data_version
+            if state != self._made_of:
+                self._made_of, self._made = state, {}
+            if make not in self._made:
+                self._made[make] = make(self)
+            found: T = self._made[make]
+            return found
+
+    def location_table(self) -> npt.NDArray[np.int64]:
+        """Return id, segment, row and CRC32 of the vectors of all present images, int64 (n, 4), in the order of ids.
+
+        It is read once for each state of the index, and cannot be changed. Raises IndexDamaged.
+        """
+        return self.once(_location_table)
+
     def blocks(self, only: Ids | None = None) -> list[VectorBlock]:
         """Return the vectors of every segment, mapped and in the stored dtype, with the id of each row.
 
-        The id is -1 where the row does not belong to a present image, or not to one of `only`. The `check` of a block
-        checks the CRC32 of each row once for each opened store. Raises IndexDamaged.
+        The id is -1 where the row does not belong to a present image. The `check` of a block checks the CRC32 of each
+        row once for each opened store.
+
+        only: ids. The id of a row of another image is -1 as well. The rows of a few images are copied instead, segment
+        by segment, so that a search for them passes over no others.
+
+        Raises IndexDamaged.
         """
+        if only is None:
+            return self.once(_all_blocks)
         with self.reading() as view:
-            table = self.catalogue.location_table()
-            if (np.diff(table[:, 0], prepend=0) <= 0).any() or not np.isin(table[:, 1], list(view)).all():
-                raise IndexDamaged(f"{self.catalogue.path} is damaged: its locations of vectors contradict each other")
-            if only is not None:
-                table = table[np.isin(table[:, 0], only)]
-            return [self._block(number, stored, table[table[:, 1] == number]) for number, stored in view.items()]
+            if len(only) <= FEW:
+                found = self.catalogue.locations(np.unique(only).tolist())
+                rows = [(place.id, place.segment, place.row, place.crc32) for place in found]
+                table = self.check_table(np.array(rows, dtype=np.int64).reshape(-1, 4), view)
+                return list(self._copied(table, view))
+            table = self.location_table()
+            return self.blocks_of(table[np.isin(table[:, 0], only)], view)
 
-    def _block(self, number: int, stored: Stored, table: npt.NDArray[np.int64]) -> VectorBlock:
-        rows = table[:, 2]
-        if len(rows) and (rows.min() < 0 or rows.max() >= len(stored)):
-            raise IndexDamaged(f"an image lies outside the committed rows of {self.segments.path(number)}")
-        ids, crcs = np.full(len(stored), -1, dtype=np.int64), np.zeros(len(stored), dtype=np.int64)
-        ids[rows], crcs[rows] = table[:, 0], table[:, 3]
+    def check_table(self, table: npt.NDArray[np.int64], view: View) -> npt.NDArray[np.int64]:
+        """Return a table of locations, which cannot be changed from now on. Raises IndexDamaged."""
+        if (np.diff(table[:, 0], prepend=0) <= 0).any() or not np.isin(table[:, 1], list(view)).all():
+            raise IndexDamaged(f"{self.catalogue.path} is damaged: its locations of vectors contradict each other")
+        for number, stored in view.items():
+            rows = table[table[:, 1] == number, 2]
+            if len(rows) and (rows.min() < 0 or rows.max() >= len(stored)):
+                raise IndexDamaged(f"an image lies outside the committed rows of {self.segments.path(number)}")
+        table.flags.writeable = False
+        return table
+
+    def blocks_of(self, table: npt.NDArray[np.int64], view: View) -> list[VectorBlock]:
+        blocks = []
+        for number, stored in view.items():
+            of_segment = table[table[:, 1] == number]
+            rows = of_segment[:, 2]
+            ids, crcs = np.full(len(stored), -1, dtype=np.int64), np.zeros(len(stored), dtype=np.int64)
+            ids[rows], crcs[rows] = of_segment[:, 0], of_segment[:, 3]
+            blocks.append(VectorBlock(ids, stored, partial(self._check, number, stored, ids, crcs)))
+        return blocks
+
+    def _copied(self, table: npt.NDArray[np.int64], view: View) -> Iterator[VectorBlock]:
+        """Yield copies of the rows of a table, segment by segment, with the ids of their images."""
+        for number, stored in view.items():
+            of_segment = table[table[:, 1] == number]
+            if len(of_segment):
+                ids, rows, crcs = of_segment[:, 0], of_segment[:, 2], of_segment[:, 3]
+                vectors = stored[rows]
+                yield VectorBlock(ids, vectors, partial(self._check_copies, number, vectors, ids, crcs))
+
+    def _check(
+        self, number: int, stored: Stored, ids: Ids, crcs: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+    ) -> None:
+        """Raise IndexDamaged unless rows of a segment, which may have been checked before, have their CRC32s."""
         checked = self._checked.get(number, np.zeros(0, dtype=np.bool_))
-        checked = np.concatenate([checked, np.zeros(len(stored) - len(checked), dtype=np.bool_)])
-        self._checked[number] = checked
+        if len(checked) < len(stored):
+            checked = np.concatenate([checked, np.zeros(len(stored) - len(checked), dtype=np.bool_)])
+            self._checked[number] = checked
+        unchecked = rows[~checked[rows]]
+        self._check_copies(number, stored, ids, crcs, unchecked)
+        checked[unchecked] = True
 
-        def check(rows: npt.NDArray[np.int64]) -> None:
-            unchecked = rows[~checked[rows]]
-            wrong = unchecked[crc_of_rows(stored, unchecked) != crcs[unchecked]]
-            if len(wrong):
-                more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-                raise IndexDamaged(
-                    f"the vector of image {ids[wrong[0]]}{more} is damaged in {self.segments.path(number)}"
-                )
-            checked[unchecked] = True
-
-        return VectorBlock(ids, stored, check)
+    def _check_copies(
+        self, number: int, vectors: Stored, ids: Ids, crcs: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+    ) -> None:
+        wrong = rows[crc_of_rows(vectors, rows) != crcs[rows]]
+        if len(wrong):
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise IndexDamaged(f"the vector of image {ids[wrong[0]]}{more} is damaged in {self.segments.path(number)}")
 
     @contextlib.contextmanager
     def writing(self, *, wait: Callable[[], bool] = lambda: False) -> Iterator[Writer]:
@@ -225,6 +292,7 @@ class Store:
         if self._view is None and not self._catalogue.connection.sees_changes():
             self._catalogue.close()
             self._catalogue = _open_catalogue(self._catalogue.path, self.paths)
+            self._reopened += 1
 
     def bytes_on_disk(self) -> dict[str, int]:
         """Return the sizes in bytes of the catalogue, the segments and the derived files."""
@@ -242,6 +310,16 @@ class Store:
 
     def file(self, name: str) -> str:
         return os.path.join(self.path, name)
+
+
+def _location_table(store: Store) -> npt.NDArray[np.int64]:
+    with store.reading() as view:
+        return store.check_table(store.catalogue.location_table(), view)
+
+
+def _all_blocks(store: Store) -> list[VectorBlock]:
+    with store.reading() as view:
+        return store.blocks_of(store.location_table(), view)
 
 
 def exists(path: str) -> bool:

@@ -227,3 +227,26 @@ def test_a_full_disk_loses_the_search_index_only(
     index.add([pictures])
     assert kind(index) is IvfSearch
     assert GRID_RECIPE.dimension == index.status()["search"]["dimension"]
+
+
+def test_a_search_is_made_once_and_again_after_a_commit(large: ImageIndex, pictures: Path) -> None:
+    before = load_search(large._store)
+    assert load_search(large._store) is before
+    draw(pictures / "new.png", 999)
+    large.add([pictures])
+    after = load_search(large._store)
+    assert after is not before
+    assert load_search(large._store) is after
+    check_answers(large, pictures)
+
+
+def test_warm_answers_do_not_read_the_places_of_all_images(large: ImageIndex, pictures: Path) -> None:
+    paths = large.paths()
+    large.similar(paths[0])
+    statements: list[str] = []
+    large._store.catalogue.connection.set_trace_callback(statements.append)
+    large.similar(paths[1])
+    large.similar(paths[2], where=f"path = '{paths[3]}' or id < 9")
+    assert statements
+    of_all = ("count(", "where present order by")
+    assert [one for one in statements if any(words in one for words in of_all)] == []

@@ -73,6 +73,44 @@ def test_a_reader_s_snapshot_stays_the_same_during_a_commit(store: Store) -> Non
         assert [image.id for image in reader.catalogue.images()] == [2, 3]
 
 
+def test_what_is_made_once_is_made_again_after_a_commit_only(store: Store) -> None:
+    made = []
+
+    def count(of: Store) -> int:
+        made.append(of)
+        return len(of.location_table())
+
+    commit(store, 1, 2)
+    assert [store.once(count) for _ in range(3)] == [2, 2, 2]
+    with store.reading():
+        assert store.once(count) == 2
+        commit(store, 3)
+        assert store.once(count) == 2  # the state that is being read
+    assert [store.once(count) for _ in range(2)] == [3, 3]
+    assert len(made) == 2
+    with contextlib.closing(Store(store.path)) as other:
+        assert other.once(count) == 3
+    assert made[-1] is other
+
+
+def test_the_rows_of_a_few_images_are_read_without_those_of_the_others(store: Store) -> None:
+    commit(store, 1, 2, 3, 4)
+    statements: list[str] = []
+    store.catalogue.connection.set_trace_callback(statements.append)
+    (block,) = store.blocks(np.array([4, 2, 99]))
+    assert block.ids.tolist() == [2, 4]
+    block.check(np.arange(2))
+    np.testing.assert_array_equal(block.vectors, store.vectors([2, 4]))
+    assert all("id = " in statement for statement in statements if "crc32" in statement)
+    assert store.blocks(np.array([99])) == []
+    with open(segment(store), "r+b") as file:  # the last row, of image 4
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    store.blocks(np.array([1, 3]))[0].check(np.arange(2))
+    with pytest.raises(IndexDamaged, match="the vector of image 4 is damaged"):
+        store.blocks(np.array([1, 4]))[0].check(np.arange(2))
+
+
 def test_an_index_moves_with_its_folder(tmp_path: Path) -> None:
     with contextlib.closing(Store.create(str(tmp_path / "old/it.imgindex"), SETTINGS)) as store:
         commit(store, 1)
