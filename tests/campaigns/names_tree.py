@@ -164,6 +164,14 @@ class Tree:
             new = self._new("")
             if not new.startswith(f"{folder}/"):
                 os.rename(folder, new)
+                self._remove_links_outwards()
+
+    def _remove_links_outwards(self) -> None:
+        """Remove links that lead out of the campaign's folder: `../..` of a moved folder may be all temporary files."""
+        home = os.path.dirname(self.root)
+        for path in filter(os.path.islink, self.entries()):
+            if not os.path.realpath(path).startswith(f"{home}/"):
+                os.unlink(path)
 
     def expected(self) -> tuple[dict[str, bytes], set[str]]:
         """Return the content of each file that is an image, by its real path, and the real paths of those that are not.
