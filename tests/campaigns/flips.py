@@ -37,14 +37,14 @@ from flips_repair import repaired
 from imgindex.errors import ImgindexError
 from imgindex.storage.verify import check
 
-PROCESSES = 2
-FLIPS = {"ci": 600, "full": 1_000_000}
-OTHERS = {"ci": 3, "full": 1}  # one of so many other damages
+PROCESSES = {"ci": 1, "full": 2}  # other tests have the other cores
+FLIPS = {"ci": 350, "full": 1_000_000}
+OTHERS = {"ci": 5, "full": 1}  # one of so many other damages
 # How often a byte is flipped. A log's shared memory is made anew by whoever opens the index first; most of a segment is
 # the empty end of its header, and whoever answers from a log takes longest to judge.
 WEIGHTS = {"ci": {".vec": 0.6, "-wal": 1.0, "-shm": 0.02}, "full": {".vec": 0.2, "-wal": 0.2, "-shm": 0.02}}
 VERIFIED = {"ci": 1, "full": 50}  # one flip of so many is shown to `verify` too
-REPAIRS = {"ci": (30, 6), "full": (3_000, 2_000)}  # of the damages, of the flips
+REPAIRS = {"ci": (24, 4), "full": (3_000, 2_000)}  # of the damages, of the flips
 SECONDS, MEMORY = 60, 1 << 30  # that one damage may take
 VERDICTS = ("right", "refused", "earlier", "wrong")
 
@@ -297,9 +297,9 @@ def run(size: str, *, seed: int = 0) -> Figures:
         found = Findings()
         context = multiprocessing.get_context("spawn")
         children = []
-        for number in range(PROCESSES):
+        for number in range(PROCESSES[size]):
             ours, theirs = context.Pipe(duplex=False)
-            task = ((number, PROCESSES), (size, seed))
+            task = ((number, PROCESSES[size]), (size, seed))
             child = context.Process(target=process, args=(theirs, source, states, truths, task))
             child.start()
             theirs.close()

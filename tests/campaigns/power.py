@@ -39,8 +39,8 @@ COLOURS = range(32)  # every picture that the script draws
 FAULTS = 3  # runs with a fault in the size "ci"; "full" makes every call fail once
 SEEDS = {"ci": 1, "full": 5}
 AGAIN = {"ci": 1, "full": 8}  # crashes after which there is another
-MOMENTS = 200  # in the size "ci", of moments × kinds of power failures: a sample beyond that
-DEATHS = {"ci": 10, "full": 1}  # one moment of so many
+MOMENTS = 120  # in the size "ci", of moments × kinds of power failures: a sample beyond that
+DEATHS = {"ci": 20, "full": 1}  # one moment of so many
 FAILURES = {
     "fsync": ("EIO", "ENOSPC"),
     "fdatasync": ("EIO", "ENOSPC"),

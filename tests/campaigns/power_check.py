@@ -121,10 +121,10 @@ class Ground:
         for name, (id, sha) in present.items():
             if id in gone or not owners.get(id, {name}) & {name, sha}:
                 yield f"the id {id} of another image was given to {name}"
-        for name in present:
-            nearest = index.similar(self.pictures / name, n=1, include_self=True)[0]
-            if nearest.distance > 1e-6:
-                yield f"{name} is not found by itself: {nearest}"
+        answers = index.answers([self.pictures / name for name in present], n=1, include_self=True)
+        for name, answer in zip(present, answers, strict=True):
+            if not answer.matches or answer.matches[0].distance > 1e-6:
+                yield f"{name} is not found by itself: {answer}"
 
     def _hashes(self) -> dict[str, str]:
         import hashlib
