@@ -16,8 +16,8 @@ from imgindex.encoders.encode_files import NOT_FINITE
 from imgindex.errors import DecoderUnavailable, IndexDamaged, UnreadableImage
 from imgindex.ingest.items import Copied, Failed, Opened, Outcome, Prepared, Relocated
 from imgindex.ingest.worklist import WorkList
-from imgindex.sources.content import Content, read_content
-from imgindex.sources.local import is_missing
+from imgindex.sources.base import Content
+from imgindex.sources.registry import is_gone, read_content
 from imgindex.storage.records import KnownImage, NewImage, stored_stat
 from imgindex.storage.writer import Writer
 from imgindex.types import Encoder, Failure, FoundFile, Vectors
@@ -174,7 +174,7 @@ class IngestPipeline:
         same_content = self.writer.catalogue.same_content(sha256)
         if before is None:
             for image in same_content:
-                if image.location.id not in self._renamed_ids and is_missing(image.path):
+                if image.location.id not in self._renamed_ids and is_gone(image.path):
                     self._renamed_ids.add(image.location.id)
                     return Relocated(image.location.id, item.file, "renamed")
         for image in same_content:

@@ -15,7 +15,7 @@ from imgindex.ingest.worklist import WorkList
 from imgindex.recipe import Recipe
 from imgindex.results import RepairReport
 from imgindex.search.upkeep import update_search_files
-from imgindex.sources.content import read_content
+from imgindex.sources.registry import read_content
 from imgindex.storage.repair import Repair, repair_files
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, FoundFile, Image, Progress

@@ -14,11 +14,12 @@ from itertools import islice
 from imgindex.decoding.plugins import is_installed, readable_raw_endings
 from imgindex.ingest.control import RunControl
 from imgindex.ingest.worklist import WorkList
-from imgindex.sources.local import SkippedFiles, find_files, has_image_content, is_missing
+from imgindex.sources.registry import find_files, gone, has_image_content, is_gone
+from imgindex.sources.selection import SkippedFiles
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import RealPaths, real_path, under
 from imgindex.storage.records import KnownImage, is_same_stat, stored_stat
-from imgindex.types import Failure, FoundFile, Progress, UnnamedFile
+from imgindex.types import Failure, FoundFile, Item, Progress, UnnamedFile
 
 # Files that are looked up in the catalogue with one query.
 CHUNK = 500
@@ -213,11 +214,13 @@ def find_missing(
     def below(path: str, real: str | None) -> bool:
         return is_below(path) or (real is not None and (is_below(real) or is_below(real_paths.of_entry(path))))
 
-    missing = [
-        id
-        for id, path, real in catalogue.each_place()
-        if below(path, real) and not below_unmounted(path) and is_missing(path)
-    ]
+    images = (
+        (path, id) for id, path, real in catalogue.each_place() if below(path, real) and not below_unmounted(path)
+    )
+    missing: list[int] = []
+    for chunk in _chunks(images):
+        ids = dict(chunk)
+        missing += [ids[path] for path in gone(ids)]
     # Files that fail at the stage "find" are never opened: such a failure is resolved when a scan no longer has it.
     failed_in_scan = {catalogue.paths.stored(failure.path) for failure in scan.failures}
     # A failure to read may have been caused by the disk's absence, and is to be tried again.
@@ -233,13 +236,13 @@ def find_missing(
         if (
             catalogue.paths.stored(failure.path) not in failed_in_scan
             if failure.stage == "find"
-            else is_missing(failure.path)
+            else is_gone(failure.path)
         )
     ]
     return missing, resolved
 
 
-def _chunks(items: Iterable[FoundFile | Failure]) -> Iterator[list[FoundFile | Failure]]:
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, CHUNK)):
         yield chunk
