@@ -124,8 +124,9 @@ class IngestPipeline:
             content = read_content(file.path)
         except UnreadableImage as error:
             return file, Failed(_failure(file, error))
-        inode = None if file.inode is None else content.inode
-        return FoundFile(file.path, content.size, content.mtime_ns, content.ctime_ns, inode), content
+        found = content.file_at(file.path)
+        # The inode of some file systems does not last.
+        return found if file.inode is not None else replace(found, inode=None), content
 
     def _decode(self, item: Opened | Outcome) -> Outcome:
         if not isinstance(item, Opened):
@@ -326,7 +327,16 @@ def _failure(file: FoundFile, error: UnreadableImage) -> Failure:
 
 
 def _failure_of(file: FoundFile, stage: str, reason: str) -> Failure:
-    return Failure(file.path, stage, reason, file.size, file.mtime_ns, ctime_ns=file.ctime_ns, inode=file.inode)
+    return Failure(
+        file.path,
+        stage,
+        reason,
+        file.size,
+        file.mtime_ns,
+        ctime_ns=file.ctime_ns,
+        inode=file.inode,
+        version=file.version,
+    )
 
 
 def _item_bytes(item: Opened | Outcome) -> int:

@@ -18,7 +18,7 @@ from imgindex.sources.registry import find_files, gone, has_image_content, is_go
 from imgindex.sources.selection import SkippedFiles
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import RealPaths, real_path, under
-from imgindex.storage.records import KnownImage, is_same_stat, stored_stat
+from imgindex.storage.records import KnownImage, StoredStat, is_same_stat, stored_stat
 from imgindex.types import Failure, FoundFile, Item, Progress, UnnamedFile
 
 # Files that are looked up in the catalogue with one query.
@@ -177,7 +177,7 @@ def _files_to_open(
         image, failure = known.get(file.path), known_failures.get(file.path)
         before = stored_stat(failure) if failure is not None else image.stat if image is not None else None
         # Compared as they are first: most files are unchanged, and clamping their numbers takes time.
-        is_same = before == (file.size, file.mtime_ns, file.ctime_ns, file.inode)
+        is_same = before == (file.size, file.mtime_ns, file.ctime_ns, file.inode, file.version)
         if before is not None and not is_same and is_same_stat(before, stored_stat(file)):
             is_same = True
             unrecorded.append(file)
@@ -186,7 +186,7 @@ def _files_to_open(
         elif image is None:
             result.new += 1
             yield file
-        elif not is_same and (failure is not None or image.stat[:2] != stored_stat(file)[:2]):
+        elif not is_same and (failure is not None or _differs(image.stat, stored_stat(file))):
             result.changed += 1
             yield file
         elif not is_same or rehash:
@@ -198,6 +198,11 @@ def _files_to_open(
             result.restored.append(image.id)
     if unrecorded:
         result.unrecorded.extend(unrecorded)
+
+
+def _differs(before: StoredStat, now: StoredStat) -> bool:
+    """Return whether a file has another size, mtime or version; a new ctime or inode alone is checked by its bytes."""
+    return (*before[:2], before[4]) != (*now[:2], now[4])
 
 
 def find_missing(

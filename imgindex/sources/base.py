@@ -22,14 +22,22 @@ Found: TypeAlias = FoundFile | Failure
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of a file, their SHA-256 (32 raw bytes), and the size, times and inode of the file that had them."""
+    """The bytes of a file, their SHA-256 (32 raw bytes), and what its source says of the file that had them.
+
+    size, mtime_ns, ctime_ns, inode, version: as in `FoundFile`.
+    """
 
     data: bytes
     sha256: bytes
     size: int
     mtime_ns: int
-    ctime_ns: int
-    inode: int
+    ctime_ns: int | None = None
+    inode: int | None = None
+    version: str | None = None
+
+    def file_at(self, path: str) -> FoundFile:
+        """Return the file that has these bytes."""
+        return FoundFile(path, self.size, self.mtime_ns, self.ctime_ns, self.inode, self.version)
 
 
 @dataclass(frozen=True, slots=True)
