@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 
 from imgindex import ImageIndex
-from imgindex.sources.local import find_files
+from imgindex.sources.registry import find_files
 from imgindex.storage.records import NewImage
 from imgindex.storage.store import Store
 from imgindex.types import FoundFile

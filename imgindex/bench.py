@@ -24,8 +24,8 @@ from imgindex.errors import UnreadableImage, UsageError
 from imgindex.index import ImageIndex
 from imgindex.ingest.mounts import check_roots
 from imgindex.recipe import DEFAULT, Recipe
-from imgindex.sources.content import Content, read_content
-from imgindex.sources.local import find_files, only_images
+from imgindex.sources.base import Content
+from imgindex.sources.registry import find_files, only_images, read_content
 from imgindex.storage.paths import as_list
 from imgindex.storage.records import NewImage
 from imgindex.storage.store import Store

@@ -16,7 +16,7 @@ from imgindex.encoders.encode_files import encode_files
 from imgindex.encoders.registry import choose_recipe, make_encoder
 from imgindex.errors import ExtraMissing, UnreadableImage, UsageError
 from imgindex.recipe import DEFAULT, Recipe
-from imgindex.sources.content import read_content
+from imgindex.sources.registry import read_content
 from imgindex.storage.paths import absolute
 from imgindex.types import Encoder, Engine, Vectors
 

@@ -21,9 +21,10 @@ Path: TypeAlias = "str | os.PathLike[str]"
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that may be an image, as the file system describes it: absolute path, size in bytes, times in ns.
+    """A file that may be an image, as its source lists it: absolute path, size in bytes, times in ns.
 
-    ctime_ns, inode: None where they are unknown, or where the file system does not keep them.
+    ctime_ns, inode: None where they are unknown, or where the source does not keep them. version: what the source gives
+    another value when the content changes, such as a checksum; None for a file of this machine.
     """
 
     path: str
@@ -31,6 +32,7 @@ class FoundFile:
     mtime_ns: int
     ctime_ns: int | None = None
     inode: int | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,9 @@ class UnnamedFile(FoundFile):
 class Failure:
     """An image that could not be read or embedded: the stage (find, read, decode, embed or mix) and the reason.
 
-    tried_at: when that was, in UTC; size and mtime_ns: of the file then, -1 where they are unknown; ctime_ns and inode:
-    as in `FoundFile`. decoder: the module that would decode the file, where the failure is that it is not installed.
+    tried_at: when that was, in UTC; size and mtime_ns: of the file then, -1 where they are unknown; ctime_ns, inode and
+    version: as in `FoundFile`. decoder: the module that would decode the file, where the failure is that it is not
+    installed.
     """
 
     path: str
@@ -55,6 +58,7 @@ class Failure:
     decoder: str = ""
     ctime_ns: int | None = None
     inode: int | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from imgindex.curation.sidecars import Folder
 from imgindex.curation.verification import CHANGED
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.results import Disposal, DisposedFile, Duplicate, Duplicates
-from imgindex.sources.content import BLOCK, FileHash, hash_file
+from imgindex.sources.base import BLOCK, FileHash
+from imgindex.sources.registry import hash_file
 from imgindex.storage import durable
 from imgindex.storage.paths import absolute, display_path, is_under, real_path
 from imgindex.storage.store import Store

@@ -25,7 +25,7 @@ from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.transforms import crop_border
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.recipe import Recipe
-from imgindex.sources.content import hash_file, read_content
+from imgindex.sources.registry import hash_file, read_content
 from imgindex.types import Image, OnProgress, counted
 
 Result = TypeVar("Result")

@@ -25,8 +25,8 @@ from imgindex.errors import UnreadableImage
 from imgindex.recipe import Recipe
 from imgindex.results import LookupResult
 from imgindex.search.lifecycle import load_search
-from imgindex.sources.content import Content, hash_file, read_content
-from imgindex.sources.local import find_files, only_images
+from imgindex.sources.base import Content
+from imgindex.sources.registry import find_files, hash_file, only_images, read_content
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, FoundFile, OnProgress, Progress, Vectors, VectorSearch
 

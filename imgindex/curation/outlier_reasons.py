@@ -14,7 +14,7 @@ from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.transforms import crop_border
 from imgindex.errors import UnreadableImage
 from imgindex.recipe import Recipe
-from imgindex.sources.content import read_content
+from imgindex.sources.registry import read_content
 from imgindex.types import Image, Pixels
 
 # Pixels, as a share or a multiple of the median.

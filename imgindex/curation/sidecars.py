@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 
 from imgindex.decoding.plugins import RAW_ENDINGS
-from imgindex.sources.local import IMAGE_SUFFIXES
+from imgindex.sources.selection import IMAGE_SUFFIXES
 
 # A Live Photo is one of these and a film.
 WITH_FILM = frozenset({".heic", ".heif", ".hif", ".jpg", ".jpeg"})

@@ -21,7 +21,7 @@ from imgindex.decoding.process import DecodedImage
 from imgindex.decoding.transforms import crop_border
 from imgindex.errors import ImgindexError, UnreadableImage
 from imgindex.recipe import Recipe
-from imgindex.sources.content import read_content
+from imgindex.sources.registry import read_content
 from imgindex.storage import comparisons
 from imgindex.storage.comparisons import Key
 from imgindex.storage.store import Store

@@ -16,7 +16,7 @@ from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.transforms import crop_border
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.recipe import Recipe
-from imgindex.sources.content import read_content
+from imgindex.sources.registry import read_content
 from imgindex.types import OnProgress, Pixels, Progress
 
 STAGE = "draw"

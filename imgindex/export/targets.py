@@ -22,7 +22,7 @@ from imgindex.decoding.plugins import RAW_ENDINGS
 from imgindex.errors import FileNotOurs, ImgindexError, UsageError
 from imgindex.export.atomic import is_stream, replacing
 from imgindex.sources.content import file_digest
-from imgindex.sources.local import IMAGE_SUFFIXES
+from imgindex.sources.selection import IMAGE_SUFFIXES
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import PathMap, absolute, is_under
 from imgindex.storage.store import CATALOGUE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from imgindex.sources.content import Content
+from imgindex.sources.base import Content
 from imgindex.storage.records import NewImage
 from imgindex.types import Failure, FoundFile, Pixels, Vectors
 

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 
 from imgindex.errors import PathNotFound
-from imgindex.sources.local import is_missing
+from imgindex.sources.registry import check_root, gone
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import absolute, is_under
 from imgindex.types import Path
@@ -24,10 +24,7 @@ def check_roots(paths: Iterable[Path]) -> tuple[str, ...]:
     for path in paths:
         root = absolute(path)
         try:
-            if os.path.isdir(root):
-                os.scandir(root).close()
-            else:
-                os.stat(root)
+            check_root(root)
         except OSError as error:
             hint = NOT_PERMITTED_HINT if isinstance(error, PermissionError) else None
             raise PathNotFound(f"cannot read {os.fspath(path)}: {error.strerror}", hint=hint) from error
@@ -47,7 +44,9 @@ def missing_mounts(catalogue: Catalogue) -> dict[str, str]:
         return unmounted
     images = [image.path for image in catalogue.images()]
     below = {root: [path for path in images if is_under(path, root)] for root in unmounted}
-    return {root: unmounted[root] for root, paths in below.items() if paths and all(map(is_missing, paths))}
+    return {
+        root: unmounted[root] for root, paths in below.items() if paths and len(paths) == sum(1 for _ in gone(paths))
+    }
 
 
 def check_roots_are_mounted(roots: Iterable[str], missing: Mapping[str, str]) -> None:

@@ -16,8 +16,8 @@ from imgindex.encoders.encode_files import NOT_FINITE
 from imgindex.errors import DecoderUnavailable, IndexDamaged, UnreadableImage
 from imgindex.ingest.items import Copied, Failed, Opened, Outcome, Prepared, Relocated
 from imgindex.ingest.worklist import WorkList
-from imgindex.sources.content import Content, read_content
-from imgindex.sources.local import is_missing
+from imgindex.sources.base import Content
+from imgindex.sources.registry import is_gone, read_content
 from imgindex.storage.records import KnownImage, NewImage, stored_stat
 from imgindex.storage.writer import Writer
 from imgindex.types import Encoder, Failure, FoundFile, Vectors
@@ -124,8 +124,9 @@ class IngestPipeline:
             content = read_content(file.path)
         except UnreadableImage as error:
             return file, Failed(_failure(file, error))
-        inode = None if file.inode is None else content.inode
-        return FoundFile(file.path, content.size, content.mtime_ns, content.ctime_ns, inode), content
+        found = content.file_at(file.path)
+        # The inode of some file systems does not last.
+        return found if file.inode is not None else replace(found, inode=None), content
 
     def _decode(self, item: Opened | Outcome) -> Outcome:
         if not isinstance(item, Opened):
@@ -174,7 +175,7 @@ class IngestPipeline:
         same_content = self.writer.catalogue.same_content(sha256)
         if before is None:
             for image in same_content:
-                if image.location.id not in self._renamed_ids and is_missing(image.path):
+                if image.location.id not in self._renamed_ids and is_gone(image.path):
                     self._renamed_ids.add(image.location.id)
                     return Relocated(image.location.id, item.file, "renamed")
         for image in same_content:
@@ -326,7 +327,16 @@ def _failure(file: FoundFile, error: UnreadableImage) -> Failure:
 
 
 def _failure_of(file: FoundFile, stage: str, reason: str) -> Failure:
-    return Failure(file.path, stage, reason, file.size, file.mtime_ns, ctime_ns=file.ctime_ns, inode=file.inode)
+    return Failure(
+        file.path,
+        stage,
+        reason,
+        file.size,
+        file.mtime_ns,
+        ctime_ns=file.ctime_ns,
+        inode=file.inode,
+        version=file.version,
+    )
 
 
 def _item_bytes(item: Opened | Outcome) -> int:

@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
+from dataclasses import replace
 
 from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import UnreadableImage
@@ -15,7 +16,7 @@ from imgindex.ingest.worklist import WorkList
 from imgindex.recipe import Recipe
 from imgindex.results import RepairReport
 from imgindex.search.upkeep import update_search_files
-from imgindex.sources.content import read_content
+from imgindex.sources.registry import read_content
 from imgindex.storage.repair import Repair, repair_files
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, FoundFile, Image, Progress
@@ -74,7 +75,7 @@ def _readable_files(lost: Iterable[Image]) -> tuple[dict[str, str], list[FoundFi
             reasons[image.path] = error.reason
             continue
         if content.sha256.hex() == image.sha256:
-            files.append(FoundFile(image.path, content.size, content.mtime_ns, content.ctime_ns))
+            files.append(replace(content.file_at(image.path), inode=None))
         else:
             reasons[image.path] = CONTENT_CHANGED
     return reasons, files
@@ -100,7 +101,7 @@ def _confirm_images(index: Repair) -> list[Image]:
         if content.sha256.hex() != image.sha256:
             changed.append(image)
             continue
-        index.writer.move(image.id, FoundFile(image.path, content.size, content.mtime_ns, content.ctime_ns))
+        index.writer.move(image.id, replace(content.file_at(image.path), inode=None))
         if not _header_matches(content.data, image):
             wrong_header.append(image)
         if len(index.writer) >= IMAGES_PER_COMMIT:

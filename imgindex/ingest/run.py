@@ -17,7 +17,7 @@ from imgindex.ingest.pipeline import IngestPipeline
 from imgindex.ingest.scan import ScanResult, find_missing, scan
 from imgindex.results import AddReport
 from imgindex.search.upkeep import update_search_files
-from imgindex.sources.local import is_missing
+from imgindex.sources.registry import is_gone
 from imgindex.storage.catalogue import LOG_LIMIT
 from imgindex.storage.ledger import timestamp
 from imgindex.storage.paths import under
@@ -125,7 +125,7 @@ def add(
             writer.catalogue.ledger.forget(resolved)
             if not interrupted:
                 below = under(roots)
-                writer.catalogue.ledger.forget_other_files(lambda path: below(path) and is_missing(path))
+                writer.catalogue.ledger.forget_other_files(lambda path: below(path) and is_gone(path))
         failures = tuple(scanned.failures + pipeline.failures)
         report = _report(scanned, counts, started, failures, interrupted=interrupted, blank=pipeline.blank)
         _record_run(writer, report, started_at)

@@ -14,11 +14,12 @@ from itertools import islice
 from imgindex.decoding.plugins import is_installed, readable_raw_endings
 from imgindex.ingest.control import RunControl
 from imgindex.ingest.worklist import WorkList
-from imgindex.sources.local import SkippedFiles, find_files, has_image_content, is_missing
+from imgindex.sources.registry import find_files, gone, has_image_content, is_gone
+from imgindex.sources.selection import SkippedFiles
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import RealPaths, real_path, under
-from imgindex.storage.records import KnownImage, is_same_stat, stored_stat
-from imgindex.types import Failure, FoundFile, Progress, UnnamedFile
+from imgindex.storage.records import KnownImage, StoredStat, is_same_stat, stored_stat
+from imgindex.types import Failure, FoundFile, Item, Progress, UnnamedFile
 
 # Files that are looked up in the catalogue with one query.
 CHUNK = 500
@@ -176,7 +177,7 @@ def _files_to_open(
         image, failure = known.get(file.path), known_failures.get(file.path)
         before = stored_stat(failure) if failure is not None else image.stat if image is not None else None
         # Compared as they are first: most files are unchanged, and clamping their numbers takes time.
-        is_same = before == (file.size, file.mtime_ns, file.ctime_ns, file.inode)
+        is_same = before == (file.size, file.mtime_ns, file.ctime_ns, file.inode, file.version)
         if before is not None and not is_same and is_same_stat(before, stored_stat(file)):
             is_same = True
             unrecorded.append(file)
@@ -185,7 +186,7 @@ def _files_to_open(
         elif image is None:
             result.new += 1
             yield file
-        elif not is_same and (failure is not None or image.stat[:2] != stored_stat(file)[:2]):
+        elif not is_same and (failure is not None or _differs(image.stat, stored_stat(file))):
             result.changed += 1
             yield file
         elif not is_same or rehash:
@@ -197,6 +198,11 @@ def _files_to_open(
             result.restored.append(image.id)
     if unrecorded:
         result.unrecorded.extend(unrecorded)
+
+
+def _differs(before: StoredStat, now: StoredStat) -> bool:
+    """Return whether a file has another size, mtime or version; a new ctime or inode alone is checked by its bytes."""
+    return (*before[:2], before[4]) != (*now[:2], now[4])
 
 
 def find_missing(
@@ -213,11 +219,13 @@ def find_missing(
     def below(path: str, real: str | None) -> bool:
         return is_below(path) or (real is not None and (is_below(real) or is_below(real_paths.of_entry(path))))
 
-    missing = [
-        id
-        for id, path, real in catalogue.each_place()
-        if below(path, real) and not below_unmounted(path) and is_missing(path)
-    ]
+    images = (
+        (path, id) for id, path, real in catalogue.each_place() if below(path, real) and not below_unmounted(path)
+    )
+    missing: list[int] = []
+    for chunk in _chunks(images):
+        ids = dict(chunk)
+        missing += [ids[path] for path in gone(ids)]
     # Files that fail at the stage "find" are never opened: such a failure is resolved when a scan no longer has it.
     failed_in_scan = {catalogue.paths.stored(failure.path) for failure in scan.failures}
     # A failure to read may have been caused by the disk's absence, and is to be tried again.
@@ -233,13 +241,13 @@ def find_missing(
         if (
             catalogue.paths.stored(failure.path) not in failed_in_scan
             if failure.stage == "find"
-            else is_missing(failure.path)
+            else is_gone(failure.path)
         )
     ]
     return missing, resolved
 
 
-def _chunks(items: Iterable[FoundFile | Failure]) -> Iterator[list[FoundFile | Failure]]:
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, CHUNK)):
         yield chunk

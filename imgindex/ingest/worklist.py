@@ -18,13 +18,14 @@ class WorkList:
         self._connection = sqlite3.connect("", isolation_level=None)
         self._connection.execute("pragma journal_mode = off")
         self._connection.execute(
-            "create table files (path blob, size integer, mtime_ns integer, ctime_ns integer, inode integer)"
+            "create table files (path blob, size integer, mtime_ns integer, ctime_ns integer, inode integer, "
+            "version text)"
         )
         self._length = 0
 
     def extend(self, files: Iterable[FoundFile]) -> None:
         rows = [(os.fsencode(file.path), *stored_stat(file)) for file in files]
-        self._connection.executemany("insert into files values (?, ?, ?, ?, ?)", rows)
+        self._connection.executemany("insert into files values (?, ?, ?, ?, ?, ?)", rows)
         self._length += len(rows)
 
     def __len__(self) -> int:

@@ -18,11 +18,12 @@ from imgindex.search.filters import select
 from imgindex.search.lifecycle import load_search
 from imgindex.search.smoothed import QueryAverages, smoothed_rows
 from imgindex.search.upkeep import prepare_smoothing
-from imgindex.sources.content import Content, read_content
+from imgindex.sources.base import Content
+from imgindex.sources.registry import look, read_content
 from imgindex.storage.paths import absolute, as_iterable, as_written, path_text
 from imgindex.storage.records import is_same_stat, stored_stat
 from imgindex.storage.store import Store
-from imgindex.types import Encoder, Failure, FoundFile, Ids, OnProgress, Path, Vectors, VectorSearch
+from imgindex.types import Encoder, Failure, Ids, OnProgress, Path, Vectors, VectorSearch
 
 # Queries that are answered together, and the limit of the matches that are in memory with them.
 AT_ONCE, MATCHES_AT_ONCE = 256, 1 << 20
@@ -261,14 +262,9 @@ def _stored(store: Store, image: str) -> Query | None:
     if found is None or not found[1].present:
         return None
     path, known = found
-    try:
-        now = os.stat(path)
-    except OSError:
-        now = None
-    if now is not None:
-        file = FoundFile(path, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
-        if not is_same_stat(known.stat, stored_stat(file)):
-            return None
+    now = look(path)
+    if now is not None and not is_same_stat(known.stat, stored_stat(now)):
+        return None
     return Query(image, store.vectors([known.id])[0], (known.id,), own=known.id)
 
 

@@ -5,24 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
 
 from imgindex.errors import UnreadableImage
-
-MAX_BYTES = 1024**3
-BLOCK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """The bytes of a file, their SHA-256 (32 raw bytes), and the size, times and inode of the opened file."""
-
-    data: bytes
-    sha256: bytes
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
+from imgindex.sources.base import BLOCK, MAX_BYTES, Content, FileHash, megabytes, numbers
 
 
 def read_content(path: str, *, max_bytes: int = MAX_BYTES) -> Content:
@@ -51,7 +36,7 @@ def _read(descriptor: int, max_bytes: int) -> Content:
         raise UnreadableImage("file is empty", stage="read")
     if before.st_size > max_bytes:
         raise UnreadableImage(
-            f"the file has {_megabytes(before.st_size)}, more than the limit of {_megabytes(max_bytes)}", stage="read"
+            f"the file has {megabytes(before.st_size)}, more than the limit of {megabytes(max_bytes)}", stage="read"
         )
     with os.fdopen(descriptor, "rb", closefd=False) as file:
         # One byte more than expected shows that a file grew; the bound guards against a file without an end.
@@ -59,8 +44,8 @@ def _read(descriptor: int, max_bytes: int) -> Content:
     after = os.fstat(descriptor)
     if len(data) != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise UnreadableImage("file changed while it was read", stage="read")
-    numbers = before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino
-    return Content(data, hashlib.sha256(data).digest(), *numbers)
+    stat_numbers = before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino
+    return Content(data, hashlib.sha256(data).digest(), *stat_numbers)
 
 
 def file_digest(path: str) -> bytes:
@@ -70,22 +55,6 @@ def file_digest(path: str) -> bytes:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.digest()
-
-
-@dataclass(frozen=True, slots=True)
-class FileHash:
-    """The SHA-256 (32 raw bytes) of a file, and the numbers that it had before and after it was read."""
-
-    sha256: bytes
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    def is_of(self, info: os.stat_result) -> bool:
-        """Return whether the file with these numbers is the one that was read, and has not changed since."""
-        return _numbers(info) == (self.device, self.inode, self.size, self.mtime_ns, self.ctime_ns)
 
 
 def hash_file(path: str) -> FileHash:
@@ -100,20 +69,12 @@ def hash_file(path: str) -> FileHash:
             while left > 0 and (block := os.read(descriptor, min(left, BLOCK))):
                 digest.update(block)
                 left -= len(block)
-            if left != 1 or _numbers(os.fstat(descriptor)) != _numbers(before):
+            if left != 1 or numbers(os.fstat(descriptor)) != numbers(before):
                 raise UnreadableImage("file changed while it was read", stage="read")
-            return FileHash(digest.digest(), *_numbers(before))
+            return FileHash(digest.digest(), *numbers(before))
         finally:
             os.close(descriptor)
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error), stage="read") from error
     except ValueError as error:
         raise UnreadableImage(f"not a path: {error}", stage="read") from error
-
-
-def _numbers(info: os.stat_result) -> tuple[int, int, int, int, int]:
-    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.6g} MB"

@@ -1,122 +1,86 @@
-"""Finds image files on this machine: those below folders, in a stable order, without opening them."""
+"""The files of this machine: finds images below folders, in a stable order, without opening them."""
 
 from __future__ import annotations
 
 import errno
-import fnmatch
 import functools
 import os
-import re
 import stat
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found
+from imgindex.sources.content import hash_file, read_content
 from imgindex.sources.exported import FOLDERS_MANIFEST, exported_names
+from imgindex.sources.selection import INDEX_ENDING, NEVER_ENTERED, Selection, SkippedFiles, ending, is_hidden
 from imgindex.sources.signature import is_image, read_head
 from imgindex.types import Failure, FoundFile, UnnamedFile
 
-# What Pillow 13 decodes by itself, and what plug-ins decode: HEIF (.heic .heif .hif …) and .jxl.
-# Left out: formats that need another program (.bufr .eps .grib .h5 .hdf .ps .emf .wmf), films (.mpg .mpeg), formats
-# that Pillow only writes (.palm .pdf), and .im, which it is about to drop.
-IMAGE_SUFFIXES = frozenset({
-    ".apng", ".avif", ".avifs", ".blp", ".bmp", ".bw", ".cur", ".dcx", ".dds", ".dib", ".fit", ".fits", ".flc",
-    ".fli", ".ftc", ".ftu", ".gbr", ".gif", ".heic", ".heics", ".heif", ".heifs", ".hif",
-    ".icb", ".icns", ".ico", ".iim", ".j2c",
-    ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".msp", ".pbm",
-    ".pcd", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".pxr", ".qoi", ".ras", ".rgb", ".rgba", ".sgi",
-    ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm",
-})  # fmt: skip
-
-_NEVER_ENTERED = frozenset({"@eaDir", "node_modules", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
 _PARTS_OF_AN_INDEX = {"catalogue.db", "segments"}
 # Marks a folder to which `duplicates --move-to` moved files.
 MOVED_JOURNAL = ".imgindex-moved.jsonl"
 _MARKS = {*_PARTS_OF_AN_INDEX, MOVED_JOURNAL}
-# What names the type of a file: letters and digits after the last dot, but not digits alone, as in "Screenshot at
-# 10.15.30"; and a ~ after them, as editors name a file before a change. "a.jpg?width=9" and "a.jpg_large" have none.
-_ENDING = re.compile(r".(\.(?!\d+$)[^\W_]{1,10}~?)$").search
 MOUNTS = "/proc/self/mountinfo"
 # File systems without inodes of their own: Linux numbers their files as it meets them.
 _PASSING_INODES = ("vfat ", "msdos ", "exfat ", "fuse")
 
-_Found = FoundFile | Failure
 _Inode = tuple[int, int]
 
 
-@dataclass(slots=True)
-class SkippedFiles:
-    """What a search passed over in folders, as counts.
+class LocalSource:
+    """The files of this machine."""
 
-    by_ending: files that are not images, by their ending in lower case, "" for those without one. hidden: hidden files
-    with the ending of an image. excluded: files and folders that a glob matches. exported: links to images, or copies
-    of them, that imgindex made.
-    """
+    def find(self, roots: Iterable[str], selection: Selection) -> Iterator[Found]:
+        """Yield every image file under the roots once, ordered by the bytes of the names, and a Failure for each error.
 
-    by_ending: Counter[str] = field(default_factory=Counter)
-    hidden: int = 0
-    excluded: int = 0
-    exported: int = 0
+        A file that several paths lead to is yielded once: by its own path, or by the path of the first link to it.
+        Links to files come last. A hard link is a file of its own. A file whose name has no ending is yielded as an
+        UnnamedFile: it may be an image; no file is opened.
 
-    def add(self, other: SkippedFiles) -> None:
-        """Add the counts of another search."""
-        self.by_ending.update(other.by_ending)
-        self.hidden += other.hidden
-        self.excluded += other.excluded
-        self.exported += other.exported
+        roots: absolute paths. A root that is a file is yielded whatever its ending; a folder is searched recursively.
 
+        A Failure may be that of a folder that cannot be listed: the files below it are unknown, not missing.
+        """
+        search = _Search(selection)
+        for root in roots:
+            yield from search.root(root)
+        yield from search.linked()
 
-def find_files(
-    roots: Iterable[str],
-    *,
-    exclude: Sequence[str] = (),
-    skip: Sequence[str] = (),
-    further_endings: AbstractSet[str] = frozenset(),
-    skipped: SkippedFiles | None = None,
-) -> Iterator[_Found]:
-    """Yield every image file under the roots once, ordered by the bytes of the names, and a Failure for each error.
+    def check(self, root: str) -> None:
+        """Raise OSError or ValueError unless there is a file at a path, or a folder that can be listed."""
+        if os.path.isdir(root):
+            os.scandir(root).close()
+        else:
+            os.stat(root)
 
-    A file that several paths lead to is yielded once: by its own path, or by the path of the first link to it. Links to
-    files come last. A hard link is a file of its own. A file whose name has no ending is yielded as an UnnamedFile: it
-    may be an image; no file is opened.
+    def look(self, path: str) -> FoundFile | None:
+        """Return the size and times of a file as they are now, without its inode; None where it cannot be found."""
+        try:
+            info = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return FoundFile(path, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
-    roots: absolute paths. A root that is a file is yielded whatever its ending; a folder is searched recursively.
-    exclude: shell globs, matched against an entry's name and against its path from the root.
-    skip: real paths of folders that are not entered.
-    further_endings: endings of images besides IMAGE_SUFFIXES.
-    skipped: counts what is passed over.
+    def gone(self, paths: Iterable[str]) -> Iterator[str]:
+        """Yield the paths at which there is certainly no file."""
+        return filter(is_missing, paths)
 
-    A Failure may be that of a folder that cannot be listed: the files below it are unknown, not missing.
-    """
-    search = _Search(exclude, skip, further_endings, SkippedFiles() if skipped is None else skipped)
-    for root in roots:
-        yield from search.root(root)
-    yield from search.linked()
+    def read(self, path: str, *, max_bytes: int = MAX_BYTES) -> Content:
+        """Return the whole content of a file: see `read_content`."""
+        return read_content(path, max_bytes=max_bytes)
 
+    def read_head(self, path: str) -> bytes | None:
+        """Return the first bytes of a file: see `read_head`."""
+        return read_head(path)
 
-def only_images(found: Iterable[_Found]) -> Iterator[_Found]:
-    """Yield what `find_files` yields, but files without an ending only if their first bytes are those of an image."""
-    for one in found:
-        if not isinstance(one, UnnamedFile) or has_image_content(one.path):
-            yield one
+    def hash(self, path: str) -> FileHash:
+        """Return the SHA-256 of a file of any size: see `hash_file`."""
+        return hash_file(path)
 
-
-def has_image_content(path: str) -> bool | None:
-    """Return whether a file is an image by its first bytes; None if it cannot be read."""
-    head = read_head(path)
-    return None if head is None else is_image(head)
-
-
-def ending(name: str) -> str:
-    """Return the ending of a file's name, in lower case and with its dot; "" for a name without one.
-
-    >>> ending("IMG_1.MOV"), ending("Makefile"), ending("Screenshot at 10.15.30")
-    ('.mov', '', '')
-    """
-    found = _ENDING(name)
-    return found[1].lower() if found else ""
+    def is_sequential(self, path: str) -> bool:
+        """Return False: any file is read as fast as the next one."""
+        return False
 
 
 def _lasting_inode(info: os.stat_result) -> int | None:
@@ -140,6 +104,11 @@ def _keeps_inodes(device: int) -> bool:
 
 def _device_name(device: int) -> str:
     return f"{os.major(device)}:{os.minor(device)}"
+
+
+def _has_image_content(path: str) -> bool:
+    head = read_head(path)
+    return head is not None and is_image(head)
 
 
 def is_missing(path: str) -> bool:
@@ -171,16 +140,12 @@ class _Listing:
 class _Search:
     """One search of several roots; remembers which folders and files it has visited."""
 
-    def __init__(
-        self, exclude: Sequence[str], skip: Sequence[str], further_endings: AbstractSet[str], skipped: SkippedFiles
-    ) -> None:
-        self.skipped = skipped
-        self._endings = IMAGE_SUFFIXES | further_endings
-        globs = [glob.rstrip("/") for glob in exclude]
-        self._excluded = re.compile("|".join(map(fnmatch.translate, globs))).match if globs else None
+    def __init__(self, selection: Selection) -> None:
+        self._selection, self.skipped = selection, selection.skipped
+        self._has_image_ending, self._is_excluded = selection.has_image_ending, selection.is_excluded
         # Entered folders by inode, because links give one folder several paths: their paths from the root, or None for
         # folders whose files are not yielded.
-        self._entered: dict[_Inode, str | None] = {inode: None for inode in map(_inode, skip) if inode}
+        self._entered: dict[_Inode, str | None] = {inode: None for inode in map(_inode, selection.skip) if inode}
         # The names of files that were given as roots, by the inodes of their folders.
         self._given: dict[_Inode, set[str]] = {}
         # Links to files, which are yielded last: the files may be found as well. True: it was given as a root.
@@ -192,9 +157,9 @@ class _Search:
         # A cache of one: most roots that are files lie in the same folder as the root before.
         self._last_parent: tuple[str, _Inode | None] = ("", None)
 
-    def root(self, root: str) -> Iterator[_Found]:
+    def root(self, root: str) -> Iterator[Found]:
         """Yield the root if it is a file, the files below it if it is a folder."""
-        found: _Found
+        found: Found
         try:
             info = os.lstat(root)
             # Only links use pathlib, which takes twice as long as the system call: a pipe may name millions of paths.
@@ -214,7 +179,7 @@ class _Search:
         if self._is_new_root(root):
             yield found
 
-    def linked(self) -> Iterator[_Found]:
+    def linked(self) -> Iterator[Found]:
         """Yield the files to which only links lead, each once."""
         for link, is_root in self._links.items():
             may_be_unnamed = not is_root and not self._has_image_ending(os.path.basename(link))
@@ -239,11 +204,11 @@ class _Search:
 
     def _was_yielded(self, path: str, name: str, relative: str, inode: _Inode) -> bool:
         """Return whether a file was yielded when its folder was searched."""
-        if name in self._exported.get(inode, ()) or self._is_hidden(name) or self._is_excluded(name, relative):
+        if name in self._exported.get(inode, ()) or is_hidden(name) or self._is_excluded(name, relative):
             return False
-        return self._has_image_ending(name) or (not ending(name) and bool(has_image_content(path)))
+        return self._has_image_ending(name) or (not ending(name) and _has_image_content(path))
 
-    def _below(self, root: str) -> Iterator[_Found]:
+    def _below(self, root: str) -> Iterator[Found]:
         """Yield the files below a folder."""
         # An explicit stack, because folders nest deeper than Python recurses.
         stack: list[_Listing] = []
@@ -257,7 +222,7 @@ class _Search:
                 continue
             name = listing.names.pop()
             path = listing.prefix + name
-            found: _Found | None
+            found: Found | None
             if name in listing.folders:
                 found = self._enter(path, f"{listing.relative}{name}/", stack)
             elif self._has_image_ending(name):
@@ -310,7 +275,7 @@ class _Search:
                 if name in given or self._is_passed_over(name, relative, exported, skipped):
                     continue
                 if _is_folder(entry):
-                    if name not in _NEVER_ENTERED and not name.endswith(".imgindex"):
+                    if name not in NEVER_ENTERED and not name.endswith(INDEX_ENDING):
                         folders.add(name)
                         names.append(name)
                 elif self._has_image_ending(name) or not (type := ending(name)):
@@ -331,7 +296,7 @@ class _Search:
         """Return whether an entry is passed over whatever it is, and count it."""
         if name in exported:
             skipped.exported += 1
-        elif self._is_hidden(name):
+        elif is_hidden(name):
             skipped.hidden += self._has_image_ending(name)
         elif self._is_excluded(name, relative):
             skipped.excluded += 1
@@ -347,17 +312,6 @@ class _Search:
         self.skipped.by_ending[""] += found is not None
         return None
 
-    def _has_image_ending(self, name: str) -> bool:
-        dot = name.rfind(".")
-        return dot > 0 and name[dot:].lower() in self._endings
-
-    @staticmethod
-    def _is_hidden(name: str) -> bool:
-        return name.startswith(".")
-
-    def _is_excluded(self, name: str, relative: str) -> bool:
-        return bool(self._excluded and (self._excluded(name) or self._excluded(relative + name)))
-
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
@@ -367,7 +321,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _stat_file(path: str) -> _Found | None:
+def _stat_file(path: str) -> Found | None:
     """Return a listed file, the reason why it cannot be one, or None if it was deleted meanwhile."""
     try:
         info = os.stat(path)
@@ -378,7 +332,7 @@ def _stat_file(path: str) -> _Found | None:
     return _file_or_failure(path, info)
 
 
-def _file_or_failure(path: str, info: os.stat_result) -> _Found:
+def _file_or_failure(path: str, info: os.stat_result) -> Found:
     if stat.S_ISREG(info.st_mode):
         return FoundFile(path, info.st_size, info.st_mtime_ns, info.st_ctime_ns, _lasting_inode(info))
     return _failure(path, "not a regular file")

@@ -29,11 +29,12 @@ log = logging.getLogger(__name__)
 LOG_LIMIT = 64 << 20
 LOCATION = (int, int, int, int)
 PATHS_PER_QUERY = 500  # below the limit on variables of every SQLite
-# The first formats that record where links lead, and ctime and inode.
-WITH_REAL_PATHS, WITH_INODES, WITH_HASHES = 4, 4, 4
+# The first formats that record where links lead, ctime and inode, hashes, and versions.
+WITH_REAL_PATHS, WITH_INODES, WITH_HASHES, WITH_VERSIONS = 4, 4, 4, 5
 FETCHED = 2000  # rows at a time
 NUMBER = (int, type(None))
-KNOWN = (PATH, int, bytes, int, int, int, NUMBER, NUMBER)
+VERSION = (str, type(None))
+KNOWN = (PATH, int, bytes, int, int, int, NUMBER, NUMBER, VERSION)
 # Where the header of a SQLite database has its magic and user_version, in bytes.
 HEADER_SIZE, MAGIC, USER_VERSION = 100, b"SQLite format 3\0", slice(60, 64)
 
@@ -179,7 +180,9 @@ class Catalogue:
         return None
 
     def _numbers(self) -> str:
-        return "ctime_ns, inode" if self.version >= WITH_INODES else "null, null"
+        version = self.version
+        numbers = "ctime_ns, inode" if version >= WITH_INODES else "null, null"
+        return f"{numbers}, {'version' if version >= WITH_VERSIONS else 'null'}"
 
     def has_real_paths(self) -> bool:
         """Return whether any image was found through a link."""
@@ -267,15 +270,15 @@ class Catalogue:
         stored = self.paths.stored(file.path)
         picture = (image.width, image.height, image.format, image.hashes, image.blank)
         content = (real, *stored_stat(file), image.sha256, *picture)
-        columns = "real_path, size, mtime_ns, ctime_ns, inode, sha256, width, height, format, hashes, blank"
+        columns = "real_path, size, mtime_ns, ctime_ns, inode, version, sha256, width, height, format, hashes, blank"
         columns += ", segment, row, crc32"
         updated = self.connection.execute(
-            f"update images set ({columns}) = (?,?,?,?,?,?,?,?,?,?,?,?,?,?), present = 1 where path = ?",
+            f"update images set ({columns}) = (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?), present = 1 where path = ?",
             (*content, segment, row, crc32, stored),
         )
         if updated.rowcount == 0:
             self.connection.execute(
-                f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (stored, *content, segment, row, crc32, now),
             )
         self.ledger.clear(stored)
@@ -284,15 +287,15 @@ class Catalogue:
         """Record that an image lies at `file` now, or has new times there, and mark it as present; real: as `put`."""
         stored = self.paths.stored(file.path)
         self.connection.execute(
-            "update images set (path, real_path, size, mtime_ns, ctime_ns, inode) = (?,?,?,?,?,?), present = 1 "
-            "where id = ?",
+            "update images set (path, real_path, size, mtime_ns, ctime_ns, inode, version) = (?,?,?,?,?,?,?), "
+            "present = 1 where id = ?",
             (stored, real, *stored_stat(file), id),
         )
         self.ledger.clear(stored)
 
     def record_stat(self, files: Iterable[FoundFile]) -> None:
         """Record ctime and inode of the files of images and failures that are otherwise unchanged."""
-        rows = [(*stored_stat(file)[2:], self.paths.stored(file.path)) for file in files]
+        rows = [(*stored_stat(file)[2:4], self.paths.stored(file.path)) for file in files]
         for table in ("images", "failures"):
             self.connection.executemany(f"update {table} set ctime_ns = ?, inode = ? where path = ?", rows)
 

@@ -14,9 +14,9 @@ from imgindex.storage.records import is_same_stat, stored_stat
 from imgindex.types import Failure, FoundFile
 
 # The first formats of catalogues with these tables and columns: a reader does not migrate an older one.
-MOUNTS_SINCE, DECODER_SINCE, OTHER_FILES_SINCE = 2, 4, 4
+MOUNTS_SINCE, DECODER_SINCE, OTHER_FILES_SINCE, VERSIONS_SINCE = 2, 4, 4, 5
 FILES_PER_QUERY = 500  # below the limit on variables of every SQLite
-NUMBER = (int, type(None))
+NUMBER, VERSION = (int, type(None)), (str, type(None))
 
 
 class Ledger:
@@ -28,16 +28,17 @@ class Ledger:
     def failures(self) -> Iterator[Failure]:
         """Yield the failures in the order of paths."""
         columns = "coalesce(decoder, ''), ctime_ns, inode" if self._version() >= DECODER_SINCE else "'', null, null"
+        columns += f", {self._version_column()}"
         query = f"select path, stage, reason, size, mtime_ns, tried_at, {columns} from failures order by path"
-        for path, *rest in self.connection.rows((PATH, str, str, int, int, str, str, NUMBER, NUMBER), query):
+        for path, *rest in self.connection.rows((PATH, str, str, int, int, str, str, NUMBER, NUMBER, VERSION), query):
             yield Failure(self.paths.absolute(path), *rest)
 
     def fail(self, failure: Failure) -> None:
         """Record a failure, and mark an image at its path as missing: the content of the file has changed."""
         stored = self.paths.stored(failure.path)
         values = (stored, *stored_stat(failure), failure.stage, failure.reason, timestamp(), failure.decoder or None)
-        columns = "path, size, mtime_ns, ctime_ns, inode, stage, reason, tried_at, decoder"
-        self.connection.execute(f"insert or replace into failures ({columns}) values (?,?,?,?,?,?,?,?,?)", values)
+        columns = "path, size, mtime_ns, ctime_ns, inode, version, stage, reason, tried_at, decoder"
+        self.connection.execute(f"insert or replace into failures ({columns}) values (?,?,?,?,?,?,?,?,?,?)", values)
         self.connection.execute("update images set present = 0 where path = ?", (stored,))
 
     def forget(self, paths: Iterable[str]) -> None:
@@ -56,8 +57,10 @@ class Ledger:
         found = set()
         for start in range(0, len(files), FILES_PER_QUERY):
             chunk = {self.paths.stored(file.path): file for file in files[start : start + FILES_PER_QUERY]}
-            query = f"select * from other_files where path in ({','.join('?' * len(chunk))})"
-            for path, *stat in self.connection.rows((PATH, int, int, NUMBER, NUMBER), query, list(chunk)):
+            columns = f"path, size, mtime_ns, ctime_ns, inode, {self._version_column()}"
+            query = f"select {columns} from other_files where path in ({','.join('?' * len(chunk))})"
+            kinds = (PATH, int, int, NUMBER, NUMBER, VERSION)
+            for path, *stat in self.connection.rows(kinds, query, list(chunk)):
                 file = chunk[path]
                 if is_same_stat(tuple(stat), stored_stat(file)):
                     found.add(file.path)
@@ -66,7 +69,7 @@ class Ledger:
     def add_other_files(self, files: Iterable[FoundFile]) -> None:
         """Record files that are not images, so that no scan opens them again while they do not change."""
         rows = ((self.paths.stored(file.path), *stored_stat(file)) for file in files)
-        self.connection.executemany("insert or replace into other_files values (?, ?, ?, ?, ?)", rows)
+        self.connection.executemany("insert or replace into other_files values (?, ?, ?, ?, ?, ?)", rows)
 
     def forget_other_files(self, is_outdated: Callable[[str], bool]) -> None:
         """Delete the records of files that are not images where the function returns True for the absolute path."""
@@ -93,6 +96,9 @@ class Ledger:
         query = "select path, mount from roots where mount is not null"
         absolute = self.paths.absolute
         return {absolute(path): absolute(mount) for path, mount in self.connection.rows((PATH, PATH), query)}
+
+    def _version_column(self) -> str:
+        return "version" if self._version() >= VERSIONS_SINCE else "null"
 
     def _version(self) -> int:
         version: int = self.connection.execute("pragma user_version").fetchone()[0]

@@ -36,6 +36,12 @@ def m004_duplicates(db: Any) -> None:
     _run(db, 4)
 
 
+@migrations()  # type: ignore[untyped-decorator]
+def m005_versions(db: Any) -> None:
+    """The versions of files that are in archives."""
+    _run(db, 5)
+
+
 def _run(db: Any, step: int) -> None:
     for statement in schema.statements(step):
         db.execute(statement)

@@ -19,8 +19,8 @@ def clamp_int64(number: int) -> int:
     return min(max(number, INT64[0]), INT64[1])
 
 
-# Size, mtime_ns, ctime_ns and inode of a file as the catalogue stores them; None where it is unknown.
-StoredStat = tuple[int, int, int | None, int | None]
+# Size, mtime_ns, ctime_ns, inode and version of a file as the catalogue stores them; None where it is unknown.
+StoredStat = tuple[int, int, int | None, int | None, str | None]
 
 
 def stored_stat(file: FoundFile | Failure) -> StoredStat:
@@ -31,17 +31,19 @@ def stored_stat(file: FoundFile | Failure) -> StoredStat:
         clamp_int64(file.mtime_ns),
         None if ctime_ns is None else clamp_int64(ctime_ns),
         None if inode is None else clamp_int64(inode),
+        file.version,
     )
 
 
 def is_same_stat(before: StoredStat, now: StoredStat) -> bool:
-    """Return whether all numbers agree that are known of both.
+    """Return whether the versions are equal, and all numbers agree that are known of both.
 
-    >>> is_same_stat((5, 7, None, 1), (5, 7, 8, 1)), is_same_stat((5, 7, 9, 1), (5, 7, 8, 1))
+    >>> is_same_stat((5, 7, None, 1, None), (5, 7, 8, 1, None)), is_same_stat((5, 7, 9, 1, None), (5, 7, 8, 1, None))
     (True, False)
     """
-    return before == now or all(
-        one == other or one is None or other is None for one, other in zip(before, now, strict=True)
+    return before == now or (
+        before[4] == now[4]
+        and all(one == other or one is None or other is None for one, other in zip(before[:4], now[:4], strict=True))
     )
 
 

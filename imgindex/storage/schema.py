@@ -155,7 +155,15 @@ create table other_files (
 pragma user_version = 4
 """
 
-STEPS = {1: INITIAL, 2: DERIVED, 3: CLUSTERINGS, 4: DUPLICATES}
+# version: what the source of a file gives another value when the content changes; null for files of this machine.
+VERSIONS = """
+alter table images add column version text;
+alter table failures add column version text;
+alter table other_files add column version text;
+pragma user_version = 5
+"""
+
+STEPS = {1: INITIAL, 2: DERIVED, 3: CLUSTERINGS, 4: DUPLICATES, 5: VERSIONS}
 NEWEST = max(STEPS)
 
 

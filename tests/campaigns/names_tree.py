@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imgindex.sources.local import IMAGE_SUFFIXES
+from imgindex.sources.selection import IMAGE_SUFFIXES
 
 # Names that programs have taken for something else, or have changed.
 ODD = (

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import imgindex.ingest.pipeline
-from imgindex.sources.content import Content, read_content
+from imgindex.sources.base import Content
+from imgindex.sources.registry import read_content
 
 
 @pytest.fixture

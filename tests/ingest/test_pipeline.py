@@ -16,7 +16,8 @@ from pictures import draw
 
 import imgindex.ingest.pipeline
 from imgindex import ImageIndex
-from imgindex.sources.content import Content, read_content
+from imgindex.sources.base import Content
+from imgindex.sources.registry import read_content
 
 
 def test_a_picture_touched_but_not_changed_is_opened_once_and_not_embedded(

@@ -41,7 +41,7 @@ def forget_numbers(index: ImageIndex) -> None:
 
 def recorded(index: ImageIndex) -> list[tuple[int | None, int | None]]:
     known = index._store.catalogue.known(index.paths())
-    return [known[path].stat[2:] for path in index.paths()]
+    return [known[path].stat[2:4] for path in index.paths()]
 
 
 def pad(folder: Path) -> None:

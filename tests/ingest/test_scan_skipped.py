@@ -12,7 +12,7 @@ from pictures import draw
 import imgindex.decoding.plugins
 import imgindex.ingest.scan
 from imgindex import ImageIndex
-from imgindex.sources.local import has_image_content
+from imgindex.sources.registry import has_image_content
 from imgindex.types import Failure
 
 
@@ -89,7 +89,7 @@ def test_a_closed_file_without_an_ending_is_counted_and_tried_again(
     index: ImageIndex, tmp_path: Path, recognised: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw(tmp_path / "photos/a.png", 1).rename(tmp_path / "photos/a")
-    monkeypatch.setattr("imgindex.sources.local.read_head", lambda path: None)
+    monkeypatch.setattr("imgindex.sources.registry.LOCAL.read_head", lambda path: None)
     assert index.add(tmp_path / "photos").skipped == {"": 1}
     monkeypatch.undo()
     assert index.add(tmp_path / "photos").added == 1

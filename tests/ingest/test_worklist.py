@@ -19,7 +19,7 @@ def test_files_come_back_in_the_order_of_insertion_as_often_as_asked() -> None:
 
 
 def test_names_that_are_not_utf_8_come_back_byte_for_byte() -> None:
-    file = FoundFile(os.fsdecode(b"/p/\xff\n.png"), 1, -1)
+    file = FoundFile(os.fsdecode(b"/p/\xff\n.png"), 1, -1, version="crc32:0")
     with closing(WorkList()) as work_list:
         work_list.extend([file])
         assert list(work_list) == [file]

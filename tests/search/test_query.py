@@ -15,7 +15,7 @@ import imgindex.search.query
 from imgindex import ImageIndex
 from imgindex.errors import IndexDamaged, UnreadableImage, UsageError
 from imgindex.results import Match
-from imgindex.sources.content import Content
+from imgindex.sources.base import Content
 from imgindex.storage.segments import HEADER_SIZE
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from imgindex.errors import UnreadableImage
-from imgindex.sources.content import Content, read_content
+from imgindex.sources.base import Content
+from imgindex.sources.content import read_content
 
 
 def reason(path: Path | str, **options: int) -> str:

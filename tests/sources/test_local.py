@@ -14,7 +14,9 @@ from PIL import Image
 
 from imgindex.export.folders import link_folders
 from imgindex.sources import local
-from imgindex.sources.local import IMAGE_SUFFIXES, SkippedFiles, ending, find_files, is_missing, only_images
+from imgindex.sources.local import is_missing
+from imgindex.sources.registry import find_files, only_images
+from imgindex.sources.selection import IMAGE_SUFFIXES, SkippedFiles, ending
 from imgindex.types import Failure, FoundFile
 
 

@@ -9,7 +9,7 @@ import pytest
 from catalogue_images import image
 
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.records import clamp_int64
+from imgindex.storage.records import clamp_int64, is_same_stat, stored_stat
 from imgindex.types import Failure, FoundFile
 
 # Years by their nanoseconds since 1970: 1601, just before 1970, 2262 as far as 64 bits reach, just beyond, 9999.
@@ -40,3 +40,19 @@ def test_the_catalogue_stores_every_time_of_images_and_failures(catalogue: Catal
     ]
     (failure,) = catalogue.ledger.failures()
     assert dataclasses.replace(failure, tried_at="") == Failure("/c.png", "read", "reason", 2**63 - 1, clamped)
+
+
+def test_a_file_with_another_version_has_changed_whatever_its_numbers(catalogue: Catalogue) -> None:
+    file = FoundFile("/a.zip/1.png", 5, 7, version="crc32:1")
+    catalogue.put(dataclasses.replace(image("/a.zip/1.png", 1), file=file), 1, 0, 0)
+    catalogue.ledger.fail(Failure("/a.zip/2.png", "read", "reason", 5, 7, version="crc32:2"))
+    catalogue.ledger.add_other_files([FoundFile("/a.zip/3", 5, 7, version="crc32:3")])
+    before = catalogue.known(["/a.zip/1.png"])["/a.zip/1.png"].stat
+    assert is_same_stat(before, stored_stat(file))
+    assert not is_same_stat(before, stored_stat(dataclasses.replace(file, version="crc32:4")))
+    assert not is_same_stat(before, stored_stat(dataclasses.replace(file, version=None)))
+    assert [failure.version for failure in catalogue.ledger.failures()] == ["crc32:2"]
+    seen = [FoundFile("/a.zip/3", 5, 7, version=version) for version in ("crc32:3", "crc32:4")]
+    assert [catalogue.ledger.other_files([one]) for one in seen] == [{"/a.zip/3"}, set()]
+    catalogue.move(1, dataclasses.replace(file, version="crc32:5"))
+    assert catalogue.known(["/a.zip/1.png"])["/a.zip/1.png"].stat[4] == "crc32:5"

@@ -26,7 +26,8 @@ import imgindex.ingest.pipeline
 from imgindex import ImageIndex
 from imgindex.errors import PathNotFound
 from imgindex.results import AddReport
-from imgindex.sources.content import Content, read_content
+from imgindex.sources.base import Content
+from imgindex.sources.registry import read_content
 from imgindex.storage import durable
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.ledger import Ledger

@@ -1,0 +1,97 @@
+"""Which names are those of images and of archives, and what a search passes over, wherever the files are."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import Counter
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+# What Pillow 13 decodes by itself, and what plug-ins decode: HEIF (.heic .heif .hif …) and .jxl.
+# Left out: formats that need another program (.bufr .eps .grib .h5 .hdf .ps .emf .wmf), films (.mpg .mpeg), formats
+# that Pillow only writes (.palm .pdf), and .im, which it is about to drop.
+IMAGE_SUFFIXES = frozenset({
+    ".apng", ".avif", ".avifs", ".blp", ".bmp", ".bw", ".cur", ".dcx", ".dds", ".dib", ".fit", ".fits", ".flc",
+    ".fli", ".ftc", ".ftu", ".gbr", ".gif", ".heic", ".heics", ".heif", ".heifs", ".hif",
+    ".icb", ".icns", ".ico", ".iim", ".j2c",
+    ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".msp", ".pbm",
+    ".pcd", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".pxr", ".qoi", ".ras", ".rgb", ".rgba", ".sgi",
+    ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm",
+})  # fmt: skip
+
+# Folders that hold no images of the user; and those that an index is in.
+NEVER_ENTERED = frozenset({"@eaDir", "node_modules", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
+INDEX_ENDING = ".imgindex"
+# What names the type of a file: letters and digits after the last dot, but not digits alone, as in "Screenshot at
+# 10.15.30"; and a ~ after them, as editors name a file before a change. "a.jpg?width=9" and "a.jpg_large" have none.
+_ENDING = re.compile(r".(\.(?!\d+$)[^\W_]{1,10}~?)$").search
+
+
+def ending(name: str) -> str:
+    """Return the ending of a file's name, in lower case and with its dot; "" for a name without one.
+
+    >>> ending("IMG_1.MOV"), ending("Makefile"), ending("Screenshot at 10.15.30")
+    ('.mov', '', '')
+    """
+    found = _ENDING(name)
+    return found[1].lower() if found else ""
+
+
+@dataclass(slots=True)
+class SkippedFiles:
+    """What a search passed over in folders, as counts.
+
+    by_ending: files that are not images, by their ending in lower case, "" for those without one. hidden: hidden files
+    with the ending of an image. excluded: files and folders that a glob matches. exported: links to images, or copies
+    of them, that imgindex made.
+    """
+
+    by_ending: Counter[str] = field(default_factory=Counter)
+    hidden: int = 0
+    excluded: int = 0
+    exported: int = 0
+
+    def add(self, other: SkippedFiles) -> None:
+        """Add the counts of another search."""
+        self.by_ending.update(other.by_ending)
+        self.hidden += other.hidden
+        self.excluded += other.excluded
+        self.exported += other.exported
+
+
+class Selection:
+    """What a search looks for, and counts of what it passes over.
+
+    exclude: shell globs, matched against an entry's name and against its path from the root. skip: real paths of
+    folders that are not entered. further_endings: endings of images besides IMAGE_SUFFIXES.
+    """
+
+    def __init__(
+        self,
+        *,
+        exclude: Sequence[str] = (),
+        skip: Sequence[str] = (),
+        further_endings: AbstractSet[str] = frozenset(),
+        skipped: SkippedFiles | None = None,
+    ) -> None:
+        globs = [glob.rstrip("/") for glob in exclude]
+        self.skip = skip
+        self.skipped = SkippedFiles() if skipped is None else skipped
+        self._endings = IMAGE_SUFFIXES | further_endings
+        self._excluded = re.compile("|".join(map(fnmatch.translate, globs))).match if globs else None
+
+    def has_image_ending(self, name: str) -> bool:
+        """Return whether a name has the ending of an image."""
+        dot = name.rfind(".")
+        return dot > 0 and name[dot:].lower() in self._endings
+
+    def is_excluded(self, name: str, relative: str) -> bool:
+        """Return whether a glob matches an entry; relative: the path of its folder from the root, "" or "a/b/"."""
+        return bool(self._excluded and (self._excluded(name) or self._excluded(relative + name)))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a name is that of a hidden file or folder."""
+    return name.startswith(".")
