@@ -42,8 +42,7 @@ def missing_mounts(catalogue: Catalogue) -> dict[str, str]:
     unmounted = {root: mount for root, mount in catalogue.ledger.mounts().items() if not os.path.ismount(mount)}
     if not unmounted:
         return unmounted
-    images = [image.path for image in catalogue.images()]
-    below = {root: [path for path in images if is_under(path, root)] for root in unmounted}
+    below = {root: [path for _, path, _ in catalogue.each_place([root]) if is_under(path, root)] for root in unmounted}
     return {
         root: unmounted[root] for root, paths in below.items() if paths and len(paths) == sum(1 for _ in gone(paths))
     }

@@ -213,14 +213,15 @@ def find_missing(
     Only what lies below the roots is returned. An image is not missing only because this scan excluded it, or because
     its folder cannot be listed, or because it lies below one of `unmounted`, the roots whose disks are not mounted.
     """
-    is_below, below_unmounted = under([*roots, *map(real_path, roots)]), under(unmounted)
+    places = [*roots, *map(real_path, roots)]
+    is_below, below_unmounted = under(places), under(unmounted)
     real_paths = RealPaths()
 
     def below(path: str, real: str | None) -> bool:
         return is_below(path) or (real is not None and (is_below(real) or is_below(real_paths.of_entry(path))))
 
     images = (
-        (path, id) for id, path, real in catalogue.each_place() if below(path, real) and not below_unmounted(path)
+        (path, id) for id, path, real in catalogue.each_place(places) if below(path, real) and not below_unmounted(path)
     )
     missing: list[int] = []
     for chunk in _chunks(images):

@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from types import NoneType
 from typing import TYPE_CHECKING
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 LOG_LIMIT = 64 << 20
 LOCATION = (int, int, int, int)
 PATHS_PER_QUERY = 500  # below the limit on variables of every SQLite
+# Folders whose images are found by the index of paths; those of more are found by reading all paths.
+PLACES_PER_QUERY = 50
 # The first formats that record where links lead, ctime and inode, hashes, and versions.
 WITH_REAL_PATHS, WITH_INODES, WITH_HASHES, WITH_VERSIONS = 4, 4, 4, 5
 FETCHED = 2000  # rows at a time
@@ -189,12 +191,24 @@ class Catalogue:
         query = "select exists (select 1 from images where real_path is not null)"
         return self.version >= WITH_REAL_PATHS and bool(self.connection.execute(query).fetchone()[0])
 
-    def each_place(self) -> Iterator[tuple[int, str, str | None]]:
-        """Yield id, absolute path and, where links lead to it, real path of all present images in the order of ids."""
+    def each_place(self, below: Collection[str] | None = None) -> Iterator[tuple[int, str, str | None]]:
+        """Yield id, absolute path and, where links lead to it, real path of present images in the order of ids.
+
+        below: absolute paths. The images at and below them, and all that links lead to, are among those that are
+        yielded; of a few paths no others are.
+        """
         real = "real_path" if self.version >= WITH_REAL_PATHS else "null"
-        query = f"select id, path, {real} from images where present order by id"
+        ranges = [] if below is None else [self.paths.stored_below(path) for path in below]
         absolute = self.paths.absolute
-        for id, path, real in self.connection.rows((int, PATH, (*PATH, type(None))), query):
+        if below is None or len(below) > PLACES_PER_QUERY or None in ranges:
+            condition, values = "true", []
+        else:
+            between = [pair for pairs in ranges for pair in pairs or ()]
+            values = [*map(self.paths.stored, below), *chain.from_iterable(between)]
+            one_of = f"path in ({', '.join('?' * len(below))})"
+            condition = " or ".join([one_of, *["path > ? and path < ?"] * len(between), f"{real} is not null"])
+        query = f"select id, path, {real} from images where present and ({condition}) order by id"
+        for id, path, real in self.connection.rows((int, PATH, (*PATH, type(None))), query, values):
             yield id, absolute(path), None if real is None else absolute(real)
 
     @property

@@ -31,7 +31,7 @@ def find_named(catalogue: Catalogue, paths: Sequence[str], *, failures: bool = F
     failed: list[str] = []
 
     def look(search: _Search | _AccentSearch) -> None:
-        images.update(id for id, *forms in catalogue.each_place() if search.covers(*forms))
+        images.update(id for id, *forms in catalogue.each_place(search.places) if search.covers(*forms))
         failed.extend(path for path in known_failures if search.covers(path, real_path(path)))
 
     def places(given: dict[str, str]) -> dict[str, list[str]]:
@@ -60,7 +60,7 @@ class _Search:
     """Tests paths for lying at or below places (without a slash at the end → the given paths); `covered`: those hit."""
 
     def __init__(self, places: dict[str, list[str]]) -> None:
-        self._places = places
+        self.places = places
         self.covered: set[str] = set()
 
     def covers(self, *paths: str | None) -> bool:
@@ -70,7 +70,7 @@ class _Search:
 
     def _hits(self, path: str) -> Iterator[str]:
         while True:
-            yield from self._places.get(path, ())
+            yield from self.places.get(path, ())
             if not path:
                 return
             path = path[: path.rfind("/")]
@@ -78,6 +78,8 @@ class _Search:
 
 class _AccentSearch:
     """Tests as `_Search`, but by NFC forms; remembers by which forms each given path was hit."""
+
+    places = None  # NFC forms are not what the catalogue has: all images are looked at
 
     def __init__(self, places: dict[str, list[str]]) -> None:
         self._places = {nfc(place): given for place, given in places.items()}

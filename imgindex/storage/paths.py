@@ -56,6 +56,19 @@ class PathMap:
         """Return one form of a path that a link to the index's folder gives several forms."""
         return self.absolute(self.stored(path))
 
+    def stored_below(self, folder: str) -> list[tuple[StoredPath, StoredPath]] | None:
+        """Return between which catalogue's forms the paths below a folder lie, each pair without its ends.
+
+        None where that cannot be said: images of the index's own folder have no common beginning.
+        """
+        stored = self.stored(folder)
+        if stored == "." or any(prefix.startswith(_with_slash(folder)) for prefix in self._prefixes):
+            return None
+        # In the order of bytes, "0" follows "/". Blobs are names that are not UTF-8, also in folders whose names are.
+        bytes_of = os.fsencode(stored)
+        blobs: list[tuple[StoredPath, StoredPath]] = [(bytes_of + b"/", bytes_of + b"0")]
+        return blobs if isinstance(stored, bytes) else [(stored + "/", stored + "0"), *blobs]
+
     def stored_real(self, path: str, real: str) -> StoredPath | None:
         """Return the catalogue's form of the real path of a file, or None where that is the form of `path` itself."""
         stored = self.stored(real)

@@ -90,3 +90,22 @@ def test_of_two_forms_each_names_itself_and_a_third_one_is_ambiguous(catalogue: 
     assert find_named(catalogue, [f"/{NFD}{NFD}.jpg"]).images == [1]
     with pytest.raises(PathNotFound, match=r"e\\u0301e\\u0301.jpg' and .*xe9.*xe9.jpg'"):
         find_named(catalogue, [f"/{NFC}{NFD}.jpg"])
+
+
+def test_the_images_below_a_few_folders_are_found_without_reading_those_of_others(catalogue: Catalogue) -> None:
+    home = catalogue.paths.absolute(".")
+    put(catalogue, "/a/1.jpg", "/a/\udcff.jpg", "/a0/2.jpg", "/a", "/\udcff/3.jpg", f"{home}/in/4.jpg", f"{home}/5.jpg")
+    linked = image("/link/6.jpg", 7)
+    catalogue.put(linked, 1, 7, 0, real=catalogue.paths.stored("/far/6.jpg"))
+
+    def found(*below: str) -> list[str]:
+        return [path for _, path, _ in catalogue.each_place(below)]
+
+    assert found("/a") == ["/a/1.jpg", "/a/\udcff.jpg", "/a", "/link/6.jpg"]
+    assert found("/\udcff", "/a0") == ["/a0/2.jpg", "/\udcff/3.jpg", "/link/6.jpg"]
+    assert found(f"{home}/in") == [f"{home}/in/4.jpg", "/link/6.jpg"]
+    assert found("/nothing", "/a/1.jpg/x") == ["/link/6.jpg"]
+    everything = [path for _, path, _ in catalogue.each_place()]
+    for folder in ("/", "", home, str(Path(home).parent)):
+        assert found(folder, "/a") == everything
+    assert found(*(f"/many/{number}" for number in range(200))) == everything
