@@ -144,7 +144,8 @@ def _decode(data: bytes, options: _Options) -> Picture:
         data, image = _open(data)
         if options.alpha != "drop":
             _seek_largest(image, tiff)
-    except (UnidentifiedImageError, SyntaxError):
+    except (UnidentifiedImageError, SyntaxError, IndexError, KeyError):
+        # The last two where a later page has a layout for which the file would not be opened.
         if tiff:
             return _decode_page(data, tiff, options)
         raise
@@ -241,7 +242,8 @@ def _open(data: bytes) -> tuple[bytes, ImageFile.ImageFile]:
     try:
         return data, Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
-        rest = integrity.without_leading_bytes(data)
+        # A TIFF may hold a preview, or bytes that look like the start of one.
+        rest = data if data[:4] in _TIFF_HEADERS else integrity.without_leading_bytes(data)
         if rest is data:
             raise
         return rest, Image.open(io.BytesIO(rest), formats=["JPEG", "MPO"])

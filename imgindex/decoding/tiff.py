@@ -34,6 +34,7 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 _MASK = 4
 _DNG_VERSION, _GDAL_NODATA = 50706, 42113
 _JPEGS = {6, 7}
+_WEBP = 50001
 
 _Page = Any  # tifffile.TiffPage
 
@@ -89,10 +90,12 @@ def _is_raw(page: _Page) -> bool:
 
 
 def is_right_in_pillow(page: _Page) -> bool:
-    """Whether Pillow decodes this layout of samples to the right pixels, or refuses it."""
+    """Whether Pillow decodes this layout of samples to the right pixels, or refuses it for a good reason."""
     bits, format = page.bitspersample, page.sampleformat
     in_planes = page.planarconfig == 2 and page.samplesperpixel > 1
     little = page.parent.byteorder == "<"
+    if page.compression == _WEBP:
+        return False  # the libtiff in Pillow's wheels lacks WebP
     if not isinstance(bits, int):
         return True  # Pillow refuses samples of different sizes
     if format in {_UNSIGNED, _UNDEFINED} and bits <= 8:

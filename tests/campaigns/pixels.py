@@ -16,6 +16,7 @@ import random
 import struct
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,9 @@ LAYOUTS = (
     ("palette", 1, ()),
 )
 COMPRESSIONS = (None, "lzw", "zlib", "packbits", "zstd", "lzma", "png", "jpeg2000", "webp", "jpegxl", "lerc")
+# Compressions that write samples in a byte order of their own, whatever the file's is. tifffile gives them the samples
+# in the file's order: those of JPEG 2000 would be swapped, and others refuse them.
+OWN_BYTE_ORDER = {"jpeg2000", "png", "jpegxl"}
 # Refused although some other program reads them: Pillow and tifffile cannot, or not all versions of them.
 METADATA_OF_PNG = {
     b"tEXt": b"Comment\0" + b"x" * 100,
@@ -202,18 +206,40 @@ def tiff_case(dice: random.Random) -> Case | None:
     written = samples[..., 0] if count == 1 else samples
     if options.get("planarconfig") == "separate":
         written = np.moveaxis(written, -1, 0)
-    file = io.BytesIO()
+    if is_lost_by(options["compression"], samples):
+        return None
+    file, byte_order = io.BytesIO(), dice.choice("<>")
     try:
-        with tifffile.TiffWriter(file, byteorder=dice.choice("<>"), bigtiff=dice.random() < 0.2) as writer:
+        with tifffile.TiffWriter(file, byteorder=byte_order, bigtiff=dice.random() < 0.2) as writer:
             if dice.random() < 0.3:
                 writer.write(np.zeros((8, 8, 3), np.uint8), photometric="rgb", subfiletype=1, metadata=None)
-            writer.write(written, metadata=None, extratags=tags, **options)
+            data, known = written, {}
+            if byte_order == ">" and options["compression"] in OWN_BYTE_ORDER:
+                data, known = compressed(written, options), {"shape": written.shape, "dtype": written.dtype}
+            writer.write(data, metadata=None, extratags=tags, **known, **options)
     except Exception:  # noqa: BLE001 - tifffile and its codecs raise anything for what they cannot write
         return None
     name = f"TIFF {kind} {range_name} {photometric} {extra} {options} {bool(tags)}"
     expected = colours(eight, photometric, extra, options, samples)
     shape = written if options.get("planarconfig") != "separate" else np.moveaxis(written, 0, -1)
     return Case(name, file.getvalue(), shape, expected, ignored, 3.0 if "assocalpha" in extra else 1.5)
+
+
+def is_lost_by(compression: str | None, samples: np.ndarray) -> bool:
+    """Whether a codec of imagecodecs does not write these samples as they are."""
+    if compression == "jpeg2000":
+        return samples.dtype.itemsize > 2
+    return compression == "lerc" and bool(np.isnan(samples).any())
+
+
+def compressed(samples: np.ndarray, options: dict[str, Any]) -> Iterator[bytes]:
+    """Yield the strips or tiles of samples as a little-endian file has them."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, samples, byteorder="<", metadata=None, **options)
+    with tifffile.TiffFile(file) as opened:
+        page = opened.pages[0]
+        for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            yield file.getvalue()[start : start + count]
 
 
 def written_options(dice: random.Random, photometric: str, count: int, extra: tuple[str, ...]) -> dict[str, Any]:

@@ -19,11 +19,17 @@ RAMP = (ROW * 64 + COLUMN) / (48 * 64 - 1)
 GREY = np.rint(RAMP * 255).astype(np.uint8)
 GREY_RGB = np.repeat(GREY[..., None], 3, axis=2)
 
+# With negative values.
+WIDE_NOISE = NOISE.astype("i2") * 100 - 9000
 
-def tiff(samples: Array, *, byteorder: Any = "<", **options: Any) -> bytes:
+
+def tiff(samples: Array, *, byteorder: Any = "<", preview: bool = False, **options: Any) -> bytes:
+    """Return a TIFF of the samples; preview: behind a small page of 8 bits."""
     file = io.BytesIO()
     options = {"metadata": None, "photometric": "minisblack" if samples.ndim == 2 else "rgb"} | options
     with tifffile.TiffWriter(file, byteorder=byteorder) as writer:
+        if preview:
+            writer.write(GREY[::6, ::6], photometric="minisblack", subfiletype=1, metadata=None)
         writer.write(samples, **options)
     return file.getvalue()
 
@@ -64,6 +70,74 @@ def test_colour_of_every_type(kind: str, planes: str, byteorder: str, compressio
     if planes == "separate":
         samples = np.moveaxis(samples, -1, 0)
     assert is_near(tiff(samples, byteorder=byteorder, planarconfig=planes, compression=compression), NOISE)
+
+
+def with_own_byte_order(samples: Array, *, byteorder: str, **options: Any) -> bytes:
+    """Return a TIFF of a codec that writes samples in its own byte order; tifffile would give it those of the file."""
+    data = tiff(samples, **options)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        parts = [data[at : at + count] for at, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    written = io.BytesIO()
+    with tifffile.TiffWriter(written, byteorder=byteorder) as writer:  # type: ignore[arg-type]
+        options = {"photometric": "rgb", "metadata": None} | options
+        writer.write(iter(parts), shape=samples.shape, dtype=samples.dtype, **options)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize(
+    ("compression", "kind"),
+    [*(("jpeg2000", kind) for kind in ("u1", "i1", "u2", "i2", "i4")), ("png", "u2"), ("jpegxl", "u2"), ("webp", "u1")],
+)
+def test_codecs_with_a_byte_order_of_their_own(
+    kind: str, compression: str, planes: str, byteorder: str, tile: tuple[int, int] | None
+) -> None:
+    if compression == "webp" and planes == "separate":
+        pytest.skip("WebP has colours alone")
+    samples = {
+        "u1": NOISE,
+        "i1": (NOISE.astype("i2") - 128).astype("i1"),
+        "u2": NOISE.astype("u2") << 8,
+        "i2": WIDE_NOISE,
+        "i4": NOISE.astype("i4") * 1000 - 9000,
+    }[kind]
+    if planes == "separate":
+        samples = np.moveaxis(samples, -1, 0)
+    options = {"planarconfig": planes, "compression": compression, "tile": tile, "rowsperstrip": 16}
+    assert is_near(with_own_byte_order(samples, byteorder=byteorder, **options), NOISE)
+
+
+@pytest.mark.parametrize("preview", [False, True])
+@pytest.mark.parametrize("kind", ["u1", "u2", "i2", "f4"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_a_compression_that_pillow_does_not_know(planes: str, kind: str, preview: bool) -> None:
+    samples = {"u1": NOISE, "u2": NOISE.astype("u2") << 8, "i2": WIDE_NOISE, "f4": (NOISE / 255).astype("f4")}[kind]
+    if planes == "separate":
+        samples = np.moveaxis(samples, -1, 0)
+    assert is_near(tiff(samples, planarconfig=planes, compression="lerc", preview=preview), NOISE)
+
+
+@pytest.mark.parametrize("preview", [False, True])
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_more_samples_than_colour_and_opacity_are_left_out(planes: str, kind: str, preview: bool) -> None:
+    samples = np.dstack([NOISE, ALPHA, ALPHA]).astype(kind) << (8 * int(kind[1:]) - 8)
+    if planes == "separate":
+        samples = np.moveaxis(samples, -1, 0)
+    extra = ["unspecified", "unspecified"]
+    assert is_near(tiff(samples, planarconfig=planes, extrasamples=extra, preview=preview), NOISE)
+
+
+def test_a_preview_before_the_samples_is_not_the_picture() -> None:
+    preview = encoded(GREY_RGB, "JPEG")
+    samples = np.dstack([NOISE, ALPHA, ALPHA]).astype("u2") << 8
+    tag = (65000, 7, len(preview), preview, True)
+    data = tiff(samples, extrasamples=["unspecified", "unspecified"], extratags=[tag])
+    assert data.index(preview) < 1000
+    assert is_near(data, NOISE)
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
