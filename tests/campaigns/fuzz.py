@@ -21,6 +21,8 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,76 +42,93 @@ SECONDS = 20  # for one case, on a busy machine
 SHOWN = 40
 
 
+# A door, its first case and the end of its cases.
+Work = tuple[str, int, int]
+
+
 def run(size: str, *, seed: int = 0, doors: dict[str, int] | None = None) -> Figures:
     """Try so many cases at each door, or those of `size`; each distinct fault stands in "lost" once."""
+    plan = doors or {name: numbers[size] for name, (_, _, numbers) in DOORS.items()}
+    outcomes: dict[str, Counter[str]] = {door: Counter() for door in plan}
+    faults: dict[str, Counter[str]] = {door: Counter() for door in plan}
+    first: dict[tuple[str, str], int] = {}
+    work = [(door, 0, cases) for door, cases in plan.items()]
+    while work:
+        # After a death, the next child continues with the next case.
+        for door, number, names, found in _child(seed, work):
+            outcomes[door].update(names)
+            for fault in set(found):
+                faults[door][fault] += 1
+                first.setdefault((door, fault), number)
+            work = _after(work, door, number)
     figures: Figures = {}
     lost: list[str] = []
-    for door, cases in (doors or {name: numbers[size] for name, (_, _, numbers) in DOORS.items()}).items():
-        outcomes, faults = _at(door, seed, cases)
-        figures[door] = {"cases": cases, "outcomes": dict(outcomes.most_common()), "faults": sum(faults.values())}
-        lost += [f"{door}, {count} of {cases} cases: {fault}" for fault, count in faults.most_common(SHOWN)]
+    for door, cases in plan.items():
+        figures[door] = {
+            "cases": cases,
+            "outcomes": dict(outcomes[door].most_common()),
+            "faults": faults[door].total(),
+        }
+        lost += [
+            f"{door}, {count} of {cases} cases: {fault} (case {first[door, fault]})"
+            for fault, count in faults[door].most_common(SHOWN)
+        ]
     return {**figures, "lost": lost}
 
 
-def _at(door: str, seed: int, cases: int) -> tuple[Counter[str], Counter[str]]:
-    """Run the cases of one door in child processes; after a death, the next child continues with the next case."""
-    outcomes: Counter[str] = Counter()
-    faults: Counter[str] = Counter()
-    first: dict[str, int] = {}
-    start = 0
-    while start < cases:
-        for number, names, found in _child(door, seed, start, cases):
-            outcomes.update(names)
-            start = number + 1
-            for fault in set(found):
-                faults[fault] += 1
-                first.setdefault(fault, number)
-    return outcomes, Counter({f"{fault} (case {first[fault]})": count for fault, count in faults.items()})
+def _after(work: list[Work], door: str, number: int) -> list[Work]:
+    """Return what is left to do after a case."""
+    doors = [name for name, _, _ in work]
+    _, *others = work[doors.index(door) :]
+    end = work[doors.index(door)][2]
+    return [(door, number + 1, end)] * (number + 1 < end) + others
 
 
-def _child(door: str, seed: int, start: int, end: int) -> Any:
-    """Yield (case, outcomes, faults) from a child until its last case, or the one it died or hung in."""
-    number = start
+def _child(seed: int, work: list[Work]) -> Iterator[tuple[str, int, list[str], list[str]]]:
+    """Yield (door, case, outcomes, faults) from a child until its last case, or the one it died or hung in."""
     # Not a pipe, which the warnings of many thousand cases would fill.
     with tempfile.TemporaryDirectory() as place, tempfile.TemporaryFile("w+") as errors:
-        arguments = ["--child", door, str(seed), str(start), str(end), place]
+        arguments = ["--child", str(seed), place, *(str(part) for one in work for part in one)]
         with subprocess.Popen(
             [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True
         ) as child:
-            while number < end:
-                # The first case waits for the child's imports.
-                patience = SECONDS * 6 if number == start else SECONDS
-                ready, _, _ = select.select([child.stdout], [], [], patience)
-                line = child.stdout.readline() if ready else ""
-                if line:
-                    yield json.loads(line)
-                    number += 1
-                    continue
-                if ready:
-                    status = child.wait()
-                    errors.seek(0)
-                    fault = f"ended with {status} {errors.read()[-300:].strip()}"
-                else:
-                    child.kill()
-                    fault = f"hung for {patience} s"
-                yield number, [], [fault]
-                return
+            assert child.stdout is not None
+            for door, start, end in work:
+                for number in range(start, end):
+                    # The first case waits for the child's imports.
+                    patience = SECONDS * 6 if number == start else SECONDS
+                    ready, _, _ = select.select([child.stdout], [], [], patience)
+                    line = child.stdout.readline() if ready else ""
+                    if line:
+                        yield door, number, *json.loads(line)
+                        continue
+                    if ready:
+                        status = child.wait()
+                        errors.seek(0)
+                        fault = f"ended with {status} {errors.read()[-300:].strip()}"
+                    else:
+                        child.kill()
+                        fault = f"hung for {patience} s"
+                    yield door, number, [], [fault]
+                    return
 
 
-def child(door: str, seed: int, start: int, end: int, place: str) -> None:
+def child(seed: int, place: Path, work: list[Work]) -> None:
     """Run cases; write a line after each."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries in C talk
-    cases = _make(door, Path(place))
-    _bound_memory()
-    for number in range(start, end):
-        outcomes, faults = [], []
-        for outcome, error in cases.case(random.Random(f"{seed}/{number}")):
-            outcomes.append(outcome)
-            if error is not None:
-                faults.append(_name(error))
-        out.write(json.dumps([number, outcomes, faults]) + "\n")
-        out.flush()
+    for door, start, end in work:
+        (place / door).mkdir()
+        cases = _make(door, place / door)
+        with _bounded_memory():
+            for number in range(start, end):
+                outcomes, faults = [], []
+                for outcome, error in cases.case(random.Random(f"{seed}/{number}")):
+                    outcomes.append(outcome)
+                    if error is not None:
+                        faults.append(_name(error))
+                out.write(json.dumps([outcomes, faults]) + "\n")
+                out.flush()
 
 
 def _make(door: str, place: Path) -> Any:
@@ -117,14 +136,21 @@ def _make(door: str, place: Path) -> Any:
     return getattr(importlib.import_module(module), name)(place)
 
 
-def _bound_memory() -> None:
+@contextmanager
+def _bounded_memory() -> Iterator[None]:
     """Let this process map a gibibyte more than it does now."""
-    if sys.platform == "linux":
-        import resource
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
 
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + GIBIBYTE
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + GIBIBYTE, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, most))
 
 
 def _name(error: Exception) -> str:
@@ -140,17 +166,19 @@ def again(door: str, number: str, seed: str = "0") -> None:
     """Run one case in this process, and show its faults."""
     with tempfile.TemporaryDirectory() as place:
         cases = _make(door, Path(place))
-        _bound_memory()
         signal.alarm(SECONDS)
-        for outcome, error in cases.case(random.Random(f"{seed}/{number}")):
-            print(outcome)
-            if error is not None:
-                traceback.print_exception(error)
+        with _bounded_memory():
+            for outcome, error in cases.case(random.Random(f"{seed}/{number}")):
+                print(outcome)
+                if error is not None:
+                    traceback.print_exception(error)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], *map(int, sys.argv[3:6]), sys.argv[6])
+        given = sys.argv[4:]
+        triples = zip(given[::3], map(int, given[1::3]), map(int, given[2::3]), strict=True)
+        child(int(sys.argv[2]), Path(sys.argv[3]), list(triples))
     elif sys.argv[1:2] == ["--again"]:
         again(*sys.argv[2:])
     else:

@@ -8,6 +8,7 @@ import pickle
 import random
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ class Weights:
     def case(self, dice: random.Random) -> list[Outcome]:
         """Load one altered or harmful file."""
         if dice.random() < 0.05:
-            suffix, data = dice.choice(self.harmful)
+            suffix, make = dice.choice(self.harmful)
+            data = make()
         else:
             suffix = dice.choice(tuple(self.sound))
             data = altered(dice.choice(self.sound[suffix]), dice, self.all)
@@ -73,8 +75,11 @@ class Weights:
         return outcome
 
 
-def harmful(state: dict[str, Any], marker: Path) -> list[tuple[str, bytes]]:
-    """Return files that would run code, or take memory without end, where a reader let them."""
+def harmful(state: dict[str, Any], marker: Path) -> list[tuple[str, Callable[[], bytes]]]:
+    """Return endings, and what makes files that would run code, or take memory without end, where a reader let them.
+
+    The largest take seconds to make.
+    """
     name, other = SHAPES
     code = RunsCode(marker)
     long_header = json.dumps({name: {"dtype": "F32", "shape": [HUGE], "data_offsets": [0, 4 * HUGE]}}).encode()
@@ -83,18 +88,18 @@ def harmful(state: dict[str, Any], marker: Path) -> list[tuple[str, bytes]]:
     ).encode()
     sound = _pth(state)
     return [
-        *((suffix, pickle.dumps(code)) for suffix in (".pth", ".safetensors")),
-        (".pth", pickle.dumps({name: code})),
-        (".pth", _pth({name: code, other: state[other]})),
-        (".pth", _pth({name: code, other: state[other]}, _use_new_zipfile_serialization=False)),
-        (".pth", _with_member(sound, "data.pkl", pickle.dumps({name: code}))),
-        (".pth", _with_member(sound, "data.pkl", b"(" * 100_000)),
-        (".pth", _with_member(sound, "data/0", bytes(200 << 20), zipfile.ZIP_DEFLATED)),
-        (".pth", _with_member(sound, "data.pkl", bytes(1200 << 20), zipfile.ZIP_DEFLATED)),
-        (".safetensors", struct.pack("<Q", 2**63) + b"{}"),
-        (".safetensors", struct.pack("<Q", len(long_header)) + long_header),
-        (".safetensors", struct.pack("<Q", len(overlapping)) + overlapping + bytes(448)),
-        (".safetensors", struct.pack("<Q", 100_000) + b"[" * 100_000),
+        *((suffix, lambda: pickle.dumps(code)) for suffix in (".pth", ".safetensors")),
+        (".pth", lambda: pickle.dumps({name: code})),
+        (".pth", lambda: _pth({name: code, other: state[other]})),
+        (".pth", lambda: _pth({name: code, other: state[other]}, _use_new_zipfile_serialization=False)),
+        (".pth", lambda: _with_member(sound, "data.pkl", [pickle.dumps({name: code})])),
+        (".pth", lambda: _with_member(sound, "data.pkl", [b"(" * 100_000])),
+        (".pth", lambda: _with_member(sound, "data/0", [bytes(1 << 20)] * 200, zipfile.ZIP_DEFLATED)),
+        (".pth", lambda: _with_member(sound, "data.pkl", [bytes(1 << 20)] * 1200, zipfile.ZIP_DEFLATED)),
+        (".safetensors", lambda: struct.pack("<Q", 2**63) + b"{}"),
+        (".safetensors", lambda: struct.pack("<Q", len(long_header)) + long_header),
+        (".safetensors", lambda: struct.pack("<Q", len(overlapping)) + overlapping + bytes(448)),
+        (".safetensors", lambda: struct.pack("<Q", 100_000) + b"[" * 100_000),
     ]
 
 
@@ -104,13 +109,17 @@ def _pth(state: object, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def _with_member(archive: bytes, name: str, data: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+def _with_member(archive: bytes, name: str, pieces: list[bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     """Return a zip in which the member of that name holds other data."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as new:
         for member in old.namelist():
             if member.endswith("/" + name):
-                new.writestr(member, data, compression)
+                other = zipfile.ZipInfo(member)
+                other.compress_type = compression
+                with new.open(other, "w") as file:
+                    for piece in pieces:
+                        file.write(piece)
             else:
                 new.writestr(member, old.read(member))
     return out.getvalue()

@@ -8,6 +8,7 @@ Guided by coverage it runs with atheris, which is not a dependency of the tests:
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import random
 import sys
@@ -45,7 +46,8 @@ def seeds() -> list[bytes]:
     return [*dict.fromkeys([*drawn(), *_from_corpora()])]
 
 
-def drawn() -> list[bytes]:
+@functools.cache
+def drawn() -> tuple[bytes, ...]:
     """Return small pictures in every format and mode that Pillow writes here."""
     rough = np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8)
     pictures = {mode: Image.fromarray(rough).convert("L" if mode == "I;16" else mode) for mode in MODES}
@@ -64,7 +66,7 @@ def drawn() -> list[bytes]:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError):
                 pictures[mode].save(out, format, **options)
                 written.append(out.getvalue())
-    return written
+    return tuple(written)
 
 
 def _from_corpora() -> list[bytes]:
