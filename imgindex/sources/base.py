@@ -21,6 +21,11 @@ Found: TypeAlias = FoundFile | Failure
 
 
 @dataclass(frozen=True, slots=True)
+class FoundArchive(FoundFile):
+    """A file that is an archive by its name: it is searched like a folder."""
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """The bytes of a file, their SHA-256 (32 raw bytes), and what its source says of the file that had them.
 
@@ -84,7 +89,8 @@ class Source(Protocol):
     def read(self, path: str, *, max_bytes: int = MAX_BYTES) -> Content:
         """Return the bytes of a file with the numbers that belong to exactly these bytes.
 
-        Raises UnreadableImage with the stage "read", also for a file of more than `max_bytes`.
+        Raises UnreadableImage with the stage "read", also for a file of more than `max_bytes`; SourceUnavailable where
+        nothing of the source can be read.
         """
         ...
 

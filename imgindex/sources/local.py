@@ -9,11 +9,20 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found
+from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, FoundArchive
 from imgindex.sources.content import hash_file, read_content
 from imgindex.sources.exported import FOLDERS_MANIFEST, exported_names
-from imgindex.sources.selection import INDEX_ENDING, NEVER_ENTERED, Selection, SkippedFiles, ending, is_hidden
+from imgindex.sources.selection import (
+    ARCHIVE_ENDINGS,
+    INDEX_ENDING,
+    NEVER_ENTERED,
+    Selection,
+    SkippedFiles,
+    ending,
+    is_hidden,
+)
 from imgindex.sources.signature import is_image, read_head
 from imgindex.types import Failure, FoundFile, UnnamedFile
 
@@ -175,7 +184,7 @@ class _Search:
             if stat.S_ISDIR(info.st_mode):
                 yield from self._below(root)
                 return
-            found = _file_or_failure(root, info)
+            found = _as_archive(_file_or_failure(root, info))
         if self._is_new_root(root):
             yield found
 
@@ -183,7 +192,11 @@ class _Search:
         """Yield the files to which only links lead, each once."""
         for link, is_root in self._links.items():
             may_be_unnamed = not is_root and not self._has_image_ending(os.path.basename(link))
-            found = self._stat_unnamed(link) if may_be_unnamed else _stat_file(link)
+            found: Found | None
+            if is_root or self._is_searched_archive(link):
+                found = _as_archive(_stat_file(link))
+            else:
+                found = self._stat_unnamed(link) if may_be_unnamed else _stat_file(link)
             if found and (isinstance(found, Failure) or self._is_new_root(os.path.realpath(link))):
                 yield found
 
@@ -206,7 +219,9 @@ class _Search:
         """Return whether a file was yielded when its folder was searched."""
         if name in self._exported.get(inode, ()) or is_hidden(name) or self._is_excluded(name, relative):
             return False
-        return self._has_image_ending(name) or (not ending(name) and _has_image_content(path))
+        if self._has_image_ending(name) or self._is_searched_archive(name):
+            return True
+        return not ending(name) and _has_image_content(path)
 
     def _below(self, root: str) -> Iterator[Found]:
         """Yield the files below a folder."""
@@ -227,6 +242,8 @@ class _Search:
                 found = self._enter(path, f"{listing.relative}{name}/", stack)
             elif self._has_image_ending(name):
                 found = _stat_file(path)
+            elif self._is_searched_archive(name):
+                found = _as_archive(_stat_file(path))
             else:
                 found = self._stat_unnamed(path)
             if name in listing.links and isinstance(found, FoundFile):
@@ -278,7 +295,7 @@ class _Search:
                     if name not in NEVER_ENTERED and not name.endswith(INDEX_ENDING):
                         folders.add(name)
                         names.append(name)
-                elif self._has_image_ending(name) or not (type := ending(name)):
+                elif self._has_image_ending(name) or not (type := ending(name)) or self._is_searched_archive(name):
                     names.append(name)
                     if entry.is_symlink():
                         links.add(name)
@@ -303,6 +320,9 @@ class _Search:
         else:
             return False
         return True
+
+    def _is_searched_archive(self, name: str) -> bool:
+        return self._selection.archives and ending(name) in ARCHIVE_ENDINGS
 
     def _stat_unnamed(self, path: str) -> UnnamedFile | None:
         """Return a file whose name has no ending; None if it is not a regular file, which cannot be an image."""
@@ -330,6 +350,16 @@ def _stat_file(path: str) -> Found | None:
             return None
         return _failure(path, _reason(error))
     return _file_or_failure(path, info)
+
+
+_Maybe = TypeVar("_Maybe", Found, "Found | None")
+
+
+def _as_archive(found: _Maybe) -> _Maybe:
+    """Return a file as an archive if it is one by its name."""
+    if isinstance(found, FoundFile) and ending(os.path.basename(found.path)) in ARCHIVE_ENDINGS:
+        return FoundArchive(found.path, found.size, found.mtime_ns, found.ctime_ns, found.inode)
+    return found
 
 
 def _file_or_failure(path: str, info: os.stat_result) -> Found:

@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
-from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, Source
+from imgindex.errors import SourceUnavailable, UnreadableImage
+from imgindex.sources.archives.names import split
+from imgindex.sources.archives.source import ArchiveSource
+from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, FoundArchive, Source
 from imgindex.sources.local import LocalSource
 from imgindex.sources.selection import Selection, SkippedFiles
 from imgindex.sources.signature import is_image
 from imgindex.types import FoundFile, UnnamedFile
 
-LOCAL = LocalSource()
+LOCAL, ARCHIVES = LocalSource(), ArchiveSource()
 # Paths that are looked up together.
 CHUNK = 500
 
 
 def source_of(path: str) -> Source:
     """Return the source that an absolute path belongs to."""
-    return LOCAL
+    return LOCAL if split(path) is None else ARCHIVES
+
+
+def is_own_file(path: str) -> bool:
+    """Return whether a path is that of a file of its own on this machine, which can be linked to and moved."""
+    return source_of(path) is LOCAL
 
 
 def find_files(
@@ -27,14 +35,33 @@ def find_files(
     exclude: Sequence[str] = (),
     skip: Sequence[str] = (),
     further_endings: AbstractSet[str] = frozenset(),
+    archives: bool = False,
     skipped: SkippedFiles | None = None,
 ) -> Iterator[Found]:
     """Yield what the sources of the roots find, each file once; the parameters are those of `Selection`.
 
     skipped: counts what is passed over.
     """
-    selection = Selection(exclude=exclude, skip=skip, further_endings=further_endings, skipped=skipped)
-    yield from LOCAL.find(roots, selection)
+    selection = Selection(
+        exclude=exclude, skip=skip, further_endings=further_endings, archives=archives, skipped=skipped
+    )
+    of_others: dict[Source, list[str]] = {}
+
+    def of_this_machine() -> Iterator[str]:
+        for root in roots:
+            source = source_of(root)
+            if source is LOCAL:
+                yield root
+            else:
+                of_others.setdefault(source, []).append(root)
+
+    for found in LOCAL.find(of_this_machine(), selection):
+        if isinstance(found, FoundArchive):
+            of_others.setdefault(ARCHIVES, []).append(found.path)
+        else:
+            yield found
+    for source, others in of_others.items():
+        yield from source.find(others, selection)
 
 
 def only_images(found: Iterable[Found]) -> Iterator[Found]:
@@ -53,6 +80,24 @@ def has_image_content(path: str) -> bool | None:
 def read_content(path: str, *, max_bytes: int = MAX_BYTES) -> Content:
     """Return the bytes of a file: see `Source.read`."""
     return source_of(path).read(path, max_bytes=max_bytes)
+
+
+def read_ahead(files: Iterable[FoundFile]) -> Iterator[tuple[FoundFile, Content | UnreadableImage | None]]:
+    """Yield each file, with its content where its source is read fastest in order; None for others, to be read later.
+
+    Such a source is read here, one file after the other; the others may be read in several threads.
+    """
+    for file in files:
+        source = source_of(file.path)
+        if not source.is_sequential(file.path):
+            yield file, None
+            continue
+        try:
+            yield file, source.read(file.path)
+        except SourceUnavailable:
+            raise
+        except UnreadableImage as error:
+            yield file, error
 
 
 def hash_file(path: str) -> FileHash:
