@@ -59,7 +59,7 @@ fix: install ## Write what `make check` can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/python benchmarks/tables.py
 
-BENCHMARKS := start scan decode precision embed search cluster store end_to_end
+BENCHMARKS := start scan decode precision embed search cluster store growth end_to_end
 FAST_start := --rounds 2
 FAST_scan := --size fast --rounds 3
 FAST_decode := --size fast --rounds 3
@@ -68,6 +68,7 @@ FAST_embed := --images 64 --rounds 1
 FAST_search := --size fast
 FAST_cluster := --size fast
 FAST_store := --size fast
+FAST_growth := --rows 20000
 FAST_end_to_end := --images 300 --rounds 1 --sizes 96,160 --without-fastdup
 FULL_start := --rounds 7
 FULL_scan := --size regular
@@ -77,6 +78,7 @@ FULL_embed := --images 1024 --rounds 3
 FULL_search := --size full
 FULL_cluster := --size regular --shape all
 FULL_store := --size regular
+FULL_growth := --rows 100000 1000000
 FULL_end_to_end := --rounds 3
 # Labelled photos, CLASS/FILE in a tar: without them quality is not measured.
 PHOTOS ?=

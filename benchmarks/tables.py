@@ -304,6 +304,7 @@ BENCHMARKS = (
     "cluster",
     "cluster-full",
     "store",
+    "growth",
     "duplicates",
 )
 

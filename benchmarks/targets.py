@@ -160,6 +160,16 @@ def cluster(result: Result) -> Iterator[Target]:
             yield at_least(f"k-means, {shape}: faster than scikit-learn", 5, value(result, "times_faster", **of))
 
 
+def growth(result: Result) -> Iterator[Target]:
+    for row in result["rows"]:
+        if row["rows"] >= 1_000_000:
+            images = f"{row['rows']:,} images"
+            yield at_most(f"{images}: opening reads of the catalogue", 5, row["open_mb"], " MB")
+            yield at_most(f"{images}: to add one image, without decoding", 1500, row["add_ms"], " ms")
+            yield at_most(f"{images}: an answer, after the first", 30, row["similar_ms"], " ms")
+            yield at_most(f"{images}: an answer among a hundred by their ids", 100, row["condition_ms"], " ms")
+
+
 PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
     "precision": precision,
     "embed": embed,
@@ -169,5 +179,6 @@ PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
     "scan": scan,
     "start": start,
     "search": search,
+    "growth": growth,
     "cluster": cluster,
 }
