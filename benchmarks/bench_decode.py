@@ -30,7 +30,7 @@ from PIL import Image
 from imgindex.decoding.decode import decode, scaled_size
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
-from imgindex.decoding.transforms import draft_size, prepare
+from imgindex.decoding.transforms import draft, prepare
 from imgindex.recipe import Recipe, get_recipe
 
 # How many images of each kind: few large ones, which take long.
@@ -120,7 +120,7 @@ def torchvision(files: Files, side: int) -> list[np.ndarray]:
 
 def in_process(files: Files, recipe: Recipe) -> list[np.ndarray]:
     """Do in this process what a decoder process does."""
-    return [prepare(decode(data, draft_size=draft_size(recipe)).image, recipe) for data in files]
+    return [prepare(decode(data, draft=draft(recipe)).image, recipe) for data in files]
 
 
 def in_processes(files: Files, decoders: DecoderPool, workers: int) -> list[np.ndarray]:

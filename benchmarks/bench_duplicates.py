@@ -77,13 +77,11 @@ def embedded(encoder: Any, files: list[bytes], change: Callable[[bytes], bytes] 
     """Return the vectors of files, each changed first, as `add` makes them."""
     from imgindex.decoding.decode import decode
     from imgindex.decoding.lookahead import map_in_streams
-    from imgindex.decoding.transforms import draft_size, prepare
+    from imgindex.decoding.transforms import draft, prepare
 
     recipe = encoder.recipe
     with ThreadPoolExecutor() as pool:
-        prepared = pool.map(
-            lambda data: prepare(decode(change(data), draft_size=draft_size(recipe)).image, recipe), files
-        )
+        prepared = pool.map(lambda data: prepare(decode(change(data), draft=draft(recipe)).image, recipe), files)
         pixels = np.stack(list(prepared))
     batches = [pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH)]
     return np.concatenate(list(map_in_streams(encoder, encoder.encode, batches)))

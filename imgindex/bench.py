@@ -19,7 +19,7 @@ from imgindex.decoding.decode import decode
 from imgindex.decoding.lookahead import map_ahead, map_in_streams, worker_count
 from imgindex.decoding.plugins import readable_raw_endings
 from imgindex.decoding.pool import DecoderPool
-from imgindex.decoding.transforms import draft_size, prepare
+from imgindex.decoding.transforms import draft, prepare
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.index import ImageIndex
 from imgindex.ingest.mounts import check_roots
@@ -130,7 +130,7 @@ class AddBenchmark:
         with ThreadPoolExecutor(self.workers) as pool:
 
             def decoded(content: Content) -> Any:
-                return decode(content.data, alpha=recipe.alpha, draft_size=draft_size(recipe)).image
+                return decode(content.data, alpha=recipe.alpha, draft=draft(recipe)).image
 
             with self.measured("decode", len(self.contents)):
                 # Few decoded images are kept: for a recipe that crops they have their full size.

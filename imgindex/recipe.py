@@ -57,6 +57,7 @@ class Recipe:
     norm: l2 or none.
     offset: the name of the mean vector that is subtracted after the norm, before the norm is applied again; "" for
     none. offset_sha256: of its numbers.
+    draft_margin: how much larger than needed a JPEG stays that is decoded at a reduced size (see decoding/decode.py).
 
     A new field goes to the end and has a default, which is what earlier versions did: see `to_dict`.
     """
@@ -78,6 +79,7 @@ class Recipe:
     network: str = "vgg16"
     offset: str = ""
     offset_sha256: str = ""
+    draft_margin: float = 2.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under the keys that are stored.
@@ -113,13 +115,15 @@ class Recipe:
         """Whether each value has the type of its field: the recipe of a damaged or foreign index may hold anything."""
         counts = (self.side, self.dimension)
         numbers = [number for triple in (self.mean, self.std) for number in triple]
-        texts = {field.name for field in fields(self)} - {"side", "dimension", "mean", "std", "upright"}
+        texts = {field.name for field in fields(self)} - {"side", "dimension", "mean", "std", "upright", "draft_margin"}
         return (
             all(isinstance(getattr(self, name), str) for name in texts)
             and all(type(count) is int and count >= 0 for count in counts)
             and len(self.mean) == len(self.std) == 3
             and all(isinstance(number, int | float) and abs(number) < 1e9 for number in numbers)
             and isinstance(self.upright, bool)
+            and type(self.draft_margin) in (int, float)
+            and 1 <= self.draft_margin < 100
         )
 
     @property
@@ -144,6 +148,7 @@ RECIPES = {
         pooling="gem",
         offset="vgg16-pool5-320",
         offset_sha256=POOL5_MEANS[320],
+        draft_margin=1.5,
     ),
     "vgg16-fc1": Recipe(
         name="vgg16-fc1",

@@ -8,14 +8,13 @@ from imgindex.decoding import blank, perceptual_hash
 from imgindex.decoding.decode import decode
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.process import DecodedImage
-from imgindex.decoding.transforms import draft_size, prepare
+from imgindex.decoding.transforms import draft, prepare
 
 
 def decode_here(decoders: DecoderPool, data: bytes) -> DecodedImage:
     """What `DecoderPool.decode` does, without processes of their own: those would take longer than all the rest."""
     recipe = decoders._recipe
-    side = draft_size(recipe)
-    picture = decode(data, alpha=recipe.alpha, draft_size=side)
+    picture = decode(data, alpha=recipe.alpha, draft=draft(recipe))
     decoded = DecodedImage(
         prepare(picture.image, recipe), picture.width, picture.height, picture.format, picture.is_transparent
     )
@@ -23,7 +22,7 @@ def decode_here(decoders: DecoderPool, data: bytes) -> DecodedImage:
         return decoded
     if blank.is_blank(picture.image):
         return replace(decoded, hashes=blank.digest_of_file(data), blank=True)
-    return replace(decoded, hashes=perceptual_hash.of_file(data, picture, alpha=recipe.alpha, draft_size=side))
+    return replace(decoded, hashes=perceptual_hash.of_file(data, picture, alpha=recipe.alpha, draft=draft(recipe)))
 
 
 class DecodersHere(DecoderPool):

@@ -28,6 +28,7 @@ OTHER = {
     "network": "vgg19",
     "offset": "mine-96",
     "offset_sha256": "cd" * 32,
+    "draft_margin": 1.25,
 }
 POOL5 = RECIPES["vgg16-pool5"]
 WEIGHTS_SHA256 = "ab" * 32
@@ -58,6 +59,16 @@ GOLDEN = {
         '"upright": true, "weights": "oxford", "weights_sha256": '
         '"abababababababababababababababababababababababababababababababab"}',
         "cef7400149c56657cf3412c483716628f754afab617f1554c4e5f1f70acd3ca0",
+    ),
+    "vgg16-pool5, drafted nearer": (
+        '{"alpha": "visible", "channels": "rgb", "cut": "pool5", "dimension": 512, "draft_margin": 1.5, '
+        '"geometry": "letterbox", "mean": [0.48235, 0.45882, 0.40784], "name": "vgg16-pool5", "network": '
+        '"vgg16", "norm": "l2", "offset": "vgg16-pool5-320", "offset_sha256": '
+        '"c50b68c9e99f4ad851ce53304d9e8521f10b69bdcf7094e480ca3f2272b37435", "pooling": "gem", "side": '
+        '320, "std": [0.00392156862745098, 0.00392156862745098, 0.00392156862745098], "upright": true, '
+        '"weights": "oxford", "weights_sha256": '
+        '"abababababababababababababababababababababababababababababababab"}',
+        "ff2c1fd6163d5358c912b96b5d5db276e0854347a23b583da4280e709eef17c1",
     ),
     "vgg16-pool5, visible": (
         '{"alpha": "visible", "channels": "rgb", "cut": "pool5", "dimension": 512, "geometry": "letterbox", '
@@ -93,8 +104,11 @@ class LaterRecipe(Recipe):
 
 def golden(name: str) -> Recipe:
     if name == "mine":
-        return Recipe(**{**OTHER, "offset": "", "offset_sha256": ""})
+        return Recipe(**{**OTHER, "offset": "", "offset_sha256": "", "draft_margin": 2.0})
     recipe = replace(RECIPES[name.partition(",")[0]], weights_sha256=WEIGHTS_SHA256)
+    if name == "vgg16-pool5, drafted nearer":
+        return recipe
+    recipe = replace(recipe, draft_margin=2.0)
     if name == "vgg16-pool5, less the mean":
         return recipe
     if recipe.name == "vgg16-pool5":
@@ -119,8 +133,8 @@ def test_a_new_field_with_its_default_changes_no_digest(name: str) -> None:
 
 def test_a_new_field_with_another_value_is_stored_and_changes_the_digest() -> None:
     later = LaterRecipe(**OTHER, token="class")
-    offset = {"offset": "mine-96", "offset_sha256": "cd" * 32}
-    assert json.loads(later.to_json()) == {**json.loads(GOLDEN["mine"][0]), **offset, "token": "class"}
+    fields_since = {"offset": "mine-96", "offset_sha256": "cd" * 32, "draft_margin": 1.25}
+    assert json.loads(later.to_json()) == {**json.loads(GOLDEN["mine"][0]), **fields_since, "token": "class"}
     assert later.digest != GOLDEN["mine"][1]
     assert LaterRecipe.from_json(later.to_json()) == later
 

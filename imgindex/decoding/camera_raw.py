@@ -32,10 +32,10 @@ def has_signature(data: bytes) -> bool:
     return data.startswith(_SIGNATURES) or data[4:12] == b"ftypcrx " or phase_one
 
 
-def develop(data: bytes, *, draft_size: int | None, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
+def develop(data: bytes, *, draft_side: int | None, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
     """Return the upright picture of a camera raw file, and its size before it is drafted.
 
-    With the white balance of the camera. draft_size: the picture may be developed at half its size if its longer side
+    With the white balance of the camera. draft_side: the picture may be developed at half its size if its longer side
     then still has twice as many pixels. Raises UnreadableImage, which names rawpy where it is not installed.
     """
     try:
@@ -48,7 +48,7 @@ def develop(data: bytes, *, draft_size: int | None, max_pixels: int) -> tuple[Im
             if sizes.raw_width * sizes.raw_height > max_pixels:
                 raise UnreadableImage("more pixels than the limit")
             size = (sizes.width, sizes.height)
-            half = draft_size is not None and max(size) >= 4 * draft_size
+            half = draft_side is not None and max(size) >= 4 * draft_side
             pixels = raw.postprocess(use_camera_wb=True, half_size=half)
     except rawpy.LibRawError as error:
         text = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else str(error)

@@ -6,6 +6,7 @@ Colours are those stored in the file: ICC profiles and gamma are not applied, as
 from __future__ import annotations
 
 import io
+import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from imgindex.decoding.tiff import Tiff
 
 MAX_PIXELS = 256 * 1024**2
-# A JPEG decoded at a reduced size keeps at least this many times the wanted pixels on each side: see docs/decisions.md.
-DRAFT_FACTOR = 2
 
 Box = tuple[float, float, float, float]
 
@@ -68,10 +67,22 @@ Image.init()
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """A size to which a picture may be scaled while it is decoded.
+
+    side: the pixels of the longer side that it gets. margin: a JPEG that is decoded at a half, a quarter or an eighth
+    of its size keeps at least so many times the pixels on each side, and is scaled from there.
+    """
+
+    side: int
+    margin: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """An upright picture in mode RGB, fully in memory; `format` is Pillow's name of the file's format, or RAW.
 
-    width, height: of the picture in the file, upright. `image` has another size if `draft_size` was given.
+    width, height: of the picture in the file, upright. `image` has another size if a draft was asked for.
     is_transparent: whether the file has pixels that are not opaque.
     """
 
@@ -87,7 +98,7 @@ class _Options:
     """The parameters of `decode`."""
 
     alpha: Alpha
-    draft_size: int | None
+    draft: Draft | None
     max_pixels: int
     before_load: Callable[[int], None]
 
@@ -96,7 +107,7 @@ def decode(
     data: bytes,
     *,
     alpha: Alpha = "visible",
-    draft_size: int | None = None,
+    draft: Draft | None = None,
     max_pixels: int = MAX_PIXELS,
     before_load: Callable[[int], None] = lambda pixels: None,
 ) -> Picture:
@@ -109,8 +120,8 @@ def decode(
     "black" compose on that colour; "drop" reads as OpenCV's IMREAD_COLOR does: the first picture, its colours as
     stored, and of 16 bits the high byte. With "drop", PNG and JPEG (CMYK too) are equal to OpenCV's pixel for pixel; a
     CMYK TIFF is converted by Pillow. Otherwise values of more than 8 bits are scaled as `values.to_bytes` describes.
-    draft_size: scale the picture until its longer side has so many pixels. A JPEG that is more than twice as large is
-    decoded at a half, a quarter or an eighth of its size, which takes a fraction of the time.
+    draft: scale the picture to this size. A much larger JPEG is decoded at a half, a quarter or an eighth of its own,
+    which takes a fraction of the time.
     before_load: called with the number of pixels in the file's header, before they take memory and time.
 
     A truncated file is refused if its format shows that it is truncated. Some do not: a JPEG that breaks off but ends
@@ -120,7 +131,7 @@ def decode(
     """
     try:
         with _pillow_settings(max_pixels):
-            return _decode(data, _Options(alpha, draft_size, max_pixels, before_load))
+            return _decode(data, _Options(alpha, draft, max_pixels, before_load))
     except UnreadableImage:
         raise
     except Exception as error:
@@ -155,7 +166,7 @@ def _decode(data: bytes, options: _Options) -> Picture:
     options.before_load(image.width * image.height)
     if format in {"JPEG", "MPO"} and integrity.lacks_end(data):
         image = _without_end(data)
-    size, drafted = image.size, _draft(image, options.draft_size) if options.draft_size else None
+    size, drafted = image.size, _draft(image, options.draft) if options.draft else None
     reading = _Reading(data, significant_bits, tiff, image.tile[0] if image.tile else ())
     image.load()
     # An icon's header may give a smaller size than the picture inside it has.
@@ -171,7 +182,7 @@ def _decode(data: bytes, options: _Options) -> Picture:
                 upright, is_transparent, size = found, transparent, found.size
                 orientation = _orientation(frame)
                 break
-    return _finish(upright, size, orientation, format, is_transparent, options.draft_size, drafted)
+    return _finish(upright, size, orientation, format, is_transparent, options.draft, drafted)
 
 
 def decode_as_stored(data: bytes, max_pixels: int = MAX_STORED_PIXELS) -> Image.Image | None:
@@ -221,12 +232,12 @@ def _finish(
     orientation: int,
     format: str,
     is_transparent: bool,
-    draft_size: int | None,
+    draft: Draft | None,
     drafted: Box | None = None,
 ) -> Picture:
     """Return the picture scaled and upright; size: of the whole picture, before it was drafted."""
-    if draft_size:
-        picture = picture.resize(scaled_size(size, draft_size), Image.Resampling.BILINEAR, drafted)
+    if draft:
+        picture = picture.resize(scaled_size(size, draft.side), Image.Resampling.BILINEAR, drafted)
     if orientation in _TRANSPOSE_BY_ORIENTATION:
         picture = picture.transpose(_TRANSPOSE_BY_ORIENTATION[orientation])
     # EXIF and profiles may be megabytes, and pictures wait in queues.
@@ -271,8 +282,10 @@ def _is_complete(body: bytes) -> bool:
 
 
 def _decode_raw(data: bytes, options: _Options) -> Picture:
-    image, size = camera_raw.develop(data, draft_size=options.draft_size, max_pixels=options.max_pixels)
-    return _finish(image, size, 1, "RAW", False, options.draft_size)
+    image, size = camera_raw.develop(
+        data, draft_side=options.draft.side if options.draft else None, max_pixels=options.max_pixels
+    )
+    return _finish(image, size, 1, "RAW", False, options.draft)
 
 
 def _needs_tifffile(tiff: Tiff) -> bool:
@@ -290,7 +303,7 @@ def _decode_page(data: bytes, tiff: Tiff, options: _Options) -> Picture:
         raise UnreadableImage(f"{width} × {height} pixels, more than the limit of {options.max_pixels:,}")
     options.before_load(width * height)
     picture, is_transparent = _plain_to_rgb(read(data, tiff.page, options.max_pixels), options.alpha)
-    return _finish(picture, picture.size, orientation(tiff.page), "TIFF", is_transparent, options.draft_size)
+    return _finish(picture, picture.size, orientation(tiff.page), "TIFF", is_transparent, options.draft)
 
 
 def _seek_largest(image: ImageFile.ImageFile, tiff: Tiff | None) -> None:
@@ -341,7 +354,7 @@ def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _draft(image: ImageFile.ImageFile, draft_size: int) -> Box | None:
+def _draft(image: ImageFile.ImageFile, draft: Draft) -> Box | None:
     """Set a JPEG to be decoded at a reduced size; return the part of it that the picture covers, or None.
 
     The part has fractions of pixels: an eighth of 4001 pixels is 500.125, and the decoder gives 501. None: the format
@@ -349,8 +362,8 @@ def _draft(image: ImageFile.ImageFile, draft_size: int) -> Box | None:
     """
     if image.format not in {"JPEG", "MPO"}:
         return None  # an HEIC's draft is the preview in it, which may show something else
-    width, height = scaled_size(image.size, draft_size)
-    drafted = image.draft(None, (DRAFT_FACTOR * width, DRAFT_FACTOR * height))
+    width, height = scaled_size(image.size, draft.side)
+    drafted = image.draft(None, (math.ceil(draft.margin * width), math.ceil(draft.margin * height)))
     return drafted and drafted[1]
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgindex.decoding import blank
-from imgindex.decoding.decode import Picture, decode
+from imgindex.decoding.decode import Draft, Picture, decode
 
 Grey = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.uint64]
@@ -34,16 +34,16 @@ _ROWS = np.arange(SIDE) + 0.5
 _COSINES: npt.NDArray[np.float32] = np.cos(np.pi / SIDE * np.arange(FREQUENCIES)[:, None] * _ROWS).astype(np.float32)
 
 
-def of_file(data: bytes, picture: Picture, *, alpha: str, draft_size: int | None = None) -> bytes:
+def of_file(data: bytes, picture: Picture, *, alpha: str, draft: Draft | None = None) -> bytes:
     """Return the hashes of a file that was decoded to `picture`, those of a transparent one on white and black too.
 
-    alpha, draft_size: by which it was decoded.
+    alpha, draft: by which it was decoded.
     """
     pictures = [picture.image]
     if picture.is_transparent and alpha != "drop":
         # A copy elsewhere may be on another background.
-        pictures += [decode(data, alpha="white", draft_size=draft_size).image]
-        pictures += [decode(data, alpha="black", draft_size=draft_size).image]
+        pictures += [decode(data, alpha="white", draft=draft).image]
+        pictures += [decode(data, alpha="black", draft=draft).image]
     return hashes(*pictures)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageOps
 
-from imgindex.decoding.decode import scaled_size
+from imgindex.decoding.decode import Draft, scaled_size
 from imgindex.recipe import Recipe
 from imgindex.types import Pixels
 
@@ -22,12 +22,9 @@ def prepare(picture: Image.Image, recipe: Recipe) -> Pixels:
     return np.ascontiguousarray(pixels[:, :, ::-1]) if recipe.channels == "bgr" else pixels
 
 
-def draft_size(recipe: Recipe) -> int | None:
-    """Return the longer side to which a picture may be scaled while it is decoded; None if the recipe needs it whole.
-
-    The result of `prepare` does not depend on it.
-    """
-    return recipe.side if recipe.geometry == "letterbox" else None
+def draft(recipe: Recipe) -> Draft | None:
+    """Return the size to which a picture may be scaled while it is decoded; None if the recipe needs it whole."""
+    return Draft(recipe.side, recipe.draft_margin) if recipe.geometry == "letterbox" else None
 
 
 def letterbox(picture: Image.Image, side: int) -> Image.Image:

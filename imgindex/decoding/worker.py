@@ -47,14 +47,14 @@ class Worker:
     def __init__(self, requests: BinaryIO, replies: BinaryIO, settings: dict[str, Any]) -> None:
         from imgindex.decoding import blank, perceptual_hash
         from imgindex.decoding.decode import decode
-        from imgindex.decoding.transforms import draft_size, prepare
+        from imgindex.decoding.transforms import draft, prepare
         from imgindex.errors import UnreadableImage
         from imgindex.recipe import Recipe
 
         self._requests, self._replies = requests, replies
         self._seconds: float = settings["seconds"]
         self._recipe = Recipe.from_json(settings["recipe"])
-        self._draft_size = draft_size(self._recipe)
+        self._draft = draft(self._recipe)
         self._with_hashes = settings["hashes"]
         self._blank, self._perceptual_hash = blank, perceptual_hash
         self._decode, self._prepare, self._unreadable = decode, prepare, UnreadableImage
@@ -71,9 +71,7 @@ class Worker:
     def _reply_to(self, data: bytes) -> None:
         self._start_timer()
         try:
-            picture = self._decode(
-                data, alpha=self._recipe.alpha, draft_size=self._draft_size, before_load=self._wait_if_large
-            )
+            picture = self._decode(data, alpha=self._recipe.alpha, draft=self._draft, before_load=self._wait_if_large)
             pixels = self._prepare(picture.image, self._recipe).data.cast("B")
             hashes = self._hashes(picture, data)
         except self._unreadable as error:
@@ -98,7 +96,7 @@ class Worker:
             return {"hashes": "", "blank": False}
         if self._blank.is_blank(picture.image):
             return {"hashes": self._blank.digest_of_file(data).hex(), "blank": True}
-        hashes = self._perceptual_hash.of_file(data, picture, alpha=self._recipe.alpha, draft_size=self._draft_size)
+        hashes = self._perceptual_hash.of_file(data, picture, alpha=self._recipe.alpha, draft=self._draft)
         return {"hashes": hashes.hex(), "blank": False}
 
     def _wait_if_large(self, pixels: int) -> None:

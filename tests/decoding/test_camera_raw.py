@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 from samples import SMOOTH, Array, encoded, reason
 
-from imgindex.decoding.decode import decode
+from imgindex.decoding.decode import Draft, decode
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.transforms import prepare
 from imgindex.errors import UnreadableImage
@@ -68,14 +68,14 @@ def test_a_raw_file_is_developed(preview_first: bool) -> None:
     picture = decode(dng(preview_first=preview_first))
     assert (picture.width, picture.height, picture.format) == (320, 240, "RAW")
     assert likeness(picture.image) > 0.98
-    small = decode(dng(preview_first=preview_first), draft_size=64)
+    small = decode(dng(preview_first=preview_first), draft=Draft(64))
     assert (small.image.size, small.width, small.height) == ((64, 48), 320, 240)
     assert likeness(small.image) > 0.98
     assert prepare(picture.image, RECIPE).shape == (64, 64, 3)
 
 
 def test_a_raw_file_is_turned_upright() -> None:
-    picture = decode(dng(orientation=6), draft_size=64)
+    picture = decode(dng(orientation=6), draft=Draft(64))
     assert (picture.image.size, picture.width, picture.height) == ((48, 64), 240, 320)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from imgindex.decoding.decode import decode
+from imgindex.decoding.decode import Draft, decode
 from imgindex.errors import UnreadableImage
 
 WIDTH, HEIGHT, SIDE = 1203, 901, 64  # an eighth of it has pixels that are only partly of the picture
@@ -35,9 +35,9 @@ def jpeg(picture: Image.Image, orientation: int = 1, **options: object) -> bytes
     return file.getvalue()
 
 
-def difference(data: bytes, side: int = SIDE) -> float:
+def difference(data: bytes, side: int = SIDE, margin: float = 2.0) -> float:
     """How far a drafted picture is from the whole one scaled afterwards: mean over its pixels, of 255."""
-    whole, drafted = decode(data), decode(data, draft_size=side)
+    whole, drafted = decode(data), decode(data, draft=Draft(side, margin))
     assert (drafted.width, drafted.height, drafted.format) == (whole.width, whole.height, whole.format)
     scaled = whole.image.resize(drafted.image.size, Image.Resampling.BILINEAR)
     return float(np.abs(np.asarray(scaled).astype(int) - np.asarray(drafted.image)).mean())
@@ -46,7 +46,7 @@ def difference(data: bytes, side: int = SIDE) -> float:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_large_jpeg_comes_out_upright_and_in_place_whichever_way_it_was_stored(orientation: int) -> None:
     data = jpeg(PHOTOGRAPH, orientation, quality=95)
-    assert sorted(decode(data, draft_size=SIDE).image.size) == [48, SIDE]
+    assert sorted(decode(data, draft=Draft(SIDE)).image.size) == [48, SIDE]
     assert difference(data) < 0.5
 
 
@@ -79,10 +79,19 @@ def test_a_truncated_jpeg_is_refused_also_where_an_eighth_of_it_is_decoded(share
     data = jpeg(PHOTOGRAPH, progressive=progressive)
     for broken in (data[: int(len(data) * share)], data[: int(len(data) * share)] + bytes(1000)):
         with pytest.raises(UnreadableImage):
-            decode(broken, draft_size=SIDE)
+            decode(broken, draft=Draft(SIDE))
+
+
+def test_a_jpeg_keeps_as_many_times_the_pixels_as_the_margin_asks_for() -> None:
+    """Of 1,203 pixels a half are 602: enough for 400 with a margin of 1.5, and for 301 with one of 2."""
+    data = jpeg(PHOTOGRAPH, quality=95)
+    for side, margin in ((400, 1.5), (300, 2.0)):
+        assert 0 < difference(data, side, margin) < 2
+    for side, margin in ((410, 1.5), (310, 2.0)):
+        assert difference(data, side, margin) == 0
 
 
 def test_a_strip_of_a_picture_keeps_at_least_a_pixel() -> None:
-    strip = decode(jpeg(Image.new("RGB", (4000, 9), "red")), draft_size=SIDE)
+    strip = decode(jpeg(Image.new("RGB", (4000, 9), "red")), draft=Draft(SIDE))
     assert (strip.image.size, strip.width, strip.height) == ((SIDE, 1), 4000, 9)
     assert min(np.asarray(strip.image)[..., 0].flat) > 240

@@ -12,7 +12,7 @@ from PIL import Image
 from samples import NOISE, SMOOTH, Array, encoded, pixels
 
 from imgindex.decoding import decode as module
-from imgindex.decoding.decode import decode
+from imgindex.decoding.decode import Draft, decode
 
 PICTURE = Image.fromarray(SMOOTH).resize((256, 192))
 BLACK = Image.new("RGB", PICTURE.size)
@@ -139,7 +139,7 @@ def test_pages_in_a_circle_are_read_once() -> None:
 def test_the_largest_picture_of_an_mpo_counts(first: int) -> None:
     pictures = [PICTURE, PICTURE.resize((64, 48)).rotate(180)]
     data = encoded(pictures[first], "MPO", save_all=True, append_images=[pictures[1 - first]])
-    picture = decode(data, draft_size=64)
+    picture = decode(data, draft=Draft(64))
     assert (picture.width, picture.height, picture.format) == (256, 192, "MPO")
     assert distance(np.asarray(picture.image), PICTURE.resize((64, 48))) < 8
 
@@ -157,7 +157,7 @@ def test_the_preview_in_a_heic_is_not_its_picture() -> None:
     file = io.BytesIO()
     heif = pillow_heif.from_pillow(PICTURE.resize((1024, 768)))
     heif.save(file, thumbnails=[512])
-    assert distance(np.asarray(decode(file.getvalue(), draft_size=128).image), PICTURE.resize((128, 96))) < 8
+    assert distance(np.asarray(decode(file.getvalue(), draft=Draft(128)).image), PICTURE.resize((128, 96))) < 8
 
 
 @pytest.mark.parametrize("primary", [0, 1, 2])
@@ -172,6 +172,6 @@ def test_the_primary_picture_of_a_heic_counts_whatever_the_others_are(primary: i
         heif.add_from_pillow(other)
     file = io.BytesIO()
     heif.save(file, primary_index=primary, thumbnails=thumbnails)
-    picture = decode(file.getvalue(), draft_size=64)
+    picture = decode(file.getvalue(), draft=Draft(64))
     assert (picture.width, picture.height) == pictures[primary].size
     assert distance(np.asarray(picture.image), pictures[primary].resize((64, 48))) < 8

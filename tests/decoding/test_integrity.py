@@ -13,7 +13,7 @@ import pytest
 from PIL import ExifTags, Image
 from samples import NOISE, SMOOTH, TRUNCATED, Array, encoded, pixels, reason
 
-from imgindex.decoding.decode import decode
+from imgindex.decoding.decode import Draft, decode
 from imgindex.decoding.integrity import MAX_JPEG_SCANS
 from imgindex.errors import UnreadableImage
 
@@ -118,7 +118,7 @@ def test_a_progressive_jpeg_that_lacks_a_scan_breaks_off() -> None:
 def test_bytes_before_a_jpeg_do_not_count(before: bytes, end: int | None) -> None:
     whole = encoded(NOISE, "JPEG")
     assert np.array_equal(pixels(before + whole[:end]), pixels(whole))
-    picture = decode(before + whole, draft_size=16)
+    picture = decode(before + whole, draft=Draft(16))
     assert (picture.width, picture.height, picture.format) == (64, 48, "JPEG")
     assert reason(before + whole[: len(whole) // 2])
 

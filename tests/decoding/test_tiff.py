@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 from samples import ALPHA, COLUMN, NOISE, ROW, SMOOTH, Array, encoded, pixels, reason
 
-from imgindex.decoding.decode import decode
+from imgindex.decoding.decode import Draft, decode
 from imgindex.errors import UnreadableImage
 
 RAMP = (ROW * 64 + COLUMN) / (48 * 64 - 1)
@@ -280,7 +280,7 @@ def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded() -> Non
 def test_pages_that_tifffile_decodes_are_turned_upright(orientation: int) -> None:
     upright = {1: SMOOTH, 3: SMOOTH[::-1, ::-1], 6: np.rot90(SMOOTH, -1)}[orientation]
     samples = (SMOOTH / 255).astype("f4")
-    picture = decode(tiff(samples, extratags=[(274, 3, 1, orientation, True)]), draft_size=64)
+    picture = decode(tiff(samples, extratags=[(274, 3, 1, orientation, True)]), draft=Draft(64))
     assert (picture.width, picture.height) == upright.shape[1::-1]
     scaled = np.asarray(Image.fromarray(np.ascontiguousarray(upright)))
     assert np.abs(np.asarray(picture.image).astype(int) - scaled).max() <= 1
