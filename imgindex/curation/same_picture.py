@@ -22,6 +22,7 @@ from imgindex.types import Pixels
 Grey = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.float64]
 Box = tuple[int, int, int, int]
 
 # Increased when the same pixels may be judged differently: stored judgements of another method are not used.
@@ -48,6 +49,7 @@ WINDOW, MOST_DIFFERENT = 11, 24
 MOST_COVERED, THICKEST, TEXT_VALUES, MOST_EVEN = 0.15, 0.04, 30, 0.35
 # The structure that blocks without text must have in common.
 LEAST_BESIDE_TEXT = 0.75
+GREYS = np.arange(256.0)
 KERNEL, FIVE, NINE = (np.ones((side, side), np.uint8) for side in (3, 5, 9))
 HALF = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], dtype=np.float64)
 LESS_HALF = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]], dtype=np.float64)
@@ -118,10 +120,9 @@ class View:
         return Features(points, descriptors.astype(np.uint8))
 
     @cached_property
-    def texture(self) -> Mask:
-        """Where the picture has structure."""
-        found: Mask = _variance(self.grey, (15, 15)) > 36
-        return found
+    def texture(self) -> Grey:
+        """Not 0 where the picture has structure."""
+        return (_variance(self.grey, (15, 15)) > 36).view(np.uint8)
 
 
 def content_box(pixels: Pixels, tolerance: int = 20) -> Box:
@@ -213,26 +214,51 @@ def _by_features(a: View, b: View) -> Matrix | None:
 
 def _are_equal_where_aligned(a: View, b: View, matrix: Matrix) -> bool:
     pixels, pixels_b, inside = _aligned(a, b, matrix)
-    mask = inside > 0
-    if mask.sum() < 200:
+    if cv2.countNonZero(inside) < 200:
         return False
-    one, other, difference = _tone_matched(pixels, pixels_b, mask)
-    low, high = np.percentile(other[mask], (1, 99))
+    one, other, difference = _tone_matched(pixels, pixels_b, inside)
+    low, high = _percentiles(_histogram(other, inside), (1, 99))
     base = 10 + 0.12 * (high - low)
-    closed = cv2.morphologyEx(((difference > base) & mask).astype(np.uint8), cv2.MORPH_CLOSE, KERNEL)
-    marks: Grey = closed.astype(np.uint8, copy=False)
+    marks: Grey = cv2.morphologyEx(_above(difference, base, inside), cv2.MORPH_CLOSE, KERNEL).astype(
+        np.uint8, copy=False
+    )
     structure, unmarked = _structure(one, other, inside, marks)
+    mask = inside > 0
     if len(structure) < LEAST_BLOCKS:
         return _are_equal(pixels, pixels_b, mask)
     if not _same_colours(pixels, pixels_b, mask):
         return False
-    noise = float(np.percentile(difference[mask], 97))
-    different = ((difference > max(base, 3 * noise)) & mask).astype(np.float32)
-    window = cv2.boxFilter(different, -1, (WINDOW, WINDOW), normalize=False, borderType=cv2.BORDER_CONSTANT)
-    if _is_even(structure) and window.max() <= MOST_DIFFERENT:
-        return True
+    if _is_even(structure):
+        (noise,) = _percentiles(_histogram(difference, inside), (97,))
+        different = _above(difference, max(base, 3 * noise), inside)
+        window = cv2.boxFilter(different, cv2.CV_32F, (WINDOW, WINDOW), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        if window.max() <= MOST_DIFFERENT:
+            return True
     enough = len(unmarked) >= max(LEAST_BLOCKS, len(structure) / 5)
     return bool(enough and unmarked[0] >= LEAST_BESIDE_TEXT and _is_text_on_picture(one, other, marks, mask))
+
+
+def _above(values: Grey, bound: float, inside: Grey) -> Grey:
+    """Return 1 where values inside are above the bound, and 0 elsewhere."""
+    above = cv2.threshold(values, float(np.floor(bound)), 1, cv2.THRESH_BINARY)[1]
+    return cv2.bitwise_and(above, above, mask=inside).astype(np.uint8, copy=False)
+
+
+def _histogram(values: Grey, inside: Grey) -> Counts:
+    """Return how often each of the 256 values is inside."""
+    return cv2.calcHist([values], [0], inside, [256], [0, 256]).ravel().astype(np.float64)
+
+
+def _percentiles(counts: Counts, shares: Sequence[float]) -> list[float]:
+    """Return what numpy.percentile does, of a histogram."""
+    ends = np.cumsum(counts)
+    found = []
+    for share in shares:
+        place = (ends[-1] - 1) * share / 100
+        below = np.floor(place)
+        low, high = np.searchsorted(ends, [below, min(below + 1, ends[-1] - 1)], "right").tolist()
+        found.append(low + (high - low) * float(place - below))
+    return found
 
 
 def _is_even(structure: npt.NDArray[np.float32]) -> bool:
@@ -251,8 +277,8 @@ def _share_in_common(a: View, b: View, matrix: Matrix) -> float:
             np.ones(other.grey.shape, np.uint8), map, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
         )
         left, top, right, bottom = view.box
-        of_box = float(covered[top:bottom, left:right].mean())
-        of_texture = float(covered[view.texture].mean()) if view.texture.any() else 0.0
+        of_box = cv2.mean(covered[top:bottom, left:right])[0]
+        of_texture = cv2.mean(covered, mask=view.texture)[0]
         shares.append(max(of_box, of_texture))
     return min(shares) if max(shares) >= LEAST_COVERED else 0.0
 
@@ -280,33 +306,39 @@ def _shrunk(pixels: Pixels, scale: float) -> tuple[Pixels, Matrix]:
     return small, np.diag([size[0] / width, size[1] / height, 1.0])
 
 
-def _tone_matched(a: Pixels, b: Pixels, mask: Mask) -> tuple[Grey, Grey, Grey]:
+def _tone_matched(a: Pixels, b: Pixels, inside: Grey) -> tuple[Grey, Grey, Grey]:
     """Return grey values of both with the same brightness and contrast, and how far they differ beside edges.
 
     One picture is mapped to the other by a monotone curve: from the one that was not clipped, whichever that is.
     """
     greys: list[Grey] = [cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False) for pixels in (a, b)]
+    together = cv2.calcHist(greys, [0, 1], inside, [256, 256], [0, 256, 0, 256]).astype(np.float64)
     best: tuple[float, Grey, Grey, Grey] | None = None
-    for one, other in ((greys[0], greys[1]), (greys[1], greys[0])):
-        mapped: Grey = cv2.LUT(one, _tone_curve(one, other, mask)).astype(np.uint8, copy=False)
+    for one, other, joint in ((greys[0], greys[1], together), (greys[1], greys[0], together.T)):
+        mapped: Grey = cv2.LUT(one, _tone_curve(joint)).astype(np.uint8, copy=False)
         difference = _beyond_edges(mapped, other)
-        contrast = max(20.0, float(other[mask].std()))
-        mean = float(difference[mask].mean()) / contrast
+        contrast = max(20.0, _deviation(joint.sum(axis=0)))
+        mean = cv2.mean(difference, mask=inside)[0] / contrast
         if best is None or mean < best[0]:
             best = mean, mapped, np.asarray(other, np.uint8), difference
     assert best is not None
     return best[1:]
 
 
-def _tone_curve(a: Grey, b: Grey, mask: Mask) -> Grey:
-    """Return the monotone map of the 256 grey values of a that is nearest to b."""
-    values = a[mask]
+def _tone_curve(joint: Counts) -> Grey:
+    """Return the monotone map of 256 grey values that is nearest to others; joint: how often each pair occurs."""
     kernel = np.exp(-0.5 * (np.arange(-24, 25) / 6.0) ** 2)
-    count = np.convolve(np.bincount(values, minlength=256), kernel, "same")
-    total = np.convolve(np.bincount(values, weights=b[mask], minlength=256), kernel, "same")
+    count = np.convolve(joint.sum(axis=1), kernel, "same")
+    total = np.convolve(joint @ GREYS, kernel, "same")
     known = np.flatnonzero(count > count.sum() * 1e-6)
-    curve = np.maximum.accumulate(np.interp(np.arange(256), known, total[known] / count[known]))
+    curve = np.maximum.accumulate(np.interp(GREYS, known, total[known] / count[known]))
     return np.clip(np.rint(curve), 0, 255).astype(np.uint8)
+
+
+def _deviation(counts: Counts) -> float:
+    """Return the standard deviation of values by their histogram."""
+    mean = counts @ GREYS / counts.sum()
+    return float(np.sqrt(counts @ (GREYS - mean) ** 2 / counts.sum()))
 
 
 def _beyond_edges(a: Grey, b: Grey) -> Grey:
@@ -323,17 +355,20 @@ def _structure(a: Grey, b: Grey, inside: Grey, marks: Grey) -> tuple[npt.NDArray
     """
     side = max(9, round(max(a.shape) * BLOCK)) | 1
     block, step = (side, side), max(2, side // 2)
+
+    def blurred(values: npt.NDArray[Any], border: int = cv2.BORDER_DEFAULT) -> npt.NDArray[np.float32]:
+        """Return the averages of the blocks that are compared: those of all other places are not needed."""
+        found = cv2.blur(values.astype(np.float32, copy=False), block, borderType=border)
+        return found[step // 2 :: step, step // 2 :: step].astype(np.float32, copy=False)
+
     x, y = (cv2.blur(grey, (2, 2)).astype(np.float32) for grey in (a, b))
-    mean_x, mean_y = cv2.blur(x, block), cv2.blur(y, block)
-    of_x = np.maximum(cv2.blur(x * x, block) - mean_x * mean_x, 0)
-    of_y = np.maximum(cv2.blur(y * y, block) - mean_y * mean_y, 0)
-    common = cv2.blur(x * y, block) - mean_x * mean_y
+    mean_x, mean_y = blurred(x), blurred(y)
+    of_x = np.maximum(blurred(x * x) - mean_x * mean_x, 0)
+    of_y = np.maximum(blurred(y * y) - mean_y * mean_y, 0)
+    common = blurred(x * y) - mean_x * mean_y
     value = (common + NOISE) / np.sqrt((of_x + NOISE) * (of_y + NOISE))
-    whole = cv2.blur(inside.astype(np.float32), block, borderType=cv2.BORDER_CONSTANT) > 0.99 * 255
-    grid = np.zeros(a.shape, np.bool_)
-    grid[step // 2 :: step, step // 2 :: step] = True
-    chosen = whole & grid & (np.maximum(of_x, of_y) > TEXTURE)
-    around = cv2.blur(cv2.dilate(marks, NINE).astype(np.float32), block)
+    chosen = (blurred(inside, cv2.BORDER_CONSTANT) > 0.99 * 255) & (np.maximum(of_x, of_y) > TEXTURE)
+    around = blurred(cv2.dilate(marks, NINE))
     return np.sort(value[chosen]), np.sort(value[chosen & (around < 0.01)])
 
 
@@ -388,7 +423,7 @@ def _sift() -> Any:
     return sift.SIFT_create(FEATURES, contrastThreshold=0.02)
 
 
-def _variance(grey: Grey, block: tuple[int, int]) -> Any:
+def _variance(grey: Grey, block: tuple[int, int]) -> npt.NDArray[np.float32]:
     values = grey.astype(np.float32)
     mean = cv2.blur(values, block)
-    return cv2.blur(values * values, block) - mean * mean
+    return (cv2.blur(values * values, block) - mean * mean).astype(np.float32, copy=False)
