@@ -2,7 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Modules are compiled when they are first imported: all of torch's would take a third of the installation's time.
-PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
+PIP_OPTIONS := --no-compile --disable-pip-version-check
+# The newest pip finds what to install in half the time of the one that comes with Python, and setuptools that is there
+# already need not be installed a second time to build the package.
+PIP := $(BIN)/python -m pip install $(PIP_OPTIONS) --no-build-isolation
+WITH_PIP := { $(PYTHON) -m venv --without-pip .venv && \
+	$(PYTHON) -m pip --python $(BIN)/python install $(PIP_OPTIONS) --quiet pip 'setuptools>=77'; } || \
+	{ $(PYTHON) -m venv --clear .venv && $(BIN)/python -m pip install $(PIP_OPTIONS) --quiet --upgrade pip setuptools; }
 # uv unpacks packages on all cores. It does not read pip's configuration: `make UV= demo` uses pip where uv is installed.
 UV ?= $(shell command -v uv)
 PIP_INSTALL ?= $(if $(UV),$(UV) pip install --python $(BIN)/python,$(PIP))
@@ -24,7 +30,7 @@ install: .venv/installed ## Make .venv; install imgindex, and the tools that tes
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "imgindex needs Python 3.10 or newer: make PYTHON=python3.12 …")'
 	@echo "Installing imgindex into .venv: 5.7 GB, mostly torch with CUDA. The first time, 3.2 GB are downloaded;"
 	@echo "unpacking them takes up to a minute, in which pip is silent. Without CUDA: see the README."
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(if $(UV),test -x $(BIN)/python || $(PYTHON) -m venv .venv,$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(WITH_PIP); })
 	$(PIP_INSTALL) --editable .
 	@touch $@
 
@@ -106,7 +112,7 @@ bench-gpu: .venv/bench ## Measure embedding on this machine's GPU, if its vector
 	$(BIN)/python benchmarks/tables.py
 
 .venv/bench: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+	$(PIP_INSTALL) --quiet --editable '.[dev,bench]'
 	@touch $@
 
 CAMPAIGNS := steps power kills disks names flips stress fuzz pixels corpus
