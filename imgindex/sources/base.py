@@ -7,7 +7,8 @@ belongs to.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -18,6 +19,8 @@ MAX_BYTES = 1024**3
 BLOCK = 1 << 20
 
 Found: TypeAlias = FoundFile | Failure
+# Returns so many bytes at an offset, fewer at the end of the file.
+ReadPart: TypeAlias = Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class FoundArchive(FoundFile):
 class Content:
     """The bytes of a file, their SHA-256 (32 raw bytes), and what its source says of the file that had them.
 
-    size, mtime_ns, ctime_ns, inode, version: as in `FoundFile`.
+    size, mtime_ns, ctime_ns, inode, version, metadata: as in `FoundFile`.
     """
 
     data: bytes
@@ -39,10 +42,11 @@ class Content:
     ctime_ns: int | None = None
     inode: int | None = None
     version: str | None = None
+    metadata: Mapping[str, str | float] | None = None
 
     def file_at(self, path: str) -> FoundFile:
         """Return the file that has these bytes."""
-        return FoundFile(path, self.size, self.mtime_ns, self.ctime_ns, self.inode, self.version)
+        return FoundFile(path, self.size, self.mtime_ns, self.ctime_ns, self.inode, self.version, self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,18 @@ class Source(Protocol):
 
     def hash(self, path: str) -> FileHash:
         """Return the SHA-256 of a file of any size. Raises UnreadableImage."""
+        ...
+
+    def is_unchanged(self, path: str, read: FileHash) -> bool:
+        """Return whether a file is still the one that was hashed, without reading it. Raises OSError."""
+        ...
+
+    def parts(self, path: str) -> AbstractContextManager[ReadPart]:
+        """Lend a function that returns the bytes of a file at an offset. Raises UnreadableImage, OSError."""
+        ...
+
+    def is_folder(self, path: str) -> bool:
+        """Return whether a path is that of something that has files, rather than of a file."""
         ...
 
     def is_sequential(self, path: str) -> bool:

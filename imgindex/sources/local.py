@@ -7,11 +7,12 @@ import functools
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, FoundArchive
+from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, FoundArchive, ReadPart
 from imgindex.sources.content import hash_file, read_content
 from imgindex.sources.exported import FOLDERS_MANIFEST, exported_names
 from imgindex.sources.selection import (
@@ -86,6 +87,23 @@ class LocalSource:
     def hash(self, path: str) -> FileHash:
         """Return the SHA-256 of a file of any size: see `hash_file`."""
         return hash_file(path)
+
+    def is_unchanged(self, path: str, read: FileHash) -> bool:
+        """Return whether the file at a path is still the one that was hashed. Raises OSError."""
+        return read.is_of(os.stat(path))
+
+    @contextmanager
+    def parts(self, path: str) -> Iterator[ReadPart]:
+        """Lend a function that returns the bytes of a file at an offset; opening never blocks. Raises OSError."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            yield lambda offset, length: os.pread(descriptor, length, offset)
+        finally:
+            os.close(descriptor)
+
+    def is_folder(self, path: str) -> bool:
+        """Return whether there is a folder or an archive at a path."""
+        return os.path.isdir(path) or (ending(os.path.basename(path)) in ARCHIVE_ENDINGS and os.path.isfile(path))
 
     def is_sequential(self, path: str) -> bool:
         """Return False: any file is read as fast as the next one."""

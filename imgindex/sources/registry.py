@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
 
 from imgindex.errors import SourceUnavailable, UnreadableImage
 from imgindex.sources.archives.names import split
 from imgindex.sources.archives.source import ArchiveSource
-from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, FoundArchive, Source
+from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, FoundArchive, ReadPart, Source
 from imgindex.sources.local import LocalSource
 from imgindex.sources.selection import Selection, SkippedFiles
 from imgindex.sources.signature import is_image
@@ -103,6 +104,27 @@ def read_ahead(files: Iterable[FoundFile]) -> Iterator[tuple[FoundFile, Content 
 def hash_file(path: str) -> FileHash:
     """Return the SHA-256 of a file of any size: see `Source.hash`."""
     return source_of(path).hash(path)
+
+
+def is_unchanged(path: str, read: FileHash) -> bool:
+    """Return whether a file is still the one that was hashed: see `Source.is_unchanged`."""
+    return source_of(path).is_unchanged(path, read)
+
+
+def parts(path: str) -> AbstractContextManager[ReadPart]:
+    """Lend a function that returns the bytes of a file at an offset: see `Source.parts`."""
+    return source_of(path).parts(path)
+
+
+def exists(path: str) -> bool:
+    """Return whether there is a file or a folder at a path."""
+    source = source_of(path)
+    return source.look(path) is not None or source.is_folder(path)
+
+
+def is_folder(path: str) -> bool:
+    """Return whether a path is that of a folder, of an archive, or of a folder in an archive."""
+    return source_of(path).is_folder(path)
 
 
 def look(path: str) -> FoundFile | None:

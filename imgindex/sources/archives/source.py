@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from imgindex.errors import SourceUnavailable, UnreadableImage
-from imgindex.sources.archives import tar
+from imgindex.sources.archives import tar, webdataset
 from imgindex.sources.archives import zip as zips
 from imgindex.sources.archives.members import ArchiveDamaged, Member, Members
 from imgindex.sources.archives.names import split
-from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, megabytes, numbers
+from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, ReadPart, megabytes, numbers
 from imgindex.sources.selection import INDEX_ENDING, NEVER_ENTERED, Selection, ending, is_hidden
 from imgindex.sources.signature import HEAD
 from imgindex.types import Failure, FoundFile, UnnamedFile
@@ -39,7 +39,7 @@ class Listing:
     """An archive as it was listed: the numbers of its file, its list in `Members`, and how it is compressed.
 
     kind: zip, tar, or the compression of a tar. problem: why the list is incomplete, else "". end: where the last
-    member ends, in the unpacked tar.
+    member ends, in the unpacked tar. has_descriptions: whether any member may describe a picture.
     """
 
     numbers: Numbers
@@ -47,6 +47,7 @@ class Listing:
     kind: str
     problem: str = ""
     end: int = 0
+    has_descriptions: bool = False
 
     @property
     def ctime_ns(self) -> int | None:
@@ -178,7 +179,18 @@ class ArchiveSource:
             )
         data = self._read(path, listing, member, None)
         sha256 = hashlib.sha256(data).digest()
-        return Content(data, sha256, member.size, member.mtime_ns, listing.ctime_ns, None, member.version)
+        metadata = self._metadata(path, listing, member) if listing.has_descriptions else None
+        return Content(data, sha256, member.size, member.mtime_ns, listing.ctime_ns, None, member.version, metadata)
+
+    def _metadata(self, path: str, listing: Listing, picture: Member) -> dict[str, webdataset.Value] | None:
+        """Return what other members say of a picture; None where there are none."""
+        texts: dict[str, bytes] = {}
+        for kind, name in webdataset.descriptions(picture.path).items():
+            found = self._list().find(listing.list, name)
+            if found and not found[1].problem and webdataset.is_description(name, found[1].size):
+                member = found[1]
+                texts[kind] = member.data if member.data is not None else self._read(path, listing, member, None)
+        return webdataset.metadata(texts) if texts else None
 
     def read_head(self, path: str) -> bytes | None:
         """Return the first bytes of a member; None if it cannot be read."""
@@ -195,6 +207,28 @@ class ArchiveSource:
         content = self.read(path)
         _, listing, _, number = self._find(path)
         return FileHash(content.sha256, -listing.list, number, content.size, content.mtime_ns, -1)
+
+    def is_unchanged(self, path: str, read: FileHash) -> bool:
+        """Return whether a member is still the one that was hashed: its archive has not changed since."""
+        try:
+            _, listing, _, number = self._find(path)
+        except UnreadableImage:
+            return False
+        return (read.device, read.inode) == (-listing.list, number)
+
+    @contextmanager
+    def parts(self, path: str) -> Iterator[ReadPart]:
+        """Lend a function that returns the bytes of a member at an offset."""
+        data = self.read(path).data
+        yield lambda offset, length: data[offset : offset + length]
+
+    def is_folder(self, path: str) -> bool:
+        """Return whether an archive has a folder at a path."""
+        archive, below = split(path) or (path, "")
+        try:
+            return self._list().has_folder(self._listing(archive).list, below)
+        except OSError:
+            return False
 
     def is_sequential(self, path: str) -> bool:
         """Return whether a path lies in a compressed tar: reading one of its members unpacks those before it."""
@@ -362,6 +396,7 @@ class _Listed:
         self.problem = ""
         # Where the last member ends; whether the members of a zip lie one behind the other.
         self.end, self.in_order = 0, True
+        self.has_descriptions = False
 
     def __iter__(self) -> Iterator[Member]:
         try:
@@ -370,6 +405,8 @@ class _Listed:
                     self.in_order = False
                 end = zips.end(member) if member.raw_name else member.offset + member.size
                 self.end = max(self.end, end)
+                if webdataset.is_description(member.path, member.size):
+                    self.has_descriptions = True
                 yield member
         except ArchiveDamaged as error:
             self.problem = str(error)
@@ -404,4 +441,4 @@ def _list_archive(archive: str, members: Members) -> Listing:
         problem = listed.problem
         if numbers(os.fstat(descriptor)) != before:
             problem = CHANGED
-    return Listing(before, list_, kind, problem, listed.end)
+    return Listing(before, list_, kind, problem, listed.end, kind != "zip" and listed.has_descriptions)

@@ -1,7 +1,7 @@
 """Lists the members of a tar by their headers, and reads one of them by its position, from a compressed tar too.
 
 A compressed tar can only be unpacked from its beginning. `Unpacker` goes forward as far as it is asked to, and begins
-again only for a position that it has passed.
+again only for a position that it has passed by far.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import os
 import tarfile
 import weakref
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Protocol
 
 from imgindex.sources.archives.members import LARGE, RATIO, TOO_MUCH, ArchiveDamaged, Member
 from imgindex.sources.archives.names import member_path
+from imgindex.sources.archives.webdataset import MOST_BYTES, is_description
 from imgindex.sources.base import BLOCK
 from imgindex.sources.selection import ending
 from imgindex.sources.signature import HEAD
@@ -26,6 +28,8 @@ from imgindex.sources.signature import HEAD
 RECORD = tarfile.BLOCKSIZE
 # Bytes that the headers for a long name and the like may have; and the window of zstd.
 MOST_HEADER, ZSTD_WINDOW = 64 << 10, 1 << 27
+# Bytes that are kept behind the position: several threads ask for members that follow each other, out of order.
+WINDOW = 16 << 20
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"(\xb5/\xfd": "zstd"}
 LINKS = {tarfile.LNKTYPE, tarfile.SYMTYPE}
 DEVICES = {tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE}
@@ -91,19 +95,33 @@ class Unpacker:
         self._file = _File(self._path)
         self._stream = _unpacked(self._file, self._kind)
         self.position = 0
+        # What was unpacked last, and where it begins.
+        self._passed: deque[bytes] = deque()
+        self._passed_from = 0
 
     def at(self, offset: int, length: int) -> bytes:
-        if offset < self.position:
+        if offset < self._passed_from:
             self.close()
             self._begin()
         while self.position < offset:
             if not self._read(min(BLOCK, offset - self.position)):
                 return b""
-        parts = []
+        parts = self._passed_parts(offset, length) if offset < self.position else []
+        length -= sum(map(len, parts))
         while length > 0 and (part := self._read(min(BLOCK, length))):
             parts.append(part)
             length -= len(part)
         return b"".join(parts)
+
+    def _passed_parts(self, offset: int, length: int) -> list[bytes]:
+        parts = []
+        at = self._passed_from
+        for block in self._passed:
+            part = block[max(0, offset - at) : max(0, offset + length - at)]
+            if part:
+                parts.append(part)
+            at += len(block)
+        return parts
 
     def _read(self, length: int) -> bytes:
         try:
@@ -115,6 +133,9 @@ class Unpacker:
                 raise
             raise ArchiveDamaged(f"its compressed bytes are damaged: {error}") from error
         self.position += len(data)
+        self._passed.append(data)
+        while self.position - self._passed_from - len(self._passed[0]) > WINDOW:
+            self._passed_from += len(self._passed.popleft())
         if self.position > LARGE and self.position > RATIO * self._file.position:
             raise ArchiveDamaged(TOO_MUCH)
         return data
@@ -160,9 +181,9 @@ def _zstd(file: io.RawIOBase) -> Any:
 def each_member(reader: Reader, length: int | None) -> Iterator[Member]:
     """Yield the members of a tar, folders left out. Raises ArchiveDamaged, OSError.
 
-    length: bytes of the tar; None where it is compressed. Then the beginning of a member without an ending is kept,
-    because it cannot be read later without unpacking everything before it. What is wrong with one member is its
-    `problem`.
+    length: bytes of the tar; None where it is compressed. Then the beginning of a member without an ending is kept, and
+    what may describe a picture: they cannot be read later without unpacking everything before them. What is wrong with
+    one member is its `problem`.
     """
     at = 0
     longer: dict[str, str] = {}
@@ -239,7 +260,9 @@ def _member(
         problem = "it is not a regular file"
     elif size == 0:
         problem = "file is empty"
-    data = reader.at(data_at, min(size, HEAD)) if keep and not problem and not ending(path) else None
+    data = None
+    if keep and not problem and (not ending(path) or is_description(path, size)):
+        data = reader.at(data_at, min(size, max(HEAD, MOST_BYTES if is_description(path, size) else 0)))
     mtime_ns = _nanoseconds(longer.get("mtime"), info.mtime)
     # Another member at the same position has another header; the archive's own ctime tells its rewriting.
     return Member(path, size, mtime_ns, f"tar:{at}:{zlib.crc32(header):08x}", data_at, problem=problem, data=data)
