@@ -1,4 +1,4 @@
-"""docs/architecture.md names every file of the package, and tests/ has a test file for each."""
+"""docs/architecture.md names every file, docs/reliability.md the tests of each fault, and each file has a test file."""
 
 from __future__ import annotations
 
@@ -51,3 +51,14 @@ def test_no_test_imports_a_test_or_a_conftest() -> None:
     imports = re.compile(r"^\s*(?:from|import) (?:conftest|test_)", re.MULTILINE)
     files = (ROOT / "tests").rglob("*.py")
     assert [file.name for file in files if imports.search(file.read_text(encoding="utf-8"))] == []
+
+
+def test_each_fault_that_users_met_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    section = text.partition("## What users of similar programs met")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| kind |")]
+    assert len(rows) > 50
+    for row in rows:
+        named = re.findall(r"`([a-z_/]*test_\w+\.py)`", row.rpartition(" | ")[2])
+        assert named, row
+        assert all((ROOT / "tests" / name).is_file() for name in named), row
