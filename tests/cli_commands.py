@@ -71,6 +71,9 @@ IN_TURN = """
 import functools, os, sys
 import typer.main, typer.rich_utils
 from imgindex.cli import app
+sys.path.append(sys.argv.pop(1))
+from forking import import_what_commands_import
+import_what_commands_import()
 typer.main.get_command = functools.cache(typer.main.get_command)
 typer.main.get_command(app.app)
 scratch, *words = sys.argv[1:]
@@ -96,7 +99,7 @@ def run_in_turn(
     words = [word for command in commands for word in (str(len(command)), *command)]
     with tempfile.TemporaryDirectory() as scratch:
         done = subprocess.run(
-            [sys.executable, "-c", IN_TURN, scratch, *words],
+            [sys.executable, "-c", IN_TURN, os.path.dirname(__file__), scratch, *words],
             env={**os.environ, **environment},
             cwd=folder,
             stdin=subprocess.DEVNULL,

@@ -131,7 +131,7 @@ class ForkServer:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.close()
-        self._server.wait(10)
+        self._server.wait(60)
         self._server.stdout.close()
 
 
@@ -169,12 +169,62 @@ def load() -> None:
             importlib.import_module(module.name)
     # A child without privileges may not be able to read what a table needs.
     render(Table([], [], ["column"]), "table")
-    for name in imported_by_the_command_line():
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    import_what_commands_import()
+    remember_the_network()
     # The commands are described by their signatures, which takes longer than most of them take to run.
     typer.main.get_command = functools.cache(typer.main.get_command)
     typer.main.get_command(app)
+
+
+def remember_the_network() -> None:
+    """Keep what a child would compute anew, for half a second, before it embeds a picture by the shipped weights.
+
+    OpenVINO has threads, so a child tries how it computes.
+    """
+    from imgindex.encoders import cpu
+    from imgindex.encoders.vgg import graph
+    from imgindex.encoders.weights import SHIPPED, locate_weights
+    from imgindex.recipe import get_recipe
+    from imgindex.types import Engine
+
+    recipe, weights = get_recipe("vgg16-pool5", size=32), locate_weights(SHIPPED)
+
+    def try_it() -> dict[str, Any]:
+        cpu.cpu_encoder(recipe, graph.VggGraphs(recipe, weights), Engine())
+        return {"limit": cpu.weight_limit(), "faults": cpu._INT8_FAULTS}
+
+    found = in_a_child(try_it)
+    cpu._INT8_FAULTS.update(found["faults"])
+    cpu.weight_limit = graph.weight_limit = functools.cache(lambda: found["limit"])
+
+    rounded, kept = graph.VggGraphs._rounded, {}
+
+    @functools.cache
+    def read(weights: Any, shapes: tuple[Any, ...]) -> dict[str, Any]:
+        return load_weights(weights, dict(shapes))
+
+    def remembered(self: graph.VggGraphs) -> Any:
+        if self.key not in kept:
+            kept[self.key] = rounded.func(self)
+        return kept[self.key]
+
+    load_weights = graph.load_weights
+    graph.load_weights = lambda weights, shapes: dict(read(weights, tuple(shapes.items())))
+    graph.VggGraphs._rounded = property(remembered)  # type: ignore[assignment]
+    remembered(graph.VggGraphs(recipe, weights))
+
+
+def in_a_child(compute: Callable[[], Any]) -> Any:
+    """Return what a forked child returns, as JSON has it; this process stays as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        answer, child = Path(folder, "answer"), os.fork()
+        if child == 0:
+            try:
+                answer.write_text(json.dumps(compute()))
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        return json.loads(answer.read_text())
 
 
 class NeedsTorch(ImportError):
@@ -196,22 +246,23 @@ def without_torch() -> Iterator[None]:
         sys.meta_path.remove(Finder)  # type: ignore[arg-type]
 
 
-def imported_by_the_command_line() -> list[str]:
-    """Return the modules that the command line imports late; a child finds them, so that the server stays as it is."""
-    with tempfile.TemporaryDirectory() as folder:
-        names, child = Path(folder, "names"), os.fork()
-        if child == 0:
-            before = set(sys.modules)
+def import_what_commands_import() -> None:
+    """Import the modules that the command line imports late, by itself and for help and answers."""
+
+    def try_it() -> list[str]:
+        before = set(sys.modules)
+        with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             for number in range(3):
                 connect(number, os.devnull)
             for arguments in (["list", "--help"], ["list"], ["similar", "picture", "--index", "absent"]):
                 sys.argv = ["imgindex", *arguments]
                 main()
-            names.write_text("\n".join(sys.modules.keys() - before))
-            os._exit(0)
-        os.waitpid(child, 0)
-        return names.read_text().splitlines()
+        return sorted(sys.modules.keys() - before)
+
+    for name in in_a_child(try_it):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def run(call: Call, out: str, err: str, calls: str) -> int:

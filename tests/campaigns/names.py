@@ -25,7 +25,7 @@ from names_tree import Tree, forms
 from imgindex import ImageIndex, link_folders
 from imgindex.cli.inputs import _split
 
-ROUNDS = {"ci": 12, "full": 120}
+ROUNDS = {"ci": 6, "full": 120}
 CHANGES = 3
 ASKED = 8
 IN_MEMORY = "/dev/shm"

@@ -265,11 +265,14 @@ PLAIN = [
 ]
 
 
+HELP = ["", *COMMANDS, "bench", "cluster diff", "cluster evaluate", "clusterings show", "clusterings assign"]
+
+
 @pytest.mark.parametrize("environment", PLAIN, ids=str)
-def test_names_come_out_in_any_encoding(three: Path, environment: dict[str, str]) -> None:
+def test_names_and_the_help_of_every_command_come_out_in_any_encoding(three: Path, environment: dict[str, str]) -> None:
     name = os.fsencode("pictures/é–片") + b"\xff.png"
     (three / "pictures/0.png").rename(os.fsdecode(os.fsencode(three) + b"/" + name))
-    added, listed, asked, absent, table, wrong = run_in_turn(
+    added, listed, asked, absent, table, wrong, *helped = run_in_turn(
         [
             ["add", "pictures"],
             ["list", "--format", "paths"],
@@ -277,6 +280,7 @@ def test_names_come_out_in_any_encoding(three: Path, environment: dict[str, str]
             ["similar", "pictures/é–片.png"],
             ["list"],
             [os.fsdecode(b"\xff\xe9\x97")],
+            *([*words.split(), "--help"] for words in HELP),
         ],
         folder=three,
         environment=environment,
@@ -290,13 +294,8 @@ def test_names_come_out_in_any_encoding(three: Path, environment: dict[str, str]
     assert b"\\udcff" in table.stdout
     assert wrong.returncode == 2
     assert b"Traceback" not in wrong.stderr
-
-
-@pytest.mark.parametrize("environment", PLAIN, ids=str)
-def test_the_help_of_every_command_comes_out_in_any_encoding(tmp_path: Path, environment: dict[str, str]) -> None:
-    commands = ["", *COMMANDS, "bench", "cluster diff", "cluster evaluate", "clusterings show", "clusterings assign"]
-    asked = [[*words.split(), "--help"] for words in commands]
-    for done in run_in_turn(asked, folder=tmp_path, environment=environment):
+    assert len(helped) == len(HELP)
+    for done in helped:
         assert (done.returncode, done.stderr) == (0, b""), done
         assert b"--help" in done.stdout
 

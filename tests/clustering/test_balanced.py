@@ -21,7 +21,7 @@ def uneven(n: int, k: int, d: int, *, seed: int = 0) -> np.ndarray:
 
 
 @given(st.integers(1, 12), st.integers(12, 60), st.integers(0, 50))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_even_clusters_differ_by_one_at_most_and_labels_fall_by_size(k: int, n: int, seed: int) -> None:
     rows = uneven(n, 3, 4, seed=seed)
     found = limit_sizes(VectorRows.of(rows), kmeans(rows, k, restarts=1))

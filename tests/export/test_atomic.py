@@ -44,7 +44,7 @@ def test_a_pipe_is_written_to_directly(tmp_path: Path) -> None:
     reader.start()
     with replacing(str(tmp_path / "pipe")) as file:
         file.write(b"through")
-    reader.join(10)
+    reader.join(60)
     assert seen == [b"through"]
 
 

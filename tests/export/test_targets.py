@@ -124,7 +124,7 @@ def test_pipes_and_devices_are_written_to(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: seen.append((tmp_path / "pipe.png").read_bytes()))
     reader.start()
     write(tmp_path / "pipe.png")
-    reader.join(10)
+    reader.join(60)
     assert seen == [b"ours"]
     (tmp_path / "null.csv").symlink_to("/dev/null")
     write(tmp_path / "null.csv")
