@@ -160,6 +160,11 @@ def cluster(result: Result) -> Iterator[Target]:
             yield at_least(f"k-means, {shape}: faster than scikit-learn", 5, value(result, "times_faster", **of))
 
 
+def copies(result: Result) -> Iterator[Target]:
+    yield at_least("copies of 15 kinds that `duplicates` finds, of each photograph", 0.85, result["recall"], "")
+    yield at_most("wrong pairs among photographs, pages, chats, drawings, coins, lists", 0, result["wrong_pairs"], "")
+
+
 def growth(result: Result) -> Iterator[Target]:
     for row in result["rows"]:
         if row["rows"] >= 1_000_000:
@@ -180,5 +185,6 @@ PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
     "start": start,
     "search": search,
     "growth": growth,
+    "copies": copies,
     "cluster": cluster,
 }
