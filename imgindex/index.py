@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from imgindex.decoding.pool import DecoderPool
 from imgindex.recipe import DEFAULT, Recipe
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from imgindex.export.tables import Table
     from imgindex.gallery.builder import GalleryPage
     from imgindex.gallery.map import Map
+    from imgindex.search.image_inputs import ImageInput
     from imgindex.search.query import Mix, QueryContext
     from imgindex.storage.verify import VerifyReport
     from imgindex.types import Vectors
@@ -143,6 +145,23 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
     def __len__(self) -> int:
         return self._store.catalogue.count()["images"]
+
+    def __iter__(self) -> Iterator[Image]:
+        return self.images()
+
+    def __contains__(self, path: object) -> bool:
+        """Return whether the index has an image at a path, through links too; the file itself is not looked at."""
+        if not isinstance(path, (str, os.PathLike)):
+            return False
+        found = self._store.catalogue.find(as_written(path))
+        return found is not None and bool(found[1].present)
+
+    def __repr__(self) -> str:
+        if self._opened.is_closed:
+            return f"<ImageIndex {self.path!r}, closed>"
+        counts = [(len(self), "image"), (len(self.clusterings), "clustering")]
+        counted = ", ".join(f"{number:,} {noun}{'' if number == 1 else 's'}" for number, noun in counts)
+        return f"<ImageIndex {self.path!r}, {self.recipe.name} at {self.recipe.side} px, {counted}>"
 
     def require(self, *, recipe: str | None = None, size: int | None = None, store: str | None = None) -> None:
         """Raise RecipeMismatch unless this index has that recipe, side in pixels and storage.
@@ -285,9 +304,10 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
     # Search.
 
+    @overload
     def similar(
         self,
-        image: Path | Mix,
+        image: ImageInput | Mix,
         *,
         n: int = 10,
         max_distance: float | None = None,
@@ -295,10 +315,36 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         where: str | None = None,
         rerank: bool = False,
         on_progress: OnProgress | None = None,
-    ) -> list[Match]:
-        """Return the n images nearest to an image, or to a `Mix` of images, nearest first.
+    ) -> list[Match]: ...
 
-        An image of the index is answered from its stored vector. There are fewer than n matches when fewer images
+    @overload
+    def similar(
+        self,
+        image: list[Any],
+        *,
+        n: int = 10,
+        max_distance: float | None = None,
+        include_self: bool = False,
+        where: str | None = None,
+        rerank: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[list[Match]]: ...
+
+    def similar(
+        self,
+        image: ImageInput | Mix | list[Any],
+        *,
+        n: int = 10,
+        max_distance: float | None = None,
+        include_self: bool = False,
+        where: str | None = None,
+        rerank: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[Match] | list[list[Match]]:
+        """Return the n images nearest to an image, or to a `Mix` of images, nearest first; of several, a list for each.
+
+        An image may be a path, a Pillow image, a uint8 array (h, w, 3), bytes, an open file, or a vector (dimension,).
+        One of the index is answered from its stored vector. There are fewer than n matches when fewer images
         fulfil the conditions. max_distance: Euclidean; no match is farther. include_self: whether the image itself may
         be a match. where: an SQL condition on the matches.
 
@@ -316,9 +362,10 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         [1, 2]
         """
         from imgindex.errors import UnreadableImage
+        from imgindex.search.image_inputs import is_single
 
-        (answer,) = self.answers(
-            [image],
+        answers = self.answers(
+            image,
             n=n,
             max_distance=max_distance,
             include_self=include_self,
@@ -326,14 +373,35 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             rerank=rerank,
             on_progress=on_progress,
         )
-        if answer.failure is not None:
-            failure = answer.failure
-            raise UnreadableImage(f"cannot read {failure.path}: {failure.reason}", stage=failure.stage)
-        return answer.matches
+        for answer in answers:
+            if answer.failure is not None:
+                failure = answer.failure
+                raise UnreadableImage(f"cannot read {failure.path}: {failure.reason}", stage=failure.stage)
+        return answers[0].matches if is_single(image) else [answer.matches for answer in answers]
+
+    def vector(self, image: ImageInput | Mix | Iterable[ImageInput | Mix]) -> Vectors:
+        """Return the vector of an image, float32 (dimension,), or of several, (n, dimension).
+
+        Images are given as to `similar`. The vector of an image of the index is the stored one; others are computed.
+        Raises UnreadableImage, UsageError.
+
+        >>> cat = index.vector("photos/cat.jpg")
+        >>> [match.rank for match in index.similar(cat, n=1)]
+        [1]
+        """
+        import numpy as np
+
+        from imgindex.search.image_inputs import is_single
+        from imgindex.search.query import vectors_of
+
+        single = is_single(image)
+        found = vectors_of(self._query_context(), [image] if single else image)  # type: ignore[arg-type,list-item]
+        vectors = np.stack([query.vector for query in found]) if found else np.empty((0, self.recipe.dimension))
+        return vectors[0] if single else vectors.astype(np.float32)
 
     def answers(
         self,
-        images: Path | Mix | Iterable[Path | Mix],
+        images: ImageInput | Mix | Iterable[ImageInput | Mix],
         *,
         n: int = 10,
         max_distance: float | None = None,
@@ -364,7 +432,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
     def each_answer(
         self,
-        images: Path | Mix | Iterable[Path | Mix],
+        images: ImageInput | Mix | Iterable[ImageInput | Mix],
         *,
         n: int = 10,
         max_distance: float | None = None,
@@ -380,11 +448,12 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         >>> for answer in index.each_answer(index.paths(), n=1):
         ...     nearest = answer.matches[0].path
         """
+        from imgindex.search.image_inputs import is_single
         from imgindex.search.query import answer
 
         return answer(
             self._query_context(),
-            as_iterable(images),
+            [images] if is_single(images) else images,  # type: ignore[arg-type,list-item]
             n=n,
             max_distance=max_distance,
             include_self=include_self,
@@ -403,7 +472,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         restarts: int | None = None,
         iterations: int | None = None,
         init: Vectors | None = None,
-        anchors: Mapping[str, Path | Iterable[Path]] | None = None,
+        anchors: Mapping[str, ImageInput | Iterable[ImageInput]] | None = None,
         balanced: bool = False,
         max_size: int | None = None,
         smooth: bool = False,
@@ -435,6 +504,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         True
         """
         from imgindex.clustering.run import cluster
+        from imgindex.search.image_inputs import is_single
         from imgindex.search.query import anchor_vectors
         from imgindex.search.upkeep import prepare_smoothing
 
@@ -442,7 +512,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         if smooth and anchors:
             prepare_smoothing(self._store, on_progress or _ignore)
         examples = {
-            name: anchor_vectors(context, name, as_list(images), smooth=smooth)
+            name: anchor_vectors(context, name, [images] if is_single(images) else images, smooth=smooth)  # type: ignore[arg-type,list-item]
             for name, images in (anchors or {}).items()
         }
         return cluster(
@@ -620,7 +690,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
     def lookup(
         self,
-        paths: Path | Iterable[Path],
+        images: ImageInput | Iterable[ImageInput],
         *,
         similar: bool = False,
         distance: float | None = None,
@@ -629,6 +699,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         on_progress: OnProgress | None = None,
     ) -> list[LookupResult]:
         """Return for each file, or file in a folder, whether the index has it: same, copy, new, or failed.
+
+        Images in memory may be given as in `similar`; their results follow those of files.
 
         Nothing is added. The grades are those of `duplicates`. similar, distance: new files that are near to an image
         are `similar`. rotations, flips: also find turned and mirrored copies.
@@ -639,14 +711,21 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         'same'
         """
         from imgindex.curation.lookup import lookup
+        from imgindex.errors import UsageError
         from imgindex.ingest.mounts import check_roots
+        from imgindex.search.image_inputs import each_input
 
+        inputs = list(each_input(images, self.recipe.dimension))
+        in_memory = [one for one in inputs if not isinstance(one, str)]
+        if any(one.vector is not None for one in in_memory):
+            raise UsageError("a vector cannot be looked up", hint="give the picture itself, or search with `similar`")
         return lookup(
             self._store,
             self.recipe,
             self._decoders,
             lambda: self.encoder,
-            check_roots(as_list(paths)),
+            check_roots(one for one in inputs if isinstance(one, str)),
+            in_memory=in_memory,
             similar=similar,
             distance=distance,
             rotations=rotations,

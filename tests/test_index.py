@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import types
+from pathlib import Path
+
+from imgindex import ImageIndex
 
 
 def test_the_index_is_one_class_whose_parameters_are_declared_in_its_signatures() -> None:
-    from imgindex import ImageIndex
-
     assert [base.__module__ for base in ImageIndex.__mro__ if base.__module__.startswith("imgindex")] == [
         "imgindex.index"
     ]
@@ -23,8 +24,23 @@ def test_the_index_is_one_class_whose_parameters_are_declared_in_its_signatures(
 
 
 def test_every_public_function_of_the_index_says_what_it_does() -> None:
-    from imgindex import ImageIndex
-
     for name, member in vars(ImageIndex).items():
         if not name.startswith("_"):
             assert getattr(member, "__doc__", None) or getattr(getattr(member, "__func__", None), "__doc__", None), name
+
+
+def test_an_index_is_a_collection_of_images_that_describes_itself(index: ImageIndex, folder: Path) -> None:
+    index.add([folder])
+    assert [image.path for image in index] == index.paths()
+    path = index.paths()[0]
+    assert path in index
+    assert Path(path) in index
+    assert f"{folder}/nothing.png" not in index
+    assert 7 not in index
+    assert repr(index) == f"<ImageIndex {index.path!r}, grid at 32 px, 12 images, 0 clusterings>"
+    index.cluster(2)
+    index.remove(index.paths()[1:])
+    assert path in index
+    assert repr(index).endswith("1 image, 1 clustering>")
+    index.close()
+    assert repr(index) == f"<ImageIndex {index.path!r}, closed>"

@@ -24,6 +24,7 @@ from imgindex.encoders.encode_files import encode_files
 from imgindex.errors import UnreadableImage
 from imgindex.recipe import Recipe
 from imgindex.results import LookupResult
+from imgindex.search.image_inputs import InMemory
 from imgindex.search.lifecycle import load_search
 from imgindex.sources.base import Content
 from imgindex.sources.registry import find_files, hash_file, only_images, read_content
@@ -42,6 +43,7 @@ def lookup(
     make_encoder: Callable[[], Encoder],
     roots: Sequence[str],
     *,
+    in_memory: Sequence[InMemory] = (),
     similar: bool,
     distance: float | None,
     rotations: bool,
@@ -51,6 +53,7 @@ def lookup(
 ) -> list[LookupResult]:
     """Return what the index knows of each file at or below the roots, absolute paths, in the order of the files.
 
+    in_memory: the bytes of further files, which come after those.
     A file that has the bytes of an image is not decoded. decoders: a pool that computes hashes. The other parameters
     are those of `ImageIndex.lookup`. Raises UsageError, IndexDamaged, and what making the encoder raises.
     """
@@ -58,7 +61,7 @@ def lookup(
     with store.reading():
         found = find_files(roots, skip=[store.path], further_endings=readable_raw_endings())
         on_progress(Progress("find", 0, 0))
-        files = list(only_images(found))
+        files = [*only_images(found), *in_memory]
         known = _KnownFiles(store, files, on_progress)
         unknown = known.unknown()
         first = next(unknown, None)
@@ -82,10 +85,14 @@ def lookup(
         return [known.found[place] for place in range(len(files))]
 
 
+def _content(file: FoundFile | InMemory | Failure) -> Content:
+    return file.content if isinstance(file, InMemory) else read_content(file.path)
+
+
 class _KnownFiles:
     """The files of one lookup, and in `found` the results that need no picture, by place in the list of files."""
 
-    def __init__(self, store: Store, files: Sequence[FoundFile | Failure], on_progress: OnProgress) -> None:
+    def __init__(self, store: Store, files: Sequence[FoundFile | InMemory | Failure], on_progress: OnProgress) -> None:
         self.found: dict[int, LookupResult] = {}
         self._store, self._files, self._on_progress = store, files, on_progress
         self._known = self._embedded = 0
@@ -98,7 +105,7 @@ class _KnownFiles:
                 self._know(place, LookupResult(file.path, "failed", reason=file.reason))
                 continue
             try:
-                content = read_content(file.path)
+                content = _content(file)
             except UnreadableImage as error:
                 self._know(place, LookupResult(file.path, "failed", reason=error.reason))
                 continue
@@ -150,7 +157,7 @@ class _Lookup:
         self,
         store: Store,
         recipe: Recipe,
-        files: Sequence[FoundFile | Failure],
+        files: Sequence[FoundFile | InMemory | Failure],
         found: dict[int, LookupResult],
         hashes: Hashes,
         verifier: Verifier,
@@ -206,7 +213,7 @@ class _Lookup:
                     return place, self._image_with_pixels(digests[place] or b"")
                 ways = candidates[place]
                 usable = [way for way in sorted(ways, key=lambda way: ways[way]) if way[0] not in self._hashes.blank]
-                return place, self._copy_of(self._files[place].path, usable)
+                return place, self._copy_of(self._files[place], usable)
 
             copies = dict(map_ahead(threads, find, vectors, depth=2 * workers))
         for number, (place, vector) in enumerate(vectors.items()):
@@ -220,12 +227,12 @@ class _Lookup:
                     return id, ""
         return None
 
-    def _copy_of(self, path: str, ways: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
+    def _copy_of(self, file: FoundFile | InMemory | Failure, ways: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
         """Return the first of these images, with its turn, that the file is a copy of."""
         if not ways:
             return None
         try:
-            view = self._decoders.view(read_content(path).data)
+            view = self._decoders.view(_content(file).data)
         except UnreadableImage:
             return None  # it was decoded a moment ago
         turned: dict[str, View] = {}

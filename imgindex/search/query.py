@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
@@ -15,6 +15,7 @@ from imgindex.errors import PathNotFound, UnreadableImage, UsageError
 from imgindex.recipe import Recipe
 from imgindex.results import Answer, Match
 from imgindex.search.filters import select
+from imgindex.search.image_inputs import ImageInput, InMemory, as_input
 from imgindex.search.lifecycle import load_search
 from imgindex.search.smoothed import QueryAverages, smoothed_rows
 from imgindex.search.upkeep import prepare_smoothing
@@ -74,7 +75,7 @@ class QueryContext:
 
 def answer(
     context: QueryContext,
-    images: Iterable[Path | Mix],
+    images: Iterable[ImageInput | Mix],
     *,
     n: int,
     max_distance: float | None = None,
@@ -101,7 +102,7 @@ def answer(
 
 def _answers(
     context: QueryContext,
-    images: Iterable[Path | Mix],
+    images: Iterable[ImageInput | Mix],
     n: int,
     max_distance: float | None,
     include_self: bool,
@@ -121,7 +122,7 @@ def _answers(
         size = max(1, min(AT_ONCE, MATCHES_AT_ONCE // (n + 1)))
         search: VectorSearch | None = None
         averages: QueryAverages | None = None
-        requested = (image if isinstance(image, Mix) else os.fspath(image) for image in images)
+        requested = (image if isinstance(image, Mix) else as_input(image, store.segments.dimension) for image in images)
         while batch := list(islice(requested, size)):
             queries = resolve(context, batch)
             readable = [query for query in queries if query.failure is None]
@@ -176,7 +177,7 @@ def _matches(
     return found
 
 
-def resolve(context: QueryContext, asked: Sequence[str | Mix]) -> list[Query]:
+def resolve(context: QueryContext, asked: Sequence[str | InMemory | Mix]) -> list[Query]:
     """Return queries for images and mixes, in their order; only an image that the index does not have is embedded.
 
     The vector of a mix is the sum of the vectors of `plus` less those of `minus`, scaled to length 1 where the recipe's
@@ -188,11 +189,11 @@ def resolve(context: QueryContext, asked: Sequence[str | Mix]) -> list[Query]:
     return [_mixed(one, of_image, unit) if isinstance(one, Mix) else of_image[one] for one in asked]
 
 
-def _images(asked: str | Mix) -> tuple[str, ...]:
+def _images(asked: str | InMemory | Mix) -> tuple[str | InMemory, ...]:
     return tuple(map(str, (*asked.plus, *asked.minus))) if isinstance(asked, Mix) else (asked,)
 
 
-def _mixed(mix: Mix, of_image: dict[str, Query], unit: bool) -> Query:
+def _mixed(mix: Mix, of_image: Mapping[str | InMemory, Query], unit: bool) -> Query:
     plus, minus = ([of_image[str(image)] for image in part] for part in (mix.plus, mix.minus))
     failure = next((query.failure for query in (*plus, *minus) if query.failure is not None), None)
     if failure is not None:
@@ -208,7 +209,7 @@ def _mixed(mix: Mix, of_image: dict[str, Query], unit: bool) -> Query:
     return Query(str(mix), vector.astype(np.float32), ids)
 
 
-def _resolve(context: QueryContext, images: Sequence[str]) -> list[Query]:
+def _resolve(context: QueryContext, images: Sequence[str | InMemory]) -> list[Query]:
     """Return queries for images, in their order."""
     found: dict[int, Query] = {}
     unknown = _unknown(context.store, images, found)
@@ -222,18 +223,18 @@ def _resolve(context: QueryContext, images: Sequence[str]) -> list[Query]:
             if isinstance(vector, UnreadableImage):
                 found[position] = _failed(image, vector)
             else:
-                found[position] = Query(image, vector)
+                found[position] = Query(_text(image), vector)
     return [found[position] for position in range(len(images))]
 
 
-def _unknown(store: Store, images: Sequence[str], found: dict[int, Query]) -> Iterator[tuple[int, Content]]:
+def _unknown(store: Store, images: Sequence[str | InMemory], found: dict[int, Query]) -> Iterator[tuple[int, Content]]:
     """Yield position and content of images without a vector in the index; put queries for the others into `found`."""
     for position, image in enumerate(images):
         try:
-            query = _stored(store, image)
+            query = _given(image) if isinstance(image, InMemory) else _stored(store, image)
             if query is None:
-                content = _content(image)
-                query = _of_same_content(store, image, content)
+                content = image.content if isinstance(image, InMemory) else _content(image)
+                query = _of_same_content(store, _text(image), content)
                 if query is None:
                     yield position, content
                     continue
@@ -244,8 +245,17 @@ def _unknown(store: Store, images: Sequence[str], found: dict[int, Query]) -> It
         found[position] = query
 
 
-def _failed(image: str, error: UnreadableImage) -> Query:
-    return Query(image, EMPTY, failure=Failure(os.path.abspath(image), error.stage, error.reason))
+def _failed(image: str | InMemory, error: UnreadableImage) -> Query:
+    path = image.path if isinstance(image, InMemory) else os.path.abspath(image)
+    return Query(_text(image), EMPTY, failure=Failure(path, error.stage, error.reason))
+
+
+def _text(image: str | InMemory) -> str:
+    return image.path if isinstance(image, InMemory) else image
+
+
+def _given(image: InMemory) -> Query | None:
+    return None if image.vector is None else Query(image.path, image.vector)
 
 
 def _content(image: str) -> Content:
@@ -290,17 +300,29 @@ def _is_same_file(path: str, other: str) -> bool:
         return False
 
 
-def anchor_vectors(context: QueryContext, name: str, images: Sequence[Path], *, smooth: bool) -> Vectors:
+def vectors_of(context: QueryContext, images: Iterable[ImageInput | Mix]) -> list[Query]:
+    """Return queries for images and mixes in their order, each with its vector; raise UnreadableImage for the first
+    that has none."""
+    dimension = context.store.segments.dimension
+    inputs = (image if isinstance(image, Mix) else as_input(image, dimension) for image in images)
+    found: list[Query] = []
+    with context.store.reading():
+        while batch := list(islice(inputs, AT_ONCE)):
+            found += resolve(context, batch)
+    for query in found:
+        if query.failure is not None:
+            raise UnreadableImage(f"cannot read {query.text}: {query.failure.reason}", stage=query.failure.stage)
+    return found
+
+
+def anchor_vectors(context: QueryContext, name: str, images: Iterable[ImageInput], *, smooth: bool) -> Vectors:
     """Return the vectors (m, dimension) of the example images of an anchor, averaged with `smooth`.
 
     Raises UsageError, UnreadableImage.
     """
-    if not images:
+    found = vectors_of(context, images)
+    if not found:
         raise UsageError(f"the anchor {name!r} has no images")
-    found = resolve(context, [os.fspath(image) for image in images])
-    for query in found:
-        if query.failure is not None:
-            raise UnreadableImage(f"cannot read {query.text}: {query.failure.reason}", stage=query.failure.stage)
     if smooth:
         with context.store.reading():
             found = _averaged(QueryAverages(context.store), found)

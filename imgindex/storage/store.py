@@ -111,6 +111,10 @@ class Store:
             raise UsageError("this index was opened in another thread", hint="open it once in each thread")
         return self._catalogue
 
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
     def check_open(self) -> None:
         """Raise IndexClosed after `close`."""
         if self._is_closed:
