@@ -59,7 +59,11 @@ class ViewDecoder:
     """Decodes files to views, in decoder processes; any thread may use it."""
 
     def __init__(self) -> None:
-        self._pools = {alpha: DecoderPool(replace(VIEW_RECIPE, alpha=alpha)) for alpha in ALPHAS}
+        self._pools = {
+            # Structure decides, not the last digits of a vector: a JPEG is decoded at the smallest size that suffices.
+            alpha: DecoderPool(replace(VIEW_RECIPE, alpha=alpha), draft_factor=1)
+            for alpha in ALPHAS
+        }
 
     def view(self, data: bytes) -> View:
         """Return the view of a picture; a transparent one has others on more backgrounds. Raises UnreadableImage."""

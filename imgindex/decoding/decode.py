@@ -88,6 +88,7 @@ class _Options:
 
     alpha: Alpha
     draft_size: int | None
+    draft_factor: int
     max_pixels: int
     before_load: Callable[[int], None]
 
@@ -97,6 +98,7 @@ def decode(
     *,
     alpha: Alpha = "visible",
     draft_size: int | None = None,
+    draft_factor: int = DRAFT_FACTOR,
     max_pixels: int = MAX_PIXELS,
     before_load: Callable[[int], None] = lambda pixels: None,
 ) -> Picture:
@@ -111,6 +113,7 @@ def decode(
     CMYK TIFF is converted by Pillow. Otherwise values of more than 8 bits are scaled as `values.to_bytes` describes.
     draft_size: scale the picture until its longer side has so many pixels. A JPEG that is more than twice as large is
     decoded at a half, a quarter or an eighth of its size, which takes a fraction of the time.
+    draft_factor: how many times the wanted pixels such a JPEG keeps at least on each side.
     before_load: called with the number of pixels in the file's header, before they take memory and time.
 
     A truncated file is refused if its format shows that it is truncated. Some do not: a JPEG that breaks off but ends
@@ -120,7 +123,7 @@ def decode(
     """
     try:
         with _pillow_settings(max_pixels):
-            return _decode(data, _Options(alpha, draft_size, max_pixels, before_load))
+            return _decode(data, _Options(alpha, draft_size, draft_factor, max_pixels, before_load))
     except UnreadableImage:
         raise
     except Exception as error:
@@ -155,7 +158,7 @@ def _decode(data: bytes, options: _Options) -> Picture:
     options.before_load(image.width * image.height)
     if format in {"JPEG", "MPO"} and integrity.lacks_end(data):
         image = _without_end(data)
-    size, drafted = image.size, _draft(image, options.draft_size) if options.draft_size else None
+    size, drafted = image.size, _draft(image, options)
     reading = _Reading(data, significant_bits, tiff, image.tile[0] if image.tile else ())
     image.load()
     # An icon's header may give a smaller size than the picture inside it has.
@@ -341,16 +344,16 @@ def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _draft(image: ImageFile.ImageFile, draft_size: int) -> Box | None:
+def _draft(image: ImageFile.ImageFile, options: _Options) -> Box | None:
     """Set a JPEG to be decoded at a reduced size; return the part of it that the picture covers, or None.
 
     The part has fractions of pixels: an eighth of 4001 pixels is 500.125, and the decoder gives 501. None: the format
     cannot be decoded at a reduced size.
     """
-    if image.format not in {"JPEG", "MPO"}:
+    if image.format not in {"JPEG", "MPO"} or not options.draft_size:
         return None  # an HEIC's draft is the preview in it, which may show something else
-    width, height = scaled_size(image.size, draft_size)
-    drafted = image.draft(None, (DRAFT_FACTOR * width, DRAFT_FACTOR * height))
+    width, height = scaled_size(image.size, options.draft_size)
+    drafted = image.draft(None, (options.draft_factor * width, options.draft_factor * height))
     return drafted and drafted[1]
 
 

@@ -22,12 +22,19 @@ PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 class DecoderPool:
     """Decodes by one recipe, in as many processes as threads call `decode` at the same time.
 
-    hashes: compute the perceptual hashes of each picture too. Processes start when they are needed. They end with
-    `close`, or by themselves when this process dies.
+    hashes: compute the perceptual hashes of each picture too. draft_factor: that of `decode`; None for its default.
+    Processes start when they are needed. They end with `close`, or by themselves when this process dies.
     """
 
-    def __init__(self, recipe: Recipe, limits: DecodeLimits | None = None, *, hashes: bool = False) -> None:
-        self._recipe, self._hashes = recipe, hashes
+    def __init__(
+        self,
+        recipe: Recipe,
+        limits: DecodeLimits | None = None,
+        *,
+        hashes: bool = False,
+        draft_factor: int | None = None,
+    ) -> None:
+        self._recipe, self._hashes, self._draft_factor = recipe, hashes, draft_factor
         self.picture_bytes = 3 * recipe.side**2
         self._limits = limits or DecodeLimits()
         self._lock = threading.Lock()
@@ -91,6 +98,7 @@ class DecoderPool:
         settings = {
             "recipe": self._recipe.to_json(),
             "hashes": self._hashes,
+            "draft_factor": self._draft_factor,
             "seconds": self._limits.seconds,
             "memory": self._limits.memory,
             # Not "": a worker must not import modules from the current folder.

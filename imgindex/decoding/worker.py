@@ -55,6 +55,7 @@ class Worker:
         self._seconds: float = settings["seconds"]
         self._recipe = Recipe.from_json(settings["recipe"])
         self._draft_size = draft_size(self._recipe)
+        self._draft = {"draft_factor": settings["draft_factor"]} if settings["draft_factor"] else {}
         self._with_hashes = settings["hashes"]
         self._blank, self._perceptual_hash = blank, perceptual_hash
         self._decode, self._prepare, self._unreadable = decode, prepare, UnreadableImage
@@ -72,7 +73,11 @@ class Worker:
         self._start_timer()
         try:
             picture = self._decode(
-                data, alpha=self._recipe.alpha, draft_size=self._draft_size, before_load=self._wait_if_large
+                data,
+                alpha=self._recipe.alpha,
+                draft_size=self._draft_size,
+                before_load=self._wait_if_large,
+                **self._draft,
             )
             pixels = self._prepare(picture.image, self._recipe).data.cast("B")
             hashes = self._hashes(picture, data)
