@@ -227,6 +227,24 @@ def copies() -> str:
     )
 
 
+def groups() -> str:
+    """How long the grading of many groups takes, for docs/duplicates.md."""
+    result = load("groups")
+    steps = [[row["step"], f"{row['seconds']:,.1f} s"] for row in result["rows"]]
+    images = result["groups"] * result["copies"]
+    return "\n\n".join(
+        [
+            f"{result['groups']:,} groups of {result['copies']} files, JPEGs of {result['side']} px with vectors that "
+            f"were made up, took {result['seconds']:,.0f} s: {result['compared_pairs']:,} comparisons of "
+            f"{images:,} images, {1000 * result['seconds'] / result['compared_pairs']:.0f} ms each with all that is "
+            f"beside them, and {result['processor_seconds']:,.0f} s of processor time. {result['found_whole']:,} "
+            f"groups were found whole (`python benchmarks/bench_groups.py --groups {result['groups']}`):",
+            table(["step", "time"], steps),
+            f"*{measured_on(result)}, load {result['machine']['load_average']:.0f} at the end.*",
+        ]
+    )
+
+
 def smoothing() -> str:
     """What averaging with neighbours changes, and what it costs, for docs/decisions.md."""
     result = load("smoothing")
@@ -316,6 +334,7 @@ PLACES: list[tuple[str, str, Callable[[], str]]] = [
     ("docs/decisions.md", "clustering", clustering),
     ("docs/benchmarks.md", "benchmarks", benchmarks),
     ("docs/duplicates.md", "copies", copies),
+    ("docs/duplicates.md", "groups", groups),
     ("docs/reliability.md", "campaigns", campaigns),
 ]
 

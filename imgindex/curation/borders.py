@@ -35,13 +35,18 @@ def content_box(pixels: Pixels) -> tuple[int, int, int, int]:
 
 
 def _margin(lines: Pixels) -> int:
-    """Return how many of the first lines (n, length, 3) are a margin of one colour."""
-    colour = np.median(lines[0], axis=0)
-    near: npt.NDArray[np.bool_] = (np.abs(lines - colour.astype(np.int16)) <= TOLERANCE).all(axis=2)
-    uniform = near.mean(axis=1) >= SHARE
-    gap, end = max(1, round(GAP * len(lines))), 0
-    for line in np.flatnonzero(uniform).tolist():
-        if line - end > (gap if end else 0):
-            break
-        end = line + 1
+    """Return how many of the first lines (n, length, 3) are a margin of one colour.
+
+    Lines are looked at only as far as a margin may reach: most pictures have none.
+    """
+    colour = np.median(lines[0], axis=0).astype(np.int16)
+    gap, end, start = max(1, round(GAP * len(lines))), 0, 0
+    while start < len(lines) and start - end <= (gap if end else 0):
+        part = lines[start : start + (gap + 1 if end else 1)]
+        near: npt.NDArray[np.bool_] = (np.abs(part - colour) <= TOLERANCE).all(axis=2)
+        for line in (start + np.flatnonzero(near.mean(axis=1) >= SHARE)).tolist():
+            if line - end > (gap if end else 0):
+                break
+            end = line + 1
+        start += len(part)
     return end

@@ -26,11 +26,11 @@ Counts = npt.NDArray[np.float64]
 Box = tuple[int, int, int, int]
 
 # Increased when the same pixels may be judged differently: stored judgements of another method are not used.
-METHOD = 1
+METHOD = 2
 # The longer side in pixels at which pictures are compared.
 SIDE = 768
 # Features (Lowe, SIFT, IJCV 2004; Arandjelović, RootSIFT, CVPR 2012) at this longer side, at most so many.
-FEATURES_SIDE, FEATURES = 320, 400
+FEATURES_SIDE, FEATURES = 320, 300
 SMALLEST_FEATURES_SIDE = 160
 RATIO, LEAST_MATCHES = 0.8, 8
 # Angles in degrees by which a copy may be rotated; others count as turned.

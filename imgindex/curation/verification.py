@@ -39,7 +39,7 @@ FEATURES_KEPT = 2000
 # Results that are written to the index together: every commit takes the lock.
 RESULTS_AT_ONCE = 20_000
 # The recipe by which pictures are decoded to be compared.
-VIEW_RECIPE = Recipe(name="compare", layer="", weights="", weights_sha256="", side=SIDE, dimension=0)
+VIEW_RECIPE = Recipe(name="compare", layer="", weights="", weights_sha256="", side=SIDE, dimension=0, draft_margin=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,11 @@ class ViewDecoder:
     """Decodes files to views, in decoder processes; any thread may use it."""
 
     def __init__(self) -> None:
-        self._pools = {alpha: DecoderPool(replace(VIEW_RECIPE, alpha=alpha)) for alpha in ALPHAS}
+        self._pools = {
+            # Structure decides, not the last digits of a vector: a JPEG is decoded at the smallest size that suffices.
+            alpha: DecoderPool(replace(VIEW_RECIPE, alpha=alpha))
+            for alpha in ALPHAS
+        }
 
     def view(self, data: bytes) -> View:
         """Return the view of a picture; a transparent one has others on more backgrounds. Raises UnreadableImage."""

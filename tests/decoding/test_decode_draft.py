@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from imgindex.decoding.decode import Draft, decode
+from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.transforms import prepare
 from imgindex.errors import UnreadableImage
+from imgindex.recipe import RECIPES
 
 WIDTH, HEIGHT, SIDE = 1203, 901, 64  # an eighth of it has pixels that are only partly of the picture
 
@@ -95,3 +100,35 @@ def test_a_strip_of_a_picture_keeps_at_least_a_pixel() -> None:
     strip = decode(jpeg(Image.new("RGB", (4000, 9), "red")), draft=Draft(SIDE))
     assert (strip.image.size, strip.width, strip.height) == ((SIDE, 1), 4000, 9)
     assert min(np.asarray(strip.image)[..., 0].flat) > 240
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_with_a_smaller_margin_fewer_pixels_are_decoded(orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    drafts: list[tuple[int, int]] = []
+    draft = JpegImageFile.draft
+
+    def noted(self: JpegImageFile, mode: str | None, size: tuple[int, int]) -> object:
+        found = draft(self, mode, size)
+        drafts.append(self.size)
+        return found
+
+    monkeypatch.setattr(JpegImageFile, "draft", noted)
+    data = jpeg(PHOTOGRAPH, orientation, quality=95)
+    side = max(PHOTOGRAPH.size) // 4
+    pictures = [decode(data, draft=Draft(side, margin)) for margin in (1, 2)]
+    assert [max(size) for size in drafts] == [-(-WIDTH // 4), -(-WIDTH // 2)]
+    assert len({(one.image.size, one.width, one.height) for one in pictures}) == 1
+    smaller, usual = (np.asarray(one.image).astype(int) for one in pictures)
+    assert 0 < np.abs(smaller - usual).mean() < 2
+
+
+def test_a_pool_decodes_with_the_margin_of_its_recipe() -> None:
+    data = jpeg(PHOTOGRAPH, quality=95)
+    for margin in (1.0, 2.0):
+        recipe = replace(RECIPES["vgg16-pool5"], side=max(PHOTOGRAPH.size) // 4, draft_margin=margin)
+        pool = DecoderPool(recipe)
+        expected = prepare(decode(data, draft=Draft(recipe.side, margin)).image, recipe)
+        try:
+            assert np.array_equal(pool.decode(data).pixels, expected)
+        finally:
+            pool.close()

@@ -1,0 +1,108 @@
+"""Measures how long `duplicates` takes to grade groups of copies: real files, and vectors that were made up.
+
+    python benchmarks/bench_groups.py [--groups 100] [--copies 10] [--out FILE.json]
+
+Each group is a small picture of its own, encoded as JPEG in several qualities. A stand-in for the network
+makes vectors of coarse colours, so that nothing is embedded; all else is what `add` and `duplicates` do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+from PIL import Image
+
+from imgindex import ImageIndex
+from imgindex.types import Pixels, Progress, Vectors
+
+SIDE = 96
+
+
+class MadeUp:
+    """An encoder whose vectors depend on the coarse colours of a picture alone, through a random projection."""
+
+    batch_size, streams, precision, device = 64, 1, "fp32", "cpu"
+
+    def __init__(self, dimension: int) -> None:
+        self._projection = np.random.default_rng(0).standard_normal((192, dimension)).astype(np.float32)
+
+    def encode(self, batch: Pixels) -> Vectors:
+        small = np.stack([np.asarray(Image.fromarray(one).resize((8, 8), Image.Resampling.BOX)) for one in batch])
+        vectors = (small.reshape(len(small), -1).astype(np.float32) - 128) @ self._projection
+        unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
+
+    def fp32(self) -> MadeUp:
+        return self
+
+
+def picture(number: int) -> Image.Image:
+    """Return a picture with coarse and fine structure that no other number has."""
+    dice = np.random.default_rng(number)
+    layers = [dice.integers(0, 256, (cells, cells, 3), dtype=np.uint8) for cells in (4, 12, 32)]
+    scaled = [np.asarray(Image.fromarray(one).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for one in layers]
+    mixed = np.tensordot([0.5, 0.3, 0.2], np.stack(scaled).astype(np.float32), 1)
+    return Image.fromarray(np.clip((mixed - 128) * 1.5 + 128, 0, 255).astype(np.uint8))
+
+
+def write_pictures(folder: Path, groups: int, copies: int) -> None:
+    for number in range(groups):
+        original = picture(number)
+        for copy in range(copies):
+            original.save(folder / f"{number:05} {copy}.jpg", "JPEG", quality=95 - 3 * copy)
+
+
+def main() -> None:
+    """Read the command line, make the pictures and the index, print the times."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--groups", type=int, default=100)
+    parser.add_argument("--copies", type=int, default=10)
+    parser.add_argument("--out", metavar="FILE.json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "pictures"
+        folder.mkdir()
+        write_pictures(folder, options.groups, options.copies)
+        with ImageIndex.create(Path(name) / "it.imgindex", recipe="vgg16-pool5", size=SIDE) as index:
+            index.encoder = MadeUp(index.recipe.dimension)
+            index.add(folder)
+            seconds, ends = {}, [time.perf_counter()]
+
+            def note(progress: Progress) -> None:
+                """Add the time since the last report to the step that it is about."""
+                ends.append(time.perf_counter())
+                seconds[progress.stage] = seconds.get(progress.stage, 0.0) + ends[-1] - ends.pop(0)
+
+            started, before = ends[0], processor_seconds()
+            found = index.duplicates(on_progress=note)
+            wall, used = time.perf_counter() - started, processor_seconds() - before
+    sizes = [len(group.images) for group in found.groups]
+    rows: list[dict[str, Any]] = [{"step": step, "seconds": took} for step, took in seconds.items()]
+    extra = {
+        "groups": options.groups,
+        "copies": options.copies,
+        "side": SIDE,
+        "found_whole": sum(size == options.copies for size in sizes),
+        "found": len(sizes),
+        "compared_pairs": found.compared,
+        "seconds": wall,
+        "processor_seconds": used,
+    }
+    measure.report("groups", rows, options.out, **extra)
+
+
+def processor_seconds() -> float:
+    """Return the processor time of this process and of the decoder processes that have ended."""
+    of = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in of)
+
+
+if __name__ == "__main__":
+    main()
