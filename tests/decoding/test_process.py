@@ -173,10 +173,11 @@ def test_a_run_that_is_stopped_for_longer_than_a_picture_may_take_loses_none(sta
     (tmp_path / "many").mkdir()
     for number in range(12):
         (tmp_path / "many" / f"{number}.jxl").write_bytes(deed("nap", b"%d" % number))
-    process = start(ADD, "many", seconds=1)
+    # Six times as long as a picture takes, which may be twice as long on a busy machine.
+    process = start(ADD, "many", seconds=3)
     until(lambda: len(at_work(tmp_path)) == 3)
     os.killpg(process.pid, signal.SIGSTOP)
-    time.sleep(1.5)  # longer than a picture may take
+    time.sleep(3.5)  # longer than a picture may take
     os.killpg(process.pid, signal.SIGCONT)
     out, errors = process.communicate(timeout=60)
     assert (out, errors) == ("12 0\n", "")
