@@ -315,6 +315,7 @@ BENCHMARKS = (
     "gpu",
     "decode",
     "scan",
+    "sources",
     "start",
     "search",
     "search-growth",

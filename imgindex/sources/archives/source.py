@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from imgindex.errors import SourceUnavailable, UnreadableImage
-from imgindex.sources.archives import tar, webdataset
+from imgindex.sources.archives import webdataset
 from imgindex.sources.archives import zip as zips
 from imgindex.sources.archives.members import ArchiveDamaged, Member, Members
 from imgindex.sources.archives.names import split
@@ -23,6 +24,9 @@ from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, ReadPart,
 from imgindex.sources.selection import INDEX_ENDING, NEVER_ENTERED, Selection, ending, is_hidden
 from imgindex.sources.signature import HEAD
 from imgindex.types import Failure, FoundFile, UnnamedFile
+
+if TYPE_CHECKING:
+    from imgindex.sources.archives.tar import Unpacker
 
 # Members of an archive that are listed as unreadable one by one; those that follow are one failure of the archive.
 MOST_PROBLEMS = 1000
@@ -89,7 +93,7 @@ class ArchiveSource:
         # While an archive is listed, others that need the list wait for it.
         self._listing_lock = threading.Lock()
         self._unpacker_lock = threading.Lock()
-        self._unpacker: tuple[str, Numbers, tar.Unpacker] | None = None
+        self._unpacker: tuple[str, Numbers, Unpacker] | None = None
 
     # Finding.
 
@@ -238,6 +242,9 @@ class ArchiveSource:
             return False
 
     def _read(self, path: str, listing: Listing, member: Member, most: int | None) -> bytes:
+        # Imported late: a run without tars needs none of their libraries.
+        from imgindex.sources.archives.tar import Plain
+
         archive = (split(path) or (path, ""))[0]
         try:
             if listing.is_compressed:
@@ -247,7 +254,7 @@ class ArchiveSource:
                     data = zips.read_member(descriptor, member, most=most)
                 else:
                     length = member.size if most is None else min(most, member.size)
-                    data = tar.Plain(descriptor).at(member.offset, length)
+                    data = Plain(descriptor).at(member.offset, length)
                 if numbers(os.fstat(descriptor)) != listing.numbers:
                     raise UnreadableImage(CHANGED, stage="read")
         except OSError as error:
@@ -257,12 +264,14 @@ class ArchiveSource:
         return data
 
     def _unpack(self, archive: str, listing: Listing, member: Member, most: int | None) -> bytes:
+        from imgindex.sources.archives.tar import Unpacker
+
         length = member.size if most is None else min(most, member.size)
         with self._unpacker_lock:
             if self._unpacker is None or self._unpacker[:2] != (archive, listing.numbers):
                 if self._unpacker is not None:
                     self._unpacker[2].close()
-                self._unpacker = (archive, listing.numbers, tar.Unpacker(archive, listing.kind))
+                self._unpacker = (archive, listing.numbers, Unpacker(archive, listing.kind))
             unpacker = self._unpacker[2]
             try:
                 data = unpacker.at(member.offset, length)
@@ -300,6 +309,14 @@ class ArchiveSource:
         if found is None or not listing.is_trusted:
             raise UnreadableImage(listing.problem or NOT_IN_ARCHIVE, stage="read")
         return archive, listing, found[1], found[0]
+
+    def forget(self, archive: str) -> None:
+        """Free what is kept of an archive; it is listed again when it is needed."""
+        with self._unpacker_lock:
+            self._forget_unpacker()
+        with self._listing_lock:
+            if (listing := self._listings.pop(archive, None)) is not None:
+                self._list().delete(listing.list)
 
     def _list(self) -> Members:
         if self._members is None:
@@ -414,6 +431,8 @@ class _Listed:
 
 def _list_archive(archive: str, members: Members) -> Listing:
     """List an archive. Raises OSError where its file cannot be read."""
+    from imgindex.sources.archives import tar
+
     with _opened(archive) as descriptor:
         before = numbers(os.fstat(descriptor))
         head = os.pread(descriptor, HEAD, 0)
