@@ -172,7 +172,9 @@ class Campaign:
                 length = self.first + (self.seconds - self.first) * share
                 wait_for_time(process, length * (number + self.chance.random()) / kills)
             else:
-                wait_for_changes(process, self.index, self.chance.randint(1, max(1, int(self.changes * share))))
+                # The first kill leaves work for the next ones.
+                most = int(self.changes * share / (1 if number else 2))
+                wait_for_changes(process, self.index, self.chance.randint(1, max(1, most)))
                 wait_for_time(process, self.chance.choice((0, 0.005)) * self.chance.random())
             outcome = kill(process)
             self.count(outcome)
