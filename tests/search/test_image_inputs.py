@@ -148,7 +148,19 @@ def test_an_image_in_memory_is_looked_up(filled: ImageIndex, new: Path) -> None:
         ([7], "a int is not an image"),
         ({"a": 1}.values(), "a int is not an image"),
     ],
-    ids=str,
+    ids=[
+        "number",
+        "none",
+        "short vector",
+        "not finite",
+        "floats",
+        "no pixels",
+        "two channels",
+        "no bytes",
+        "text",
+        "a list",
+        "values",
+    ],  # fmt: skip
 )
 def test_what_is_not_an_image_is_refused_with_what_is_accepted(filled: ImageIndex, image: Any, words: str) -> None:
     for method in (filled.vector, filled.similar, filled.lookup):
