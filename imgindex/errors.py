@@ -17,6 +17,7 @@
     ├── ExtraMissing                    a library that this call needs is not installed
     ├── PathNotFound                    a given path does not exist or cannot be read
     ├── UnreadableImage                 a given image cannot be read
+    │   └── SourceUnavailable           nothing of its source can be read now
     ├── ClusteringNotFound              the index does not keep a clustering with this id
     ├── TooFewDistinctVectors           there are fewer distinct vectors than clusters
     ├── SampleMismatch                  the ids of the sample differ from those of the index
@@ -148,6 +149,20 @@ class UnreadableImage(ImgindexError):
         self.reason = reason
         self.stage = stage
         self.decoder = decoder
+
+
+class SourceUnavailable(UnreadableImage):
+    """Nothing of an image's source can be read now: an archive is gone, or a server does not answer.
+
+    `add` ends, instead of counting failures.
+    """
+
+    hint = "make it available, and run the same command again; finished batches are kept, and nothing was removed"
+
+    def __init__(self, reason: str, *, hint: str | None = None) -> None:
+        super().__init__(reason, stage="read")
+        if hint is not None:
+            self.hint = hint
 
 
 class ClusteringNotFound(ImgindexError):

@@ -26,7 +26,7 @@ from imgindex.results import (
     RepairReport,
     TagReport,
 )
-from imgindex.storage.paths import absolute, as_iterable, as_list, as_written
+from imgindex.storage.paths import absolute, as_iterable, as_list, as_written, on_this_machine
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Engine, Failure, Image, OnProgress, Path, Progress
 
@@ -101,7 +101,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.encoders.registry import new_index_settings
         from imgindex.storage.store import check_free
 
-        where = absolute(path)
+        where = on_this_machine(path)
         check_free(where)
         settings = new_index_settings(recipe, size=size, weights=weights, store=store)
         return cls(Store.create(where, settings), engine=engine or Engine(), wait=wait)
@@ -120,7 +120,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         ...     len(photos) == len(index)
         True
         """
-        store = Store(absolute(path))
+        store = Store(on_this_machine(path))
         try:
             return cls(store, engine=engine or Engine(), weights=weights, wait=wait)
         except BaseException:
@@ -499,7 +499,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.export.targets import writing
 
         table = self.label_table(clustering, label_format)
-        with writing(absolute(out), overwrite=overwrite, index=self._store.path) as file:
+        with writing(on_this_machine(out), overwrite=overwrite, index=self._store.path) as file:
             file.write(render(table, "csv"))
 
     # Curation.
@@ -568,7 +568,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.curation.disposal import move_to
 
-        wait, where = self._wait, absolute(folder)
+        wait, where = self._wait, on_this_machine(folder)
         report = on_progress or _ignore
         return move_to(self._store, found, where, dry_run=dry_run, on_progress=report, wait=lambda: wait)
 
@@ -597,7 +597,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.curation.disposal import undo
 
-        wait, where = self._wait, absolute(folder)
+        wait, where = self._wait, on_this_machine(folder)
         return undo(where, self._store, dry_run=dry_run, on_progress=on_progress or _ignore, wait=lambda: wait)
 
     def outliers(self, *, n: int = 20, on_progress: OnProgress | None = None) -> Outliers:
@@ -827,7 +827,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         return export_index(
             self._store,
-            absolute(out),
+            on_this_machine(out),
             format=format,
             overwrite=overwrite,
             where=where,
@@ -919,7 +919,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         engine = engine or Engine()
         return repair(
-            absolute(path),
+            on_this_machine(path),
             make_encoder=lambda recipe, settings: encoder or make_encoder(recipe, settings, weights, engine),
             workers=engine.workers,
             control=RunControl(on_progress or _ignore, wait=wait),

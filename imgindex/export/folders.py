@@ -20,7 +20,7 @@ from imgindex.export.filenames import comparison_key, distinct_names, safe_name,
 from imgindex.export.manifest import Manifest
 from imgindex.export.targets import check_target
 from imgindex.sources.exported import FOLDERS_MANIFEST, Entry
-from imgindex.storage.paths import absolute, as_iterable, real_path
+from imgindex.storage.paths import absolute, as_iterable, on_this_machine, real_path
 from imgindex.types import Failure, OnProgress, Path, Progress
 
 # The name of a copy until it is complete.
@@ -76,7 +76,7 @@ def link_folders(
     empty and was not filled by imgindex (unless `overwrite`), or has a file of the user under a name that is needed;
     OSError.
     """
-    where = real_path(absolute(where))
+    where = real_path(on_this_machine(where))
     failures: list[Failure] = []
     wanted = _plan(where, groups, copy, failures)
     before = manifest.read(where, overwrite=overwrite)
@@ -101,7 +101,7 @@ def check_folder(where: str, *, overwrite: bool = False) -> None:
 
     A name with the ending of an image is refused like that of a file.
     """
-    real = os.path.realpath(absolute(where))
+    real = os.path.realpath(on_this_machine(where))
     if not os.path.isdir(real):
         check_target(where, overwrite=overwrite)
     if os.path.lexists(real):

@@ -13,11 +13,11 @@ import numpy as np
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
 from imgindex.encoders.encode_files import NOT_FINITE
-from imgindex.errors import DecoderUnavailable, IndexDamaged, UnreadableImage
+from imgindex.errors import DecoderUnavailable, IndexDamaged, SourceUnavailable, UnreadableImage
 from imgindex.ingest.items import Copied, Failed, Opened, Outcome, Prepared, Relocated
 from imgindex.ingest.worklist import WorkList
 from imgindex.sources.base import Content
-from imgindex.sources.registry import is_gone, read_content
+from imgindex.sources.registry import is_gone, read_ahead, read_content
 from imgindex.storage.records import KnownImage, NewImage, stored_stat
 from imgindex.storage.writer import Writer
 from imgindex.types import Encoder, Failure, FoundFile, Vectors
@@ -91,7 +91,13 @@ class IngestPipeline:
         decode_threads = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex-decode")
         network_threads = ThreadPoolExecutor(NETWORK_THREADS, thread_name_prefix="imgindex-network")
         try:
-            opened = map_ahead(decode_threads, self._read, files, depth=2 * self._workers, size=lambda file: file.size)
+            opened = map_ahead(
+                decode_threads,
+                self._read,
+                read_ahead(files),
+                depth=2 * self._workers,
+                size=lambda item: item[0].size,
+            )
             outcomes = map_ahead(
                 decode_threads, self._decode, self._skip_known(opened), depth=self._decode_depth, size=_item_bytes
             )
@@ -119,11 +125,16 @@ class IngestPipeline:
 
     # Called in decode_threads.
 
-    def _read(self, file: FoundFile) -> tuple[FoundFile, Content | Failed]:
+    def _read(self, item: tuple[FoundFile, Content | UnreadableImage | None]) -> tuple[FoundFile, Content | Failed]:
+        file, content = item
         try:
-            content = read_content(file.path)
+            content = read_content(file.path) if content is None else content
+        except SourceUnavailable:
+            raise
         except UnreadableImage as error:
-            return file, Failed(_failure(file, error))
+            content = error
+        if isinstance(content, UnreadableImage):
+            return file, Failed(_failure(file, content))
         found = content.file_at(file.path)
         # The inode of some file systems does not last.
         return found if file.inode is not None else replace(found, inode=None), content

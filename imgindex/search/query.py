@@ -245,7 +245,7 @@ def _unknown(store: Store, images: Sequence[str], found: dict[int, Query]) -> It
 
 
 def _failed(image: str, error: UnreadableImage) -> Query:
-    return Query(image, EMPTY, failure=Failure(os.path.abspath(image), error.stage, error.reason))
+    return Query(image, EMPTY, failure=Failure(as_written(image), error.stage, error.reason))
 
 
 def _content(image: str) -> Content:

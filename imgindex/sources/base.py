@@ -6,6 +6,7 @@ belongs to.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from imgindex.types import Failure, FoundFile
 
 MAX_BYTES = 1024**3
 BLOCK = 1 << 20
+# The number of the device that files on other machines have instead of one.
+FAR_DEVICE = -(1 << 62)
 
 Found: TypeAlias = FoundFile | Failure
 
@@ -60,7 +63,10 @@ class Source(Protocol):
     """A kind of place that files come from. Its methods may be called from several threads.
 
     A source that does not answer raises an error that ends the run: its files are neither failures nor gone.
+    is_far: whether a read waits for a network, so that many at once take no longer than one.
     """
+
+    is_far: bool
 
     def find(self, roots: Iterable[str], selection: Selection) -> Iterator[Found]:
         """Yield the files at and below the roots that may be images, each once, as they are listed; open none.
@@ -99,6 +105,12 @@ class Source(Protocol):
     def is_sequential(self, path: str) -> bool:
         """Return whether files are read much faster in the order of their listing, one after the other."""
         ...
+
+
+def far_file_hash(file: FoundFile, sha256: bytes) -> FileHash:
+    """Return the SHA-256 of a file on another machine, with numbers that no file of this machine has."""
+    number = int.from_bytes(hashlib.blake2b(os.fsencode(file.path), digest_size=7).digest(), "big")
+    return FileHash(sha256, FAR_DEVICE, number, file.size, file.mtime_ns, -1)
 
 
 def numbers(info: os.stat_result) -> tuple[int, int, int, int, int]:

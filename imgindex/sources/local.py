@@ -31,6 +31,8 @@ _Inode = tuple[int, int]
 class LocalSource:
     """The files of this machine."""
 
+    is_far = False
+
     def find(self, roots: Iterable[str], selection: Selection) -> Iterator[Found]:
         """Yield every image file under the roots once, ordered by the bytes of the names, and a Failure for each error.
 

@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from itertools import groupby
+from typing import TYPE_CHECKING
 
+from imgindex.addresses import is_address, is_web
+from imgindex.errors import SourceUnavailable, UnreadableImage
 from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, Source
 from imgindex.sources.local import LocalSource
 from imgindex.sources.selection import Selection, SkippedFiles
 from imgindex.sources.signature import is_image
 from imgindex.types import FoundFile, UnnamedFile
 
+if TYPE_CHECKING:
+    from imgindex.sources.objects import ObjectSource
+    from imgindex.sources.web import WebSource
+
 LOCAL = LocalSource()
 # Paths that are looked up together.
 CHUNK = 500
+# Requests at once to sources on other machines; files, and their bytes, that are read before they are asked for.
+FAR_READS, FAR_AHEAD, FAR_BYTES = 24, 96, 256 << 20
 
 
 def source_of(path: str) -> Source:
     """Return the source that an absolute path belongs to."""
+    if is_address(path):
+        return web() if is_web(path) else objects()
     return LOCAL
+
+
+# Most programs read from neither, and what they import takes time.
+@cache
+def objects() -> ObjectSource:
+    """Return the source of objects in stores."""
+    from imgindex.sources.objects import ObjectSource
+
+    return ObjectSource()
+
+
+@cache
+def web() -> WebSource:
+    """Return the source of files on the web."""
+    from imgindex.sources.web import WebSource
+
+    return WebSource()
 
 
 def find_files(
@@ -34,7 +66,19 @@ def find_files(
     skipped: counts what is passed over.
     """
     selection = Selection(exclude=exclude, skip=skip, further_endings=further_endings, skipped=skipped)
-    yield from LOCAL.find(roots, selection)
+    of_others: dict[Source, list[str]] = {}
+
+    def of_this_machine() -> Iterator[str]:
+        for root in roots:
+            source = source_of(root)
+            if source is LOCAL:
+                yield root
+            else:
+                of_others.setdefault(source, []).append(root)
+
+    yield from LOCAL.find(of_this_machine(), selection)
+    for source, others in of_others.items():
+        yield from source.find(others, selection)
 
 
 def only_images(found: Iterable[Found]) -> Iterator[Found]:
@@ -53,6 +97,49 @@ def has_image_content(path: str) -> bool | None:
 def read_content(path: str, *, max_bytes: int = MAX_BYTES) -> Content:
     """Return the bytes of a file: see `Source.read`."""
     return source_of(path).read(path, max_bytes=max_bytes)
+
+
+def read_ahead(files: Iterable[FoundFile]) -> Iterator[tuple[FoundFile, Content | UnreadableImage | None]]:
+    """Yield each file, with its content where its source is read fastest in order, or by many requests at once.
+
+    Such a source is read here; the content of other files is None: they may be read in several threads.
+    """
+    for source, part in groupby(files, lambda file: source_of(file.path)):
+        if source.is_far:
+            yield from _read_far(source, part)
+            continue
+        for file in part:
+            yield file, _content(source, file) if source.is_sequential(file.path) else None
+
+
+def _content(source: Source, file: FoundFile) -> Content | UnreadableImage:
+    try:
+        return source.read(file.path)
+    except SourceUnavailable:
+        raise
+    except UnreadableImage as error:
+        return error
+
+
+def _read_far(source: Source, files: Iterator[FoundFile]) -> Iterator[tuple[FoundFile, Content | UnreadableImage]]:
+    """Yield the files in order, with what was read of them by many requests at once, before they are asked for."""
+    in_flight: deque[tuple[FoundFile, Future[Content | UnreadableImage]]] = deque()
+    waiting = 0
+    with ThreadPoolExecutor(FAR_READS, thread_name_prefix="imgindex-read") as threads:
+        try:
+            for file in files:
+                in_flight.append((file, threads.submit(_content, source, file)))
+                waiting += max(file.size, 0)
+                while len(in_flight) >= FAR_AHEAD or (waiting > FAR_BYTES and len(in_flight) > 1):
+                    done, future = in_flight.popleft()
+                    waiting -= max(done.size, 0)
+                    yield done, future.result()
+            while in_flight:
+                done, future = in_flight.popleft()
+                yield done, future.result()
+        finally:
+            for _, future in in_flight:
+                future.cancel()
 
 
 def hash_file(path: str) -> FileHash:
