@@ -178,18 +178,22 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         exclude: Sequence[str] = (),
         retry_failed: bool = False,
         rehash: bool = False,
+        archives: bool = False,
         dry_run: bool = False,
         on_progress: OnProgress | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> AddReport:
-        """Bring the index up to date with one or several files and folders; folders are read recursively.
+        """Bring the index up to date with one or several files, folders and archives; folders are read recursively.
+
+        A zip or tar is read in place, like a folder: its images have paths such as set.zip/cat/1.jpg.
 
         An image is not opened if its size, times and inode are as recorded. Renamed and copied ones are not embedded
         again. Images that are gone from these folders no longer appear in answers. An image that cannot be read is
         listed in `report.failures` and in the ledger, and is tried again when its file changes.
 
         exclude: globs of files and folders to leave out. retry_failed: try known failures again. rehash: read all
-        files, and compare their bytes with those that were added. dry_run: report what would be done, and change
+        files, and compare their bytes with those that were added. archives: search the archives in folders too; those
+        that are named always are. dry_run: report what would be done, and change
         nothing. stop: called after each batch; when it returns True the run ends, and what was done is kept.
 
         Raises PathNotFound (and changes nothing) when a path is missing or unreadable; IndexLocked; IndexDamaged;
@@ -210,6 +214,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
                 exclude=exclude,
                 retry_failed=retry_failed,
                 rehash=rehash,
+                archives=archives,
                 control=control,
             )
         return add(
@@ -218,6 +223,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             exclude=exclude,
             retry_failed=retry_failed,
             rehash=rehash,
+            archives=archives,
             decoders=self._decoders,
             workers=self.engine.workers,
             make_encoder=lambda: self.encoder,

@@ -17,7 +17,6 @@ from imgindex.storage.paths import nfc
 from imgindex.storage.store import Store
 from imgindex.types import Path
 
-MOST_COLUMNS = 1000
 EXAMPLE = "ImageID,width,label"
 # The characters of numbers. A text that begins with a plus may be a telephone number.
 NUMBERS = frozenset("0123456789+-.eE")
@@ -96,8 +95,8 @@ def _read_table(path: str) -> tuple[list[str], list[list[str]]]:
 
 def _check_header(path: str, header: list[str]) -> None:
     hint = f"its header should be like {EXAMPLE}"
-    if len(header) > MOST_COLUMNS:
-        raise UsageError(f"{path} has {len(header):,} columns; a table may have {MOST_COLUMNS:,}", hint=hint)
+    if len(header) > tags.MOST_KEYS:
+        raise UsageError(f"{path} has {len(header):,} columns; a table may have {tags.MOST_KEYS:,}", hint=hint)
     seen: set[str] = set()
     for key in header[1:]:
         if nfc(key).casefold() in seen:

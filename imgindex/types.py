@@ -24,7 +24,8 @@ class FoundFile:
     """A file that may be an image, as its source lists it: absolute path, size in bytes, times in ns.
 
     ctime_ns, inode: None where they are unknown, or where the source does not keep them. version: what the source gives
-    another value when the content changes, such as a checksum; None for a file of this machine.
+    another value when the content changes, such as a checksum; None for a file of this machine. metadata: what its
+    source says of the picture beside it (key → text or number), once the file was read.
     """
 
     path: str
@@ -33,6 +34,7 @@ class FoundFile:
     ctime_ns: int | None = None
     inode: int | None = None
     version: str | None = None
+    metadata: Mapping[str, str | float] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

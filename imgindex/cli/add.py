@@ -42,7 +42,9 @@ COUNTS = ("found", "added", "updated", "renamed", "unchanged", "reused", "remove
 
 
 def command(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files and folders; - reads paths from stdin.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Files, folders, zips and tars; - reads paths from stdin.")
+    ],
     index: options.Index = None,
     recipe: options.RecipeName = None,
     size: options.Size = None,
@@ -63,6 +65,9 @@ def command(
     rehash: Annotated[
         bool, typer.Option("--rehash", help="Read every file again, and compare its bytes with those that were added.")
     ] = False,
+    archives: Annotated[
+        bool, typer.Option("--archives", help="Search the zips and tars in folders too; named ones always are.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, by names and times; change nothing.")
     ] = False,
@@ -77,13 +82,14 @@ def command(
 ) -> int:
     """Add images to the index, and bring it up to date.
 
-    Folders are searched with all folders in them. The first run makes the index. Later runs open only files that are
+    Folders are searched with all folders in them. A zip or tar is read in place, like a folder: its images have names
+    such as set.zip/cat/1.jpg. The first run makes the index. Later runs open only files that are
     new or changed; renamed and copied images are recognised, and those whose files are gone no longer appear in
     answers. A file that cannot be read is listed, and not tried again until it changes. Files that are not images are
     counted by their ending.
 
     Examples:
-      imgindex add photos
+      imgindex add photos test.zip
       find photos -name '*.jpg' | imgindex add -
     """
     from imgindex.ingest.mounts import check_roots
@@ -109,6 +115,7 @@ def command(
             exclude=exclude or (),
             retry_failed=retry_failed,
             rehash=rehash,
+            archives=archives,
             dry_run=dry_run,
             on_progress=on_progress,
             stop=lambda: bool(interrupts),
@@ -186,6 +193,7 @@ def _speed(report: AddReport) -> str:
 def _skipped(report: AddReport) -> Iterator[str]:
     """Yield lines on what was skipped in folders: files that are not images, by their ending, and other files."""
     from imgindex.decoding.plugins import RAW_ENDINGS
+    from imgindex.sources.selection import ARCHIVE_ENDINGS
 
     by_ending = {ending: number for ending, number in report.skipped.items() if ending}
     parts = [f"{number:,} {printable(ending)}" for ending, number in list(by_ending.items())[:ENDINGS_NAMED]]
@@ -200,6 +208,8 @@ def _skipped(report: AddReport) -> Iterator[str]:
         parts += [f"{number:,} {what}"] if number else []
     if parts:
         yield f"skipped: {', '.join(parts)}"
+    if archives := sum(number for ending, number in by_ending.items() if ending in ARCHIVE_ENDINGS):
+        yield f"{count(archives, 'archive')} can be searched: name them, or use --archives"
     if raw := sum(number for ending, number in by_ending.items() if ending in RAW_ENDINGS):
         yield f"{count(raw, 'camera raw file')} can be added after `pip install rawpy`"
 

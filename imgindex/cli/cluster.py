@@ -242,11 +242,13 @@ def _most_in_a_cluster(text: str | None) -> int | Literal["balanced"] | None:
 
 def _anchors(texts: list[str]) -> dict[str, list[str]]:
     """Return the images of each name from texts like NAME=IMAGE,IMAGE; a name may be repeated. Raises UsageError."""
+    from imgindex.sources.registry import exists
+
     anchors: dict[str, list[str]] = {}
     for text in texts:
         name, equals, images = text.partition("=")
         if not equals or not name or not images:
             raise UsageError(f"--anchor {text} does not name images", hint="write --anchor cats=a.jpg,b.jpg")
         # A file's name may hold a comma, too.
-        anchors.setdefault(name, []).extend([images] if os.path.exists(absolute(images)) else images.split(","))
+        anchors.setdefault(name, []).extend([images] if exists(absolute(images)) else images.split(","))
     return anchors

@@ -21,7 +21,7 @@ from imgindex.curation.verification import CHANGED
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.results import Disposal, DisposedFile, Duplicate, Duplicates
 from imgindex.sources.base import BLOCK, FileHash
-from imgindex.sources.registry import hash_file
+from imgindex.sources.registry import hash_file, is_unchanged
 from imgindex.storage import durable
 from imgindex.storage.paths import display_path, is_under, on_this_machine, real_path
 from imgindex.storage.store import Store
@@ -117,7 +117,7 @@ class _Kept:
         if self._folder and is_under(real_path(path), self._folder):
             raise NotMoved(f"{path}, which is kept, is in that folder itself")
         try:
-            if self.hash is None or not self.hash.is_of(os.stat(path)):
+            if self.hash is None or not is_unchanged(path, self.hash):
                 self.hash = hash_file(path)
         except (UnreadableImage, OSError) as error:
             raise NotMoved(f"{path}, which is kept, cannot be read now: {_reason(error)}") from error

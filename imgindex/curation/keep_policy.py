@@ -25,7 +25,8 @@ from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.transforms import crop_border
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.recipe import Recipe
-from imgindex.sources.registry import hash_file, read_content
+from imgindex.sources.registry import hash_file, is_own_file, read_content, where
+from imgindex.storage.paths import real_path
 from imgindex.types import Image, OnProgress, counted
 
 Result = TypeVar("Result")
@@ -49,15 +50,17 @@ class Candidate:
 
     problem: why the file is neither kept nor disposable: it cannot be read, or has other bytes than were added; else
     "". file: device and inode, equal for two paths of one file. is_link: whether the path leads through a symbolic
-    link. area: pixels inside the borders; None where it was not measured. why: why it is kept, or why another one is.
-    protected: why it is not disposable although the kept one has the same picture, else "". frees: bytes that are free
-    without it; 0 where another path of the group leads to the same file.
+    link. is_own: whether it is a file of its own on this machine. area: pixels inside the borders; None where it
+    was not measured. why: why it is kept, or why another one is. protected: why it is not disposable although the kept
+    one has the same picture, else "". frees: bytes that are free without it; 0 where another path of the group leads to
+    the same file.
     """
 
     image: Image
     problem: str = ""
     file: tuple[int, int] | None = None
     is_link: bool = False
+    is_own: bool = True
     header: FileHeader = field(default_factory=FileHeader)
     preference: int = 0
     sharpness: float | None = None
@@ -145,14 +148,14 @@ def inspect(image: Image) -> Candidate:
     try:
         read = hash_file(image.path)
     except UnreadableImage as error:
-        return Candidate(image, error.reason, is_link=_is_link(image.path))
+        return Candidate(image, error.reason, is_link=_is_link(image.path), is_own=is_own_file(image.path))
     problem = "" if read.sha256.hex() == image.sha256 else CHANGED
     header = FileHeader() if problem else read_header(image.path)
-    return Candidate(image, problem, (read.device, read.inode), _is_link(image.path), header)
+    return Candidate(image, problem, (read.device, read.inode), _is_link(image.path), is_own_file(image.path), header)
 
 
 def _is_link(path: str) -> bool:
-    return os.path.realpath(path) != path
+    return real_path(path) != path
 
 
 def _preference(path: str, prefer: Sequence[str]) -> int:
@@ -174,6 +177,7 @@ def _rules(keep: str) -> list[Rule]:
         Rule(lambda one: bool(one.problem), lambda kept, other: "the only one that can be read now"),
         Rule(lambda one: one.preference, lambda kept, other: "preferred by --prefer"),
         Rule(lambda one: one.is_link, lambda kept, other: "the file itself, not a link"),
+        Rule(lambda one: not one.is_own, lambda kept, other: "a file of its own on this machine"),
     ]
     largest = [
         Rule(lambda one: -one.inner_pixels, _phrase_pixels, measures=True),
@@ -280,7 +284,7 @@ def _ranked(group: list[Candidate], rules: Sequence[Rule]) -> list[Candidate]:
     others, files = [], {kept.file}
     for one, rule in losers:
         why = one.problem or f"another one is kept: {rule.phrase(kept, one)}"
-        frees = 0 if one.file in files else one.image.size
+        frees = one.image.size if one.is_own and one.file not in files else 0
         files.add(one.file)
         others.append(replace(one, why=why, protected=_protected(one, kept), frees=frees))
     return [replace(kept, why=_why_kept(kept, losers)), *others]
@@ -298,6 +302,8 @@ def _why_kept(kept: Candidate, losers: Sequence[tuple[Candidate, Rule]]) -> str:
 
 
 def _protected(one: Candidate, kept: Candidate) -> str:
+    if not one.is_own:
+        return f"it is {where(one.image.path)}, from where no image can be moved"
     if os.path.islink(one.image.path):
         return "a link, which takes no space"
     if one.image.sha256 == kept.image.sha256:

@@ -6,11 +6,14 @@ file contains; and searches at most SEARCHED bytes for a film. Damage means that
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from imgindex.errors import UnreadableImage
+from imgindex.sources.base import ReadPart
+from imgindex.sources.registry import parts
 
 BUDGET = 4 << 20
 MAX_STEPS = 20_000
@@ -56,15 +59,10 @@ class FileHeader:
 def read_header(path: str) -> FileHeader:
     """Return what the header of a file states; nothing, as in FileHeader(), for a file that cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError):
+        with parts(path) as read_part:
+            return _read(_Reader(read_part))
+    except (OSError, ValueError, UnreadableImage):
         return FileHeader()
-    try:
-        return _read(_Reader(descriptor))
-    except OSError:
-        return FileHeader()
-    finally:
-        os.close(descriptor)
 
 
 class _Exhausted(Exception):
@@ -74,8 +72,8 @@ class _Exhausted(Exception):
 class _Reader:
     """Reads parts of an open file, up to the budget."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor, self._bytes, self._steps = descriptor, BUDGET, MAX_STEPS
+    def __init__(self, read_part: ReadPart) -> None:
+        self._read_part, self._bytes, self._steps = read_part, BUDGET, MAX_STEPS
 
     def at(self, offset: int, length: int) -> bytes:
         """Return `length` bytes at an offset, fewer at the end of the file."""
@@ -83,13 +81,13 @@ class _Reader:
         self._steps -= 1
         if self._bytes < 0 or self._steps < 0 or not 0 <= offset < 1 << 62:
             raise _Exhausted
-        return os.pread(self._descriptor, length, offset)
+        return self._read_part(offset, length)
 
     def has_film(self, start: int) -> bool:
         """Return whether a film begins behind `start`; True for a file that is too long to be searched to its end."""
         rest = b""
         for offset in range(start, start + SEARCHED, BLOCK):
-            read = os.pread(self._descriptor, BLOCK, offset)
+            read = self._read_part(offset, BLOCK)
             if not read:
                 return False
             block = rest + read

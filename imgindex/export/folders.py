@@ -20,6 +20,8 @@ from imgindex.export.filenames import comparison_key, distinct_names, safe_name,
 from imgindex.export.manifest import Manifest
 from imgindex.export.targets import check_target
 from imgindex.sources.exported import FOLDERS_MANIFEST, Entry
+from imgindex.sources.registry import is_own_file, look, parts
+from imgindex.sources.registry import where as whereabouts
 from imgindex.storage.paths import absolute, as_iterable, on_this_machine, real_path
 from imgindex.types import Failure, OnProgress, Path, Progress
 
@@ -72,9 +74,9 @@ def link_folders(
     are absolute. Links and copies of an earlier run that no group has any more are removed. A run that was interrupted
     is continued by the next one.
 
-    Raises UsageError when an image is in `where` itself; FolderNotOurs, before anything is changed, when `where` is not
-    empty and was not filled by imgindex (unless `overwrite`), or has a file of the user under a name that is needed;
-    OSError.
+    Raises UsageError when an image is in `where` itself, or in an archive and no copies are made; FolderNotOurs, before
+    anything is changed, when `where` is not empty and was not filled by imgindex (unless `overwrite`), or has a file of
+    the user under a name that is needed; OSError.
     """
     where = real_path(on_this_machine(where))
     failures: list[Failure] = []
@@ -116,7 +118,7 @@ def _plan(
     where: str, groups: Mapping[str, Path | Iterable[Path]], copy: bool, failures: list[Failure]
 ) -> dict[str, Entry]:
     """Return the wanted links or copies by FOLDER/FILE; a group without readable images gets no folder."""
-    real_folder = functools.cache(os.path.realpath)
+    real_folder = functools.cache(real_path)
     wanted: dict[str, Entry] = {}
     folders: set[str] = set()
     for group, paths in groups.items():
@@ -126,21 +128,36 @@ def _plan(
             if real.startswith(f"{where}/"):
                 raise UsageError(f"{path} lies in {where} itself", hint="name another folder")
             try:
-                info = os.stat(path)
-            except OSError as error:
-                failures.append(Failure(path, "read", error.strerror or str(error)))
-                continue
-            if not stat.S_ISREG(info.st_mode):
-                failures.append(Failure(path, "read", "not a regular file"))
-            elif copy:
-                found[path] = Entry(path, size=info.st_size, mtime_ns=info.st_mtime_ns)
-            else:
-                found[path] = Entry(path, link=_target(path, real, where))
+                found[path] = _entry(path, real, where, copy)
+            except UnreadableImage as error:
+                failures.append(Failure(path, error.stage, error.reason))
         if found:
             folder, names = unused_name(safe_name(group), folders), set[str]()
             for path, name in distinct_names(list(found)).items():
                 wanted[f"{folder}/{unused_name(name, names)}"] = found[path]
     return wanted
+
+
+def _entry(path: str, real: str, where: str, copy: bool) -> Entry:
+    """Return the link to an image, or its copy. Raises UnreadableImage; UsageError for a link into an archive."""
+    if not is_own_file(path):
+        if not copy:
+            raise UsageError(
+                f"{path} is {whereabouts(path)}, where no link can lead to it",
+                hint="make copies with --copy-to DIR (in Python copy=True)",
+            )
+        if (file := look(path)) is None:
+            raise UnreadableImage("there is none in its source any more", stage="read")
+        return Entry(path, size=file.size, mtime_ns=file.mtime_ns)
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        raise UnreadableImage(error.strerror or str(error), stage="read") from error
+    if not stat.S_ISREG(info.st_mode):
+        raise UnreadableImage("not a regular file", stage="read")
+    if copy:
+        return Entry(path, size=info.st_size, mtime_ns=info.st_mtime_ns)
+    return Entry(path, link=_target(path, real, where))
 
 
 def _target(path: str, real: str, where: str) -> str:
@@ -232,8 +249,10 @@ def _copy(where: str, name: str, entry: Entry) -> Entry:
 
 def _chunks(image: str) -> Iterator[bytes]:
     try:
-        with open(image, "rb") as file:
-            while chunk := file.read(CHUNK):
+        with parts(image) as read_part:
+            offset = 0
+            while chunk := read_part(offset, CHUNK):
                 yield chunk
+                offset += len(chunk)
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error), stage="read") from error

@@ -18,6 +18,7 @@ from imgindex.gallery.model import (
 from imgindex.gallery.phrases import count
 from imgindex.results import Answer, Duplicate, Duplicates, Outlier
 from imgindex.search.smoothing import NEIGHBOURS
+from imgindex.sources.registry import exists
 from imgindex.storage.paths import absolute, as_written, display_path
 from imgindex.storage.store import Store
 
@@ -65,7 +66,7 @@ def matches_page(store: Store, answers: Sequence[Answer], display: Display) -> M
 
 def _query(answer: Answer) -> ImageCard:
     path = absolute(answer.query) if answer.failure is None else answer.failure.path
-    is_mix = answer.failure is None and (" + " in answer.query or " - " in answer.query) and not os.path.exists(path)
+    is_mix = answer.failure is None and (" + " in answer.query or " - " in answer.query) and not exists(path)
     return ImageCard("" if is_mix else path, caption="query", name=answer.query)
 
 

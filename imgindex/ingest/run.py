@@ -35,6 +35,7 @@ def preview(
     exclude: Sequence[str],
     retry_failed: bool,
     rehash: bool,
+    archives: bool,
     control: RunControl,
 ) -> AddReport:
     """Return what `add` would report, by names, sizes and times alone; change nothing.
@@ -54,6 +55,7 @@ def preview(
             skip=[store.path],
             retry_failed=retry_failed,
             rehash=rehash,
+            archives=archives,
             control=control,
         )
         missing, _ = find_missing(store.catalogue, roots, scanned, unmounted=unmounted)
@@ -76,6 +78,7 @@ def add(
     exclude: Sequence[str],
     retry_failed: bool,
     rehash: bool,
+    archives: bool,
     decoders: DecoderPool,
     workers: int | None,
     make_encoder: Callable[[], Encoder],
@@ -99,6 +102,7 @@ def add(
             skip=[store.path],
             retry_failed=retry_failed,
             rehash=rehash,
+            archives=archives,
             control=control,
             record_others=lambda files: _record_others(writer, files),
         )

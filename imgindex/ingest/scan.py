@@ -68,14 +68,15 @@ def scan(
     skip: Sequence[str],
     retry_failed: bool,
     rehash: bool,
+    archives: bool,
     control: RunControl,
     record_others: Callable[[Sequence[FoundFile]], None] = lambda files: None,
 ) -> ScanResult:
     """Compare the files below absolute paths with the catalogue; end early, with a part of the result, on `stop`.
 
-    exclude, skip: as `find_files`. retry_failed: open files of known failures, even if they have not changed. rehash:
-    open all files. record_others: records files without an ending that are not images, so that the next scan need not
-    open them.
+    exclude, skip, archives: as `find_files`. retry_failed: open files of known failures, even if they have not changed.
+    rehash: open all files. record_others: records files without an ending that are not images, so that the next scan
+    need not open them.
     """
     result = ScanResult()
     ledger = list(catalogue.ledger.failures())
@@ -83,7 +84,12 @@ def scan(
     stored = _StoredPaths(catalogue, ledger)
     others: list[FoundFile] = []
     found = find_files(
-        roots, exclude=exclude, skip=skip, further_endings=readable_raw_endings(), skipped=result.skipped
+        roots,
+        exclude=exclude,
+        skip=skip,
+        further_endings=readable_raw_endings(),
+        archives=archives,
+        skipped=result.skipped,
     )
     control.on_progress(Progress("scan", 0, 0))
     for chunk in _chunks(found):
@@ -102,7 +108,7 @@ def scan(
             files = [file for file in files if file.path not in not_images]
         for at, file in enumerate(files):
             if file.path not in known:
-                files[at] = replace(file, path=stored.of_file(file.path, known))
+                files[at] = replace(file, path=stored.of_file(file, known))
         result.to_open.extend(list(_files_to_open(files, known, known_failures, result, rehash=rehash)))
         control.on_progress(Progress("scan", result.found, 0))
         if len(others) >= RECORDED:
@@ -132,9 +138,13 @@ class _StoredPaths:
         """Return the path of the known failure of the same file, else the path itself."""
         return self._failures.get(self._place(path), path) if self._failures else path
 
-    def of_file(self, path: str, known: dict[str, KnownImage]) -> str:
+    def of_file(self, file: FoundFile, known: dict[str, KnownImage]) -> str:
         """Return the path of the same image or known failure, else the path itself; put the image into `known`."""
+        path = file.path
         real = self._real_paths.of(path)
+        if file.version is not None and path == real:
+            # Only a disk may find a file by another form of its name.
+            return path
         # The usual case needs no query.
         if self._has_links or not real.isascii() or self._catalogue.paths.stored_real(path, real) is not None:
             found = self._catalogue.same_file(path, real)

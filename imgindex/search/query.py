@@ -19,7 +19,7 @@ from imgindex.search.lifecycle import load_search
 from imgindex.search.smoothed import QueryAverages, smoothed_rows
 from imgindex.search.upkeep import prepare_smoothing
 from imgindex.sources.base import Content
-from imgindex.sources.registry import look, read_content
+from imgindex.sources.registry import is_folder, look, read_content
 from imgindex.storage.paths import absolute, as_iterable, as_written, path_text
 from imgindex.storage.records import is_same_stat, stored_stat
 from imgindex.storage.store import Store
@@ -251,8 +251,11 @@ def _failed(image: str, error: UnreadableImage) -> Query:
 def _content(image: str) -> Content:
     """Return the content of an image. Raises UnreadableImage, whose reason helps where a folder is named."""
     path = absolute(image)
-    if os.path.isdir(path):
-        raise UnreadableImage("it is a folder; name images, for example those of FOLDER/*.jpg", stage="read")
+    if is_folder(path):
+        raise UnreadableImage(
+            "it is a folder or an archive; name images, for example those of FOLDER/*.jpg, or set.zip/1.jpg",
+            stage="read",
+        )
     return read_content(path)
 
 
@@ -282,7 +285,7 @@ def _of_same_content(store: Store, image: str, content: Content) -> Query | None
 
 def _is_same_file(path: str, other: str) -> bool:
     try:
-        return os.path.samefile(path, other)
+        return path == other or os.path.samefile(path, other)
     except OSError:
         return False
 

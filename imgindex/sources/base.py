@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -21,13 +22,20 @@ BLOCK = 1 << 20
 FAR_DEVICE = -(1 << 62)
 
 Found: TypeAlias = FoundFile | Failure
+# Returns so many bytes at an offset, fewer at the end of the file.
+ReadPart: TypeAlias = Callable[[int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundArchive(FoundFile):
+    """A file that is an archive by its name: it is searched like a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
     """The bytes of a file, their SHA-256 (32 raw bytes), and what its source says of the file that had them.
 
-    size, mtime_ns, ctime_ns, inode, version: as in `FoundFile`.
+    size, mtime_ns, ctime_ns, inode, version, metadata: as in `FoundFile`.
     """
 
     data: bytes
@@ -37,10 +45,11 @@ class Content:
     ctime_ns: int | None = None
     inode: int | None = None
     version: str | None = None
+    metadata: Mapping[str, str | float] | None = None
 
     def file_at(self, path: str) -> FoundFile:
         """Return the file that has these bytes."""
-        return FoundFile(path, self.size, self.mtime_ns, self.ctime_ns, self.inode, self.version)
+        return FoundFile(path, self.size, self.mtime_ns, self.ctime_ns, self.inode, self.version, self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +72,11 @@ class Source(Protocol):
     """A kind of place that files come from. Its methods may be called from several threads.
 
     A source that does not answer raises an error that ends the run: its files are neither failures nor gone.
-    is_far: whether a read waits for a network, so that many at once take no longer than one.
+    where: where its files are, for people. is_far: whether a read waits for a network, so that many at once take no
+    longer than one.
     """
 
+    where: str
     is_far: bool
 
     def find(self, roots: Iterable[str], selection: Selection) -> Iterator[Found]:
@@ -90,7 +101,8 @@ class Source(Protocol):
     def read(self, path: str, *, max_bytes: int = MAX_BYTES) -> Content:
         """Return the bytes of a file with the numbers that belong to exactly these bytes.
 
-        Raises UnreadableImage with the stage "read", also for a file of more than `max_bytes`.
+        Raises UnreadableImage with the stage "read", also for a file of more than `max_bytes`; SourceUnavailable where
+        nothing of the source can be read.
         """
         ...
 
@@ -102,14 +114,27 @@ class Source(Protocol):
         """Return the SHA-256 of a file of any size. Raises UnreadableImage."""
         ...
 
+    def is_unchanged(self, path: str, read: FileHash) -> bool:
+        """Return whether a file is still the one that was hashed, without reading it. Raises OSError."""
+        ...
+
+    def parts(self, path: str) -> AbstractContextManager[ReadPart]:
+        """Lend a function that returns the bytes of a file at an offset. Raises UnreadableImage, OSError."""
+        ...
+
+    def is_folder(self, path: str) -> bool:
+        """Return whether a path is that of something that has files, rather than of a file."""
+        ...
+
     def is_sequential(self, path: str) -> bool:
         """Return whether files are read much faster in the order of their listing, one after the other."""
         ...
 
 
 def far_file_hash(file: FoundFile, sha256: bytes) -> FileHash:
-    """Return the SHA-256 of a file on another machine, with numbers that no file of this machine has."""
-    number = int.from_bytes(hashlib.blake2b(os.fsencode(file.path), digest_size=7).digest(), "big")
+    """Return the SHA-256 of a file on another machine, with numbers that no other file or version has."""
+    place = os.fsencode(f"{file.path}\n{file.version}")
+    number = int.from_bytes(hashlib.blake2b(place, digest_size=7).digest(), "big")
     return FileHash(sha256, FAR_DEVICE, number, file.size, file.mtime_ns, -1)
 
 

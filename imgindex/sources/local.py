@@ -7,13 +7,23 @@ import functools
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found
+from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, FoundArchive, ReadPart
 from imgindex.sources.content import hash_file, read_content
 from imgindex.sources.exported import FOLDERS_MANIFEST, exported_names
-from imgindex.sources.selection import INDEX_ENDING, NEVER_ENTERED, Selection, SkippedFiles, ending, is_hidden
+from imgindex.sources.selection import (
+    ARCHIVE_ENDINGS,
+    INDEX_ENDING,
+    NEVER_ENTERED,
+    Selection,
+    SkippedFiles,
+    ending,
+    is_hidden,
+)
 from imgindex.sources.signature import is_image, read_head
 from imgindex.types import Failure, FoundFile, UnnamedFile
 
@@ -31,7 +41,7 @@ _Inode = tuple[int, int]
 class LocalSource:
     """The files of this machine."""
 
-    is_far = False
+    where, is_far = "on this machine", False
 
     def find(self, roots: Iterable[str], selection: Selection) -> Iterator[Found]:
         """Yield every image file under the roots once, ordered by the bytes of the names, and a Failure for each error.
@@ -79,6 +89,23 @@ class LocalSource:
     def hash(self, path: str) -> FileHash:
         """Return the SHA-256 of a file of any size: see `hash_file`."""
         return hash_file(path)
+
+    def is_unchanged(self, path: str, read: FileHash) -> bool:
+        """Return whether the file at a path is still the one that was hashed. Raises OSError."""
+        return read.is_of(os.stat(path))
+
+    @contextmanager
+    def parts(self, path: str) -> Iterator[ReadPart]:
+        """Lend a function that returns the bytes of a file at an offset; opening never blocks. Raises OSError."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            yield lambda offset, length: os.pread(descriptor, length, offset)
+        finally:
+            os.close(descriptor)
+
+    def is_folder(self, path: str) -> bool:
+        """Return whether there is a folder or an archive at a path."""
+        return os.path.isdir(path) or (ending(os.path.basename(path)) in ARCHIVE_ENDINGS and os.path.isfile(path))
 
     def is_sequential(self, path: str) -> bool:
         """Return False: any file is read as fast as the next one."""
@@ -177,7 +204,7 @@ class _Search:
             if stat.S_ISDIR(info.st_mode):
                 yield from self._below(root)
                 return
-            found = _file_or_failure(root, info)
+            found = _as_archive(_file_or_failure(root, info))
         if self._is_new_root(root):
             yield found
 
@@ -185,7 +212,11 @@ class _Search:
         """Yield the files to which only links lead, each once."""
         for link, is_root in self._links.items():
             may_be_unnamed = not is_root and not self._has_image_ending(os.path.basename(link))
-            found = self._stat_unnamed(link) if may_be_unnamed else _stat_file(link)
+            found: Found | None
+            if is_root or self._is_searched_archive(link):
+                found = _as_archive(_stat_file(link))
+            else:
+                found = self._stat_unnamed(link) if may_be_unnamed else _stat_file(link)
             if found and (isinstance(found, Failure) or self._is_new_root(os.path.realpath(link))):
                 yield found
 
@@ -208,7 +239,9 @@ class _Search:
         """Return whether a file was yielded when its folder was searched."""
         if name in self._exported.get(inode, ()) or is_hidden(name) or self._is_excluded(name, relative):
             return False
-        return self._has_image_ending(name) or (not ending(name) and _has_image_content(path))
+        if self._has_image_ending(name) or self._is_searched_archive(name):
+            return True
+        return not ending(name) and _has_image_content(path)
 
     def _below(self, root: str) -> Iterator[Found]:
         """Yield the files below a folder."""
@@ -229,6 +262,8 @@ class _Search:
                 found = self._enter(path, f"{listing.relative}{name}/", stack)
             elif self._has_image_ending(name):
                 found = _stat_file(path)
+            elif self._is_searched_archive(name):
+                found = _as_archive(_stat_file(path))
             else:
                 found = self._stat_unnamed(path)
             if name in listing.links and isinstance(found, FoundFile):
@@ -280,7 +315,7 @@ class _Search:
                     if name not in NEVER_ENTERED and not name.endswith(INDEX_ENDING):
                         folders.add(name)
                         names.append(name)
-                elif self._has_image_ending(name) or not (type := ending(name)):
+                elif self._has_image_ending(name) or not (type := ending(name)) or self._is_searched_archive(name):
                     names.append(name)
                     if entry.is_symlink():
                         links.add(name)
@@ -305,6 +340,9 @@ class _Search:
         else:
             return False
         return True
+
+    def _is_searched_archive(self, name: str) -> bool:
+        return self._selection.archives and ending(name) in ARCHIVE_ENDINGS
 
     def _stat_unnamed(self, path: str) -> UnnamedFile | None:
         """Return a file whose name has no ending; None if it is not a regular file, which cannot be an image."""
@@ -332,6 +370,16 @@ def _stat_file(path: str) -> Found | None:
             return None
         return _failure(path, _reason(error))
     return _file_or_failure(path, info)
+
+
+_Maybe = TypeVar("_Maybe", Found, "Found | None")
+
+
+def _as_archive(found: _Maybe) -> _Maybe:
+    """Return a file as an archive if it is one by its name."""
+    if isinstance(found, FoundFile) and ending(os.path.basename(found.path)) in ARCHIVE_ENDINGS:
+        return FoundArchive(found.path, found.size, found.mtime_ns, found.ctime_ns, found.inode)
+    return found
 
 
 def _file_or_failure(path: str, info: os.stat_result) -> Found:

@@ -18,7 +18,7 @@ from itertools import islice, takewhile
 from typing import Any
 
 from imgindex.errors import ExtraMissing, SourceUnavailable, UnreadableImage
-from imgindex.sources.base import BLOCK, MAX_BYTES, Content, FileHash, Found, far_file_hash, megabytes
+from imgindex.sources.base import BLOCK, MAX_BYTES, Content, FileHash, Found, ReadPart, far_file_hash, megabytes
 from imgindex.sources.selection import NameRules, Selection
 from imgindex.sources.signature import HEAD
 from imgindex.types import Failure, FoundFile, UnnamedFile
@@ -73,7 +73,7 @@ _STATUS = re.compile(r"status code: (\d{3})").search
 class ObjectSource:
     """The objects of stores. `anonymous`: the buckets, such as s3://bucket, whose requests are never signed."""
 
-    is_far = True
+    where, is_far = "in an object store", True
 
     def __init__(self) -> None:
         self.anonymous: set[str] = set()
@@ -249,6 +249,24 @@ class ObjectSource:
         if size != found.size:
             raise SourceUnavailable(f"{place} ended its answer too early")
         return far_file_hash(found, digest.digest())
+
+    def is_unchanged(self, path: str, read: FileHash) -> bool:
+        """Return whether an object is still the one that was hashed, by its ETag."""
+        found = self.look(path)
+        return found is not None and far_file_hash(found, read.sha256) == read
+
+    @contextmanager
+    def parts(self, path: str) -> Iterator[ReadPart]:
+        """Lend a function that returns the bytes of an object at an offset; the object is read at once."""
+        data = self.read(path).data
+        yield lambda offset, length: data[offset : offset + length]
+
+    def is_folder(self, path: str) -> bool:
+        """Return whether there are objects below an address; False without asking for the name of an image."""
+        try:
+            return not Selection().has_image_ending(_name(path)) and next(self._listed(path), None) is not None
+        except UnreadableImage:
+            return False
 
     def is_sequential(self, path: str) -> bool:
         """Return False: any object is read as fast as the next one."""

@@ -6,13 +6,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from imgindex.addresses import is_address, is_web
 from imgindex.errors import SourceUnavailable, UnreadableImage
-from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, Source
+from imgindex.sources.archives.names import split
+from imgindex.sources.archives.source import ArchiveSource
+from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, FoundArchive, ReadPart, Source
 from imgindex.sources.local import LocalSource
 from imgindex.sources.selection import Selection, SkippedFiles
 from imgindex.sources.signature import is_image
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from imgindex.sources.objects import ObjectSource
     from imgindex.sources.web import WebSource
 
-LOCAL = LocalSource()
+LOCAL, ARCHIVES = LocalSource(), ArchiveSource()
 # Paths that are looked up together.
 CHUNK = 500
 # Requests at once to sources on other machines; files, and their bytes, that are read before they are asked for.
@@ -33,7 +36,17 @@ def source_of(path: str) -> Source:
     """Return the source that an absolute path belongs to."""
     if is_address(path):
         return web() if is_web(path) else objects()
-    return LOCAL
+    return LOCAL if split(path) is None else ARCHIVES
+
+
+def is_own_file(path: str) -> bool:
+    """Return whether a path is that of a file of its own on this machine, which can be linked to and moved."""
+    return source_of(path) is LOCAL
+
+
+def where(path: str) -> str:
+    """Return where a file is, for people: "in an archive"."""
+    return source_of(path).where
 
 
 # Most programs read from neither, and what they import takes time.
@@ -59,13 +72,16 @@ def find_files(
     exclude: Sequence[str] = (),
     skip: Sequence[str] = (),
     further_endings: AbstractSet[str] = frozenset(),
+    archives: bool = False,
     skipped: SkippedFiles | None = None,
 ) -> Iterator[Found]:
     """Yield what the sources of the roots find, each file once; the parameters are those of `Selection`.
 
     skipped: counts what is passed over.
     """
-    selection = Selection(exclude=exclude, skip=skip, further_endings=further_endings, skipped=skipped)
+    selection = Selection(
+        exclude=exclude, skip=skip, further_endings=further_endings, archives=archives, skipped=skipped
+    )
     of_others: dict[Source, list[str]] = {}
 
     def of_this_machine() -> Iterator[str]:
@@ -76,7 +92,11 @@ def find_files(
             else:
                 of_others.setdefault(source, []).append(root)
 
-    yield from LOCAL.find(of_this_machine(), selection)
+    for found in LOCAL.find(of_this_machine(), selection):
+        if isinstance(found, FoundArchive):
+            of_others.setdefault(ARCHIVES, []).append(found.path)
+        else:
+            yield found
     for source, others in of_others.items():
         yield from source.find(others, selection)
 
@@ -145,6 +165,27 @@ def _read_far(source: Source, files: Iterator[FoundFile]) -> Iterator[tuple[Foun
 def hash_file(path: str) -> FileHash:
     """Return the SHA-256 of a file of any size: see `Source.hash`."""
     return source_of(path).hash(path)
+
+
+def is_unchanged(path: str, read: FileHash) -> bool:
+    """Return whether a file is still the one that was hashed: see `Source.is_unchanged`."""
+    return source_of(path).is_unchanged(path, read)
+
+
+def parts(path: str) -> AbstractContextManager[ReadPart]:
+    """Lend a function that returns the bytes of a file at an offset: see `Source.parts`."""
+    return source_of(path).parts(path)
+
+
+def exists(path: str) -> bool:
+    """Return whether there is a file or a folder at a path."""
+    source = source_of(path)
+    return source.look(path) is not None or source.is_folder(path)
+
+
+def is_folder(path: str) -> bool:
+    """Return whether a path is that of a folder, of an archive, or of a folder in an archive."""
+    return source_of(path).is_folder(path)
 
 
 def look(path: str) -> FoundFile | None:

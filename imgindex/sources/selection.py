@@ -29,6 +29,11 @@ NEVER_ENTERED = frozenset({"@eaDir", "node_modules", "__MACOSX", "$RECYCLE.BIN",
 INDEX_ENDING = ".imgindex"
 # Folders whose names are known to be passed over or not.
 FOLDERS = 1 << 12
+# A file whose name ends so is taken for an archive.
+ARCHIVE_ENDINGS = frozenset({
+    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst",
+})  # fmt: skip
+_TAR = re.compile(r".(\.tar\.(?:gz|bz2|xz|zst))$", re.IGNORECASE).search
 # What names the type of a file: letters and digits after the last dot, but not digits alone, as in "Screenshot at
 # 10.15.30"; and a ~ after them, as editors name a file before a change. "a.jpg?width=9" and "a.jpg_large" have none.
 _ENDING = re.compile(r".(\.(?!\d+$)[^\W_]{1,10}~?)$").search
@@ -37,10 +42,10 @@ _ENDING = re.compile(r".(\.(?!\d+$)[^\W_]{1,10}~?)$").search
 def ending(name: str) -> str:
     """Return the ending of a file's name, in lower case and with its dot; "" for a name without one.
 
-    >>> ending("IMG_1.MOV"), ending("Makefile"), ending("Screenshot at 10.15.30")
-    ('.mov', '', '')
+    >>> ending("IMG_1.MOV"), ending("set.tar.gz"), ending("Makefile"), ending("Screenshot at 10.15.30")
+    ('.mov', '.tar.gz', '', '')
     """
-    found = _ENDING(name)
+    found = _TAR(name) or _ENDING(name)
     return found[1].lower() if found else ""
 
 
@@ -70,7 +75,8 @@ class Selection:
     """What a search looks for, and counts of what it passes over.
 
     exclude: shell globs, matched against an entry's name and against its path from the root. skip: real paths of
-    folders that are not entered. further_endings: endings of images besides IMAGE_SUFFIXES.
+    folders that are not entered. further_endings: endings of images besides IMAGE_SUFFIXES. archives: whether archives
+    in folders are searched; one that is a root always is.
     """
 
     def __init__(
@@ -79,10 +85,11 @@ class Selection:
         exclude: Sequence[str] = (),
         skip: Sequence[str] = (),
         further_endings: AbstractSet[str] = frozenset(),
+        archives: bool = False,
         skipped: SkippedFiles | None = None,
     ) -> None:
         globs = [glob.rstrip("/") for glob in exclude]
-        self.skip = skip
+        self.skip, self.archives = skip, archives
         self.skipped = SkippedFiles() if skipped is None else skipped
         self._endings = IMAGE_SUFFIXES | further_endings
         self._excluded = re.compile("|".join(map(fnmatch.translate, globs))).match if globs else None

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any
@@ -27,7 +27,7 @@ from urllib.parse import urljoin, urlsplit
 from imgindex._version import VERSION
 from imgindex.addresses import web_address, web_place
 from imgindex.errors import SourceUnavailable, UnreadableImage, UsageError
-from imgindex.sources.base import BLOCK, MAX_BYTES, Content, FileHash, Found, far_file_hash, megabytes
+from imgindex.sources.base import BLOCK, MAX_BYTES, Content, FileHash, Found, ReadPart, far_file_hash, megabytes
 from imgindex.sources.selection import Selection
 from imgindex.sources.signature import HEAD
 from imgindex.types import Failure, FoundFile
@@ -86,7 +86,7 @@ class _Answer:
 class WebSource:
     """Single files on the web."""
 
-    is_far = True
+    where, is_far = "on the web", True
 
     def __init__(self) -> None:
         self._idle: list[tuple[Place, http.client.HTTPConnection]] = []
@@ -165,11 +165,26 @@ class WebSource:
 
     def hash(self, path: str) -> FileHash:
         """Return the SHA-256 of a file of any size, with numbers that no other file has."""
-        digest, size, mtime_ns = hashlib.sha256(), 0, 0
+        digest, size, read = hashlib.sha256(), 0, FoundFile(path, 0, 0)
         for file, part in self._parts(path, None):
             digest.update(part)
-            size, mtime_ns = size + len(part), file.mtime_ns
-        return far_file_hash(FoundFile(path, size, mtime_ns), digest.digest())
+            size, read = size + len(part), file
+        return far_file_hash(replace(read, size=size), digest.digest())
+
+    def is_unchanged(self, path: str, read: FileHash) -> bool:
+        """Return whether a file is still the one that was hashed, by what its server says of it."""
+        found = self.look(path)
+        return found is not None and far_file_hash(found, read.sha256) == read
+
+    @contextmanager
+    def parts(self, path: str) -> Iterator[ReadPart]:
+        """Lend a function that returns the bytes of a file at an offset; the file is read at once."""
+        data = self.read(path).data
+        yield lambda offset, length: data[offset : offset + length]
+
+    def is_folder(self, path: str) -> bool:
+        """Return False: a server has no folders."""
+        return False
 
     def is_sequential(self, path: str) -> bool:
         """Return False: any file is read as fast as the next one."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.paths import nfc
+from imgindex.storage.paths import StoredPath, nfc
 
 # The first format of catalogues with tags and metadata.
 SINCE = 3
-LONGEST, LONGEST_KEY, LONGEST_VALUE = 100, 200, 100_000
+LONGEST, LONGEST_KEY, LONGEST_VALUE, MOST_KEYS = 100, 200, 100_000, 1000
+# No text of the catalogue has a NUL, or half of a character.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 VALUE = (str, int, float)
 
 Value = str | float
@@ -74,14 +78,40 @@ def metadata_keys(catalogue: Catalogue) -> list[str]:
     return [key for (key,) in catalogue.connection.rows((str,), query)] if catalogue.version >= SINCE else []
 
 
+def is_value(value: Value) -> bool:
+    """Whether it can be a value of metadata."""
+    if isinstance(value, str):
+        return len(value) <= LONGEST_VALUE and UNSTORABLE.search(value) is None
+    return math.isfinite(value)
+
+
+class Spelling:
+    """The keys of an index in the spelling that they have there: a condition does not distinguish ABC from abc."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._known = {nfc(key).casefold(): key for key in metadata_keys(catalogue)}
+
+    def of(self, key: str) -> str:
+        """Return the spelling of a key; a new one is known from now on."""
+        return self._known.setdefault(nfc(key).casefold(), key)
+
+
+def describe(catalogue: Catalogue, stored: StoredPath, metadata: Mapping[str, Value], spelling: Spelling) -> None:
+    """Set metadata of the image at a stored path, without what cannot be a key or a value; the caller commits."""
+    usable = {key: value for key, value in metadata.items() if is_key(key) and is_value(value)}
+    row = catalogue.connection.execute("select id from images where path = ?", (stored,)).fetchone()
+    rows = [(row[0], spelling.of(key), value) for key, value in list(usable.items())[:MOST_KEYS]] if row else []
+    catalogue.connection.executemany("insert or replace into metadata values (?, ?, ?)", rows)
+
+
 def set_metadata(catalogue: Catalogue, header: Sequence[str], rows: Mapping[int, Sequence[Value | None]]) -> None:
     """Set metadata of images; the caller commits.
 
     header: keys. rows: id → a value for each key; None removes the value. A key that exists in another spelling (ABC
     for abc) keeps that spelling, because a condition does not distinguish them.
     """
-    known = {nfc(key).casefold(): key for key in metadata_keys(catalogue)}
-    spelled = [known.get(nfc(key).casefold(), key) for key in header]
+    spelling = Spelling(catalogue)
+    spelled = [spelling.of(key) for key in header]
     run = catalogue.connection.executemany
     every = [(id, key, value) for id, row in rows.items() for key, value in zip(spelled, row, strict=True)]
     run("delete from metadata where image = ? and key = ?", ((id, key) for id, key, _ in every))

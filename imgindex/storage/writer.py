@@ -6,11 +6,12 @@ and the new number of rows. Before that transaction nothing refers to the new ro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from imgindex.errors import PathNotFound
+from imgindex.storage import tags
 from imgindex.storage.catalogue import LOG_LIMIT, Catalogue
 from imgindex.storage.named import find_named
 from imgindex.storage.paths import RealPaths, StoredPath
@@ -29,6 +30,7 @@ class Writer:
         self._vectors: list[Vectors] = []
         self._moves: list[tuple[int, FoundFile]] = []
         self._failures: list[Failure] = []
+        self._spelling: tags.Spelling | None = None
 
     def __len__(self) -> int:
         """Return how many changes are not committed yet."""
@@ -72,11 +74,19 @@ class Writer:
                 self.catalogue.put(image, segment, row, crc32, real=real(image.file))
             for id, file in self._moves:
                 self.catalogue.move(id, file, real=real(file))
+            for file in (*(image.file for image in self._images), *(file for _, file in self._moves)):
+                if file.metadata:
+                    self._describe(file, file.metadata)
             for failure in self._failures:
                 self.catalogue.ledger.fail(failure)
         # The log grows by about 10 kB an image, too much to keep for a first run over a million images.
         self.catalogue.checkpoint(limit=LOG_LIMIT)
         self._images, self._vectors, self._moves, self._failures = [], [], [], []
+
+    def _describe(self, file: FoundFile, metadata: Mapping[str, tags.Value]) -> None:
+        if self._spelling is None:
+            self._spelling = tags.Spelling(self.catalogue)
+        tags.describe(self.catalogue, self.catalogue.paths.stored(file.path), metadata, self._spelling)
 
     def remove(self, paths: Sequence[str]) -> list[Image]:
         """Delete the images and failures at these absolute paths or below them, and commit; return the images.

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+from archived import pack
 from forking import Done, ForkServer
 from pictures import draw
 
@@ -110,6 +111,7 @@ def collection(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> 
         draw(folder / name, number)
     draw(folder / "photos/large.jpg", 99, size=(1200, 40))
     draw(folder / "camera/new.jpg", 50)
+    pack(folder / "test.zip", {"0.jpg": (folder / "camera/new.jpg").read_bytes()})
     (folder / "labels.csv").write_text("ImageID,class\ncat,cat\nlarge,other\n")
     for arguments in (
         ["add", "photos", "train", "test", "--recipe", "vgg16-pool5", "--size", "32"],

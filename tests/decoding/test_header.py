@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from archived import pack
 from PIL import Image
 
 from imgindex.decoding import plugins
@@ -38,6 +39,13 @@ def test_camera_and_capture_time_are_read_from_the_exif(tmp_path: Path, ending: 
     picture().save(path)
     header = read_header(str(path))
     assert (header.has_camera, header.taken) == (False, "")
+
+
+def test_the_header_of_a_member_of_an_archive_is_read(tmp_path: Path) -> None:
+    picture().save(tmp_path / "a.jpg", exif=exif().tobytes())
+    archive = pack(tmp_path / "deflated.zip", {"a.jpg": (tmp_path / "a.jpg").read_bytes()})
+    assert read_header(f"{archive}/a.jpg") == read_header(str(tmp_path / "a.jpg"))
+    assert read_header(f"{archive}/b.jpg") == FileHeader()
 
 
 def test_the_camera_of_a_tiff_is_read(tmp_path: Path) -> None:

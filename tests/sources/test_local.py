@@ -322,7 +322,7 @@ def test_a_manifest_that_imgindex_did_not_write_hides_nothing(tmp_path: Path, ma
     ("name", "expected"),
     [
         ("a.MOV", ".mov"),
-        ("a.tar.gz", ".gz"),
+        ("a.tar.gz", ".tar.gz"),
         ("a.7z", ".7z"),
         ("a.jpg~", ".jpg~"),
         ("a.crdownload", ".crdownload"),

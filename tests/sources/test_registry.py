@@ -7,19 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from archived import pack
 from pictures import draw
 
 from imgindex.errors import SourceUnavailable, UnreadableImage
 from imgindex.sources import registry
 from imgindex.sources.base import Content
 from imgindex.sources.registry import (
+    ARCHIVES,
     CHUNK,
     LOCAL,
+    exists,
     find_files,
     gone,
     has_image_content,
+    hash_file,
+    is_folder,
     is_gone,
+    is_own_file,
+    is_unchanged,
     look,
+    parts,
     read_ahead,
     source_of,
 )
@@ -123,3 +131,31 @@ def test_an_image_is_recognised_by_its_first_bytes(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("plain text")
     found = [has_image_content(str(tmp_path / name)) for name in "abc"]
     assert found == [True, False, None]
+
+
+def test_a_path_in_an_archive_belongs_to_the_archives(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "stored.zip", {"a/1.png": b"data", "2.png": b"more"})
+    paths = [str(tmp_path), str(archive), f"{archive}/a", f"{archive}/a/1.png", f"{archive}/3.png"]
+    assert [source_of(path) is ARCHIVES for path in paths] == [False, False, True, True, True]
+    assert [is_own_file(path) for path in paths] == [True, True, False, False, False]
+    assert [is_folder(path) for path in paths] == [True, True, True, False, False]
+    assert [exists(path) for path in paths] == [True, True, True, True, False]
+
+
+def test_a_part_of_a_file_is_read_from_any_source(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "deflated.zip", {"1.png": b"0123456789"})
+    (tmp_path / "1.png").write_bytes(b"0123456789")
+    for path in (tmp_path / "1.png", archive / "1.png"):
+        with parts(str(path)) as read_part:
+            assert (read_part(2, 3), read_part(8, 9), read_part(20, 1)) == (b"234", b"89", b"")
+
+
+def test_a_file_is_unchanged_until_it_is_written_anew(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "stored.zip", {"1.png": b"data", "2.png": b"data"})
+    (tmp_path / "1.png").write_bytes(b"data")
+    for path in (str(tmp_path / "1.png"), f"{archive}/1.png"):
+        read = hash_file(path)
+        assert is_unchanged(path, read)
+        pack(archive, {"1.png": b"dato"})
+        (tmp_path / "1.png").write_bytes(b"dato")
+        assert not is_unchanged(path, read)

@@ -1,0 +1,1 @@
+"""Images in zip and tar archives, read in place: nothing is extracted to the disk."""
