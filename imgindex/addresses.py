@@ -7,14 +7,17 @@ slashes in a path are one.
 from __future__ import annotations
 
 import os
+import re
 
 from imgindex.errors import UsageError
 
 OBJECTS = ("s3://", "gs://", "az://", "file://")
 WEB = ("https://", "http://")
+BUCKETS = ("s3", "gs", "az")
 _ALL = (*OBJECTS, *WEB)
 _LONGEST = max(map(len, _ALL))
 _PORTS = {"http": 80, "https": 443}
+_BUCKET = re.compile(r"[\w.$-]{1,255}", re.ASCII).fullmatch
 # Parts of a query that give access to whoever has them, in lower case.
 _SECRETS = frozenset({
     "awsaccesskeyid", "googleaccessid", "key-pair-id", "sig", "signature", "x-amz-credential", "x-amz-security-token",
@@ -36,6 +39,16 @@ def is_address(path: str) -> bool:
 def is_web(address: str) -> bool:
     """Return whether a path is the address of something on the web."""
     return address.startswith(WEB)
+
+
+def bucket_of(address: str) -> str:
+    """Return the bucket of an address in its normal form, "" where there is none.
+
+    >>> bucket_of("s3://bucket/a.jpg"), bucket_of("https://example.org/a.jpg")
+    ('s3://bucket', '')
+    """
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}" if scheme in BUCKETS else ""
 
 
 def normal_address(address: str) -> str:
@@ -60,7 +73,7 @@ def normal_address(address: str) -> str:
     bucket, _, key = rest.partition("/")
     if "@" in bucket or ":" in bucket:
         raise _with_secret("keys", "set the environment variables of the store instead, such as AWS_ACCESS_KEY_ID")
-    if not bucket:
+    if not _BUCKET(bucket):
         raise UsageError(f"{address} names no bucket", hint=f"write {scheme}://BUCKET/PREFIX")
     return f"{scheme}://{bucket}/{key}".rstrip("/")
 

@@ -68,7 +68,10 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         self.path = store.path
         self.recipe = Recipe.from_json(store.recipe_json)
         self.engine = engine
+        from imgindex.sources.registry import use_settings
+
         self._opened = store
+        use_settings(store.settings)
         self._weights = weights
         self._wait = wait
         self._encoder: Encoder | None = None
@@ -179,13 +182,16 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         retry_failed: bool = False,
         rehash: bool = False,
         archives: bool = False,
+        anonymous: bool | None = None,
         dry_run: bool = False,
         on_progress: OnProgress | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> AddReport:
         """Bring the index up to date with one or several files, folders and archives; folders are read recursively.
 
-        A zip or tar is read in place, like a folder: its images have paths such as set.zip/cat/1.jpg.
+        A zip or tar is read in place, like a folder: its images have paths such as set.zip/cat/1.jpg. So are objects
+        below an address such as s3://bucket/photos; an image on the web has an address of its own. Keys come from the
+        environment variables of the store.
 
         An image is not opened if its size, times and inode are as recorded. Renamed and copied ones are not embedded
         again. Images that are gone from these folders no longer appear in answers. An image that cannot be read is
@@ -193,10 +199,12 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         exclude: globs of files and folders to leave out. retry_failed: try known failures again. rehash: read all
         files, and compare their bytes with those that were added. archives: search the archives in folders too; those
-        that are named always are. dry_run: report what would be done, and change
-        nothing. stop: called after each batch; when it returns True the run ends, and what was done is kept.
+        that are named always are. anonymous: from now on, read the buckets of these addresses without credentials
+        (True), or with them (False). dry_run: report what would be done, and change nothing. stop: called after each
+        batch; when it returns True the run ends, and what was done is kept.
 
-        Raises PathNotFound (and changes nothing) when a path is missing or unreadable; IndexLocked; IndexDamaged;
+        Raises PathNotFound (and changes nothing) when a path is missing or unreadable; SourceUnavailable (and removes
+        nothing) when a server does not answer or rejects the credentials; IndexLocked; IndexDamaged;
         WeightsUnavailable, RecipeMismatch or DeviceUnavailable when no encoder can be made.
 
         >>> report = index.add("photos")
@@ -215,6 +223,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
                 retry_failed=retry_failed,
                 rehash=rehash,
                 archives=archives,
+                anonymous=anonymous,
                 control=control,
             )
         return add(
@@ -224,6 +233,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             retry_failed=retry_failed,
             rehash=rehash,
             archives=archives,
+            anonymous=anonymous,
             decoders=self._decoders,
             workers=self.engine.workers,
             make_encoder=lambda: self.encoder,

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,8 +43,12 @@ COUNTS = ("found", "added", "updated", "renamed", "unchanged", "reused", "remove
 
 def command(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Files, folders, zips and tars; - reads paths from stdin.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="PATH", help="Files, folders, zips, tars, addresses; - reads a list from stdin."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="FILE", help="Read paths and addresses from a file, one a line.")
+    ] = None,
     index: options.Index = None,
     recipe: options.RecipeName = None,
     size: options.Size = None,
@@ -68,6 +72,14 @@ def command(
     archives: Annotated[
         bool, typer.Option("--archives", help="Search the zips and tars in folders too; named ones always are.")
     ] = False,
+    anonymous: Annotated[
+        bool | None,
+        typer.Option(
+            "--anonymous/--no-anonymous",
+            help="From now on, read these buckets without credentials.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, by names and times; change nothing.")
     ] = False,
@@ -90,20 +102,31 @@ def command(
 
     Examples:
       imgindex add photos test.zip
+      imgindex add s3://bucket/photos
       find photos -name '*.jpg' | imgindex add -
     """
-    from imgindex.ingest.mounts import check_roots
+    from imgindex.ingest.run import check_new
     from imgindex.types import Engine
 
     chosen = choose_format(format, json, out)
-    roots = check_roots(expand_paths(paths, null=null, command="add"))
+    roots = expand_paths(paths or [], source, null=null, command="add")
     engine = Engine(device, precision, batch_size, workers)
     with contextlib.ExitStack() as stack:
         where = options.find_or_place_index(index)
         if dry_run and not os.path.exists(where):
             where = stack.enter_context(tempfile.TemporaryDirectory())
         opened = stack.enter_context(
-            _open(where, recipe=recipe, size=size, weights=weights, store=store, engine=engine, wait=wait, quiet=quiet)
+            _open(
+                where,
+                lambda: check_new(roots, anonymous),
+                recipe=recipe,
+                size=size,
+                weights=weights,
+                store=store,
+                engine=engine,
+                wait=wait,
+                quiet=quiet,
+            )
         )
         if assign:
             # Raises an error before the work if there is no clustering.
@@ -116,6 +139,7 @@ def command(
             retry_failed=retry_failed,
             rehash=rehash,
             archives=archives,
+            anonymous=anonymous,
             dry_run=dry_run,
             on_progress=on_progress,
             stop=lambda: bool(interrupts),
@@ -139,6 +163,7 @@ def command(
 
 def _open(
     where: str,
+    check: Callable[[], object],
     *,
     recipe: str | None,
     size: int | None,
@@ -155,6 +180,7 @@ def _open(
         if os.path.lexists(where):
             # Raises an error, before weights are searched for, if this is a file or a folder without permission.
             os.scandir(where).close()
+        check()
         made = ImageIndex.create(
             where, recipe=recipe or DEFAULT, size=size, weights=weights, store=store or "fp32", engine=engine, wait=wait
         )

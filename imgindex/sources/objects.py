@@ -19,6 +19,7 @@ from typing import Any
 
 from imgindex.errors import ExtraMissing, SourceUnavailable, UnreadableImage
 from imgindex.sources.base import BLOCK, MAX_BYTES, Content, FileHash, Found, ReadPart, far_file_hash, megabytes
+from imgindex.sources.outages import Outages
 from imgindex.sources.selection import NameRules, Selection
 from imgindex.sources.signature import HEAD
 from imgindex.types import Failure, FoundFile, UnnamedFile
@@ -76,9 +77,14 @@ class ObjectSource:
     where, is_far = "in an object store", True
 
     def __init__(self) -> None:
-        self.anonymous: set[str] = set()
+        self.anonymous: frozenset[str] = frozenset()
         self._stores: dict[tuple[str, bool, int], Any] = {}
         self._lock = threading.Lock()
+        self._outages = Outages()
+
+    def read_anonymously(self, buckets: Iterable[str], anonymous: bool) -> None:
+        """Let requests to these buckets be unsigned from now on, or signed again."""
+        self.anonymous = self.anonymous.union(buckets) if anonymous else self.anonymous.difference(buckets)
 
     # Finding.
 
@@ -88,6 +94,7 @@ class ObjectSource:
         An address that is neither an object nor above one is a Failure. A listing that is interrupted raises
         SourceUnavailable.
         """
+        self._outages.forget()
         given = dict.fromkeys(roots)
         waiting = iter(given)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="imgindex-look") as threads:
@@ -130,6 +137,7 @@ class ObjectSource:
 
         The address of one image is not asked for: that it is gone is a failure of this image.
         """
+        self._outages.forget()
         place, key = _split(root)
         self._store(place)
         if key and Selection().has_image_ending(_name(root)):
@@ -288,6 +296,7 @@ class ObjectSource:
     @contextmanager
     def _asking(self, place: str, what: str) -> Iterator[Any]:
         """Provide the client of a bucket; its errors become those of imgindex, without what could be secret in them."""
+        self._outages.check(place)
         store = self._store(place)
         from obstore.exceptions import BaseError
 
@@ -295,6 +304,8 @@ class ObjectSource:
             yield store
         except (BaseError, OSError, ValueError) as error:
             raised = self._explained(error, place, what)
+            if isinstance(raised, SourceUnavailable):
+                self._outages.note(place, raised)
         else:
             return
         # Not `from error`: the messages of stores contain requests with their signatures.

@@ -28,6 +28,7 @@ from imgindex._version import VERSION
 from imgindex.addresses import web_address, web_place
 from imgindex.errors import SourceUnavailable, UnreadableImage, UsageError
 from imgindex.sources.base import BLOCK, MAX_BYTES, Content, FileHash, Found, ReadPart, far_file_hash, megabytes
+from imgindex.sources.outages import Outages
 from imgindex.sources.selection import Selection
 from imgindex.sources.signature import HEAD
 from imgindex.types import Failure, FoundFile
@@ -91,12 +92,14 @@ class WebSource:
     def __init__(self) -> None:
         self._idle: list[tuple[Place, http.client.HTTPConnection]] = []
         self._lock = threading.Lock()
+        self._outages = Outages()
         self._context: ssl.SSLContext | None = None
 
     # Finding.
 
     def find(self, roots: Iterable[str], selection: Selection) -> Iterator[Found]:
         """Yield the file at each address, as its server describes it, or a Failure; whatever its ending is."""
+        self._outages.forget()
         waiting = iter(dict.fromkeys(roots))
         with ThreadPoolExecutor(THREADS, thread_name_prefix="imgindex-look") as threads:
             while chunk := list(islice(waiting, CHUNK)):
@@ -243,6 +246,7 @@ class WebSource:
     def _connected(self, method: str, url: str, headers: dict[str, str]) -> Iterator[_Answer]:
         """Provide the answer to one request, tried again where the server fails; keep the connection if it can be."""
         place = web_place(url)
+        self._outages.check(_shown(place))
         started, pauses = time.monotonic(), iter(PAUSES)
         while True:
             connection = self._take(place)
@@ -266,7 +270,9 @@ class WebSource:
                 connection.close()
             pause = next(pauses, None)
             if pause is None or time.monotonic() - started > RETRIES_WITHIN:
-                raise _unavailable(place, problem)
+                raised = _unavailable(place, problem)
+                self._outages.note(_shown(place), raised)
+                raise raised
             time.sleep(pause)
         try:
             yield _Answer(response.status, response.headers, response, connection)
@@ -429,8 +435,12 @@ def _too_large(size: int, most: int) -> UnreadableImage:
 
 
 def _unavailable(place: Place, what: str) -> SourceUnavailable:
+    return SourceUnavailable(f"{_shown(place)} {what}", hint=AGAIN)
+
+
+def _shown(place: Place) -> str:
     scheme, host, port = place
-    return SourceUnavailable(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port} {what}", hint=AGAIN)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _reason(error: Exception) -> str:

@@ -15,13 +15,13 @@ from imgindex.sources import registry
 from imgindex.sources.base import Content
 from imgindex.sources.registry import (
     ARCHIVES,
-    CHUNK,
+    AT_ONCE,
     LOCAL,
     exists,
     find_files,
     gone,
-    has_image_content,
     hash_file,
+    have_image_content,
     is_folder,
     is_gone,
     is_own_file,
@@ -119,17 +119,17 @@ def test_what_is_looked_up_has_the_numbers_of_what_is_found(tmp_path: Path) -> N
 
 def test_paths_without_a_file_are_gone_however_many_are_asked_for(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", 1)
-    missing = [str(tmp_path / f"{number}.png") for number in range(2 * CHUNK + 1)]
-    asked = [*missing[:CHUNK], str(tmp_path / "a.png"), *missing[CHUNK:]]
+    missing = [str(tmp_path / f"{number}.png") for number in range(2 * AT_ONCE + 1)]
+    asked = [*missing[:AT_ONCE], str(tmp_path / "a.png"), *missing[AT_ONCE:]]
     assert sorted(gone(asked)) == sorted(missing)
     assert is_gone(missing[0])
-    assert not is_gone(asked[CHUNK])
+    assert not is_gone(asked[AT_ONCE])
 
 
 def test_an_image_is_recognised_by_its_first_bytes(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", 1).rename(tmp_path / "a")
     (tmp_path / "b").write_text("plain text")
-    found = [has_image_content(str(tmp_path / name)) for name in "abc"]
+    found = list(have_image_content([str(tmp_path / name) for name in "abc"]))
     assert found == [True, False, None]
 
 
