@@ -14,7 +14,7 @@ from itertools import islice
 from imgindex.decoding.plugins import is_installed, readable_raw_endings
 from imgindex.ingest.control import RunControl
 from imgindex.ingest.worklist import WorkList
-from imgindex.sources.registry import find_files, gone, has_image_content, is_gone
+from imgindex.sources.registry import find_files, gone, has_image_content, is_folder, is_gone
 from imgindex.sources.selection import SkippedFiles
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import RealPaths, real_path, under
@@ -251,7 +251,8 @@ def find_missing(
         if (
             catalogue.paths.stored(failure.path) not in failed_in_scan
             if failure.stage == "find"
-            else is_gone(failure.path)
+            # An older version took an archive for an image.
+            else is_gone(failure.path) or is_folder(failure.path)
         )
     ]
     return missing, resolved
