@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from imgindex.errors import SourceUnavailable, UnreadableImage
 from imgindex.sources.archives import webdataset
 from imgindex.sources.archives import zip as zips
-from imgindex.sources.archives.members import ArchiveDamaged, Member, Members
+from imgindex.sources.archives.members import ArchiveDamaged, ListGone, Member, Members
 from imgindex.sources.archives.names import split
 from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, ReadPart, megabytes, numbers
 from imgindex.sources.selection import INDEX_ENDING, NEVER_ENTERED, Selection, ending, is_hidden
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 # Members of an archive that are listed as unreadable one by one; those that follow are one failure of the archive.
 MOST_PROBLEMS = 1000
-CHANGED = "the archive changed while it was read"
 NOT_IN_ARCHIVE = "the archive has no such member any more"
 # Folders whose names are known to be passed over or not.
 FOLDERS = 1 << 12
@@ -117,6 +116,14 @@ class ArchiveSource:
         except OSError as error:
             yield Failure(archive, "find", f"cannot read: {error.strerror}")
             return
+        try:
+            yield from self._members_below(archive, below, listing, selection)
+        except ListGone as error:
+            yield _failure(archive, listing, str(error))
+        if listing.problem:
+            yield _failure(archive, listing, listing.problem)
+
+    def _members_below(self, archive: str, below: str, listing: Listing, selection: Selection) -> Iterator[Found]:
         problems, rules = _Problems(), _Rules(selection)
         for member in self._list().each(listing.list) if listing.is_trusted else ():
             if below and member.path == below:
@@ -132,8 +139,6 @@ class ArchiveSource:
         if problems.further:
             reason = f"{problems.further:,} further members cannot be read; the last one: {problems.reason}"
             yield _failure(archive, listing, reason)
-        if listing.problem:
-            yield _failure(archive, listing, listing.problem)
 
     def check(self, root: str) -> None:
         """Raise FileNotFoundError unless a root is an archive, or a folder or member that it has."""
@@ -164,10 +169,10 @@ class ArchiveSource:
         for archive, names in of_archive.items():
             try:
                 listing = self._listing(archive)
-            except OSError:
+                known = self._list().known(listing.list, list(names))
+            except (OSError, ListGone):
                 continue
             if not listing.problem:
-                known = self._list().known(listing.list, list(names))
                 yield from (path for name, path in names.items() if name not in known)
 
     # Reading.
@@ -181,9 +186,12 @@ class ArchiveSource:
             raise UnreadableImage(
                 f"the file has {megabytes(member.size)}, more than the limit of {megabytes(max_bytes)}", stage="read"
             )
-        data = self._read(path, listing, member, None)
+        try:
+            data = self._read(path, listing, member, None)
+            metadata = self._metadata(path, listing, member) if listing.has_descriptions else None
+        except ListGone as error:
+            raise UnreadableImage(str(error), stage="read") from error
         sha256 = hashlib.sha256(data).digest()
-        metadata = self._metadata(path, listing, member) if listing.has_descriptions else None
         return Content(data, sha256, member.size, member.mtime_ns, listing.ctime_ns, None, member.version, metadata)
 
     def _metadata(self, path: str, listing: Listing, picture: Member) -> dict[str, webdataset.Value] | None:
@@ -231,7 +239,7 @@ class ArchiveSource:
         archive, below = split(path) or (path, "")
         try:
             return self._list().has_folder(self._listing(archive).list, below)
-        except OSError:
+        except (OSError, ListGone):
             return False
 
     def is_sequential(self, path: str) -> bool:
@@ -256,11 +264,11 @@ class ArchiveSource:
                     length = member.size if most is None else min(most, member.size)
                     data = Plain(descriptor).at(member.offset, length)
                 if numbers(os.fstat(descriptor)) != listing.numbers:
-                    raise UnreadableImage(CHANGED, stage="read")
+                    raise UnreadableImage(str(ListGone()), stage="read")
         except OSError as error:
             raise UnreadableImage(error.strerror or str(error), stage="read") from error
         if most is None and len(data) != member.size:
-            raise UnreadableImage(CHANGED, stage="read")
+            raise UnreadableImage(str(ListGone()), stage="read")
         return data
 
     def _unpack(self, archive: str, listing: Listing, member: Member, most: int | None) -> bytes:
@@ -276,7 +284,7 @@ class ArchiveSource:
             try:
                 data = unpacker.at(member.offset, length)
                 if numbers(unpacker.info()) != listing.numbers or len(data) != length:
-                    raise UnreadableImage(CHANGED, stage="read")
+                    raise UnreadableImage(str(ListGone()), stage="read")
             except ArchiveDamaged as error:
                 self._forget_unpacker()
                 raise UnreadableImage(str(error), stage="read") from error
@@ -305,7 +313,10 @@ class ArchiveSource:
             listing = self._listing(archive)
         except OSError as error:
             raise SourceUnavailable(f"cannot read {archive}: {error.strerror}") from error
-        found = self._list().find(listing.list, name)
+        try:
+            found = self._list().find(listing.list, name)
+        except ListGone as error:
+            raise UnreadableImage(str(error), stage="read") from error
         if found is None or not listing.is_trusted:
             raise UnreadableImage(listing.problem or NOT_IN_ARCHIVE, stage="read")
         return archive, listing, found[1], found[0]
@@ -398,6 +409,16 @@ def _failure(archive: str, listing: Listing, reason: str) -> Failure:
 
 @contextmanager
 def _opened(archive: str) -> Iterator[int]:
+    """Lend a descriptor of an archive that was listed. Raises SourceUnavailable where it cannot be opened now."""
+    try:
+        with _descriptor(archive) as descriptor:
+            yield descriptor
+    except FileNotFoundError as error:
+        raise SourceUnavailable(f"cannot read {archive}: {error.strerror}") from error
+
+
+@contextmanager
+def _descriptor(archive: str) -> Iterator[int]:
     descriptor = os.open(archive, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         yield descriptor
@@ -433,7 +454,7 @@ def _list_archive(archive: str, members: Members) -> Listing:
     """List an archive. Raises OSError where its file cannot be read."""
     from imgindex.sources.archives import tar
 
-    with _opened(archive) as descriptor:
+    with _descriptor(archive) as descriptor:
         before = numbers(os.fstat(descriptor))
         head = os.pread(descriptor, HEAD, 0)
         is_zip = archive.lower().endswith(".zip") or head.startswith(zips.MEMBER)
@@ -459,5 +480,5 @@ def _list_archive(archive: str, members: Members) -> Listing:
                     listed.problem = str(error)  # the cause of a damaged header too
         problem = listed.problem
         if numbers(os.fstat(descriptor)) != before:
-            problem = CHANGED
+            problem = str(ListGone())
     return Listing(before, list_, kind, problem, listed.end, kind != "zip" and listed.has_descriptions)
