@@ -59,9 +59,10 @@ fix: install ## Write what `make check` can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/python benchmarks/tables.py
 
-BENCHMARKS := start scan decode precision embed search cluster store end_to_end
+BENCHMARKS := start scan sources decode precision embed search cluster store end_to_end
 FAST_start := --rounds 2
 FAST_scan := --size fast --rounds 3
+FAST_sources := --members 20000 --images 200 --rounds 1
 FAST_decode := --size fast --rounds 3
 FAST_precision := --sides 224 --rounds 1
 FAST_embed := --images 64 --rounds 1
@@ -71,6 +72,7 @@ FAST_store := --size fast
 FAST_end_to_end := --images 300 --rounds 1 --sizes 96,160 --without-fastdup
 FULL_start := --rounds 7
 FULL_scan := --size regular
+FULL_sources := --rounds 5
 FULL_decode := --size regular
 FULL_precision := --rounds 5
 FULL_embed := --images 1024 --rounds 3

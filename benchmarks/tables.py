@@ -297,6 +297,7 @@ BENCHMARKS = (
     "gpu",
     "decode",
     "scan",
+    "sources",
     "start",
     "search",
     "search-growth",

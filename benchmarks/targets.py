@@ -123,6 +123,15 @@ def scan(result: Result) -> Iterator[Target]:
         yield at_most(f"files opened, of {row['files']:,}", 0, row["opened"], "")
 
 
+def sources(result: Result) -> Iterator[Target]:
+    for row in result["rows"]:
+        if row["part"] == "add" and row["source"].endswith(".zip"):
+            yield at_least(f"images a second from {row['source']}, of files", 0.95, row["of_files"])
+        elif row["part"] != "add":
+            yield at_most(f"seconds to list {row['source']}, {row['files']:,} members", 15, row["seconds"], " s")
+            yield at_most("its memory", 400, row["peak_mib"], " MiB")
+
+
 def start(result: Result) -> Iterator[Target]:
     for command, bound in (("imgindex --help", 0.15), ("imgindex similar (indexed image)", 0.4)):
         found = value(result, "ratio_to_import_torch", command=command)
@@ -167,6 +176,7 @@ PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
     "gpu": gpu,
     "decode": decode,
     "scan": scan,
+    "sources": sources,
     "start": start,
     "search": search,
     "cluster": cluster,

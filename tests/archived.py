@@ -88,6 +88,13 @@ class Zip:
     def write(self, path: Path) -> Path:
         directory = b"".join(self.entries)
         count = len(self.entries)
-        end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(directory), self.body.tell(), 0)
+        at = self.body.tell()
+        end = b""
+        if count > 0xFFFF:
+            numbers = 44, 45, 45, 0, 0, count, count, len(directory), at
+            end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", *numbers)
+            end += struct.pack("<4sLQL", b"PK\6\7", 0, at + len(directory), 1)
+        count = min(count, 0xFFFF)
+        end += struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(directory), at, 0)
         path.write_bytes(self.body.getvalue() + directory + end)
         return path

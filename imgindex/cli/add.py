@@ -25,6 +25,7 @@ from imgindex.cli.output import (
     suggest,
     with_short_paths,
 )
+from imgindex.errors import UsageError
 from imgindex.export.tables import printable
 from imgindex.recipe import DEFAULT
 
@@ -95,20 +96,24 @@ def command(
     """Add images to the index, and bring it up to date.
 
     Folders are searched with all folders in them. A zip or tar is read in place, like a folder: its images have names
-    such as set.zip/cat/1.jpg. The first run makes the index. Later runs open only files that are
+    such as set.zip/cat/1.jpg. So are the objects below s3://BUCKET/PREFIX, gs:// and az://, with keys from the
+    environment; https://HOST/NAME.jpg is one image. The first run makes the index. Later runs open only files that are
     new or changed; renamed and copied images are recognised, and those whose files are gone no longer appear in
     answers. A file that cannot be read is listed, and not tried again until it changes. Files that are not images are
     counted by their ending.
 
     Examples:
       imgindex add photos test.zip
-      imgindex add s3://bucket/photos
       find photos -name '*.jpg' | imgindex add -
     """
     from imgindex.ingest.run import check_new
     from imgindex.types import Engine
 
     chosen = choose_format(format, json, out)
+    if not paths and source is None:
+        raise UsageError(
+            "no images are named", hint="name files and folders, or - for paths from stdin, or --from FILE"
+        )
     roots = expand_paths(paths or [], source, null=null, command="add")
     engine = Engine(device, precision, batch_size, workers)
     with contextlib.ExitStack() as stack:

@@ -39,12 +39,8 @@ def check_stdin(option: str, *, hint: str = "pipe it in, or name a file") -> Non
 def expand_paths(paths: Sequence[str], file_name: str | None = None, *, null: bool, command: str) -> list[str]:
     """Return the given paths, with the paths on stdin in the place of "-", and behind them those in a file.
 
-    Raises UsageError as `stdin_paths`, and where neither paths nor a file are given.
+    Raises UsageError as `stdin_paths`.
     """
-    if not paths and file_name is None:
-        raise UsageError(
-            "no images are named", hint="name files and folders, or - for paths from stdin, or --from FILE"
-        )
     expanded: list[str] = []
     for path in paths:
         expanded.extend(stdin_paths(command, null=null) if path == STDIN else [path])

@@ -15,7 +15,7 @@ from imgindex.addresses import is_address
 from imgindex.decoding.plugins import is_installed, readable_raw_endings
 from imgindex.ingest.control import RunControl
 from imgindex.ingest.worklist import WorkList
-from imgindex.sources.registry import AT_ONCE, find_files, gone, have_image_content
+from imgindex.sources.registry import AT_ONCE, find_files, gone, have_image_content, is_folder
 from imgindex.sources.selection import SkippedFiles
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import RealPaths, real_path, under
@@ -258,7 +258,8 @@ def find_missing(
         if (
             catalogue.paths.stored(failure.path) not in failed_in_scan
             if failure.stage == "find"
-            else failure.path in opened
+            # An older version took an archive for an image.
+            else failure.path in opened or (not is_address(failure.path) and is_folder(failure.path))
         )
     ]
     return missing, resolved

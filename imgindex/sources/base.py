@@ -27,11 +27,6 @@ ReadPart: TypeAlias = Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class FoundArchive(FoundFile):
-    """A file that is an archive by its name: it is searched like a folder."""
-
-
-@dataclass(frozen=True, slots=True)
 class Content:
     """The bytes of a file, their SHA-256 (32 raw bytes), and what its source says of the file that had them.
 

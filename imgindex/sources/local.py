@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, FoundArchive, ReadPart
+from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, ReadPart
 from imgindex.sources.content import hash_file, read_content
 from imgindex.sources.exported import FOLDERS_MANIFEST, exported_names
 from imgindex.sources.selection import (
@@ -204,21 +203,25 @@ class _Search:
             if stat.S_ISDIR(info.st_mode):
                 yield from self._below(root)
                 return
-            found = _as_archive(_file_or_failure(root, info))
+            found = _file_or_failure(root, info)
         if self._is_new_root(root):
-            yield found
+            yield from self._unless_archive(found)
 
     def linked(self) -> Iterator[Found]:
         """Yield the files to which only links lead, each once."""
         for link, is_root in self._links.items():
-            may_be_unnamed = not is_root and not self._has_image_ending(os.path.basename(link))
-            found: Found | None
-            if is_root or self._is_searched_archive(link):
-                found = _as_archive(_stat_file(link))
-            else:
-                found = self._stat_unnamed(link) if may_be_unnamed else _stat_file(link)
+            name = os.path.basename(link)
+            may_be_unnamed = not is_root and not self._has_image_ending(name) and not self._is_searched_archive(name)
+            found = self._stat_unnamed(link) if may_be_unnamed else _stat_file(link)
             if found and (isinstance(found, Failure) or self._is_new_root(os.path.realpath(link))):
-                yield found
+                yield from self._unless_archive(found)
+
+    def _unless_archive(self, found: Found) -> Iterator[Found]:
+        """Yield a file, but note an archive for its own source: it is searched like a folder."""
+        if isinstance(found, FoundFile) and ending(os.path.basename(found.path)) in ARCHIVE_ENDINGS:
+            self._selection.found_archives.append(found.path)
+        else:
+            yield found
 
     def _is_new_root(self, path: str) -> bool:
         """Return whether a file given as a root was neither given before nor yielded from its folder."""
@@ -263,7 +266,10 @@ class _Search:
             elif self._has_image_ending(name):
                 found = _stat_file(path)
             elif self._is_searched_archive(name):
-                found = _as_archive(_stat_file(path))
+                found = _stat_file(path)
+                if isinstance(found, FoundFile) and name not in listing.links:
+                    self._selection.found_archives.append(path)
+                    continue
             else:
                 found = self._stat_unnamed(path)
             if name in listing.links and isinstance(found, FoundFile):
@@ -370,16 +376,6 @@ def _stat_file(path: str) -> Found | None:
             return None
         return _failure(path, _reason(error))
     return _file_or_failure(path, info)
-
-
-_Maybe = TypeVar("_Maybe", Found, "Found | None")
-
-
-def _as_archive(found: _Maybe) -> _Maybe:
-    """Return a file as an archive if it is one by its name."""
-    if isinstance(found, FoundFile) and ending(os.path.basename(found.path)) in ARCHIVE_ENDINGS:
-        return FoundArchive(found.path, found.size, found.mtime_ns, found.ctime_ns, found.inode)
-    return found
 
 
 def _file_or_failure(path: str, info: os.stat_result) -> Found:

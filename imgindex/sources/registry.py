@@ -15,7 +15,7 @@ from imgindex.addresses import bucket_of, is_address, is_web
 from imgindex.errors import SourceUnavailable, UnreadableImage, UsageError
 from imgindex.sources.archives.names import split
 from imgindex.sources.archives.source import ArchiveSource
-from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, FoundArchive, ReadPart, Source
+from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, ReadPart, Source
 from imgindex.sources.local import LocalSource
 from imgindex.sources.selection import Selection, SkippedFiles
 from imgindex.sources.signature import is_image
@@ -121,11 +121,9 @@ def find_files(
             else:
                 of_others.setdefault(source, []).append(root)
 
-    for found in LOCAL.find(of_this_machine(), selection):
-        if isinstance(found, FoundArchive):
-            of_others.setdefault(ARCHIVES, []).append(found.path)
-        else:
-            yield found
+    yield from LOCAL.find(of_this_machine(), selection)
+    if selection.found_archives:
+        of_others.setdefault(ARCHIVES, []).extend(selection.found_archives)
     for source, others in of_others.items():
         yield from source.find(others, selection)
 
@@ -247,8 +245,12 @@ def check_root(root: str) -> None:
 def gone(paths: Iterable[str]) -> Iterator[str]:
     """Yield those of some paths, in any order, that certainly have no file any more: see `Source.gone`."""
     of_source: dict[Source, list[str]] = {}
-    for path in paths:
+    # What is a file of this machine is asked for most, and costs no more than that question.
+    for path in LOCAL.gone(paths):
         source = source_of(path)
+        if source is LOCAL:
+            yield path
+            continue
         chunk = of_source.setdefault(source, [])
         chunk.append(path)
         if len(chunk) >= AT_ONCE:

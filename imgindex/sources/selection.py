@@ -90,6 +90,8 @@ class Selection:
     ) -> None:
         globs = [glob.rstrip("/") for glob in exclude]
         self.skip, self.archives = skip, archives
+        # Archives that a search of folders meets, and that are searched behind the folders.
+        self.found_archives: list[str] = []
         self.skipped = SkippedFiles() if skipped is None else skipped
         self._endings = IMAGE_SUFFIXES | further_endings
         self._excluded = re.compile("|".join(map(fnmatch.translate, globs))).match if globs else None

@@ -33,6 +33,7 @@ DOORS = {
     "tables": ("fuzz_catalogue", "CatalogueTables", {"ci": 10, "full": 2_000}),
     "segments": ("fuzz_catalogue", "SegmentBytes", {"ci": 6, "full": 1_000}),
     "weights": ("fuzz_files", "Weights", {"ci": 50, "full": 15_000}),
+    "archives": ("fuzz_archives", "Archives", {"ci": 200, "full": 30_000}),
     "samples": ("fuzz_files", "Samples", {"ci": 100, "full": 15_000}),
 }
 GIBIBYTE = 1 << 30

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import campaign
 import numpy as np
+from archived import files_below, pack
 from campaign import Figures, main
 from PIL import Image as Picture
 
@@ -25,6 +26,7 @@ from imgindex.storage import segments
 
 KILLS = {"ci": 3, "full": 60}
 PICTURES = 64
+ARCHIVE = "pictures.tar.gz"
 OPTIONS = ("--recipe", "vgg16-pool5", "--size", "32", "--batch-size", "4", "--precision", "fp32", "--json")
 # The same picture in another batch: sums are rounded in another order.
 ROUNDING = 1e-5
@@ -51,8 +53,9 @@ def draw_pictures(folder: Path) -> None:
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start `imgindex add`, in a session of its own."""
-    command = [sys.executable, "-m", "imgindex", "add", "pictures", "--index", "it.imgindex", *OPTIONS]
+    """Start `imgindex add` over the pictures or their archive, in a session of its own."""
+    source = "pictures" if (folder / "pictures").exists() else ARCHIVE
+    command = [sys.executable, "-m", "imgindex", "add", source, "--index", "it.imgindex", *OPTIONS]
     environment = os.environ | {"PYTHONPATH": str(campaign.TESTS.parent)}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **quiet)
@@ -126,12 +129,15 @@ def wait_for_vectors(process: subprocess.Popen[bytes], index: Path, most: int) -
 
 
 class Campaign:
-    """One folder of pictures, killed upon again and again."""
+    """One folder of pictures, or an archive of them, killed upon again and again."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, *, archive: bool = False) -> None:
         self.folder, self.index = folder, folder / "it.imgindex"
         self.chance = random.Random(seed)
         draw_pictures(folder / "pictures")
+        if archive:
+            pack(folder / ARCHIVE, files_below(folder / "pictures"))
+            shutil.rmtree(folder / "pictures")
         # How long an undisturbed run takes to its first change and to its end, and how often it changes something.
         started = time.monotonic()
         process = start(folder)
@@ -205,11 +211,16 @@ class Campaign:
 
 
 def run(size: str, *, seed: int = 0) -> Figures:
-    with tempfile.TemporaryDirectory(prefix="imgindex-kills-") as folder:
-        kills = Campaign(Path(folder).resolve(), seed)
-        kills.run(KILLS[size])
-    figures = {"kills": KILLS[size], **dict(sorted(kills.figures.items()))}
-    return figures | {"different numbers of images found": len(kills.counts_after), "lost": kills.lost}
+    figures: Figures = {}
+    lost: list[str] = []
+    for name, archive in (("over files", False), ("over an archive", True)):
+        with tempfile.TemporaryDirectory(prefix="imgindex-kills-") as folder:
+            kills = Campaign(Path(folder).resolve(), seed, archive=archive)
+            kills.run(KILLS[size])
+        found = {"different numbers of images found": len(kills.counts_after)}
+        figures[name] = {"kills": KILLS[size], **dict(sorted(kills.figures.items())), **found}
+        lost += [f"{name}: {line}" for line in kills.lost]
+    return {**figures, "lost": lost}
 
 
 if __name__ == "__main__":

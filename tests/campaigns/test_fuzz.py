@@ -20,7 +20,7 @@ from imgindex.recipe import RECIPES
 DRAWN = fuzz_pictures.drawn()
 
 
-@pytest.mark.parametrize("door", ["pictures", "segments", "weights", "samples"])
+@pytest.mark.parametrize("door", ["pictures", "archives", "segments", "weights", "samples"])
 def test_altered_input_works_or_is_an_error_of_imgindex(door: str) -> None:
     cases = DOORS[door][2]["ci"]
     figures = run("ci", doors={door: cases})

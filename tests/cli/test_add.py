@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from archived import pack
 from forking import Run
 from pictures import draw
 from small_recipe import SMALL
@@ -159,3 +160,41 @@ def test_ctrl_c_finishes_the_batch_and_ends_with_130(run: Run, tmp_path: Path) -
     kept = json.loads(run("status", "--json").stdout)["images"]
     assert 4 <= kept < 80
     assert kept % 4 == 0
+
+
+def test_archives_in_folders_are_counted_with_the_way_to_search_them(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    pack(tmp_path / "photos/set.tar.gz", {"1.png": draw(tmp_path / "1.png", 1).read_bytes()})
+    arguments = ["add", "photos", "--recipe", "vgg16-pool5", "--size", "32", "--weights", "random:1"]
+    done = run(*arguments)
+    assert "skipped: 1 .tar.gz" in done.stderr
+    assert "1 archive can be searched: name them, or use --archives" in done.stderr
+    done = run(*arguments, "--archives", "--json")
+    assert (done.returncode, json.loads(done.stdout)["added"]) == (0, 1)
+    done = run("similar", "photos/set.tar.gz/1.png", "--include-self", "--format", "paths")
+    assert done.stdout == "photos/set.tar.gz/1.png\n"
+
+
+def test_an_archive_that_is_cut_off_is_a_failure_and_keeps_its_images(run: Run, tmp_path: Path) -> None:
+    archive = pack(tmp_path / "stored.zip", {"1.png": draw(tmp_path / "1.png", 1).read_bytes()})
+    arguments = ["add", "stored.zip", "--recipe", "vgg16-pool5", "--size", "32", "--weights", "random:1"]
+    assert run(*arguments).returncode == 0
+    archive.write_bytes(archive.read_bytes()[:-30])
+    done = run(*arguments)
+    assert done.returncode == 3
+    assert "stored.zip" in done.stderr
+    assert "cut off" in done.stderr
+    assert run("list", "--format", "paths").stdout == "stored.zip/1.png\n"
+
+
+def test_links_into_an_archive_are_refused_with_the_way_to_copies(run: Run, tmp_path: Path) -> None:
+    pack(
+        tmp_path / "stored.zip", {f"{number}.png": draw(tmp_path / "1.png", number).read_bytes() for number in range(3)}
+    )
+    arguments = ["add", "stored.zip", "--recipe", "vgg16-pool5", "--size", "32", "--weights", "random:1"]
+    assert run(*arguments).returncode == 0
+    done = run("cluster", "-k", "2", "--link-to", "out")
+    assert (done.returncode, "--copy-to" in done.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+    assert run("cluster", "-k", "2", "--copy-to", "out").returncode == 0
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 3

@@ -12,20 +12,23 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from imgindex.errors import SourceUnavailable, UnreadableImage
-from imgindex.sources.archives import tar, webdataset
+from imgindex.sources.archives import webdataset
 from imgindex.sources.archives import zip as zips
-from imgindex.sources.archives.members import ArchiveDamaged, Member, Members
+from imgindex.sources.archives.members import ArchiveDamaged, ListGone, Member, Members
 from imgindex.sources.archives.names import split
 from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, ReadPart, megabytes, numbers
 from imgindex.sources.selection import NameRules, Selection
 from imgindex.sources.signature import HEAD
 from imgindex.types import Failure, FoundFile
 
+if TYPE_CHECKING:
+    from imgindex.sources.archives.tar import Unpacker
+
 # Members of an archive that are listed as unreadable one by one; those that follow are one failure of the archive.
 MOST_PROBLEMS = 1000
-CHANGED = "the archive changed while it was read"
 NOT_IN_ARCHIVE = "the archive has no such member any more"
 
 Numbers = tuple[int, int, int, int, int]
@@ -88,7 +91,7 @@ class ArchiveSource:
         # While an archive is listed, others that need the list wait for it.
         self._listing_lock = threading.Lock()
         self._unpacker_lock = threading.Lock()
-        self._unpacker: tuple[str, Numbers, tar.Unpacker] | None = None
+        self._unpacker: tuple[str, Numbers, Unpacker] | None = None
 
     # Finding.
 
@@ -112,6 +115,14 @@ class ArchiveSource:
         except OSError as error:
             yield Failure(archive, "find", f"cannot read: {error.strerror}")
             return
+        try:
+            yield from self._members_below(archive, below, listing, selection)
+        except ListGone as error:
+            yield _failure(archive, listing, str(error))
+        if listing.problem:
+            yield _failure(archive, listing, listing.problem)
+
+    def _members_below(self, archive: str, below: str, listing: Listing, selection: Selection) -> Iterator[Found]:
         problems, rules = _Problems(), NameRules(selection)
         for member in self._list().each(listing.list) if listing.is_trusted else ():
             if below and member.path == below:
@@ -127,8 +138,6 @@ class ArchiveSource:
         if problems.further:
             reason = f"{problems.further:,} further members cannot be read; the last one: {problems.reason}"
             yield _failure(archive, listing, reason)
-        if listing.problem:
-            yield _failure(archive, listing, listing.problem)
 
     def check(self, root: str) -> None:
         """Raise FileNotFoundError unless a root is an archive, or a folder or member that it has."""
@@ -159,10 +168,10 @@ class ArchiveSource:
         for archive, names in of_archive.items():
             try:
                 listing = self._listing(archive)
-            except OSError:
+                known = self._list().known(listing.list, list(names))
+            except (OSError, ListGone):
                 continue
             if not listing.problem:
-                known = self._list().known(listing.list, list(names))
                 yield from (path for name, path in names.items() if name not in known)
 
     # Reading.
@@ -176,9 +185,12 @@ class ArchiveSource:
             raise UnreadableImage(
                 f"the file has {megabytes(member.size)}, more than the limit of {megabytes(max_bytes)}", stage="read"
             )
-        data = self._read(path, listing, member, None)
+        try:
+            data = self._read(path, listing, member, None)
+            metadata = self._metadata(path, listing, member) if listing.has_descriptions else None
+        except ListGone as error:
+            raise UnreadableImage(str(error), stage="read") from error
         sha256 = hashlib.sha256(data).digest()
-        metadata = self._metadata(path, listing, member) if listing.has_descriptions else None
         return Content(data, sha256, member.size, member.mtime_ns, listing.ctime_ns, None, member.version, metadata)
 
     def _metadata(self, path: str, listing: Listing, picture: Member) -> dict[str, webdataset.Value] | None:
@@ -226,7 +238,7 @@ class ArchiveSource:
         archive, below = split(path) or (path, "")
         try:
             return self._list().has_folder(self._listing(archive).list, below)
-        except OSError:
+        except (OSError, ListGone):
             return False
 
     def is_sequential(self, path: str) -> bool:
@@ -237,6 +249,9 @@ class ArchiveSource:
             return False
 
     def _read(self, path: str, listing: Listing, member: Member, most: int | None) -> bytes:
+        # Imported late: a run without tars needs none of their libraries.
+        from imgindex.sources.archives.tar import Plain
+
         archive = (split(path) or (path, ""))[0]
         try:
             if listing.is_compressed:
@@ -246,27 +261,29 @@ class ArchiveSource:
                     data = zips.read_member(descriptor, member, most=most)
                 else:
                     length = member.size if most is None else min(most, member.size)
-                    data = tar.Plain(descriptor).at(member.offset, length)
+                    data = Plain(descriptor).at(member.offset, length)
                 if numbers(os.fstat(descriptor)) != listing.numbers:
-                    raise UnreadableImage(CHANGED, stage="read")
+                    raise UnreadableImage(str(ListGone()), stage="read")
         except OSError as error:
             raise UnreadableImage(error.strerror or str(error), stage="read") from error
         if most is None and len(data) != member.size:
-            raise UnreadableImage(CHANGED, stage="read")
+            raise UnreadableImage(str(ListGone()), stage="read")
         return data
 
     def _unpack(self, archive: str, listing: Listing, member: Member, most: int | None) -> bytes:
+        from imgindex.sources.archives.tar import Unpacker
+
         length = member.size if most is None else min(most, member.size)
         with self._unpacker_lock:
             if self._unpacker is None or self._unpacker[:2] != (archive, listing.numbers):
                 if self._unpacker is not None:
                     self._unpacker[2].close()
-                self._unpacker = (archive, listing.numbers, tar.Unpacker(archive, listing.kind))
+                self._unpacker = (archive, listing.numbers, Unpacker(archive, listing.kind))
             unpacker = self._unpacker[2]
             try:
                 data = unpacker.at(member.offset, length)
                 if numbers(unpacker.info()) != listing.numbers or len(data) != length:
-                    raise UnreadableImage(CHANGED, stage="read")
+                    raise UnreadableImage(str(ListGone()), stage="read")
             except ArchiveDamaged as error:
                 self._forget_unpacker()
                 raise UnreadableImage(str(error), stage="read") from error
@@ -295,10 +312,21 @@ class ArchiveSource:
             listing = self._listing(archive)
         except OSError as error:
             raise SourceUnavailable(f"cannot read {archive}: {error.strerror}") from error
-        found = self._list().find(listing.list, name)
+        try:
+            found = self._list().find(listing.list, name)
+        except ListGone as error:
+            raise UnreadableImage(str(error), stage="read") from error
         if found is None or not listing.is_trusted:
             raise UnreadableImage(listing.problem or NOT_IN_ARCHIVE, stage="read")
         return archive, listing, found[1], found[0]
+
+    def forget(self, archive: str) -> None:
+        """Free what is kept of an archive; it is listed again when it is needed."""
+        with self._unpacker_lock:
+            self._forget_unpacker()
+        with self._listing_lock:
+            if (listing := self._listings.pop(archive, None)) is not None:
+                self._list().delete(listing.list)
 
     def _list(self) -> Members:
         if self._members is None:
@@ -342,6 +370,16 @@ def _failure(archive: str, listing: Listing, reason: str) -> Failure:
 
 @contextmanager
 def _opened(archive: str) -> Iterator[int]:
+    """Lend a descriptor of an archive that was listed. Raises SourceUnavailable where it cannot be opened now."""
+    try:
+        with _descriptor(archive) as descriptor:
+            yield descriptor
+    except FileNotFoundError as error:
+        raise SourceUnavailable(f"cannot read {archive}: {error.strerror}") from error
+
+
+@contextmanager
+def _descriptor(archive: str) -> Iterator[int]:
     descriptor = os.open(archive, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         yield descriptor
@@ -375,7 +413,9 @@ class _Listed:
 
 def _list_archive(archive: str, members: Members) -> Listing:
     """List an archive. Raises OSError where its file cannot be read."""
-    with _opened(archive) as descriptor:
+    from imgindex.sources.archives import tar
+
+    with _descriptor(archive) as descriptor:
         before = numbers(os.fstat(descriptor))
         head = os.pread(descriptor, HEAD, 0)
         is_zip = archive.lower().endswith(".zip") or head.startswith(zips.MEMBER)
@@ -401,5 +441,5 @@ def _list_archive(archive: str, members: Members) -> Listing:
                     listed.problem = str(error)  # the cause of a damaged header too
         problem = listed.problem
         if numbers(os.fstat(descriptor)) != before:
-            problem = CHANGED
+            problem = str(ListGone())
     return Listing(before, list_, kind, problem, listed.end, kind != "zip" and listed.has_descriptions)

@@ -23,7 +23,8 @@ MEMBER, ENTRY, END, END64, LOCATOR = b"PK\3\4", b"PK\1\2", b"PK\5\6", b"PK\6\6",
 _MEMBER, _ENTRY = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L")
 _END, _END64, _LOCATOR = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 _LENGTHS = struct.Struct("<3H")
-COMMENT = 0xFFFF  # bytes that a comment behind the end may have
+# The most members, and bytes of a comment, that the short end of a zip can have.
+COUNT, COMMENT = 0xFFFF, 0xFFFF
 IN_EXTRA = 0xFFFFFFFF  # the number does not fit, and is in an extra field
 MOST = 1 << 61  # no file has more bytes
 ZIP64, TIME, UNICODE_PATH = 0x0001, 0x5455, 0x7075
@@ -41,7 +42,7 @@ def each_member(descriptor: int) -> Iterator[Member]:
 
     What is wrong with one member is its `problem`.
     """
-    start, size, shift, count = directory(descriptor)
+    start, size, shift, count, is_exact = directory(descriptor)
     position, rest, seen = start, b"", 0
     while position < start + size or rest:
         block = os.pread(descriptor, min(BLOCK, start + size - position), position)
@@ -57,14 +58,15 @@ def each_member(descriptor: int) -> Iterator[Member]:
         rest = rest[at:]
         if not block:
             raise ArchiveDamaged(DIRECTORY_DAMAGED)
-    if seen != count:
+    # Old programs counted members in 16 bits.
+    if seen != count and (is_exact or (seen - count) % (COUNT + 1)):
         raise ArchiveDamaged(f"its directory has {seen:,} members, and its end says {count:,}")
 
 
-def directory(descriptor: int) -> tuple[int, int, int, int]:
+def directory(descriptor: int) -> tuple[int, int, int, int, bool]:
     """Return where the directory of a zip begins, its bytes, those before the zip in the file, and its entries.
 
-    Raises ArchiveDamaged.
+    The last value is whether their number is exact. Raises ArchiveDamaged.
     """
     length = os.fstat(descriptor).st_size
     tail_at = max(0, length - COMMENT - _END.size)
@@ -72,6 +74,7 @@ def directory(descriptor: int) -> tuple[int, int, int, int]:
     at = _end_of_zip(tail)
     _, disk, first_disk, _, count, size, offset, _ = _END.unpack_from(tail, at)
     end = tail_at + at
+    is_exact = False
     locator = os.pread(descriptor, _LOCATOR.size, end - _LOCATOR.size) if end >= _LOCATOR.size else b""
     if locator.startswith(LOCATOR) and len(locator) == _LOCATOR.size:
         _, _, where, _ = _LOCATOR.unpack(locator)
@@ -80,7 +83,7 @@ def directory(descriptor: int) -> tuple[int, int, int, int]:
             record = os.pread(descriptor, _END64.size, place) if 0 <= place <= length else b""
             if record.startswith(END64) and len(record) == _END64.size:
                 _, _, _, _, disk, first_disk, _, count, size, offset = _END64.unpack(record)
-                end = place
+                end, is_exact = place, True
                 break
         else:
             raise ArchiveDamaged("its end is damaged")
@@ -89,7 +92,7 @@ def directory(descriptor: int) -> tuple[int, int, int, int]:
     shift = end - size - offset
     if shift < 0:
         raise ArchiveDamaged("its end is damaged")
-    return offset + shift, size, shift, count
+    return offset + shift, size, shift, count, is_exact
 
 
 def _end_of_zip(tail: bytes) -> int:
