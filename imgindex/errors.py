@@ -154,12 +154,17 @@ class UnreadableImage(ImgindexError):
 
 
 class SourceUnavailable(UnreadableImage):
-    """Nothing of an image's source can be read now: its archive is gone. `add` ends, instead of counting failures."""
+    """Nothing of an image's source can be read now: an archive is gone, or a server does not answer.
+
+    `add` ends, instead of counting failures.
+    """
 
     hint = "make it available, and run the same command again; finished batches are kept, and nothing was removed"
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, hint: str | None = None) -> None:
         super().__init__(reason, stage="read")
+        if hint is not None:
+            self.hint = hint
 
 
 class ClusteringNotFound(ImgindexError):

@@ -27,7 +27,7 @@ from imgindex.results import (
     RepairReport,
     TagReport,
 )
-from imgindex.storage.paths import absolute, as_iterable, as_list, as_written
+from imgindex.storage.paths import absolute, as_iterable, as_list, as_written, on_this_machine
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Engine, Failure, Image, OnProgress, Path, Progress
 
@@ -70,7 +70,10 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         self.path = store.path
         self.recipe = Recipe.from_json(store.recipe_json)
         self.engine = engine
+        from imgindex.sources.registry import use_settings
+
         self._opened = store
+        use_settings(store.settings)
         self._weights = weights
         self._wait = wait
         self._encoder: Encoder | None = None
@@ -103,7 +106,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.encoders.registry import new_index_settings
         from imgindex.storage.store import check_free
 
-        where = absolute(path)
+        where = on_this_machine(path)
         check_free(where)
         settings = new_index_settings(recipe, size=size, weights=weights, store=store)
         return cls(Store.create(where, settings), engine=engine or Engine(), wait=wait)
@@ -122,7 +125,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         ...     len(photos) == len(index)
         True
         """
-        store = Store(absolute(path))
+        store = Store(on_this_machine(path))
         try:
             return cls(store, engine=engine or Engine(), weights=weights, wait=wait)
         except BaseException:
@@ -198,13 +201,16 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         retry_failed: bool = False,
         rehash: bool = False,
         archives: bool = False,
+        anonymous: bool | None = None,
         dry_run: bool = False,
         on_progress: OnProgress | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> AddReport:
         """Bring the index up to date with one or several files, folders and archives; folders are read recursively.
 
-        A zip or tar is read in place, like a folder: its images have paths such as set.zip/cat/1.jpg.
+        A zip or tar is read in place, like a folder: its images have paths such as set.zip/cat/1.jpg. So are objects
+        below an address such as s3://bucket/photos; an image on the web has an address of its own. Keys come from the
+        environment variables of the store.
 
         An image is not opened if its size, times and inode are as recorded. Renamed and copied ones are not embedded
         again. Images that are gone from these folders no longer appear in answers. An image that cannot be read is
@@ -212,10 +218,12 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         exclude: globs of files and folders to leave out. retry_failed: try known failures again. rehash: read all
         files, and compare their bytes with those that were added. archives: search the archives in folders too; those
-        that are named always are. dry_run: report what would be done, and change
-        nothing. stop: called after each batch; when it returns True the run ends, and what was done is kept.
+        that are named always are. anonymous: from now on, read the buckets of these addresses without credentials
+        (True), or with them (False). dry_run: report what would be done, and change nothing. stop: called after each
+        batch; when it returns True the run ends, and what was done is kept.
 
-        Raises PathNotFound (and changes nothing) when a path is missing or unreadable; IndexLocked; IndexDamaged;
+        Raises PathNotFound (and changes nothing) when a path is missing or unreadable; SourceUnavailable (and removes
+        nothing) when a server does not answer or rejects the credentials; IndexLocked; IndexDamaged;
         WeightsUnavailable, RecipeMismatch or DeviceUnavailable when no encoder can be made.
 
         >>> report = index.add("photos")
@@ -234,6 +242,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
                 retry_failed=retry_failed,
                 rehash=rehash,
                 archives=archives,
+                anonymous=anonymous,
                 control=control,
             )
         return add(
@@ -243,6 +252,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             retry_failed=retry_failed,
             rehash=rehash,
             archives=archives,
+            anonymous=anonymous,
             decoders=self._decoders,
             workers=self.engine.workers,
             make_encoder=lambda: self.encoder,
@@ -575,7 +585,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.export.targets import writing
 
         table = self.label_table(clustering, label_format)
-        with writing(absolute(out), overwrite=overwrite, index=self._store.path) as file:
+        with writing(on_this_machine(out), overwrite=overwrite, index=self._store.path) as file:
             file.write(render(table, "csv"))
 
     # Curation.
@@ -644,7 +654,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.curation.disposal import move_to
 
-        wait, where = self._wait, absolute(folder)
+        wait, where = self._wait, on_this_machine(folder)
         report = on_progress or _ignore
         return move_to(self._store, found, where, dry_run=dry_run, on_progress=report, wait=lambda: wait)
 
@@ -673,7 +683,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.curation.disposal import undo
 
-        wait, where = self._wait, absolute(folder)
+        wait, where = self._wait, on_this_machine(folder)
         return undo(where, self._store, dry_run=dry_run, on_progress=on_progress or _ignore, wait=lambda: wait)
 
     def outliers(self, *, n: int = 20, on_progress: OnProgress | None = None) -> Outliers:
@@ -912,7 +922,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         return export_index(
             self._store,
-            absolute(out),
+            on_this_machine(out),
             format=format,
             overwrite=overwrite,
             where=where,
@@ -1004,7 +1014,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         engine = engine or Engine()
         return repair(
-            absolute(path),
+            on_this_machine(path),
             make_encoder=lambda recipe, settings: encoder or make_encoder(recipe, settings, weights, engine),
             workers=engine.workers,
             control=RunControl(on_progress or _ignore, wait=wait),

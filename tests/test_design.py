@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from forking import Run
+from pictures import draw
+from small_recipe import SMALL
 
 import imgindex
 
@@ -28,18 +30,19 @@ HEAVY = (
     "safetensors",
     "scipy",
     "msgspec",
+    "obstore",
 )
 COMMANDS = ("add", "similar", "cluster", "status", "list", "failures", "remove", "export")
 COMMANDS += ("verify", "repair", "compact", "outliers", "clusterings", "label", "duplicates", "lookup", "leak", "tag")
 
 
-def imported(*command: str) -> set[str]:
-    """Top-level packages that a fresh interpreter imports while it runs the command."""
+def imported(*command: str, whole: bool = False) -> set[str]:
+    """Top-level packages, or with `whole` all modules, that a fresh interpreter imports while it runs the command."""
     result = subprocess.run(
         [sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=True, cwd=ROOT
     )
     lines = [line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines() if line.startswith("import time:")]
-    return {line.split(".")[0] for line in lines}
+    return set(lines) if whole else {line.split(".")[0] for line in lines}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,14 @@ def test_help_and_import_load_nothing_heavy(command: tuple[str, ...]) -> None:
     found = imported(*command)
     assert "imgindex" in found
     assert found.isdisjoint(HEAVY)
+
+
+def test_add_of_files_of_this_machine_loads_nothing_that_reads_from_others(tmp_path: Path) -> None:
+    draw(tmp_path / "pictures" / "0.png", 1)
+    add = ("-m", "imgindex", "add", str(tmp_path / "pictures"), "--index", str(tmp_path / "it.imgindex"), *SMALL)
+    found = imported(*add, whole=True)
+    assert "imgindex.sources.local" in found
+    assert found.isdisjoint({"obstore", "imgindex.sources.objects", "imgindex.sources.web"})
 
 
 def test_the_library_does_not_load_torch_before_it_embeds() -> None:

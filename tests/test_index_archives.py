@@ -145,7 +145,7 @@ def test_members_are_never_disposable(doubled: ImageIndex, tmp_path: Path) -> No
     assert kept == ["photos/0.png", "photos/1.png", "stored.zip/2.png"]
     assert [group.disposable for group in found.groups] == [()] * 3
     assert {one.protected for group in found.groups for one in group.others} == {
-        "it is in an archive, out of which no image can be moved"
+        "it is in an archive, from where no image can be moved"
     }
     assert doubled.move_duplicates(found, tmp_path / "away").files == ()
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +25,7 @@ from imgindex.cli.output import (
     suggest,
     with_short_paths,
 )
+from imgindex.errors import UsageError
 from imgindex.export.tables import printable
 from imgindex.recipe import DEFAULT
 
@@ -43,8 +44,12 @@ COUNTS = ("found", "added", "updated", "renamed", "unchanged", "reused", "remove
 
 def command(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Files, folders, zips and tars; - reads paths from stdin.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="PATH", help="Files, folders, zips, tars, addresses; - reads a list from stdin."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="FILE", help="Read paths and addresses from a file, one a line.")
+    ] = None,
     index: options.Index = None,
     recipe: options.RecipeName = None,
     size: options.Size = None,
@@ -68,6 +73,14 @@ def command(
     archives: Annotated[
         bool, typer.Option("--archives", help="Search the zips and tars in folders too; named ones always are.")
     ] = False,
+    anonymous: Annotated[
+        bool | None,
+        typer.Option(
+            "--anonymous/--no-anonymous",
+            help="From now on, read these buckets without credentials.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, by names and times; change nothing.")
     ] = False,
@@ -83,7 +96,8 @@ def command(
     """Add images to the index, and bring it up to date.
 
     Folders are searched with all folders in them. A zip or tar is read in place, like a folder: its images have names
-    such as set.zip/cat/1.jpg. The first run makes the index. Later runs open only files that are
+    such as set.zip/cat/1.jpg. So are the objects below s3://BUCKET/PREFIX, gs:// and az://, with keys from the
+    environment; https://HOST/NAME.jpg is one image. The first run makes the index. Later runs open only files that are
     new or changed; renamed and copied images are recognised, and those whose files are gone no longer appear in
     answers. A file that cannot be read is listed, and not tried again until it changes. Files that are not images are
     counted by their ending.
@@ -92,18 +106,32 @@ def command(
       imgindex add photos test.zip
       find photos -name '*.jpg' | imgindex add -
     """
-    from imgindex.ingest.mounts import check_roots
+    from imgindex.ingest.run import check_new
     from imgindex.types import Engine
 
     chosen = choose_format(format, json, out)
-    roots = check_roots(expand_paths(paths, null=null, command="add"))
+    if not paths and source is None:
+        raise UsageError(
+            "no images are named", hint="name files and folders, or - for paths from stdin, or --from FILE"
+        )
+    roots = expand_paths(paths or [], source, null=null, command="add")
     engine = Engine(device, precision, batch_size, workers)
     with contextlib.ExitStack() as stack:
         where = options.find_or_place_index(index)
         if dry_run and not os.path.exists(where):
             where = stack.enter_context(tempfile.TemporaryDirectory())
         opened = stack.enter_context(
-            _open(where, recipe=recipe, size=size, weights=weights, store=store, engine=engine, wait=wait, quiet=quiet)
+            _open(
+                where,
+                lambda: check_new(roots, anonymous),
+                recipe=recipe,
+                size=size,
+                weights=weights,
+                store=store,
+                engine=engine,
+                wait=wait,
+                quiet=quiet,
+            )
         )
         if assign:
             # Raises an error before the work if there is no clustering.
@@ -116,6 +144,7 @@ def command(
             retry_failed=retry_failed,
             rehash=rehash,
             archives=archives,
+            anonymous=anonymous,
             dry_run=dry_run,
             on_progress=on_progress,
             stop=lambda: bool(interrupts),
@@ -139,6 +168,7 @@ def command(
 
 def _open(
     where: str,
+    check: Callable[[], object],
     *,
     recipe: str | None,
     size: int | None,
@@ -155,6 +185,7 @@ def _open(
         if os.path.lexists(where):
             # Raises an error, before weights are searched for, if this is a file or a folder without permission.
             os.scandir(where).close()
+        check()
         made = ImageIndex.create(
             where, recipe=recipe or DEFAULT, size=size, weights=weights, store=store or "fp32", engine=engine, wait=wait
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from imgindex.cli import options, output
 from imgindex.cli.inputs import STDIN, check_stdin
 from imgindex.errors import ImgindexError, UsageError
-from imgindex.storage.paths import absolute
+from imgindex.storage.paths import absolute, real_path
 
 # Parameters that name a file to write, with their options; those that name a folder to fill; those that name a file to
 # read.
@@ -139,10 +138,10 @@ def _reads_paths(values: Values) -> bool:
 
 def _check_different(files: Mapping[str, str], values: Values) -> None:
     """Raise UsageError if a file is written twice, or is one that the command reads."""
-    read = {os.path.realpath(absolute(path)): name for name, path in _files_read(values)}
+    read = {real_path(absolute(path)): name for name, path in _files_read(values)}
     written: dict[str, str] = {}
     for option, path in files.items():
-        real = os.path.realpath(absolute(path))
+        real = real_path(absolute(path))
         if real in read:
             raise UsageError(f"{option} would replace {path}, which {read[real]} reads", hint="name another file")
         if real in written:

@@ -36,11 +36,17 @@ def check_stdin(option: str, *, hint: str = "pipe it in, or name a file") -> Non
         raise UsageError(f"{option} reads stdin, but stdin is {state}", hint=hint)
 
 
-def expand_paths(paths: Sequence[str], *, null: bool, command: str) -> list[str]:
-    """Return the given paths, with the paths on stdin in the place of "-". Raises UsageError as `stdin_paths`."""
+def expand_paths(paths: Sequence[str], file_name: str | None = None, *, null: bool, command: str) -> list[str]:
+    """Return the given paths, with the paths on stdin in the place of "-", and behind them those in a file.
+
+    Raises UsageError as `stdin_paths`.
+    """
     expanded: list[str] = []
     for path in paths:
         expanded.extend(stdin_paths(command, null=null) if path == STDIN else [path])
+    if file_name is not None:
+        with open(absolute(file_name), "rb") as file:
+            expanded.extend(_split(file, null=null))
     return expanded
 
 

@@ -12,7 +12,7 @@ import typer
 
 from imgindex.errors import IndexNotFound, UsageError
 from imgindex.recipe import DEFAULT, RECIPES
-from imgindex.storage.paths import absolute
+from imgindex.storage.paths import on_this_machine
 
 # Exit codes of results that are not errors; errors.py has the exit codes of errors.
 SOME_FAILED = 3
@@ -159,7 +159,7 @@ def find_index(given: str | None) -> str:
         raise UsageError("--index '' names no folder", hint="is a variable empty?")
     named = given or os.environ.get(VARIABLE)
     if named:
-        return absolute(named)
+        return on_this_machine(named)
     for folder in _upwards():
         if os.path.isdir(os.path.join(folder, HOME)):
             return os.path.join(folder, HOME)

@@ -23,7 +23,7 @@ from imgindex.results import Disposal, DisposedFile, Duplicate, Duplicates
 from imgindex.sources.base import BLOCK, FileHash
 from imgindex.sources.registry import hash_file, is_unchanged
 from imgindex.storage import durable
-from imgindex.storage.paths import absolute, display_path, is_under, real_path
+from imgindex.storage.paths import display_path, is_under, on_this_machine, real_path
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
 from imgindex.types import Failure, FoundFile, OnProgress, Path, Progress
@@ -344,7 +344,7 @@ def undo_move(folder: Path, *, dry_run: bool = False, on_progress: OnProgress | 
     Traceback (most recent call last):
     imgindex.errors.FolderNotOurs: ...
     """
-    return undo(absolute(folder), None, dry_run=dry_run, on_progress=on_progress or (lambda progress: None))
+    return undo(on_this_machine(folder), None, dry_run=dry_run, on_progress=on_progress or (lambda progress: None))
 
 
 def undo(

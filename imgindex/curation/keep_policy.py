@@ -25,7 +25,8 @@ from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.transforms import crop_border
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.recipe import Recipe
-from imgindex.sources.registry import hash_file, is_own_file, read_content
+from imgindex.sources.registry import hash_file, is_own_file, read_content, where
+from imgindex.storage.paths import real_path
 from imgindex.types import Image, OnProgress, counted
 
 Result = TypeVar("Result")
@@ -49,7 +50,7 @@ class Candidate:
 
     problem: why the file is neither kept nor disposable: it cannot be read, or has other bytes than were added; else
     "". file: device and inode, equal for two paths of one file. is_link: whether the path leads through a symbolic
-    link. is_own: whether it is a file of its own, and not in an archive. area: pixels inside the borders; None where it
+    link. is_own: whether it is a file of its own on this machine. area: pixels inside the borders; None where it
     was not measured. why: why it is kept, or why another one is. protected: why it is not disposable although the kept
     one has the same picture, else "". frees: bytes that are free without it; 0 where another path of the group leads to
     the same file.
@@ -154,7 +155,7 @@ def inspect(image: Image) -> Candidate:
 
 
 def _is_link(path: str) -> bool:
-    return os.path.realpath(path) != path
+    return real_path(path) != path
 
 
 def _preference(path: str, prefer: Sequence[str]) -> int:
@@ -176,7 +177,7 @@ def _rules(keep: str) -> list[Rule]:
         Rule(lambda one: bool(one.problem), lambda kept, other: "the only one that can be read now"),
         Rule(lambda one: one.preference, lambda kept, other: "preferred by --prefer"),
         Rule(lambda one: one.is_link, lambda kept, other: "the file itself, not a link"),
-        Rule(lambda one: not one.is_own, lambda kept, other: "a file of its own, not in an archive"),
+        Rule(lambda one: not one.is_own, lambda kept, other: "a file of its own on this machine"),
     ]
     largest = [
         Rule(lambda one: -one.inner_pixels, _phrase_pixels, measures=True),
@@ -302,7 +303,7 @@ def _why_kept(kept: Candidate, losers: Sequence[tuple[Candidate, Rule]]) -> str:
 
 def _protected(one: Candidate, kept: Candidate) -> str:
     if not one.is_own:
-        return "it is in an archive, out of which no image can be moved"
+        return f"it is {where(one.image.path)}, from where no image can be moved"
     if os.path.islink(one.image.path):
         return "a link, which takes no space"
     if one.image.sha256 == kept.image.sha256:

@@ -27,7 +27,7 @@ from imgindex.results import LookupResult
 from imgindex.search.image_inputs import InMemory
 from imgindex.search.lifecycle import load_search
 from imgindex.sources.base import Content
-from imgindex.sources.registry import find_files, hash_file, only_images, read_content
+from imgindex.sources.registry import find_files, hash_file, only_images, read_content, read_each
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, FoundFile, OnProgress, Progress, Vectors, VectorSearch
 
@@ -100,14 +100,18 @@ class _KnownFiles:
 
     def unknown(self) -> Iterator[tuple[int, bytes]]:
         """Yield place and bytes of each file whose bytes no image has; the results of the others go to `found`."""
+        files = {place: file for place, file in enumerate(self._files) if isinstance(file, FoundFile)}
+        contents = chain(
+            zip(files, (content for _, content in read_each(files.values())), strict=True),
+            ((place, file.content) for place, file in enumerate(self._files) if isinstance(file, InMemory)),
+        )
         for place, file in enumerate(self._files):
             if isinstance(file, Failure):
                 self._know(place, LookupResult(file.path, "failed", reason=file.reason))
-                continue
-            try:
-                content = _content(file)
-            except UnreadableImage as error:
-                self._know(place, LookupResult(file.path, "failed", reason=error.reason))
+        for place, content in contents:
+            file = self._files[place]
+            if isinstance(content, UnreadableImage):
+                self._know(place, LookupResult(file.path, "failed", reason=content.reason))
                 continue
             same = self._image_with(content, file.path)
             if same is None:

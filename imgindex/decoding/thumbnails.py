@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from imgindex.decoding.transforms import crop_border
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.recipe import Recipe
 from imgindex.sources.registry import read_content
+from imgindex.storage.paths import as_written
 from imgindex.types import OnProgress, Pixels, Progress
 
 STAGE = "draw"
@@ -102,7 +102,7 @@ def _decode_each(
     def make(path: str) -> Result:
         try:
             # The file's bytes are released before the next image is read.
-            decoded = decoders.decode(read_content(os.path.abspath(path)).data)
+            decoded = decoders.decode(read_content(as_written(path)).data)
         except UnreadableImage as error:
             return convert(ThumbnailPixels(path, None, error.reason))
         pixels = crop_border(decoded.pixels, recipe, decoded.width, decoded.height)

@@ -9,7 +9,7 @@ import itertools
 import os
 
 from imgindex.errors import ImgindexError, UsageError
-from imgindex.storage.paths import absolute
+from imgindex.storage.paths import on_this_machine
 from imgindex.types import Path
 
 # A table of a million images with a hundred columns has about this many bytes.
@@ -25,7 +25,7 @@ def read_text(path: Path, *, errors: str = "surrogateescape", error: type[Imgind
     errors: surrogateescape keeps the bytes of file names that are not UTF-8; strict raises UnicodeDecodeError for them.
     error: the class to raise for other encodings that have NULs, and for a file of more than 1 GiB. Raises OSError too.
     """
-    at = absolute(path)
+    at = on_this_machine(path)
     size = os.path.getsize(at)
     if size > MOST_BYTES:
         raise error(f"{path} is too large: {size / 1e9:.1f} GB; a table may have {MOST_BYTES / 1e9:.1f} GB")

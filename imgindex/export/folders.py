@@ -21,7 +21,8 @@ from imgindex.export.manifest import Manifest
 from imgindex.export.targets import check_target
 from imgindex.sources.exported import FOLDERS_MANIFEST, Entry
 from imgindex.sources.registry import is_own_file, look, parts
-from imgindex.storage.paths import absolute, as_iterable, real_path
+from imgindex.sources.registry import where as whereabouts
+from imgindex.storage.paths import absolute, as_iterable, on_this_machine, real_path
 from imgindex.types import Failure, OnProgress, Path, Progress
 
 # The name of a copy until it is complete.
@@ -77,7 +78,7 @@ def link_folders(
     anything is changed, when `where` is not empty and was not filled by imgindex (unless `overwrite`), or has a file of
     the user under a name that is needed; OSError.
     """
-    where = real_path(absolute(where))
+    where = real_path(on_this_machine(where))
     failures: list[Failure] = []
     wanted = _plan(where, groups, copy, failures)
     before = manifest.read(where, overwrite=overwrite)
@@ -102,7 +103,7 @@ def check_folder(where: str, *, overwrite: bool = False) -> None:
 
     A name with the ending of an image is refused like that of a file.
     """
-    real = os.path.realpath(absolute(where))
+    real = os.path.realpath(on_this_machine(where))
     if not os.path.isdir(real):
         check_target(where, overwrite=overwrite)
     if os.path.lexists(real):
@@ -117,7 +118,7 @@ def _plan(
     where: str, groups: Mapping[str, Path | Iterable[Path]], copy: bool, failures: list[Failure]
 ) -> dict[str, Entry]:
     """Return the wanted links or copies by FOLDER/FILE; a group without readable images gets no folder."""
-    real_folder = functools.cache(os.path.realpath)
+    real_folder = functools.cache(real_path)
     wanted: dict[str, Entry] = {}
     folders: set[str] = set()
     for group, paths in groups.items():
@@ -142,11 +143,11 @@ def _entry(path: str, real: str, where: str, copy: bool) -> Entry:
     if not is_own_file(path):
         if not copy:
             raise UsageError(
-                f"{path} is in an archive, where no link can lead to it",
+                f"{path} is {whereabouts(path)}, where no link can lead to it",
                 hint="make copies with --copy-to DIR (in Python copy=True)",
             )
         if (file := look(path)) is None:
-            raise UnreadableImage("the archive has no such member any more", stage="read")
+            raise UnreadableImage("there is none in its source any more", stage="read")
         return Entry(path, size=file.size, mtime_ns=file.mtime_ns)
     try:
         info = os.stat(path)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from imgindex.errors import ImgindexError, SampleMismatch, UsageError
 from imgindex.export.csv_input import parse_csv
 from imgindex.results import Clustering, LabelFormat
-from imgindex.storage.paths import absolute, by_nfc, display_path, in_either_form, real_path
+from imgindex.storage.paths import absolute, by_nfc, display_path, in_either_form, joined, real_path
 
 # What tables call their column of ids, without case and punctuation: an image may have such a name, too.
 HEADERS = frozenset(["id", "imageid", "image", "img", "file", "filename", "name", "path", "stem"])
@@ -166,7 +166,7 @@ def match_ids(
             return name
         id = in_either_form(name, forms, "ImageIDs", error)
         if id is None and by_path and name:
-            path = absolute(name if name.startswith("~") else os.path.join(relative_to or "/", name))
+            path = absolute(name if name.startswith("~") else joined(relative_to or "/", name))
             id = by_path.get(path) or by_path.get(real_path(path))
         return id
 

@@ -24,7 +24,7 @@ from imgindex.export.atomic import is_stream, replacing
 from imgindex.sources.content import file_digest
 from imgindex.sources.selection import IMAGE_SUFFIXES
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.paths import PathMap, absolute, is_under
+from imgindex.storage.paths import PathMap, is_under, on_this_machine
 from imgindex.storage.store import CATALOGUE
 
 # Pictures, and camera raw files, which are originals too, whether they can be decoded or not.
@@ -45,7 +45,7 @@ def writing(
     The parameters are those of `check_target`.
     """
     check_target(path, overwrite=overwrite, index=index, sheet=sheet)
-    at = absolute(path)
+    at = on_this_machine(path)
     before = _state(at)
 
     def approve(temporary: str) -> None:
@@ -65,7 +65,7 @@ def check_target(path: str, *, overwrite: bool = False, index: str | None = None
     overwrite: accept all of these. index: the folder of an index: its images are refused whatever their bytes, and its
     own files even with `overwrite`, by UsageError. Raises OSError if the folder of the file does not exist.
     """
-    at = absolute(path)
+    at = on_this_machine(path)
     if is_stream(at):
         return
     real = os.path.realpath(at)

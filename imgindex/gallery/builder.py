@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imgindex.addresses import is_web
 from imgindex.decoding.thumbnails import thumbnail_pixels, thumbnails
 from imgindex.errors import UsageError
 from imgindex.export.atomic import is_stream
@@ -122,6 +123,8 @@ def build(
 
 
 def _link(path: str, out: str) -> str:
+    if is_web(path):
+        return path
     return relative_url(path, out) if os.path.isfile(path) else ""
 
 

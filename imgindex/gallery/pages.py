@@ -19,7 +19,7 @@ from imgindex.gallery.phrases import count
 from imgindex.results import Answer, Duplicate, Duplicates, Outlier
 from imgindex.search.smoothing import NEIGHBOURS
 from imgindex.sources.registry import exists
-from imgindex.storage.paths import absolute, display_path
+from imgindex.storage.paths import absolute, as_written, display_path
 from imgindex.storage.store import Store
 
 # The kinds of duplicates as a reader sees them.
@@ -31,7 +31,7 @@ Display = Callable[[str], str]
 def displayed_from(relative_to: str | None) -> Display:
     """Return a function that makes paths relative to a folder, where they are below it; None for absolute paths."""
     folder = None if relative_to is None else absolute(relative_to)
-    return lambda path: display_path(os.path.abspath(path), folder)
+    return lambda path: display_path(as_written(path), folder)
 
 
 def matches_page(store: Store, answers: Sequence[Answer], display: Display) -> MatchesPage:
@@ -46,7 +46,7 @@ def matches_page(store: Store, answers: Sequence[Answer], display: Display) -> M
             _query(answer),
             [
                 ImageCard(
-                    os.path.abspath(match.path),
+                    as_written(match.path),
                     match.id,
                     match.distance,
                     scale.share_farther(match.distance),
@@ -76,14 +76,14 @@ def outliers_page(store: Store, outliers: Sequence[Outlier], display: Display) -
     views = [
         OutlierView(
             ImageCard(
-                os.path.abspath(one.path),
+                as_written(one.path),
                 one.id,
                 note=one.reason,
                 caption=f"{one.rank}  {one.times:.1f} × as far  {os.path.basename(one.path)}",
                 name=display(one.path),
             ),
             ImageCard(
-                os.path.abspath(one.nearest),
+                as_written(one.nearest),
                 distance=one.distance,
                 farther=scale.share_farther(one.distance),
                 name=display(one.nearest),
@@ -104,12 +104,12 @@ def duplicates_page(store: Store, found: Duplicates, display: Display) -> Duplic
         same_file = "another path of the same file" if one.same_file else ""
         note = ", ".join(filter(None, (KINDS[one.how], one.turned, same_file, one.problem)))
         farther = scale.share_farther(one.distance)
-        return ImageCard(os.path.abspath(one.path), one.id, one.distance, farther, note, name=display(one.path))
+        return ImageCard(as_written(one.path), one.id, one.distance, farther, note, name=display(one.path))
 
     groups = [
         PageGroup(
             ImageCard(
-                os.path.abspath(group.kept.path), group.kept.id, note=group.kept.problem, name=display(group.kept.path)
+                as_written(group.kept.path), group.kept.id, note=group.kept.problem, name=display(group.kept.path)
             ),
             group.why,
             [other(one) for one in group.others],

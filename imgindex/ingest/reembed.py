@@ -9,14 +9,14 @@ from contextlib import closing, suppress
 from dataclasses import replace
 
 from imgindex.decoding.pool import DecoderPool
-from imgindex.errors import UnreadableImage
+from imgindex.errors import SourceUnavailable, UnreadableImage
 from imgindex.ingest.control import RunControl
 from imgindex.ingest.pipeline import IngestPipeline
 from imgindex.ingest.worklist import WorkList
 from imgindex.recipe import Recipe
 from imgindex.results import RepairReport
 from imgindex.search.upkeep import update_search_files
-from imgindex.sources.registry import read_content
+from imgindex.sources.registry import read_content, use_settings
 from imgindex.storage.repair import Repair, repair_files
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, FoundFile, Image, Progress
@@ -35,11 +35,12 @@ def repair(path: str, *, make_encoder: MakeEncoder, workers: int | None, control
 
     make_encoder: called with the index's recipe and settings if a vector must be computed again.
 
-    Raises IndexNotFound, IndexLocked, FormatTooNew; IndexDamaged if the recipe itself is lost; and whatever
-    `make_encoder` raises, before anything is dropped.
+    Raises IndexNotFound, IndexLocked, FormatTooNew; IndexDamaged if the recipe itself is lost; SourceUnavailable, and
+    whatever `make_encoder` raises, before anything is dropped.
     """
     started = time.perf_counter()
     with repair_files(path, wait=control.go_on_waiting) as index:
+        use_settings(index.settings)
         lost = index.lost()
         reasons, files = _readable_files(lost)
         if files:
@@ -71,6 +72,8 @@ def _readable_files(lost: Iterable[Image]) -> tuple[dict[str, str], list[FoundFi
     for image in lost:
         try:
             content = read_content(image.path)
+        except SourceUnavailable:
+            raise  # nothing is dropped only because a server does not answer
         except UnreadableImage as error:
             reasons[image.path] = error.reason
             continue

@@ -17,10 +17,10 @@ from imgindex.ingest.pipeline import IngestPipeline
 from imgindex.ingest.scan import ScanResult, find_missing, scan
 from imgindex.results import AddReport
 from imgindex.search.upkeep import update_search_files
-from imgindex.sources.registry import is_gone
+from imgindex.sources.registry import gone, read_anonymously, settings_of_sources
 from imgindex.storage.catalogue import LOG_LIMIT
 from imgindex.storage.ledger import timestamp
-from imgindex.storage.paths import under
+from imgindex.storage.paths import absolute, under
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
 from imgindex.types import Encoder, Failure, FoundFile, Path, Progress
@@ -36,6 +36,7 @@ def preview(
     retry_failed: bool,
     rehash: bool,
     archives: bool,
+    anonymous: bool | None,
     control: RunControl,
 ) -> AddReport:
     """Return what `add` would report, by names, sizes and times alone; change nothing.
@@ -44,7 +45,7 @@ def preview(
     includes files that `add` would read because only their ctime or inode is new.
     """
     started = time.perf_counter()
-    roots = _canonical_roots(store, paths)
+    roots = _canonical_roots(store, paths, anonymous)
     with store.catalogue.snapshot():
         unmounted = missing_mounts(store.catalogue)
         check_roots_are_mounted(roots, unmounted)
@@ -79,6 +80,7 @@ def add(
     retry_failed: bool,
     rehash: bool,
     archives: bool,
+    anonymous: bool | None,
     decoders: DecoderPool,
     workers: int | None,
     make_encoder: Callable[[], Encoder],
@@ -90,10 +92,12 @@ def add(
     is missing or its disk is not mounted. An image that cannot be read is a failure in the report and the ledger.
     """
     started, started_at = time.perf_counter(), timestamp()
-    roots = _canonical_roots(store, paths)
+    roots = _canonical_roots(store, paths, anonymous)
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(store.writing(wait=control.go_on_waiting))
         check_roots_are_mounted(roots, missing_mounts(writer.catalogue))
+        if anonymous is not None:
+            _record_settings(writer)
         record_mounts(writer.catalogue, [root for root in roots if os.path.isdir(root)])
         scanned = scan(
             writer.catalogue,
@@ -129,7 +133,7 @@ def add(
             writer.catalogue.ledger.forget(resolved)
             if not interrupted:
                 below = under(roots)
-                writer.catalogue.ledger.forget_other_files(lambda path: below(path) and is_gone(path))
+                writer.catalogue.ledger.forget_other_files(lambda paths: gone(filter(below, paths)))
         failures = tuple(scanned.failures + pipeline.failures)
         report = _report(scanned, counts, started, failures, interrupted=interrupted, blank=pipeline.blank)
         _record_run(writer, report, started_at)
@@ -164,9 +168,25 @@ def _run(pipeline: IngestPipeline, scanned: ScanResult, control: RunControl) -> 
     return pipeline.stopping and done < total
 
 
-def _canonical_roots(store: Store, paths: Iterable[Path]) -> tuple[str, ...]:
+def _canonical_roots(store: Store, paths: Iterable[Path], anonymous: bool | None) -> tuple[str, ...]:
     """Return absolute roots in the catalogue's form, because links may give the index's folder several paths."""
+    paths = list(paths)
+    if anonymous is not None:
+        read_anonymously(map(absolute, paths), anonymous)
     return tuple(map(store.paths.canonical, check_roots(paths)))
+
+
+def check_new(paths: Sequence[Path], anonymous: bool | None) -> None:
+    """Raise what `add` raises for paths that are missing, before there is an index."""
+    if anonymous is not None:
+        read_anonymously(map(absolute, paths), anonymous)
+    check_roots(paths)
+
+
+def _record_settings(writer: Writer) -> None:
+    with writer.catalogue.atomic():
+        for key, value in settings_of_sources().items():
+            writer.catalogue.set_setting(key, value)
 
 
 def _record_others(writer: Writer, files: Sequence[FoundFile]) -> None:

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 
+from imgindex.addresses import is_address
 from imgindex.decoding.plugins import is_installed, readable_raw_endings
 from imgindex.ingest.control import RunControl
 from imgindex.ingest.worklist import WorkList
-from imgindex.sources.registry import find_files, gone, has_image_content, is_gone
+from imgindex.sources.registry import AT_ONCE, find_files, gone, have_image_content, is_folder
 from imgindex.sources.selection import SkippedFiles
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.paths import RealPaths, real_path, under
-from imgindex.storage.records import KnownImage, StoredStat, is_same_stat, stored_stat
+from imgindex.storage.records import KnownImage, StoredStat, is_same_stat, is_same_version, stored_stat
 from imgindex.types import Failure, FoundFile, Item, Progress, UnnamedFile
 
 # Files that are looked up in the catalogue with one query.
@@ -163,13 +164,12 @@ def _failures_to_leave(failures: Iterable[Failure]) -> dict[str, Failure]:
 def _not_images(catalogue: Catalogue, files: Sequence[UnnamedFile], new: list[FoundFile]) -> set[str]:
     """Return the paths of the files that are not images; append those to `new` that the catalogue does not know."""
     paths = catalogue.ledger.other_files(files)
-    for file in files:
-        if file.path not in paths:
-            is_image = has_image_content(file.path)
-            if not is_image:
-                paths.add(file.path)
-            if is_image is False:
-                new.append(file)
+    unknown = [file for file in files if file.path not in paths]
+    for file, is_image in zip(unknown, have_image_content([file.path for file in unknown]), strict=True):
+        if not is_image:
+            paths.add(file.path)
+        if is_image is False:
+            new.append(file)
     return paths
 
 
@@ -191,6 +191,8 @@ def _files_to_open(
         if before is not None and not is_same and is_same_stat(before, stored_stat(file)):
             is_same = True
             unrecorded.append(file)
+        if before is not None and not is_same and is_address(file.path):
+            is_same = is_same_version(before, stored_stat(file))
         if failure is not None and is_same:
             result.failed_before += 1
         elif image is None:
@@ -230,11 +232,15 @@ def find_missing(
     def below(path: str, real: str | None) -> bool:
         return is_below(path) or (real is not None and (is_below(real) or is_below(real_paths.of_entry(path))))
 
+    # The scan has looked at each root itself.
+    looked_at = frozenset(roots)
     images = (
-        (path, id) for id, path, real in catalogue.each_place(places) if below(path, real) and not below_unmounted(path)
+        (path, id)
+        for id, path, real in catalogue.each_place(places)
+        if path not in looked_at and below(path, real) and not below_unmounted(path)
     )
     missing: list[int] = []
-    for chunk in _chunks(images):
+    for chunk in _chunks(images, AT_ONCE):
         ids = dict(chunk)
         missing += [ids[path] for path in gone(ids)]
     # Files that fail at the stage "find" are never opened: such a failure is resolved when a scan no longer has it.
@@ -246,19 +252,21 @@ def find_missing(
         if below(failure.path, real_paths.of(failure.path))
         and (failure.stage == "read" or not below_unmounted(failure.path))
     ]
+    opened = frozenset(gone(failure.path for failure in candidates if failure.stage != "find"))
     resolved = [
         failure.path
         for failure in candidates
         if (
             catalogue.paths.stored(failure.path) not in failed_in_scan
             if failure.stage == "find"
-            else is_gone(failure.path)
+            # An older version took an archive for an image.
+            else failure.path in opened or (not is_address(failure.path) and is_folder(failure.path))
         )
     ]
     return missing, resolved
 
 
-def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
     iterator = iter(items)
-    while chunk := list(islice(iterator, CHUNK)):
+    while chunk := list(islice(iterator, size)):
         yield chunk

@@ -22,7 +22,7 @@ from imgindex.search.upkeep import prepare_smoothing
 from imgindex.sources.base import Content
 from imgindex.sources.registry import is_folder, look, read_content
 from imgindex.storage.paths import absolute, as_iterable, as_written, path_text
-from imgindex.storage.records import is_same_stat, stored_stat
+from imgindex.storage.records import is_same_stat, is_same_version, stored_stat
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Failure, Ids, OnProgress, Path, Vectors, VectorSearch
 
@@ -246,7 +246,7 @@ def _unknown(store: Store, images: Sequence[str | InMemory], found: dict[int, Qu
 
 
 def _failed(image: str | InMemory, error: UnreadableImage) -> Query:
-    path = image.path if isinstance(image, InMemory) else os.path.abspath(image)
+    path = image.path if isinstance(image, InMemory) else as_written(image)
     return Query(_text(image), EMPTY, failure=Failure(path, error.stage, error.reason))
 
 
@@ -276,7 +276,9 @@ def _stored(store: Store, image: str) -> Query | None:
         return None
     path, known = found
     now = look(path)
-    if now is not None and not is_same_stat(known.stat, stored_stat(now)):
+    if now is not None and not (
+        is_same_stat(known.stat, stored_stat(now)) or is_same_version(known.stat, stored_stat(now))
+    ):
         return None
     return Query(image, store.vectors([known.id])[0], (known.id,), own=known.id)
 

@@ -6,6 +6,7 @@ belongs to.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -17,6 +18,8 @@ from imgindex.types import Failure, FoundFile
 
 MAX_BYTES = 1024**3
 BLOCK = 1 << 20
+# The number of the device that files on other machines have instead of one.
+FAR_DEVICE = -(1 << 62)
 
 Found: TypeAlias = FoundFile | Failure
 # Returns so many bytes at an offset, fewer at the end of the file.
@@ -64,7 +67,12 @@ class Source(Protocol):
     """A kind of place that files come from. Its methods may be called from several threads.
 
     A source that does not answer raises an error that ends the run: its files are neither failures nor gone.
+    where: where its files are, for people. is_far: whether a read waits for a network, so that many at once take no
+    longer than one.
     """
+
+    where: str
+    is_far: bool
 
     def find(self, roots: Iterable[str], selection: Selection) -> Iterator[Found]:
         """Yield the files at and below the roots that may be images, each once, as they are listed; open none.
@@ -116,6 +124,13 @@ class Source(Protocol):
     def is_sequential(self, path: str) -> bool:
         """Return whether files are read much faster in the order of their listing, one after the other."""
         ...
+
+
+def far_file_hash(file: FoundFile, sha256: bytes) -> FileHash:
+    """Return the SHA-256 of a file on another machine, with numbers that no other file or version has."""
+    place = os.fsencode(f"{file.path}\n{file.version}")
+    number = int.from_bytes(hashlib.blake2b(place, digest_size=7).digest(), "big")
+    return FileHash(sha256, FAR_DEVICE, number, file.size, file.mtime_ns, -1)
 
 
 def numbers(info: os.stat_result) -> tuple[int, int, int, int, int]:

@@ -40,6 +40,8 @@ _Inode = tuple[int, int]
 class LocalSource:
     """The files of this machine."""
 
+    where, is_far = "on this machine", False
+
     def find(self, roots: Iterable[str], selection: Selection) -> Iterator[Found]:
         """Yield every image file under the roots once, ordered by the bytes of the names, and a Failure for each error.
 

@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+from imgindex.types import FoundFile, UnnamedFile
 
 # What Pillow 13 decodes by itself, and what plug-ins decode: HEIF (.heic .heif .hif …) and .jxl.
 # Left out: formats that need another program (.bufr .eps .grib .h5 .hdf .ps .emf .wmf), films (.mpg .mpeg), formats
@@ -24,6 +27,8 @@ IMAGE_SUFFIXES = frozenset({
 # Folders that hold no images of the user; and those that an index is in.
 NEVER_ENTERED = frozenset({"@eaDir", "node_modules", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
 INDEX_ENDING = ".imgindex"
+# Folders whose names are known to be passed over or not.
+FOLDERS = 1 << 12
 # A file whose name ends so is taken for an archive.
 ARCHIVE_ENDINGS = frozenset({
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst",
@@ -99,6 +104,44 @@ class Selection:
     def is_excluded(self, name: str, relative: str) -> bool:
         """Return whether a glob matches an entry; relative: the path of its folder from the root, "" or "a/b/"."""
         return bool(self._excluded and (self._excluded(name) or self._excluded(relative + name)))
+
+
+class NameRules:
+    """Which files are images by their paths from a root, as in a folder; counts the others. For sources of names."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection, self._skipped = selection, selection.skipped
+        self._is_entered = lru_cache(FOLDERS)(self._is_entered_now)
+
+    def kind(self, path: str) -> type[FoundFile] | None:
+        """Return UnnamedFile for a name without an ending, and None for what is passed over; path: from the root."""
+        folder, slash, name = path.rpartition("/")
+        is_image = self._selection.has_image_ending(name)
+        entered = self._is_entered(folder)
+        if not entered:
+            self._skipped.excluded += entered is None and is_image
+        elif is_hidden(name):
+            self._skipped.hidden += is_image
+        elif self._selection.is_excluded(name, folder + slash):
+            self._skipped.excluded += 1
+        elif is_image:
+            return FoundFile
+        elif not (type_ := ending(name)):
+            return UnnamedFile
+        else:
+            self._skipped.by_ending[type_] += 1
+        return None
+
+    def _is_entered_now(self, folder: str) -> bool | None:
+        """Return whether a folder is searched; None where a glob leaves it out."""
+        at = 0
+        for name in folder.split("/") if folder else ():
+            if is_hidden(name) or name in NEVER_ENTERED or name.endswith(INDEX_ENDING):
+                return False
+            if self._selection.is_excluded(name, folder[:at]):
+                return None
+            at += len(name) + 1
+        return True
 
 
 def is_hidden(name: str) -> bool:

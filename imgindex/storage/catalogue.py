@@ -12,6 +12,7 @@ from itertools import chain
 from types import NoneType
 from typing import TYPE_CHECKING
 
+from imgindex.addresses import is_address
 from imgindex.errors import FormatTooNew, IndexDamaged
 from imgindex.storage import checksum, durable, posix_locks, schema
 from imgindex.storage.connection import PATH, RaisingIndexDamaged, connect, no_waiting
@@ -167,6 +168,8 @@ class Catalogue:
 
     def same_file(self, path: str, real: str) -> tuple[str, KnownImage] | None:
         """Return what `find` returns for a path that no image is stored at; real: its real path."""
+        if is_address(path):
+            return None
         stored = self.paths.stored(real)
         forms = {real, *(unicodedata.normalize(form, real) for form in ("NFC", "NFD"))}
         marks = ",".join("?" * len(forms))

@@ -71,11 +71,11 @@ class Ledger:
         rows = ((self.paths.stored(file.path), *stored_stat(file)) for file in files)
         self.connection.executemany("insert or replace into other_files values (?, ?, ?, ?, ?, ?)", rows)
 
-    def forget_other_files(self, is_outdated: Callable[[str], bool]) -> None:
-        """Delete the records of files that are not images where the function returns True for the absolute path."""
-        paths = [path for (path,) in self.connection.rows((PATH,), "select path from other_files")]
-        outdated = [(path,) for path in paths if is_outdated(self.paths.absolute(path))]
-        self.connection.executemany("delete from other_files where path = ?", outdated)
+    def forget_other_files(self, outdated: Callable[[Iterable[str]], Iterable[str]]) -> None:
+        """Delete the records of those files that are not images which a function returns of the absolute paths."""
+        paths = [self.paths.absolute(path) for (path,) in self.connection.rows((PATH,), "select path from other_files")]
+        forgotten = [(self.paths.stored(path),) for path in outdated(paths)]
+        self.connection.executemany("delete from other_files where path = ?", forgotten)
 
     def roots(self) -> list[str]:
         rows = self.connection.rows((PATH,), "select path from roots order by path")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from imgindex.errors import PathNotFound
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.paths import as_on_disk, nfc, real_path
+from imgindex.storage.paths import as_on_disk, nfc, parent, real_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ class _Search:
     def _hits(self, path: str) -> Iterator[str]:
         while True:
             yield from self.places.get(path, ())
-            if not path:
+            if not path or (folder := parent(path)) is None:
                 return
-            path = path[: path.rfind("/")]
+            path = folder
 
 
 class _AccentSearch:

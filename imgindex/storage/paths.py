@@ -5,6 +5,8 @@ found itself are absolute already, and are used as they are.
 
 The catalogue stores a path relative to the folder that holds the index if the path lies below it, so that images and
 index can be moved together; other paths are stored absolute. A path is text, or a blob of its bytes if it is not UTF-8.
+
+An address (see addresses.py) is a path too. It is stored as it is, and nothing here looks for it on this machine.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from imgindex.addresses import is_address, normal_address
 from imgindex.errors import ImgindexError, IndexDamaged, PathNotFound, UsageError
 
 StoredPath = str | bytes
@@ -33,22 +36,22 @@ class PathMap:
     def stored(self, path: str) -> StoredPath:
         """Return the catalogue's form of a path; a relative path is made absolute first."""
         if not _is_normal(path):
+            if is_address(path):
+                return _encoded(path)
             path = os.path.abspath(path)
         for prefix in self._prefixes:
             if path.startswith(prefix) or path == prefix[:-1]:
                 path = path[len(prefix) :] or "."
                 break
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            return os.fsencode(path)
-        return path
+        return _encoded(path)
 
     def absolute(self, stored: StoredPath) -> str:
         """Return the absolute path of the catalogue's form. Raises IndexDamaged for a path that contains a NUL."""
         path = os.fsdecode(stored)
         if "\0" in path:
             raise IndexDamaged(f"the catalogue is damaged: it holds a path with a NUL: {stored!r}")
+        if is_address(path):
+            return path
         path = path if path.startswith("/") else self._prefixes[0] + path
         return path if _is_normal(path) else os.path.normpath(path)
 
@@ -62,6 +65,8 @@ class PathMap:
         None where that cannot be said: images of the index's own folder have no common beginning.
         """
         stored = self.stored(folder)
+        if folder.rstrip("/").endswith(":"):  # a scheme, such as file://
+            return None
         if stored == "." or any(prefix.startswith(_with_slash(folder)) for prefix in self._prefixes):
             return None
         # In the order of bytes, "0" follows "/". Blobs are names that are not UTF-8, also in folders whose names are.
@@ -75,6 +80,14 @@ class PathMap:
         return None if stored == self.stored(path) else stored
 
 
+def _encoded(path: str) -> StoredPath:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
 def absolute(path: str | os.PathLike[str]) -> str:
     """Return the absolute path of the file or folder that a caller means, whether it exists or not.
 
@@ -84,6 +97,14 @@ def absolute(path: str | os.PathLike[str]) -> str:
     return as_on_disk(as_written(path))
 
 
+def on_this_machine(path: str | os.PathLike[str]) -> str:
+    """Return what `absolute` returns. Raises UsageError for an address too: only images can be elsewhere."""
+    at = absolute(path)
+    if is_address(at):
+        raise UsageError(f"{at} is an address: only images can be there", hint="name a file or folder of this machine")
+    return at
+
+
 def as_written(path: str | os.PathLike[str]) -> str:
     """Return the absolute path of a path, in the Unicode form of the caller, who may mean a file that is gone.
 
@@ -91,10 +112,12 @@ def as_written(path: str | os.PathLike[str]) -> str:
     which is not the folder before it if that is a link. Other links stay in the path. Raises UsageError for "" and for
     bytes.
 
-    >>> as_written("//tmp/./a.jpg")
-    '/tmp/a.jpg'
+    >>> as_written("//tmp/./a.jpg"), as_written("S3://bucket/a.jpg")
+    ('/tmp/a.jpg', 's3://bucket/a.jpg')
     """
     name = path_text(path)
+    if is_address(name):
+        return normal_address(name)
     if name.startswith("~") and not os.path.lexists(name):
         name = os.path.expanduser(name)
     name = _without_parents(name) if ".." in name.split("/") else os.path.abspath(name)
@@ -107,7 +130,7 @@ def as_on_disk(path: str) -> str:
 
     Raises PathNotFound where two names on disk differ only so from one of the path.
     """
-    if path.isascii() or os.path.lexists(path):
+    if path.isascii() or is_address(path) or os.path.lexists(path):
         return path
     found, rest = "/", path.split("/")[1:]
     while rest:
@@ -134,6 +157,8 @@ def path_text(path: str | os.PathLike[str]) -> str:
 
 def real_path(path: str) -> str:
     """Return an absolute path without links; what does not exist, or cannot be resolved, stays as it is."""
+    if is_address(path):
+        return path
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):
@@ -148,10 +173,12 @@ class RealPaths:
 
     def of(self, path: str) -> str:
         """Return what `real_path` returns."""
-        return real_path(path) if os.path.islink(path) else self.of_entry(path)
+        return real_path(path) if is_address(path) or os.path.islink(path) else self.of_entry(path)
 
     def of_entry(self, path: str) -> str:
         """Return the real path of a name in its folder: if it is a link, that of the link itself."""
+        if is_address(path):
+            return path
         folder, _, name = path.rpartition("/")
         if folder != self._folder:
             self._folder, self._real_folder = folder, real_path(folder or "/")
@@ -241,23 +268,40 @@ def under(places: Iterable[str]) -> Callable[[str], bool]:
     """Return a test whether an absolute path is one of these folders or files or below one; fast even for a million."""
     known = {place.rstrip("/") for place in places}
     # The folder of the last path, and the answer for it: most paths follow one in the same folder.
-    last = ("", "" in known)
+    last: tuple[str | None, bool] = ("", "" in known)
 
-    def climb(path: str) -> bool:
+    def climb(path: str | None) -> bool:
         while path and path not in known:
-            path = path[: path.rfind("/")]
+            path = parent(path)
         return path in known
 
     def test(path: str) -> bool:
         nonlocal last
         if path in known:
             return True
-        folder = path[: path.rfind("/")] if path else ""
+        folder = parent(path) if path else ""
         if folder != last[0]:
             last = folder, climb(folder)
         return last[1]
 
     return test
+
+
+def parent(path: str) -> str | None:
+    """Return the folder that an absolute path lies in: "" for "/", which contains all others of this machine.
+
+    Nothing contains the bucket or the host of an address.
+
+    >>> parent("/photos"), parent("s3://bucket/a.jpg"), parent("s3://bucket")
+    ('', 's3://bucket', None)
+    """
+    folder = path[: path.rfind("/")]
+    return None if folder.endswith(":/") else folder
+
+
+def joined(folder: str, path: str) -> str:
+    """Return a path as it is meant from a folder: what is absolute stays as it is."""
+    return path if is_address(path) else os.path.join(folder, path)
 
 
 def _is_normal(path: str) -> bool:

@@ -47,6 +47,17 @@ def is_same_stat(before: StoredStat, now: StoredStat) -> bool:
     )
 
 
+def is_same_version(before: StoredStat, now: StoredStat) -> bool:
+    """Return whether a file on another machine has the version and the size that it had; its time says no more.
+
+    A server may not say the size before it sends the file.
+
+    >>> is_same_version((5, 7, None, None, '"a"'), (-1, 9, None, None, '"a"'))
+    True
+    """
+    return now[4] is not None and before[4] == now[4] and now[0] in (before[0], -1)
+
+
 @dataclass(frozen=True, slots=True)
 class KnownImage:
     """An image at a known path: whether it is present, and the content and stat of the file that was embedded."""

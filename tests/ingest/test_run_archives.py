@@ -17,6 +17,7 @@ from pictures import draw
 from imgindex import ImageIndex
 from imgindex.errors import PathNotFound, SourceUnavailable
 from imgindex.sources.registry import ARCHIVES
+from imgindex.types import Failure
 
 
 def vectors(index: ImageIndex) -> dict[str, bytes]:
@@ -197,3 +198,12 @@ def test_names_that_differ_in_how_an_accent_is_written_are_two_members(index: Im
     pack(archive, dict(zip(names, pictures, strict=True)))
     assert counts(index.add(archive)) == {"added": 1, "unchanged": 1}
     assert index.paths() == [f"{archive}/{name}" for name in names]
+
+
+def test_the_failure_of_an_archive_that_was_taken_for_an_image_is_forgotten(index: ImageIndex, tmp_path: Path) -> None:
+    archive = pack(tmp_path / "stored.zip", {"1.png": draw(tmp_path / "other.png", 7).read_bytes()})
+    with index._store.writing() as writer:
+        writer.fail(Failure(str(archive), "decode", "not an image that Pillow can read"))
+        writer.commit()
+    assert counts(index.add(archive)) == {"added": 1}
+    assert list(index.failures()) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from pictures import draw
 import imgindex.decoding.plugins
 import imgindex.ingest.scan
 from imgindex import ImageIndex
-from imgindex.sources.registry import has_image_content
+from imgindex.sources.registry import have_image_content
 from imgindex.types import Failure
 
 
@@ -21,11 +21,11 @@ def recognised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files without an ending that are opened from now on."""
     seen: list[str] = []
 
-    def look(path: str) -> bool | None:
-        seen.append(Path(path).name)
-        return has_image_content(path)
+    def look(paths: list[str]) -> Iterator[bool | None]:
+        seen.extend(Path(path).name for path in paths)
+        return have_image_content(paths)
 
-    monkeypatch.setattr(imgindex.ingest.scan, "has_image_content", look)
+    monkeypatch.setattr(imgindex.ingest.scan, "have_image_content", look)
     return seen
 
 

@@ -160,7 +160,7 @@ def test_an_image_in_memory_is_looked_up(filled: ImageIndex, new: Path) -> None:
         "text",
         "a list",
         "values",
-    ],  # fmt: skip
+    ],
 )
 def test_what_is_not_an_image_is_refused_with_what_is_accepted(filled: ImageIndex, image: Any, words: str) -> None:
     for method in (filled.vector, filled.similar, filled.lookup):

@@ -23,6 +23,13 @@ class ArchiveDamaged(Exception):
     """An archive cannot be listed to its end, with the reason."""
 
 
+class ListGone(ArchiveDamaged):
+    """The list was deleted, because its archive has changed meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__("the archive changed while it was read")
+
+
 class Member(NamedTuple):
     """A member of an archive.
 
@@ -45,7 +52,10 @@ class Member(NamedTuple):
 
 
 class Members:
-    """Lists of members; memory does not grow with their number. Any thread may call the methods."""
+    """Lists of members; memory does not grow with their number. Any thread may call the methods.
+
+    What asks for a list that was deleted raises ListGone.
+    """
 
     def __init__(self) -> None:
         # With an empty name SQLite keeps what fits in its cache, and spills the rest to an unlinked file.
@@ -129,7 +139,12 @@ class Members:
 
     def _ask(self, query: str, values: Sequence[Any]) -> list[Any]:
         with self._lock:
-            return self._connection.execute(query, values).fetchall()
+            try:
+                return self._connection.execute(query, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):
+                    raise ListGone from error
+                raise
 
 
 def _member(row: tuple[Any, ...]) -> Member:

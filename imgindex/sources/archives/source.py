@@ -12,28 +12,24 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from imgindex.errors import SourceUnavailable, UnreadableImage
 from imgindex.sources.archives import webdataset
 from imgindex.sources.archives import zip as zips
-from imgindex.sources.archives.members import ArchiveDamaged, Member, Members
+from imgindex.sources.archives.members import ArchiveDamaged, ListGone, Member, Members
 from imgindex.sources.archives.names import split
 from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, ReadPart, megabytes, numbers
-from imgindex.sources.selection import INDEX_ENDING, NEVER_ENTERED, Selection, ending, is_hidden
+from imgindex.sources.selection import NameRules, Selection
 from imgindex.sources.signature import HEAD
-from imgindex.types import Failure, FoundFile, UnnamedFile
+from imgindex.types import Failure, FoundFile
 
 if TYPE_CHECKING:
     from imgindex.sources.archives.tar import Unpacker
 
 # Members of an archive that are listed as unreadable one by one; those that follow are one failure of the archive.
 MOST_PROBLEMS = 1000
-CHANGED = "the archive changed while it was read"
 NOT_IN_ARCHIVE = "the archive has no such member any more"
-# Folders whose names are known to be passed over or not.
-FOLDERS = 1 << 12
 
 Numbers = tuple[int, int, int, int, int]
 
@@ -87,6 +83,8 @@ class _Problems:
 class ArchiveSource:
     """The members of zip and tar archives."""
 
+    where, is_far = "in an archive", False
+
     def __init__(self) -> None:
         self._members: Members | None = None
         self._listings: dict[str, Listing] = {}
@@ -117,7 +115,15 @@ class ArchiveSource:
         except OSError as error:
             yield Failure(archive, "find", f"cannot read: {error.strerror}")
             return
-        problems, rules = _Problems(), _Rules(selection)
+        try:
+            yield from self._members_below(archive, below, listing, selection)
+        except ListGone as error:
+            yield _failure(archive, listing, str(error))
+        if listing.problem:
+            yield _failure(archive, listing, listing.problem)
+
+    def _members_below(self, archive: str, below: str, listing: Listing, selection: Selection) -> Iterator[Found]:
+        problems, rules = _Problems(), NameRules(selection)
         for member in self._list().each(listing.list) if listing.is_trusted else ():
             if below and member.path == below:
                 relative, is_root = os.path.basename(below), True
@@ -132,8 +138,6 @@ class ArchiveSource:
         if problems.further:
             reason = f"{problems.further:,} further members cannot be read; the last one: {problems.reason}"
             yield _failure(archive, listing, reason)
-        if listing.problem:
-            yield _failure(archive, listing, listing.problem)
 
     def check(self, root: str) -> None:
         """Raise FileNotFoundError unless a root is an archive, or a folder or member that it has."""
@@ -164,10 +168,10 @@ class ArchiveSource:
         for archive, names in of_archive.items():
             try:
                 listing = self._listing(archive)
-            except OSError:
+                known = self._list().known(listing.list, list(names))
+            except (OSError, ListGone):
                 continue
             if not listing.problem:
-                known = self._list().known(listing.list, list(names))
                 yield from (path for name, path in names.items() if name not in known)
 
     # Reading.
@@ -181,9 +185,12 @@ class ArchiveSource:
             raise UnreadableImage(
                 f"the file has {megabytes(member.size)}, more than the limit of {megabytes(max_bytes)}", stage="read"
             )
-        data = self._read(path, listing, member, None)
+        try:
+            data = self._read(path, listing, member, None)
+            metadata = self._metadata(path, listing, member) if listing.has_descriptions else None
+        except ListGone as error:
+            raise UnreadableImage(str(error), stage="read") from error
         sha256 = hashlib.sha256(data).digest()
-        metadata = self._metadata(path, listing, member) if listing.has_descriptions else None
         return Content(data, sha256, member.size, member.mtime_ns, listing.ctime_ns, None, member.version, metadata)
 
     def _metadata(self, path: str, listing: Listing, picture: Member) -> dict[str, webdataset.Value] | None:
@@ -231,7 +238,7 @@ class ArchiveSource:
         archive, below = split(path) or (path, "")
         try:
             return self._list().has_folder(self._listing(archive).list, below)
-        except OSError:
+        except (OSError, ListGone):
             return False
 
     def is_sequential(self, path: str) -> bool:
@@ -256,11 +263,11 @@ class ArchiveSource:
                     length = member.size if most is None else min(most, member.size)
                     data = Plain(descriptor).at(member.offset, length)
                 if numbers(os.fstat(descriptor)) != listing.numbers:
-                    raise UnreadableImage(CHANGED, stage="read")
+                    raise UnreadableImage(str(ListGone()), stage="read")
         except OSError as error:
             raise UnreadableImage(error.strerror or str(error), stage="read") from error
         if most is None and len(data) != member.size:
-            raise UnreadableImage(CHANGED, stage="read")
+            raise UnreadableImage(str(ListGone()), stage="read")
         return data
 
     def _unpack(self, archive: str, listing: Listing, member: Member, most: int | None) -> bytes:
@@ -276,7 +283,7 @@ class ArchiveSource:
             try:
                 data = unpacker.at(member.offset, length)
                 if numbers(unpacker.info()) != listing.numbers or len(data) != length:
-                    raise UnreadableImage(CHANGED, stage="read")
+                    raise UnreadableImage(str(ListGone()), stage="read")
             except ArchiveDamaged as error:
                 self._forget_unpacker()
                 raise UnreadableImage(str(error), stage="read") from error
@@ -305,7 +312,10 @@ class ArchiveSource:
             listing = self._listing(archive)
         except OSError as error:
             raise SourceUnavailable(f"cannot read {archive}: {error.strerror}") from error
-        found = self._list().find(listing.list, name)
+        try:
+            found = self._list().find(listing.list, name)
+        except ListGone as error:
+            raise UnreadableImage(str(error), stage="read") from error
         if found is None or not listing.is_trusted:
             raise UnreadableImage(listing.problem or NOT_IN_ARCHIVE, stage="read")
         return archive, listing, found[1], found[0]
@@ -339,44 +349,6 @@ class ArchiveSource:
             return listing
 
 
-class _Rules:
-    """Which members of an archive are images by their names, as in a folder; counts the others."""
-
-    def __init__(self, selection: Selection) -> None:
-        self._selection, self._skipped = selection, selection.skipped
-        self._is_entered = lru_cache(FOLDERS)(self._is_entered_now)
-
-    def kind(self, path: str) -> type[FoundFile] | None:
-        """Return UnnamedFile for a name without an ending, and None for what is passed over; path: from the root."""
-        folder, slash, name = path.rpartition("/")
-        is_image = self._selection.has_image_ending(name)
-        entered = self._is_entered(folder)
-        if not entered:
-            self._skipped.excluded += entered is None and is_image
-        elif is_hidden(name):
-            self._skipped.hidden += is_image
-        elif self._selection.is_excluded(name, folder + slash):
-            self._skipped.excluded += 1
-        elif is_image:
-            return FoundFile
-        elif not (type_ := ending(name)):
-            return UnnamedFile
-        else:
-            self._skipped.by_ending[type_] += 1
-        return None
-
-    def _is_entered_now(self, folder: str) -> bool | None:
-        """Return whether a folder of an archive is searched; None where a glob leaves it out."""
-        at = 0
-        for name in folder.split("/") if folder else ():
-            if is_hidden(name) or name in NEVER_ENTERED or name.endswith(INDEX_ENDING):
-                return False
-            if self._selection.is_excluded(name, folder[:at]):
-                return None
-            at += len(name) + 1
-        return True
-
-
 def _is_covered(root: str, searched: set[str]) -> bool:
     """Return whether a root, or a folder that contains it, was searched."""
     while root:
@@ -398,6 +370,16 @@ def _failure(archive: str, listing: Listing, reason: str) -> Failure:
 
 @contextmanager
 def _opened(archive: str) -> Iterator[int]:
+    """Lend a descriptor of an archive that was listed. Raises SourceUnavailable where it cannot be opened now."""
+    try:
+        with _descriptor(archive) as descriptor:
+            yield descriptor
+    except FileNotFoundError as error:
+        raise SourceUnavailable(f"cannot read {archive}: {error.strerror}") from error
+
+
+@contextmanager
+def _descriptor(archive: str) -> Iterator[int]:
     descriptor = os.open(archive, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         yield descriptor
@@ -433,7 +415,7 @@ def _list_archive(archive: str, members: Members) -> Listing:
     """List an archive. Raises OSError where its file cannot be read."""
     from imgindex.sources.archives import tar
 
-    with _opened(archive) as descriptor:
+    with _descriptor(archive) as descriptor:
         before = numbers(os.fstat(descriptor))
         head = os.pread(descriptor, HEAD, 0)
         is_zip = archive.lower().endswith(".zip") or head.startswith(zips.MEMBER)
@@ -459,5 +441,5 @@ def _list_archive(archive: str, members: Members) -> Listing:
                     listed.problem = str(error)  # the cause of a damaged header too
         problem = listed.problem
         if numbers(os.fstat(descriptor)) != before:
-            problem = CHANGED
+            problem = str(ListGone())
     return Listing(before, list_, kind, problem, listed.end, kind != "zip" and listed.has_descriptions)

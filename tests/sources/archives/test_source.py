@@ -237,3 +237,17 @@ def test_a_tar_that_is_rewritten_has_other_members(tmp_path: Path) -> None:
     assert before == look(f"{path}/1.jpg")
     pack(path, {"1.jpg": b"dato"})
     assert look(f"{path}/1.jpg") != before
+
+
+def test_an_archive_that_changes_while_it_is_searched_is_a_failure_and_nothing_breaks(tmp_path: Path) -> None:
+    files = {f"{number}.jpg": b"data" for number in range(2000)}
+    path = pack(tmp_path / "stored.zip", files)
+    search = find_files([str(path)])
+    first = next(search)
+    pack(path, {"1.jpg": b"data"})
+    assert read_content(f"{path}/1.jpg").data == b"data"
+    with pytest.raises(UnreadableImage, match="no such member"):
+        read_content(first.path)
+    *_, failure = search
+    assert isinstance(failure, Failure)
+    assert (failure.path, failure.reason) == (str(path), "the archive changed while it was read")
