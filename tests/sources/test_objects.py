@@ -258,9 +258,10 @@ def many(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_credentials: None) -> Iterator[ObjectStore]:
-    """A server that a test may stop."""
-    pytest.importorskip("obstore")
+def own_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_credentials: None, object_store: ObjectStore
+) -> Iterator[ObjectStore]:
+    """A server that a test may stop; where there is one for all tests, there can be another one."""
     (tmp_path / "store").mkdir()
     with running(tmp_path / "store") as store:
         for name, value in store.environment.items():
