@@ -163,3 +163,27 @@ def test_without_zstandard_the_problem_names_it(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
     (tmp_path / "set.tar.zst").write_bytes(b"(\xb5/\xfd")
     assert "pip install zstandard" in damage(tmp_path / "set.tar.zst")
+
+
+def test_numbers_that_octal_digits_do_not_hold_are_binary(tmp_path: Path) -> None:
+    info = tar_header("a.jpg", 4)
+    info.mtime = -5
+    old = tar_header("\udcff.jpg", 4).tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+    # As programs wrote it that took bytes as signed.
+    signed = sum(byte - 256 * (byte > 127) for byte in old[:148] + b" " * 8 + old[156:])
+    old = old[:148] + b"%06o\0 " % signed + old[156:]
+    data = b"data" + bytes(508)
+    (tmp_path / "set.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + data + old + data + bytes(1024))
+    assert [(one.path, one.mtime_ns) for one in listed(tmp_path / "set.tar")] == [
+        ("a.jpg", -5 * 10**9),
+        ("\udcff.jpg", 1_600_000_000 * 10**9),
+    ]
+
+
+@pytest.mark.parametrize(("place", "what"), [(130, "a number cannot be read"), (0, "its checksum is wrong")])
+def test_a_header_that_is_not_as_it_was_written_is_damage(tmp_path: Path, place: int, what: str) -> None:
+    path = pack(tmp_path / "set.tar", {"a.jpg": b"data"})
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x18
+    path.write_bytes(data)
+    assert damage(path) == f"it is not a tar: {what}"
