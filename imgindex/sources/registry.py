@@ -134,7 +134,7 @@ def only_images(found: Iterable[Found]) -> Iterator[Found]:
     while part := list(islice(found, HEADS)):
         unnamed = [one.path for one in part if isinstance(one, UnnamedFile)]
         images = dict(zip(unnamed, have_image_content(unnamed), strict=True))
-        yield from (one for one in part if images.get(one.path, True))
+        yield from (one for one in part if not isinstance(one, UnnamedFile) or images[one.path])
 
 
 def have_image_content(paths: Iterable[str]) -> Iterator[bool | None]:

@@ -183,7 +183,7 @@ def test_the_commands_take_addresses(run: Run, bucket: str, tmp_path: Path, rela
     (tmp_path / "list.txt").write_text("".join(f"s3://{bucket}/b/{number}.png\n" for number in range(6, 9)))
     done = run("add", "--from", "list.txt", "--json", env=environment)
     assert (done.returncode, json.loads(done.stdout)["added"]) == (0, 3)
-    done = run("add", "-", "--json", input=f"s3://{bucket}/b/9.png\n", env=environment)
+    done = run("add", "-", "--json", stdin=None, input=f"s3://{bucket}/b/9.png\n", env=environment)
     assert (done.returncode, json.loads(done.stdout)["added"]) == (0, 1)
     done = run("similar", f"s3://{bucket}/a/1.png", "-n", "2", "--format", "paths", env=environment)
     assert (done.returncode, done.stdout.count(f"s3://{bucket}/")) == (0, 2)
