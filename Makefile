@@ -68,7 +68,7 @@ fix: install ## Write what `make check` can mend
 BENCHMARKS := start scan sources decode precision embed search cluster store growth end_to_end
 FAST_start := --rounds 2
 FAST_scan := --size fast --rounds 3
-FAST_sources := --members 20000 --images 200 --rounds 1
+FAST_sources := --members 20000 --objects 500 --images 200 --rounds 1
 FAST_decode := --size fast --rounds 3
 FAST_precision := --sides 224 --rounds 1
 FAST_embed := --images 64 --rounds 1

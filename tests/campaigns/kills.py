@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import campaign
 import numpy as np
 from archived import files_below, pack
 from campaign import Figures, main
+from object_store import ObjectStore, find_weed, running
 from PIL import Image as Picture
 
 from imgindex import ImageIndex
@@ -26,7 +28,7 @@ from imgindex.storage import segments
 
 KILLS = {"ci": 3, "full": 60}
 PICTURES = 64
-ARCHIVE = "pictures.tar.gz"
+FILES, ARCHIVE, BUCKET = "pictures", "pictures.tar.gz", "s3://pictures"
 OPTIONS = ("--recipe", "vgg16-pool5", "--size", "32", "--batch-size", "4", "--precision", "fp32", "--json")
 # The same picture in another batch: sums are rounded in another order.
 ROUNDING = 1e-5
@@ -52,11 +54,10 @@ def draw_pictures(folder: Path) -> None:
         Picture.fromarray(pixels).resize((48, 40), Picture.Resampling.NEAREST).save(path)
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start `imgindex add` over the pictures or their archive, in a session of its own."""
-    source = "pictures" if (folder / "pictures").exists() else ARCHIVE
+def start(folder: Path, source: str, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start `imgindex add` over the pictures, their archive or their bucket, in a session of its own."""
     command = [sys.executable, "-m", "imgindex", "add", source, "--index", "it.imgindex", *OPTIONS]
-    environment = os.environ | {"PYTHONPATH": str(campaign.TESTS.parent)}
+    environment = os.environ | {"PYTHONPATH": str(campaign.TESTS.parent), **variables}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **quiet)
 
@@ -129,18 +130,22 @@ def wait_for_vectors(process: subprocess.Popen[bytes], index: Path, most: int) -
 
 
 class Campaign:
-    """One folder of pictures, or an archive of them, killed upon again and again."""
+    """One folder of pictures, or an archive of them, or a bucket of a store, killed upon again and again."""
 
-    def __init__(self, folder: Path, seed: int, *, archive: bool = False) -> None:
+    def __init__(self, folder: Path, seed: int, source: str = FILES, store: ObjectStore | None = None) -> None:
         self.folder, self.index = folder, folder / "it.imgindex"
         self.chance = random.Random(seed)
         draw_pictures(folder / "pictures")
-        if archive:
+        self.source, self.variables = source, store.environment if store else {}
+        if source == ARCHIVE:
             pack(folder / ARCHIVE, files_below(folder / "pictures"))
+        if store is not None:
+            store.put_folder(source.removeprefix("s3://"), folder / "pictures")
+        if source != FILES:
             shutil.rmtree(folder / "pictures")
         # How long an undisturbed run takes to its first change and to its end, and how often it changes something.
         started = time.monotonic()
-        process = start(folder)
+        process = start(folder, self.source, self.variables)
         self.changes = wait_for_changes(process, self.index, 1)
         self.first = time.monotonic() - started
         self.changes += wait_for_changes(process, self.index, sys.maxsize)
@@ -162,7 +167,7 @@ class Campaign:
                 shutil.rmtree(self.index, ignore_errors=True)
                 before = {}
                 self.count("fresh indexes")
-            process = start(self.folder)
+            process = start(self.folder, self.source, self.variables)
             share = 1 - len(before) / PICTURES
             if number % 3 == 2:
                 # However slow the machine is, these come at as many different moments of the work.
@@ -182,7 +187,9 @@ class Campaign:
                 self.lost.append(f"kill {number}: {outcome}")
             before = self.look(f"kill {number}", before)
             self.counts_after.add(len(before))
-        assert start(self.folder).wait(timeout=LONG) == 0, "the add after the last kill failed"
+        assert start(self.folder, self.source, self.variables).wait(timeout=LONG) == 0, (
+            "the add after the last kill failed"
+        )
         after = self.look("the add after the last kill", before)
         if after.keys() != self.undisturbed.keys():
             self.lost.append(f"the add after the last kill has {len(after)} of {PICTURES} images")
@@ -215,9 +222,16 @@ class Campaign:
 def run(size: str, *, seed: int = 0) -> Figures:
     figures: Figures = {}
     lost: list[str] = []
-    for name, archive in (("over files", False), ("over an archive", True)):
-        with tempfile.TemporaryDirectory(prefix="imgindex-kills-") as folder:
-            kills = Campaign(Path(folder).resolve(), seed, archive=archive)
+    sources = {"over files": FILES, "over an archive": ARCHIVE}
+    if find_weed() is not None:
+        sources["over a store"] = BUCKET
+    for name, source in sources.items():
+        with contextlib.ExitStack() as stack:
+            folder, beside = (
+                Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imgindex-kills-"))).resolve() for _ in "ab"
+            )
+            store = stack.enter_context(running(beside)) if source == BUCKET else None
+            kills = Campaign(folder, seed, source, store)
             kills.run(KILLS[size])
         found = {"different numbers of images found": len(kills.counts_after)}
         figures[name] = {"kills": KILLS[size], **dict(sorted(kills.figures.items())), **found}

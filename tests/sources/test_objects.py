@@ -258,9 +258,10 @@ def many(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_credentials: None) -> Iterator[ObjectStore]:
-    """A server that a test may stop."""
-    pytest.importorskip("obstore")
+def own_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_credentials: None, object_store: ObjectStore
+) -> Iterator[ObjectStore]:
+    """A server that a test may stop; where there is one for all tests, there can be another one."""
     (tmp_path / "store").mkdir()
     with running(tmp_path / "store") as store:
         for name, value in store.environment.items():
@@ -349,6 +350,46 @@ def test_a_public_bucket_is_read_without_credentials(
     with pytest.raises(SourceUnavailable, match=f"^s3://{bucket} cannot be read without credentials") as raised:
         source.read(f"s3://{bucket}/a/1.png")
     assert raised.value.hint == "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+
+
+# Other stores, and settings that are wrong.
+
+
+@pytest.mark.parametrize(
+    ("address", "variables", "message"),
+    [
+        ("s3://b", {"AWS_ENDPOINT_URL": "nonsense"}, "AWS_ENDPOINT_URL is not the address of a server"),
+        ("s3://b", {"AWS_ENDPOINT_URL": "http://me:sesame@127.0.0.1:9"}, "AWS_ENDPOINT_URL is not the address"),
+        ("s3://b", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x"}, "s3://b "),
+        ("s3://b", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_S3_EXPRESS": "maybe"}, "s3://b "),
+        ("gs://b", {"GOOGLE_SERVICE_ACCOUNT_KEY": '{"secret": "sesame"}'}, "with these settings"),
+        ("gs://b", {"GOOGLE_APPLICATION_CREDENTIALS": "/sesame.json"}, "with these settings"),
+        ("gs://b", {"GOOGLE_BASE_URL": "http://127.0.0.1:9"}, "gs://b does not answer"),
+        ("az://c", {}, "with these settings"),
+        ("az://c", {"AZURE_STORAGE_ACCOUNT_NAME": "a", "AZURE_STORAGE_ACCOUNT_KEY": "sesame!"}, "with these settings"),
+        (
+            "az://c",
+            {"AZURE_STORAGE_ACCOUNT_NAME": "a", "AZURE_STORAGE_ENDPOINT": "http://127.0.0.1:9"},
+            "az://c does not answer",
+        ),
+    ],
+)
+def test_settings_that_are_wrong_are_one_line_and_show_no_secret(
+    address: str,
+    variables: dict[str, str],
+    message: str,
+    no_credentials: None,
+    monkeypatch: pytest.MonkeyPatch,
+    source: ObjectSource,
+) -> None:
+    pytest.importorskip("obstore")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SourceUnavailable, match=message) as raised:
+        source.check(address)
+    shown = f"{raised.value}; {raised.value.hint}"
+    assert "sesame" not in shown
+    assert "\n" not in shown
 
 
 # Without obstore.
