@@ -98,6 +98,7 @@ class Unpacker:
         self._file = _File(self._path)
         self._stream = _unpacked(self._file, self._kind)
         self.position = 0
+        self._damage = ""
         # What was unpacked last, and where it begins.
         self._passed: deque[bytes] = deque()
         self._passed_from = 0
@@ -127,14 +128,18 @@ class Unpacker:
         return parts
 
     def _read(self, length: int) -> bytes:
+        if self._damage:
+            raise ArchiveDamaged(self._damage)  # libraries must not be asked again after an error
         try:
             data = self._stream.read(length)
         except (EOFError, OSError, zlib.error, lzma.LZMAError, ValueError) as error:
-            raise ArchiveDamaged(f"its compressed bytes are damaged: {error}") from error
+            self._damage = f"its compressed bytes are damaged: {error}"
         except Exception as error:
             if type(error).__name__ != "ZstdError":
                 raise
-            raise ArchiveDamaged(f"its compressed bytes are damaged: {error}") from error
+            self._damage = f"its compressed bytes are damaged: {error}"
+        if self._damage:
+            raise ArchiveDamaged(self._damage)
         self.position += len(data)
         self._passed.append(data)
         while self.position - self._passed_from - len(self._passed[0]) > WINDOW:

@@ -187,3 +187,15 @@ def test_a_header_that_is_not_as_it_was_written_is_damage(tmp_path: Path, place:
     data[place] ^= 0x18
     path.write_bytes(data)
     assert damage(path) == f"it is not a tar: {what}"
+
+
+@pytest.mark.parametrize("ending", [ending for ending in TARS if ending != ".tar"])
+def test_damage_is_raised_again_and_no_library_is_asked_after_it(tmp_path: Path, ending: str) -> None:
+    path = pack(tmp_path / f"set{ending}", FILES)
+    data = bytearray(path.read_bytes())
+    data[60] ^= 255
+    path.write_bytes(data)
+    unpacker = Unpacker(str(path), compression(bytes(data)) or "")
+    for _ in range(3):
+        with pytest.raises(ArchiveDamaged, match="compressed bytes are damaged"):
+            unpacker.check_to_the_end()
