@@ -17,6 +17,8 @@ IMAGE = "pictures/a/0.png"
 # A call of each method and property; a new one needs an entry.
 NO_DUPLICATES = Duplicates((), 0, ("same",))
 CALLS: dict[str, Callable[[ImageIndex, Clustering], Any]] = {
+    "__contains__": lambda index, made: IMAGE in index,
+    "__iter__": lambda index, made: iter(index),
     "__len__": lambda index, made: len(index),
     "add": lambda index, made: index.add("pictures"),
     "answers": lambda index, made: index.answers(IMAGE),
@@ -48,6 +50,7 @@ CALLS: dict[str, Callable[[ImageIndex, Clustering], Any]] = {
     "thumbnails": lambda index, made: index.thumbnails(),
     "trash_duplicates": lambda index, made: index.trash_duplicates(NO_DUPLICATES),
     "undo_move": lambda index, made: index.undo_move("spare"),
+    "vector": lambda index, made: index.vector(IMAGE),
     "vectors": lambda index, made: index.vectors(),
     "verify": lambda index, made: index.verify(),
     "write_labels": lambda index, made: index.write_labels(made, "labels.csv"),
@@ -78,7 +81,7 @@ def made(index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cl
 
 def public(kind: type) -> set[str]:
     names = {name for name in dir(kind) if not name.startswith("_") and getattr(kind, name).__doc__}
-    return names | ({"__len__", "__iter__", "__getitem__"} & vars(kind).keys())
+    return names | ({"__contains__", "__len__", "__iter__", "__getitem__"} & vars(kind).keys())
 
 
 def test_every_method_and_property_is_tried() -> None:

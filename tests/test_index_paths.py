@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from grid_mean import GRID_RECIPE, GridMean
 from pictures import draw
@@ -107,11 +108,12 @@ CASES: dict[tuple[object, str], Case] = {
     (ImageIndex.add, "paths"): (FOLDER, lambda index, path: index.add(path).found),
     (ImageIndex.remove, "paths"): (FOLDER, _removed),
     (ImageIndex.similar, "image"): (IMAGE, lambda index, path: index.similar(path, n=3)),
+    (ImageIndex.vector, "image"): (IMAGE, lambda index, path: np.atleast_2d(index.vector(path)).tolist()),
     (ImageIndex.answers, "images"): (IMAGE, lambda index, path: _matches(index.answers(path, n=3))),
     (ImageIndex.each_answer, "images"): (IMAGE, lambda index, path: _matches(index.each_answer(path, n=3))),
     (ImageIndex.cluster, "anchors"): (IMAGE, lambda index, path: index.cluster(2, anchors={"x": path}).sizes),
     (ImageIndex.write_labels, "out"): ("out.csv", lambda index, path: _written(path, index.write_labels, index)),
-    (ImageIndex.lookup, "paths"): (FOLDER, lambda index, path: [one.match for one in index.lookup(path)]),
+    (ImageIndex.lookup, "images"): (FOLDER, lambda index, path: [one.match for one in index.lookup(path)]),
     (ImageIndex.leak, "a"): (IMAGE, lambda index, path: index.leak(path, "pictures/b", similar=True, distance=9.0)),
     (ImageIndex.leak, "b"): (IMAGE, lambda index, path: index.leak("pictures/b", path, similar=True, distance=9.0)),
     (ImageIndex.move_duplicates, "folder"): ("spare", _moved),
@@ -153,7 +155,11 @@ def path_parameters() -> Iterator[tuple[object, str]]:
             parameters = inspect.signature(function).parameters
         except ValueError:  # a protocol or a type alias
             continue
-        yield from ((function, name) for name, one in parameters.items() if re.search(r"\bPath\b", str(one.annotation)))
+        yield from (
+            (function, name)
+            for name, one in parameters.items()
+            if re.search(r"\b(Path|ImageInput)\b", str(one.annotation))
+        )
 
 
 def test_every_parameter_that_takes_a_path_is_tried_here() -> None:
@@ -178,12 +184,19 @@ def test_one_path_is_one_path_however_it_is_written(
         assert call(index, form) == expected, form
 
 
+def takes_bytes(case: tuple[Any, str]) -> bool:
+    """Whether bytes are the content of an image there."""
+    return "ImageInput" in str(inspect.signature(case[0]).parameters[case[1]].annotation)
+
+
 @pytest.mark.parametrize("case", list(CASES), ids=lambda case: f"{case[0].__qualname__}-{case[1]}")
 @pytest.mark.parametrize("wrong", ["", b"pictures"], ids=["empty", "bytes"])
 def test_an_empty_path_and_bytes_are_refused_in_one_line(
     case: tuple[object, str], wrong: Any, index: ImageIndex, here: Path
 ) -> None:
     before = index.paths()
+    if wrong and takes_bytes(case):
+        wrong = b""
     with pytest.raises(UsageError) as caught:
         CASES[case][1](index, wrong)
     assert "\n" not in str(caught.value)

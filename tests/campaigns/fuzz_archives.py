@@ -10,7 +10,7 @@ from archived import TARS, pack
 from fuzz_bytes import Outcome, altered, tried
 
 from imgindex.errors import UnreadableImage
-from imgindex.sources.registry import ARCHIVES, find_files, has_image_content, is_gone, read_content
+from imgindex.sources.registry import ARCHIVES, find_files, have_image_content, is_gone, read_content
 from imgindex.types import Failure, FoundFile, UnnamedFile
 
 ENDINGS = ("stored.zip", "deflated.zip", *TARS)
@@ -52,7 +52,7 @@ class Archives:
             assert isinstance(file, FoundFile)
             assert not is_gone(file.path)
             if isinstance(file, UnnamedFile):
-                has_image_content(file.path)
+                list(have_image_content([file.path]))
             try:
                 content = read_content(file.path)
             except UnreadableImage:
