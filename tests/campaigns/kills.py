@@ -109,14 +109,18 @@ def wait_for_changes(process: subprocess.Popen[bytes], index: Path, most: int) -
 
 
 def kill(process: subprocess.Popen[bytes]) -> str:
-    """Kill a run with all that it started; return what became of it."""
+    """Kill a run; return what became of it. What it started has to end by itself within ten seconds."""
     process.kill()
     process.wait()
-    try:
+    deadline = time.monotonic() + 10
+    with contextlib.suppress(ProcessLookupError):
+        # A decoder that is being started is in the group of the run for a moment, until it has a session of its own.
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return {-signal.SIGKILL: "killed", 0: "ended before"}.get(process.returncode, f"code {process.returncode}")
-    return "left processes behind"
+        return "left processes behind"
+    return {-signal.SIGKILL: "killed", 0: "ended before"}.get(process.returncode, f"code {process.returncode}")
 
 
 def wait_for_vectors(process: subprocess.Popen[bytes], index: Path, most: int) -> None:
