@@ -401,13 +401,12 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         import numpy as np
 
-        from imgindex.search.image_inputs import is_single
+        from imgindex.search.image_inputs import as_images, is_single
         from imgindex.search.query import vectors_of
 
-        single = is_single(image)
-        found = vectors_of(self._query_context(), [image] if single else image)  # type: ignore[arg-type,list-item]
+        found = vectors_of(self._query_context(), as_images(image))
         vectors = np.stack([query.vector for query in found]) if found else np.empty((0, self.recipe.dimension))
-        return vectors[0] if single else vectors.astype(np.float32)
+        return vectors[0] if is_single(image) else vectors.astype(np.float32)
 
     def answers(
         self,
@@ -458,12 +457,12 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         >>> for answer in index.each_answer(index.paths(), n=1):
         ...     nearest = answer.matches[0].path
         """
-        from imgindex.search.image_inputs import is_single
+        from imgindex.search.image_inputs import as_images
         from imgindex.search.query import answer
 
         return answer(
             self._query_context(),
-            [images] if is_single(images) else images,  # type: ignore[arg-type,list-item]
+            as_images(images),
             n=n,
             max_distance=max_distance,
             include_self=include_self,
@@ -514,7 +513,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         True
         """
         from imgindex.clustering.run import cluster
-        from imgindex.search.image_inputs import is_single
+        from imgindex.search.image_inputs import as_images
         from imgindex.search.query import anchor_vectors
         from imgindex.search.upkeep import prepare_smoothing
 
@@ -522,7 +521,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         if smooth and anchors:
             prepare_smoothing(self._store, on_progress or _ignore)
         examples = {
-            name: anchor_vectors(context, name, [images] if is_single(images) else images, smooth=smooth)  # type: ignore[arg-type,list-item]
+            name: anchor_vectors(context, name, as_images(images), smooth=smooth)
             for name, images in (anchors or {}).items()
         }
         return cluster(
@@ -723,9 +722,9 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.curation.lookup import lookup
         from imgindex.errors import UsageError
         from imgindex.ingest.mounts import check_roots
-        from imgindex.search.image_inputs import each_input
+        from imgindex.search.image_inputs import as_images, as_input
 
-        inputs = list(each_input(images, self.recipe.dimension))
+        inputs = [as_input(image, self.recipe.dimension) for image in as_images(images)]
         in_memory = [one for one in inputs if not isinstance(one, str)]
         if any(one.vector is not None for one in in_memory):
             raise UsageError("a vector cannot be looked up", hint="give the picture itself, or search with `similar`")

@@ -85,10 +85,6 @@ def lookup(
         return [known.found[place] for place in range(len(files))]
 
 
-def _content(file: FoundFile | InMemory | Failure) -> Content:
-    return file.content if isinstance(file, InMemory) else read_content(file.path)
-
-
 class _KnownFiles:
     """The files of one lookup, and in `found` the results that need no picture, by place in the list of files."""
 
@@ -236,7 +232,8 @@ class _Lookup:
         if not ways:
             return None
         try:
-            view = self._decoders.view(_content(file).data)
+            data = file.data if isinstance(file, InMemory) else read_content(file.path).data
+            view = self._decoders.view(data)
         except UnreadableImage:
             return None  # it was decoded a moment ago
         turned: dict[str, View] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
 
@@ -55,15 +55,15 @@ def is_single(images: Any) -> bool:
     return known or _is_pillow(images) or not isinstance(images, Iterable)
 
 
-def each_input(images: Any, dimension: int) -> Iterator[Any]:
-    """Yield images as `as_input` returns them, one after the other; an iterator of images may be endless."""
-    return (as_input(image, dimension) for image in ([images] if is_single(images) else images))
+def as_images(images: Any) -> Iterable[Any]:
+    """Return one image or several as several, without reading an iterator: it may be endless."""
+    return [images] if is_single(images) else images
 
 
 def as_input(image: Any, dimension: int) -> Any:
-    """Return a path as text, anything in memory as `InMemory`, and what is neither as it is.
+    """Return a path as text, and anything in memory as `InMemory`.
 
-    dimension: of a vector. Raises UsageError, which says what is accepted.
+    dimension: of a vector. Raises UsageError for anything else, which says what is accepted.
     """
     if isinstance(image, (str, os.PathLike)):
         return os.fspath(image)

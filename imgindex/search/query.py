@@ -122,7 +122,7 @@ def _answers(
         size = max(1, min(AT_ONCE, MATCHES_AT_ONCE // (n + 1)))
         search: VectorSearch | None = None
         averages: QueryAverages | None = None
-        requested = (image if isinstance(image, Mix) else as_input(image, store.segments.dimension) for image in images)
+        requested = _inputs(store, images)
         while batch := list(islice(requested, size)):
             queries = resolve(context, batch)
             readable = [query for query in queries if query.failure is None]
@@ -175,6 +175,10 @@ def _matches(
         paths = store.catalogue.image_paths([id for id, _ in pairs])
         found.append([Match(rank, paths[id], distance, id) for rank, (id, distance) in enumerate(pairs, 1)])
     return found
+
+
+def _inputs(store: Store, images: Iterable[ImageInput | Mix]) -> Iterator[str | InMemory | Mix]:
+    return (image if isinstance(image, Mix) else as_input(image, store.segments.dimension) for image in images)
 
 
 def resolve(context: QueryContext, asked: Sequence[str | InMemory | Mix]) -> list[Query]:
@@ -303,10 +307,8 @@ def _is_same_file(path: str, other: str) -> bool:
 
 
 def vectors_of(context: QueryContext, images: Iterable[ImageInput | Mix]) -> list[Query]:
-    """Return queries for images and mixes in their order, each with its vector; raise UnreadableImage for the first
-    that has none."""
-    dimension = context.store.segments.dimension
-    inputs = (image if isinstance(image, Mix) else as_input(image, dimension) for image in images)
+    """Return queries for images and mixes in their order. Raises UnreadableImage for the first without a vector."""
+    inputs = _inputs(context.store, images)
     found: list[Query] = []
     with context.store.reading():
         while batch := list(islice(inputs, AT_ONCE)):
