@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from object_store import ObjectStore, Relay, find_weed, running, without_credentials
@@ -33,3 +35,11 @@ def relay(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, no_credent
         monkeypatch.setenv(name, value)
     yield way
     way.close()
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStore, relay: Relay, folder: Path) -> str:
+    """A bucket with the twelve pictures of `folder`."""
+    name = f"b{uuid.uuid4().hex[:12]}"
+    object_store.put_folder(name, folder)
+    return name

@@ -25,14 +25,6 @@ from imgindex.types import Failure, FoundFile, UnnamedFile
 
 
 @pytest.fixture
-def bucket(object_store: ObjectStore, relay: Relay, folder: Path) -> str:
-    """A bucket with the twelve pictures of `folder`."""
-    name = f"b{uuid.uuid4().hex[:12]}"
-    object_store.put_folder(name, folder)
-    return name
-
-
-@pytest.fixture
 def source() -> ObjectSource:
     return ObjectSource()
 

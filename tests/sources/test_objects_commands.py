@@ -25,14 +25,6 @@ from imgindex.sources.registry import objects
 
 
 @pytest.fixture
-def bucket(object_store: ObjectStore, relay: Relay, folder: Path) -> str:
-    """A bucket with the twelve pictures of `folder`."""
-    name = f"b{uuid.uuid4().hex[:12]}"
-    object_store.put_folder(name, folder)
-    return name
-
-
-@pytest.fixture
 def added(index: ImageIndex, bucket: str) -> ImageIndex:
     index.add(f"s3://{bucket}")
     return index
