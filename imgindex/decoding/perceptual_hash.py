@@ -138,7 +138,8 @@ def _are_other(lines: Grey, outermost: Grey, share: float) -> npt.NDArray[np.boo
     lowest, highest = max(0, -(-twice_usual // 2) - EVEN), min(255, twice_usual // 2 + EVEN)
     # Numbers below the lowest wrap around to large ones.
     differs = lines - np.uint8(lowest) > np.uint8(highest - lowest)
-    return np.add.reduce(differs, axis=1, dtype=np.intp) > share * lines.shape[1]
+    others: npt.NDArray[np.bool_] = np.add.reduce(differs, axis=1, dtype=np.intp) > share * lines.shape[1]
+    return others
 
 
 def _between(lines: Grey) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from imgindex.decoding.process import DecodedImage
 from imgindex.sources.base import Content
 from imgindex.storage.records import NewImage
 from imgindex.types import Failure, FoundFile, Pixels, Vectors
@@ -11,15 +12,19 @@ from imgindex.types import Failure, FoundFile, Pixels, Vectors
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file that was read; `known`: the catalogue already has its path."""
+    """A file that was read. The content of a file of this machine is without its data: it is read again to decode it.
+
+    known: whether the catalogue already has its path. picture: where it was decoded at once.
+    """
 
     file: FoundFile
     content: Content
-    known: bool
+    known: bool = False
+    picture: DecodedImage | None = None
 
     def without_data(self) -> Opened:
-        """Return the item without the file's bytes, to keep it for long."""
-        return replace(self, content=replace(self.content, data=b""))
+        """Return the item without the file's bytes and pixels, to keep it for long."""
+        return replace(self, content=replace(self.content, data=b""), picture=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,40 +1,53 @@
-"""The pipeline of `add`: reads and decodes files ahead, embeds them in batches, and commits batch by batch."""
+"""The pipeline of `add`: reads and decodes files ahead, embeds them in batches, and commits what is done.
+
+Files go through it in lots. A decoder process reads the files of a lot, hashes and decodes them; this process only
+decides what becomes of each, so that one can keep many decoders and a fast network busy.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from itertools import chain
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.process import DecodedImage, Done, Task
 from imgindex.encoders.encode_files import NOT_FINITE
 from imgindex.errors import DecoderUnavailable, IndexDamaged, SourceUnavailable, UnreadableImage
 from imgindex.ingest.items import Copied, Failed, Opened, Outcome, Prepared, Relocated
 from imgindex.ingest.worklist import WorkList
 from imgindex.sources.base import Content
-from imgindex.sources.registry import is_gone, read_ahead, read_content
-from imgindex.storage.records import KnownImage, NewImage, stored_stat
+from imgindex.sources.registry import is_gone, is_own_file, read_ahead, read_content
+from imgindex.storage.records import KnownImage, NewImage, SameContent, stored_stat
 from imgindex.storage.writer import Writer
 from imgindex.types import Encoder, Failure, FoundFile, Vectors
 
-# Images in flight between the disk and the network: enough for the next batch to be ready when the network is free.
-LOOK_AHEAD = 64
+# Images in flight between the disk and the network: at least so many, or as many as the network has in work; but not
+# of more bytes, as pixels.
+LOOK_AHEAD, LOOK_AHEAD_BYTES = 64, 256 << 20
 # While the network is loaded, which takes seconds, more images are decoded ahead: so many, or of so many bytes.
 LOADING_LOOK_AHEAD, LOADING_BYTES = 1024, 64 << 20
+# The bytes of the files in one lot, unless one alone has more.
+LOT_BYTES = 4 << 20
 # Threads for batches in the network; the encoder's `streams` decides how many are in flight.
 NETWORK_THREADS = 64
 # Images whose pixels are kept until the end of a run, one of each batch.
 SAMPLES = 8
-# Changes that need no vector are committed when there are so many.
-CHANGES_PER_COMMIT = 256
+# What is recorded is committed after so many seconds, or when it is so many changes, or vectors of so many bytes.
+COMMIT_SECONDS, COMMIT_CHANGES, COMMIT_BYTES = 0.5, 16_384, 32 << 20
+# Files that need no vector are counted and recorded in parts of so many.
+CHANGES_AT_ONCE = 256
 
 
 Item = TypeVar("Item")
+# A file, and its content where it was read ahead.
+_Found: TypeAlias = tuple[FoundFile, Content | UnreadableImage | None]
 
 
 @dataclass(slots=True)
@@ -83,37 +96,53 @@ class IngestPipeline:
         self._reembed_ids = reembed_ids
         # By SHA-256, contents on their way to the network, each with the other files that wait for the same vector.
         self._waiting: dict[bytes, list[Opened]] = {}
+        # By SHA-256, contents whose vector is recorded but not committed, so that the catalogue does not have it yet.
+        self._recorded: dict[bytes, tuple[NewImage, Vectors]] = {}
+        # Files that have to go through the pipeline again.
+        self._again: list[FoundFile] = []
         # Ids of missing images that were found at another path in this run.
         self._renamed_ids: set[int] = set()
+        # A first run decodes each file when it is read. A later one asks the catalogue first, which may know the bytes.
+        self._is_first = not writer.catalogue.has_images()
+        self._last_commit = time.monotonic()
+        self._commit_failed = False
 
     def run(self, files: WorkList) -> Generator[int, None, None]:
-        """Process the files; yield after each commit how many are done."""
+        """Process the files; yield after each batch how many are done. All are committed at the end."""
+        yield from self._run(files, len(files))
+        while self._again and not self.stopping:
+            again, self._again = self._again, []
+            yield from self._run(again, len(again))
+
+    def _run(self, files: Iterable[FoundFile], count: int) -> Generator[int, None, None]:
         decode_threads = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex-decode")
         network_threads = ThreadPoolExecutor(NETWORK_THREADS, thread_name_prefix="imgindex-network")
+        depths = (self._decode_depth, self._few) if self._is_first else (self._few, self._decode_depth)
         try:
             opened = map_ahead(
-                decode_threads,
-                self._read,
-                read_ahead(files),
-                depth=2 * self._workers,
-                size=lambda item: item[0].size,
+                decode_threads, self._open, self._lots(files, count), depth=depths[0], size=_bytes_of_lot
             )
-            outcomes = map_ahead(
-                decode_threads, self._decode, self._skip_known(opened), depth=self._decode_depth, size=_item_bytes
+            decoded = map_ahead(
+                decode_threads, self._decode, map(self._decide, opened), depth=depths[1], size=_bytes_of_opened
             )
-            batches = self._batches(self._timed("decoding", outcomes), network_threads)
+            batches = self._batches(chain.from_iterable(self._timed("decoding", decoded)), network_threads)
             embedded = map_ahead(network_threads, self._embed, batches, depth=self._network_depth)
             for batch, vectors in self._timed("the network", embedded):
                 for item, vector in zip(batch, vectors, strict=True):
                     self._record(item, vector)
-                self.samples += batch[: len(self.samples) < SAMPLES]
-                self._commit()
+                if batch and len(self.samples) < SAMPLES:
+                    # A copy: the pixels of a whole lot are one array.
+                    self.samples.append(replace(batch[0], pixels=batch[0].pixels.copy()))
+                self._commit(if_due=True)
                 yield sum(self.counts.values()) + len(self.failures)
+            self._commit()
             if self.stopping:
                 self._decoders.close()
-        except BaseException:
+        except BaseException as error:
             # Otherwise threads would wait for images that are no longer needed.
             self._decoders.close()
+            if not isinstance(error, GeneratorExit) and not self._commit_failed:
+                self._commit()
             raise
         finally:
             for threads in (decode_threads, network_threads):
@@ -123,72 +152,113 @@ class IngestPipeline:
         """End early: `run` still yields the batches that the network has begun, and opens no other files."""
         self.stopping = True
 
+    def _lots(self, files: Iterable[FoundFile], count: int) -> Iterator[list[_Found]]:
+        """Yield the files in lots, with the content of those that are read ahead: see `read_ahead`."""
+        # The first lot is one file, so that the network is loaded soon. Few files are shared out among all processes.
+        size, most = 1, max(1, min(self._decoders.lot, count // (4 * self._workers)))
+        lot: list[_Found] = []
+        lot_bytes = 0
+        for file, content in read_ahead(files):
+            if lot and (len(lot) >= size or lot_bytes + max(file.size, 0) > LOT_BYTES):
+                yield lot
+                lot, lot_bytes, size = [], 0, most
+            lot.append((file, content))
+            lot_bytes += max(file.size, 0)
+        if lot:
+            yield lot
+
     # Called in decode_threads.
 
-    def _read(self, item: tuple[FoundFile, Content | UnreadableImage | None]) -> tuple[FoundFile, Content | Failed]:
-        file, content = item
-        try:
-            content = read_content(file.path) if content is None else content
-        except SourceUnavailable:
-            raise
-        except UnreadableImage as error:
-            content = error
-        if isinstance(content, UnreadableImage):
-            return file, Failed(_failure(file, content))
-        found = content.file_at(file.path)
-        # The inode of some file systems does not last.
-        return found if file.inode is not None else replace(found, inode=None), content
+    def _open(self, lot: list[_Found]) -> list[Opened | Failed]:
+        """Read the files of a lot; in a first run, decode them too."""
+        opened: list[Opened | Failed | None] = []
+        tasks: dict[int, Task] = {}
+        for file, content in lot:
+            if content is None and is_own_file(file.path):
+                tasks[len(opened)] = Task(file.path, decode=self._is_first)
+                opened.append(None)
+                continue
+            read = _read(file) if content is None else _opened(file, content)
+            if self._is_first and isinstance(read, Opened):
+                tasks[len(opened)] = Task(data=read.content.data)
+            opened.append(read)
+        for number, outcome in zip(tasks, self._work(tasks.values()), strict=True):
+            file, item = lot[number][0], opened[number]
+            if isinstance(outcome, UnreadableImage):
+                opened[number] = Failed(_failure(file, outcome))
+            elif isinstance(item, Opened):
+                opened[number] = replace(item, picture=outcome.picture)
+            elif outcome.content:
+                read = _opened(file, outcome.content)
+                opened[number] = replace(read, picture=outcome.picture) if isinstance(read, Opened) else read
+        return [item for item in opened if item is not None]
 
-    def _decode(self, item: Opened | Outcome) -> Outcome:
-        if not isinstance(item, Opened):
-            return item
-        file, content = item.file, item.content
-        try:
-            decoded = self._decoders.decode(content.data)
-        except UnreadableImage as error:
-            return Failed(_failure(file, error), content.sha256)
-        image = NewImage(
-            file,
-            content.sha256,
-            decoded.width,
-            decoded.height,
-            decoded.format,
-            hashes=decoded.hashes or None,
-            blank=decoded.blank if decoded.hashes else None,
-        )
-        return Prepared(image, decoded.pixels, item.known)
+    def _decode(self, lot: list[Opened | Outcome]) -> list[Outcome]:
+        """Decode the files of a lot that are still to be decoded."""
+        outcomes: list[Outcome | None] = []
+        tasks: dict[int, Task] = {}
+        for item in lot:
+            if not isinstance(item, Opened):
+                outcomes.append(item)
+            elif item.picture:
+                outcomes.append(_prepared(item, item.picture))
+            else:
+                data, sha256 = item.content.data, item.content.sha256
+                tasks[len(outcomes)] = Task(data=data) if data else Task(item.file.path, sha256=sha256)
+                outcomes.append(None)
+        for number, outcome in zip(tasks, self._work(tasks.values()), strict=True):
+            item = lot[number]
+            assert isinstance(item, Opened)
+            if isinstance(outcome, UnreadableImage):
+                outcomes[number] = Failed(_failure(item.file, outcome), item.content.sha256)
+            elif outcome.picture:
+                outcomes[number] = _prepared(item, outcome.picture)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _work(self, tasks: Iterable[Task]) -> list[Done | UnreadableImage]:
+        tasks = list(tasks)
+        return self._decoders.work(tasks) if tasks else []
 
     # Called in the caller's thread.
 
-    def _skip_known(self, files: Iterator[tuple[FoundFile, Content | Failed]]) -> Iterator[Opened | Outcome]:
-        """Yield files with a new content as Opened, to be decoded, and the others as an Outcome."""
-        for file, content in files:
-            if isinstance(content, Failed):
-                yield content
+    def _decide(self, lot: list[Opened | Failed]) -> list[Opened | Outcome]:
+        """Return files with a new content as Opened, to be decoded, and the others as an Outcome or not at all."""
+        opened = [item for item in lot if isinstance(item, Opened)]
+        before = {} if self._is_first else self.writer.catalogue.known([item.file.path for item in opened])
+        same_content = self.writer.catalogue.same_contents({item.content.sha256 for item in opened})
+        decided: list[Opened | Outcome] = []
+        for read in lot:
+            if isinstance(read, Failed):
+                decided.append(read)
                 continue
-            before = self.writer.catalogue.known([file.path]).get(file.path)
-            item = Opened(file, content, before is not None)
-            outcome = self._from_known_content(item, before)
+            sha256, known = read.content.sha256, before.get(read.file.path)
+            item = replace(read, known=True) if known else read
+            outcome = self._from_known_content(item, known, same_content.get(sha256, ()))
             if outcome is not None:
-                yield outcome
-            elif content.sha256 in self._waiting:
-                self._waiting[content.sha256].append(item.without_data())
+                decided.append(outcome)
+            elif sha256 in self._waiting:
+                self._waiting[sha256].append(item.without_data())
             else:
-                self._waiting[content.sha256] = []
-                yield item
+                self._waiting[sha256] = []
+                decided.append(item)
+        return decided
 
-    def _from_known_content(self, item: Opened, before: KnownImage | None) -> Relocated | Copied | None:
+    def _from_known_content(
+        self, item: Opened, before: KnownImage | None, same_content: Sequence[SameContent]
+    ) -> Relocated | Copied | None:
         """Return the outcome of a file whose content the index has a vector for; `before`: the image at its path."""
         sha256 = item.content.sha256
         if before is not None and before.sha256 == sha256 and before.id not in self._reembed_ids:
             kind = "unchanged" if before.present else "restored"
             return Relocated(before.id, item.file, kind, is_recorded=before.stat == stored_stat(item.file))
-        same_content = self.writer.catalogue.same_content(sha256)
         if before is None:
             for image in same_content:
                 if image.location.id not in self._renamed_ids and is_gone(image.path):
                     self._renamed_ids.add(image.location.id)
                     return Relocated(image.location.id, item.file, "renamed")
+        if sha256 in self._recorded:
+            recorded, vector = self._recorded[sha256]
+            return Copied(replace(recorded, file=item.file), vector, item.known)
         for image in same_content:
             try:
                 vector = self.writer.read(image.location)
@@ -220,8 +290,7 @@ class IngestPipeline:
             else:
                 self._record_outcome(outcome)
                 recorded += 1
-                if recorded % CHANGES_PER_COMMIT == 0:
-                    self._commit()
+                if recorded % CHANGES_AT_ONCE == 0:
                     yield []
         if not self._is_ending() and self._loading is not None:
             yield from self._full_batches(prepared, self._loading.result())
@@ -254,10 +323,20 @@ class IngestPipeline:
                 return None
             raise
 
+    def _few(self) -> int:
+        """How many lots are in flight where little is done with them."""
+        return 1 if self._is_first else self._workers + 1
+
     def _decode_depth(self) -> int:
+        """How many lots are in flight between the disk and the network."""
         if self._loading is None:
             return 1  # so that the first image starts the loading
-        return LOOK_AHEAD if self._loading.done() else self._loading_depth()
+        images = self._look_ahead() if self._loading.done() else self._loading_depth()
+        return max(self._workers + 1, images // self._decoders.lot)
+
+    def _look_ahead(self) -> int:
+        in_network = 0 if self.encoder is None else self.encoder.streams * self.encoder.batch_size
+        return min(max(LOOK_AHEAD, in_network), LOOK_AHEAD_BYTES // self._decoders.picture_bytes)
 
     def _loading_depth(self) -> int:
         return max(LOOK_AHEAD, min(LOADING_LOOK_AHEAD, LOADING_BYTES // self._decoders.picture_bytes))
@@ -293,7 +372,12 @@ class IngestPipeline:
                 self.counts["updated" if known else "reused"] += 1
             case Failed(failure, sha256):
                 self._fail(failure)
-                for other in self._waiting.pop(sha256, ()):
+                others = self._waiting.pop(sha256, ())
+                if failure.stage == "read":
+                    # This file changed after it was read for the first time; the others still have the content.
+                    self._again += [other.file for other in others]
+                    return
+                for other in others:
                     self._fail(_failure_of(other.file, failure.stage, failure.reason))
 
     def _record(self, item: Prepared, vector: Vectors) -> None:
@@ -305,6 +389,7 @@ class IngestPipeline:
             for file in (item.image.file, *(other.file for other in others)):
                 self._fail(_failure_of(file, "embed", NOT_FINITE))
             return
+        self._recorded[item.image.sha256] = item.image, vector
         self.writer.put(item.image, vector)
         self.counts["updated" if item.known else "added"] += 1
         self.blank += bool(item.image.blank) * (1 + len(others))
@@ -316,10 +401,23 @@ class IngestPipeline:
         self.writer.fail(failure)
         self.failures.append(failure)
 
-    def _commit(self) -> None:
+    def _commit(self, *, if_due: bool = False) -> None:
+        """Commit what is recorded; `if_due`: only if it is time to, or if it is much."""
+        if if_due and not self._is_due():
+            return
         started = time.perf_counter()
+        self._commit_failed = True
         self.writer.commit()
+        self._commit_failed = False
+        self._recorded.clear()
+        self._last_commit = time.monotonic()
         self.stage_times.seconds["the disk"] += time.perf_counter() - started
+
+    def _is_due(self) -> bool:
+        changes = len(self.writer)
+        vector_bytes = changes * self.writer.segments.dimension * self.writer.segments.dtype.itemsize
+        waited = time.monotonic() - self._last_commit
+        return waited >= COMMIT_SECONDS or changes >= COMMIT_CHANGES or vector_bytes >= COMMIT_BYTES
 
     def _timed(self, stage: str, items: Iterator[Item]) -> Iterator[Item]:
         """Yield the items; add the seconds of waiting for them to the stage, less those that other stages count."""
@@ -331,6 +429,37 @@ class IngestPipeline:
             if item is None:
                 return
             yield item
+
+
+def _read(file: FoundFile) -> Opened | Failed:
+    try:
+        return _opened(file, read_content(file.path))
+    except SourceUnavailable:
+        raise
+    except UnreadableImage as error:
+        return _opened(file, error)
+
+
+def _opened(file: FoundFile, content: Content | UnreadableImage) -> Opened | Failed:
+    """Return a file with the numbers that it had when it was read."""
+    if isinstance(content, UnreadableImage):
+        return Failed(_failure(file, content))
+    found = content.file_at(file.path)
+    # The inode of some file systems does not last.
+    return Opened(found if file.inode is not None else replace(found, inode=None), content)
+
+
+def _prepared(item: Opened, picture: DecodedImage) -> Prepared:
+    image = NewImage(
+        item.file,
+        item.content.sha256,
+        picture.width,
+        picture.height,
+        picture.format,
+        hashes=picture.hashes or None,
+        blank=picture.blank if picture.hashes else None,
+    )
+    return Prepared(image, picture.pixels, item.known)
 
 
 def _failure(file: FoundFile, error: UnreadableImage) -> Failure:
@@ -350,5 +479,10 @@ def _failure_of(file: FoundFile, stage: str, reason: str) -> Failure:
     )
 
 
-def _item_bytes(item: Opened | Outcome) -> int:
-    return len(item.content.data) if isinstance(item, Opened) else 0
+def _bytes_of_lot(lot: list[_Found]) -> int:
+    contents = (content for _, content in lot)
+    return sum(len(content.data) for content in contents if isinstance(content, Content))
+
+
+def _bytes_of_opened(lot: list[Opened | Outcome]) -> int:
+    return sum(len(item.content.data) for item in lot if isinstance(item, Opened))
