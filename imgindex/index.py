@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, overload
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from imgindex.export.tables import Table
     from imgindex.gallery.builder import GalleryPage
     from imgindex.gallery.map import Map
+    from imgindex.ingest.items import Pipeline, Recorder
     from imgindex.search.image_inputs import ImageInput
     from imgindex.search.query import Mix, QueryContext
     from imgindex.storage.verify import VerifyReport
@@ -231,6 +232,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         (0, 0, True)
         """
         from imgindex.ingest.control import RunControl
+        from imgindex.ingest.pipeline import IngestPipeline
         from imgindex.ingest.run import add, preview
 
         control = RunControl(on_progress or _ignore, stop or (lambda: False), self._wait)
@@ -253,9 +255,9 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             rehash=rehash,
             archives=archives,
             anonymous=anonymous,
-            decoders=self._decoders,
-            workers=self.engine.workers,
-            make_encoder=lambda: self.encoder,
+            make_pipeline=lambda recorder: IngestPipeline(
+                recorder, self._decoders, lambda: self.encoder, self.engine.workers
+            ),
             control=control,
         )
 
@@ -1009,13 +1011,20 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.encoders.registry import make_encoder
         from imgindex.ingest.control import RunControl
+        from imgindex.ingest.pipeline import IngestPipeline
         from imgindex.ingest.reembed import repair
 
         engine = engine or Engine()
+
+        @contextmanager
+        def make_pipeline(recorder: Recorder, recipe: Recipe, settings: dict[str, str]) -> Iterator[Pipeline]:
+            used = encoder or make_encoder(recipe, settings, weights, engine)
+            with closing(DecoderPool(recipe)) as decoders:
+                yield IngestPipeline(recorder, decoders, lambda: used, engine.workers)
+
         return repair(
             on_this_machine(path),
-            make_encoder=lambda recipe, settings: encoder or make_encoder(recipe, settings, weights, engine),
-            workers=engine.workers,
+            make_pipeline=make_pipeline,
             control=RunControl(on_progress or _ignore, wait=wait),
         )
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import imgindex.ingest.pipeline
 from imgindex import ImageIndex
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.process import Outcome, Task
 from imgindex.results import AddReport
+from imgindex.sources.base import Content
+from imgindex.sources.registry import read_content
 
 KINDS = ("added", "updated", "renamed", "unchanged", "reused", "restored", "failed")
 
@@ -33,8 +36,12 @@ def ids(index: ImageIndex) -> dict[str, int]:
 
 
 def observe_opened(patch: pytest.MonkeyPatch, observe: Callable[[str], object]) -> None:
-    """Call a function with the path of each file of this machine before `add` opens it for the first time."""
+    """Call a function with the path of each file before `add` opens it for the first time."""
     work = DecoderPool.work
+
+    def read(path: str) -> Content:
+        observe(path)
+        return read_content(path)
 
     def observed(pool: DecoderPool, tasks: Sequence[Task]) -> list[Outcome]:
         for task in tasks:
@@ -42,7 +49,9 @@ def observe_opened(patch: pytest.MonkeyPatch, observe: Callable[[str], object]) 
                 observe(task.path)
         return work(pool, tasks)
 
+    # Decoder processes read the files of this machine, and this process those of archives.
     patch.setattr(DecoderPool, "work", observed)
+    patch.setattr(imgindex.ingest.pipeline, "read_content", read)
 
 
 def spoil(path: Path, text: str = "not a picture") -> Path:

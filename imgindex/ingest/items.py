@@ -1,13 +1,19 @@
-"""The states of a file on its way through the pipeline: opened, then prepared, relocated, copied or failed."""
+"""The states of a file on its way through a pipeline: opened, then prepared, relocated, copied or failed.
+
+A pipeline computes, and a recorder keeps what comes of it. `IngestPipeline` in pipeline.py computes on this machine.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from imgindex.decoding.process import DecodedImage
+from imgindex.errors import UnreadableImage
 from imgindex.sources.base import Content
 from imgindex.storage.records import NewImage
-from imgindex.types import Failure, FoundFile, Pixels, Vectors
+from imgindex.types import Encoder, Failure, FoundFile, Pixels, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +73,109 @@ class Failed:
 
 
 Outcome = Prepared | Relocated | Copied | Failed
+
+
+class Files(Protocol):
+    """Files that can be counted and gone through, such as a `WorkList`."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[FoundFile]: ...
+
+
+class Recorder(Protocol):
+    """Keeps what a pipeline computed; all its methods are called in the thread that runs the pipeline."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it knows no image yet, so that all files are new to it."""
+        ...
+
+    @property
+    def done(self) -> int:
+        """How many files are recorded."""
+        ...
+
+    def sort(self, lot: Sequence[Opened | Failed]) -> list[Opened | Outcome]:
+        """Return what becomes of the files of a lot that were read: Opened are to be decoded.
+
+        Those are left out for which nothing is to be done now, because a file with the same content is on its way.
+        """
+        ...
+
+    def again(self) -> list[FoundFile]:
+        """Return the files that have to go through the pipeline again, each once."""
+        ...
+
+    def record(self, item: Prepared, vector: Vectors) -> None:
+        """Record an image with its vector (dimension,)."""
+        ...
+
+    def record_outcome(self, outcome: Relocated | Copied | Failed) -> None:
+        """Record a file that needs no new vector."""
+        ...
+
+    def commit(self, *, if_due: bool = False) -> None:
+        """Make durable what was recorded; `if_due`: only if it was recorded some time ago, or is much."""
+        ...
+
+
+class Pipeline(Protocol):
+    """Takes files to a recorder: reads, decodes and embeds them.
+
+    samples: a few images of the run, with the pixels that `encoder` embedded. on_decoded: called with how many images
+    are decoded, until the first ones are committed.
+    """
+
+    stage_times: StageTimes
+    samples: list[Prepared]
+    encoder: Encoder | None
+    stopping: bool
+    on_decoded: Callable[[int], None]
+
+    def run(self, files: Files) -> Generator[int, None, None]:
+        """Process the files; yield how many are recorded, after each batch. All are committed at the end."""
+        ...
+
+    def stop(self) -> None:
+        """End early: `run` still yields what is in flight, and opens no other files."""
+        ...
+
+
+@dataclass(slots=True)
+class StageTimes:
+    """Seconds that the run waited for each stage."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"decoding": 0.0, "the network": 0.0, "the disk": 0.0})
+
+    @property
+    def longest(self) -> str:
+        return max(self.seconds, key=self.seconds.__getitem__)
+
+
+def as_opened(file: FoundFile, content: Content | UnreadableImage) -> Opened | Failed:
+    """Return a file with the numbers that it had when it was read."""
+    if isinstance(content, UnreadableImage):
+        return Failed(unreadable(file, content))
+    found = content.file_at(file.path)
+    # The inode of some file systems does not last.
+    return Opened(found if file.inode is not None else replace(found, inode=None), content)
+
+
+def unreadable(file: FoundFile, error: UnreadableImage) -> Failure:
+    """Return the failure of a file that cannot be read or decoded."""
+    return replace(failure_of(file, error.stage, error.reason), decoder=error.decoder)
+
+
+def failure_of(file: FoundFile, stage: str, reason: str) -> Failure:
+    """Return the failure of a file as it is now."""
+    return Failure(
+        file.path,
+        stage,
+        reason,
+        file.size,
+        file.mtime_ns,
+        ctime_ns=file.ctime_ns,
+        inode=file.inode,
+        version=file.version,
+    )

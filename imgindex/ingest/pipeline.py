@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from typing import TypeAlias, TypeVar
 
@@ -18,15 +18,12 @@ import numpy as np
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.process import DecodedImage, Done, Task
-from imgindex.encoders.encode_files import NOT_FINITE
-from imgindex.errors import DecoderUnavailable, IndexDamaged, SourceUnavailable, UnreadableImage
-from imgindex.ingest.items import Copied, Failed, Opened, Outcome, Prepared, Relocated
-from imgindex.ingest.worklist import WorkList
+from imgindex.errors import DecoderUnavailable, SourceUnavailable, UnreadableImage
+from imgindex.ingest.items import Failed, Files, Opened, Outcome, Prepared, Recorder, StageTimes, as_opened, unreadable
 from imgindex.sources.base import Content
-from imgindex.sources.registry import is_gone, is_own_file, read_ahead, read_content
-from imgindex.storage.records import KnownImage, NewImage, SameContent, stored_stat
-from imgindex.storage.writer import Writer
-from imgindex.types import Encoder, Failure, FoundFile, Vectors
+from imgindex.sources.registry import is_own_file, read_ahead, read_content
+from imgindex.storage.records import NewImage
+from imgindex.types import Encoder, FoundFile, Vectors
 
 # Images in flight between the disk and the network: at least so many, or as many as the network has in work; but not
 # of more bytes, as pixels.
@@ -39,8 +36,6 @@ LOT_BYTES = 4 << 20
 NETWORK_THREADS = 64
 # Images whose pixels are kept until the end of a run, one of each batch.
 SAMPLES = 8
-# What is recorded is committed after so many seconds, or when it is so many changes, or vectors of so many bytes.
-COMMIT_SECONDS, COMMIT_CHANGES, COMMIT_BYTES = 0.5, 16_384, 32 << 20
 # Files that need no vector are counted and recorded in parts of so many.
 CHANGES_AT_ONCE = 256
 
@@ -50,37 +45,13 @@ Item = TypeVar("Item")
 _Found: TypeAlias = tuple[FoundFile, Content | UnreadableImage | None]
 
 
-@dataclass(slots=True)
-class StageTimes:
-    """Seconds that the run waited for each stage."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: {"decoding": 0.0, "the network": 0.0, "the disk": 0.0})
-
-    @property
-    def longest(self) -> str:
-        return max(self.seconds, key=self.seconds.__getitem__)
-
-
 class IngestPipeline:
-    """Takes files from a work list into the store; `counts` and `failures` are the results.
-
-    reembed_ids: images whose stored vector is lost. They are embedded again although their content is known.
-    """
+    """Takes files from a work list to a recorder, on this machine; implements `Pipeline`."""
 
     def __init__(
-        self,
-        writer: Writer,
-        decoders: DecoderPool,
-        make_encoder: Callable[[], Encoder],
-        workers: int | None,
-        *,
-        reembed_ids: frozenset[int] = frozenset(),
+        self, recorder: Recorder, decoders: DecoderPool, make_encoder: Callable[[], Encoder], workers: int | None
     ) -> None:
-        self.writer = writer
-        self.counts = dict.fromkeys(("added", "updated", "renamed", "unchanged", "reused", "restored"), 0)
-        self.failures: list[Failure] = []
-        # Images of one colour, or nearly so, among those that were added or updated.
-        self.blank = 0
+        self.recorder = recorder
         self.stage_times = StageTimes()
         # A few images of this run, and the encoder that embedded them.
         self.samples: list[Prepared] = []
@@ -90,51 +61,37 @@ class IngestPipeline:
         self.on_decoded: Callable[[int], None] = lambda count: None
         self._make_encoder = make_encoder
         self._loading: Future[Encoder] | None = None
-        self._network_failed = False
+        self._network_failed = self._commit_failed = False
         self._workers = worker_count(workers)
         self._decoders = decoders
-        self._reembed_ids = reembed_ids
-        # By SHA-256, contents on their way to the network, each with the other files that wait for the same vector.
-        self._waiting: dict[bytes, list[Opened]] = {}
-        # By SHA-256, contents whose vector is recorded but not committed, so that the catalogue does not have it yet.
-        self._recorded: dict[bytes, tuple[NewImage, Vectors]] = {}
-        # Files that have to go through the pipeline again.
-        self._again: list[FoundFile] = []
-        # Ids of missing images that were found at another path in this run.
-        self._renamed_ids: set[int] = set()
-        # A first run decodes each file when it is read. A later one asks the catalogue first, which may know the bytes.
-        self._is_first = not writer.catalogue.has_images()
-        self._last_commit = time.monotonic()
-        self._commit_failed = False
+        # Where the recorder knows no bytes, each file is decoded when it is read.
+        self._at_once = recorder.is_empty
 
-    def run(self, files: WorkList) -> Generator[int, None, None]:
+    def run(self, files: Files) -> Generator[int, None, None]:
         """Process the files; yield after each batch how many are done. All are committed at the end."""
-        yield from self._run(files, len(files))
-        while self._again and not self.stopping:
-            again, self._again = self._again, []
-            yield from self._run(again, len(again))
+        yield from self._run(files)
+        while (again := self.recorder.again()) and not self.stopping:
+            yield from self._run(again)
 
-    def _run(self, files: Iterable[FoundFile], count: int) -> Generator[int, None, None]:
+    def _run(self, files: Files) -> Generator[int, None, None]:
         decode_threads = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex-decode")
         network_threads = ThreadPoolExecutor(NETWORK_THREADS, thread_name_prefix="imgindex-network")
-        depths = (self._decode_depth, self._few) if self._is_first else (self._few, self._decode_depth)
+        depths = (self._decode_depth, self._few) if self._at_once else (self._few, self._decode_depth)
         try:
-            opened = map_ahead(
-                decode_threads, self._open, self._lots(files, count), depth=depths[0], size=_bytes_of_lot
-            )
+            opened = map_ahead(decode_threads, self._open, self._lots(files), depth=depths[0], size=_bytes_of_lot)
             decoded = map_ahead(
-                decode_threads, self._decode, map(self._decide, opened), depth=depths[1], size=_bytes_of_opened
+                decode_threads, self._decode, map(self.recorder.sort, opened), depth=depths[1], size=_bytes_of_opened
             )
             batches = self._batches(chain.from_iterable(self._timed("decoding", decoded)), network_threads)
             embedded = map_ahead(network_threads, self._embed, batches, depth=self._network_depth)
             for batch, vectors in self._timed("the network", embedded):
                 for item, vector in zip(batch, vectors, strict=True):
-                    self._record(item, vector)
+                    self.recorder.record(item, vector)
                 if batch and len(self.samples) < SAMPLES:
                     # A copy: the pixels of a whole lot are one array.
                     self.samples.append(replace(batch[0], pixels=batch[0].pixels.copy()))
                 self._commit(if_due=True)
-                yield sum(self.counts.values()) + len(self.failures)
+                yield self.recorder.done
             self._commit()
             if self.stopping:
                 self._decoders.close()
@@ -152,10 +109,10 @@ class IngestPipeline:
         """End early: `run` still yields the batches that the network has begun, and opens no other files."""
         self.stopping = True
 
-    def _lots(self, files: Iterable[FoundFile], count: int) -> Iterator[list[_Found]]:
+    def _lots(self, files: Files) -> Iterator[list[_Found]]:
         """Yield the files in lots, with the content of those that are read ahead: see `read_ahead`."""
         # The first lot is one file, so that the network is loaded soon. Few files are shared out among all processes.
-        size, most = 1, max(1, min(self._decoders.lot, count // (4 * self._workers)))
+        size, most = 1, max(1, min(self._decoders.lot, len(files) // (4 * self._workers)))
         lot: list[_Found] = []
         lot_bytes = 0
         for file, content in read_ahead(files):
@@ -171,27 +128,27 @@ class IngestPipeline:
 
     def _open(self, lot: list[_Found]) -> list[Opened | Failed]:
         """Read the files of a lot; in a first run, decode them too."""
-        opened: list[Opened | Failed | None] = []
+        found: list[Opened | Failed | None] = []
         tasks: dict[int, Task] = {}
         for file, content in lot:
             if content is None and is_own_file(file.path):
-                tasks[len(opened)] = Task(file.path, decode=self._is_first)
-                opened.append(None)
+                tasks[len(found)] = Task(file.path, decode=self._at_once)
+                found.append(None)
                 continue
-            read = _read(file) if content is None else _opened(file, content)
-            if self._is_first and isinstance(read, Opened):
-                tasks[len(opened)] = Task(data=read.content.data)
-            opened.append(read)
+            read = _read(file) if content is None else as_opened(file, content)
+            if self._at_once and isinstance(read, Opened):
+                tasks[len(found)] = Task(data=read.content.data)
+            found.append(read)
         for number, outcome in zip(tasks, self._work(tasks.values()), strict=True):
-            file, item = lot[number][0], opened[number]
+            file, item = lot[number][0], found[number]
             if isinstance(outcome, UnreadableImage):
-                opened[number] = Failed(_failure(file, outcome))
+                found[number] = Failed(unreadable(file, outcome))
             elif isinstance(item, Opened):
-                opened[number] = replace(item, picture=outcome.picture)
+                found[number] = replace(item, picture=outcome.picture)
             elif outcome.content:
-                read = _opened(file, outcome.content)
-                opened[number] = replace(read, picture=outcome.picture) if isinstance(read, Opened) else read
-        return [item for item in opened if item is not None]
+                read = as_opened(file, outcome.content)
+                found[number] = replace(read, picture=outcome.picture) if isinstance(read, Opened) else read
+        return [item for item in found if item is not None]
 
     def _decode(self, lot: list[Opened | Outcome]) -> list[Outcome]:
         """Decode the files of a lot that are still to be decoded."""
@@ -210,7 +167,7 @@ class IngestPipeline:
             item = lot[number]
             assert isinstance(item, Opened)
             if isinstance(outcome, UnreadableImage):
-                outcomes[number] = Failed(_failure(item.file, outcome), item.content.sha256)
+                outcomes[number] = Failed(unreadable(item.file, outcome), item.content.sha256)
             elif outcome.picture:
                 outcomes[number] = _prepared(item, outcome.picture)
         return [outcome for outcome in outcomes if outcome is not None]
@@ -220,55 +177,6 @@ class IngestPipeline:
         return self._decoders.work(tasks) if tasks else []
 
     # Called in the caller's thread.
-
-    def _decide(self, lot: list[Opened | Failed]) -> list[Opened | Outcome]:
-        """Return files with a new content as Opened, to be decoded, and the others as an Outcome or not at all."""
-        opened = [item for item in lot if isinstance(item, Opened)]
-        before = {} if self._is_first else self.writer.catalogue.known([item.file.path for item in opened])
-        same_content = self.writer.catalogue.same_contents({item.content.sha256 for item in opened})
-        decided: list[Opened | Outcome] = []
-        for read in lot:
-            if isinstance(read, Failed):
-                decided.append(read)
-                continue
-            sha256, known = read.content.sha256, before.get(read.file.path)
-            item = replace(read, known=True) if known else read
-            outcome = self._from_known_content(item, known, same_content.get(sha256, ()))
-            if outcome is not None:
-                decided.append(outcome)
-            elif sha256 in self._waiting:
-                self._waiting[sha256].append(item.without_data())
-            else:
-                self._waiting[sha256] = []
-                decided.append(item)
-        return decided
-
-    def _from_known_content(
-        self, item: Opened, before: KnownImage | None, same_content: Sequence[SameContent]
-    ) -> Relocated | Copied | None:
-        """Return the outcome of a file whose content the index has a vector for; `before`: the image at its path."""
-        sha256 = item.content.sha256
-        if before is not None and before.sha256 == sha256 and before.id not in self._reembed_ids:
-            kind = "unchanged" if before.present else "restored"
-            return Relocated(before.id, item.file, kind, is_recorded=before.stat == stored_stat(item.file))
-        if before is None:
-            for image in same_content:
-                if image.location.id not in self._renamed_ids and is_gone(image.path):
-                    self._renamed_ids.add(image.location.id)
-                    return Relocated(image.location.id, item.file, "renamed")
-        if sha256 in self._recorded:
-            recorded, vector = self._recorded[sha256]
-            return Copied(replace(recorded, file=item.file), vector, item.known)
-        for image in same_content:
-            try:
-                vector = self.writer.read(image.location)
-            except IndexDamaged:
-                continue  # `verify` reports it; here the image can be embedded again
-            copy = NewImage(
-                item.file, sha256, image.width, image.height, image.format, hashes=image.hashes, blank=image.blank
-            )
-            return Copied(copy, vector, item.known)
-        return None
 
     def _batches(self, outcomes: Iterator[Outcome], network_threads: Executor) -> Iterator[list[Prepared]]:
         """Yield the prepared images in batches; record the other outcomes, and yield an empty batch after a commit."""
@@ -288,7 +196,7 @@ class IngestPipeline:
                 if self._loading.done() or len(prepared) >= self._loading_depth():
                     yield from self._full_batches(prepared, self._loading.result())
             else:
-                self._record_outcome(outcome)
+                self.recorder.record_outcome(outcome)
                 recorded += 1
                 if recorded % CHANGES_AT_ONCE == 0:
                     yield []
@@ -325,7 +233,7 @@ class IngestPipeline:
 
     def _few(self) -> int:
         """How many lots are in flight where little is done with them."""
-        return 1 if self._is_first else self._workers + 1
+        return 1 if self._at_once else self._workers + 1
 
     def _decode_depth(self) -> int:
         """How many lots are in flight between the disk and the network."""
@@ -358,66 +266,14 @@ class IngestPipeline:
             self._decoders.close()
             raise
 
-    # Recording, in the caller's thread.
-
-    def _record_outcome(self, outcome: Relocated | Copied | Failed) -> None:
-        match outcome:
-            case Relocated(id, file, kind, is_recorded):
-                if kind != "unchanged" or not is_recorded:
-                    self.writer.move(id, file)
-                self.counts[kind] += 1
-            case Copied(image, vector, known):
-                self.writer.put(image, vector)
-                self.blank += bool(image.blank)
-                self.counts["updated" if known else "reused"] += 1
-            case Failed(failure, sha256):
-                self._fail(failure)
-                others = self._waiting.pop(sha256, ())
-                if failure.stage == "read":
-                    # This file changed after it was read for the first time; the others still have the content.
-                    self._again += [other.file for other in others]
-                    return
-                for other in others:
-                    self._fail(_failure_of(other.file, failure.stage, failure.reason))
-
-    def _record(self, item: Prepared, vector: Vectors) -> None:
-        """Record an image's vector for its file, and for the files with the same content that waited for it."""
-        others = self._waiting.pop(item.image.sha256, [])
-        with np.errstate(over="ignore"):
-            stored = vector.astype(self.writer.segments.dtype)  # numbers beyond the range of float16 become infinite
-        if not np.isfinite(stored).all():
-            for file in (item.image.file, *(other.file for other in others)):
-                self._fail(_failure_of(file, "embed", NOT_FINITE))
-            return
-        self._recorded[item.image.sha256] = item.image, vector
-        self.writer.put(item.image, vector)
-        self.counts["updated" if item.known else "added"] += 1
-        self.blank += bool(item.image.blank) * (1 + len(others))
-        for other in others:
-            self.writer.put(replace(item.image, file=other.file), vector)
-            self.counts["updated" if other.known else "reused"] += 1
-
-    def _fail(self, failure: Failure) -> None:
-        self.writer.fail(failure)
-        self.failures.append(failure)
+    # Called in the caller's thread.
 
     def _commit(self, *, if_due: bool = False) -> None:
-        """Commit what is recorded; `if_due`: only if it is time to, or if it is much."""
-        if if_due and not self._is_due():
-            return
         started = time.perf_counter()
         self._commit_failed = True
-        self.writer.commit()
+        self.recorder.commit(if_due=if_due)
         self._commit_failed = False
-        self._recorded.clear()
-        self._last_commit = time.monotonic()
         self.stage_times.seconds["the disk"] += time.perf_counter() - started
-
-    def _is_due(self) -> bool:
-        changes = len(self.writer)
-        vector_bytes = changes * self.writer.segments.dimension * self.writer.segments.dtype.itemsize
-        waited = time.monotonic() - self._last_commit
-        return waited >= COMMIT_SECONDS or changes >= COMMIT_CHANGES or vector_bytes >= COMMIT_BYTES
 
     def _timed(self, stage: str, items: Iterator[Item]) -> Iterator[Item]:
         """Yield the items; add the seconds of waiting for them to the stage, less those that other stages count."""
@@ -433,20 +289,11 @@ class IngestPipeline:
 
 def _read(file: FoundFile) -> Opened | Failed:
     try:
-        return _opened(file, read_content(file.path))
+        return as_opened(file, read_content(file.path))
     except SourceUnavailable:
         raise
     except UnreadableImage as error:
-        return _opened(file, error)
-
-
-def _opened(file: FoundFile, content: Content | UnreadableImage) -> Opened | Failed:
-    """Return a file with the numbers that it had when it was read."""
-    if isinstance(content, UnreadableImage):
-        return Failed(_failure(file, content))
-    found = content.file_at(file.path)
-    # The inode of some file systems does not last.
-    return Opened(found if file.inode is not None else replace(found, inode=None), content)
+        return as_opened(file, error)
 
 
 def _prepared(item: Opened, picture: DecodedImage) -> Prepared:
@@ -460,23 +307,6 @@ def _prepared(item: Opened, picture: DecodedImage) -> Prepared:
         blank=picture.blank if picture.hashes else None,
     )
     return Prepared(image, picture.pixels, item.known)
-
-
-def _failure(file: FoundFile, error: UnreadableImage) -> Failure:
-    return replace(_failure_of(file, error.stage, error.reason), decoder=error.decoder)
-
-
-def _failure_of(file: FoundFile, stage: str, reason: str) -> Failure:
-    return Failure(
-        file.path,
-        stage,
-        reason,
-        file.size,
-        file.mtime_ns,
-        ctime_ns=file.ctime_ns,
-        inode=file.inode,
-        version=file.version,
-    )
 
 
 def _bytes_of_lot(lot: list[_Found]) -> int:

@@ -10,8 +10,8 @@ import numpy as np
 
 from imgindex.decoding.lookahead import map_in_streams
 from imgindex.errors import DeviceUnavailable, IndexDamaged
-from imgindex.ingest.items import Prepared
-from imgindex.ingest.pipeline import IngestPipeline
+from imgindex.ingest.items import Pipeline, Prepared
+from imgindex.ingest.store_recorder import StoreRecorder
 from imgindex.search.lifecycle import load_search
 from imgindex.storage import precision
 from imgindex.storage.store import Store
@@ -30,12 +30,12 @@ MAX_SHARE = 0.02
 TINY = np.finfo(np.float32).tiny
 
 
-def measure(store: Store, pipeline: IngestPipeline, *, seconds: float) -> None:
+def measure(store: Store, recorder: StoreRecorder, pipeline: Pipeline, *, seconds: float) -> None:
     """Embed the samples of a run again in fp32, and record how many of their nearest images stay the same.
 
     seconds: the duration of the run. A short run is not measured, nor any run after enough samples are measured.
     """
-    catalogue, encoder, counts = pipeline.writer.catalogue, pipeline.encoder, pipeline.counts
+    catalogue, encoder, counts = recorder.writer.catalogue, pipeline.encoder, recorder.counts
     if encoder is None or encoder.precision == "fp32" or counts["added"] + counts["updated"] < MIN_EMBEDDED:
         return
     before = precision.read(catalogue).get(encoder.precision)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 
 from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import SourceUnavailable, UnreadableImage
 from imgindex.ingest.control import RunControl
-from imgindex.ingest.pipeline import IngestPipeline
+from imgindex.ingest.items import Pipeline, Recorder
+from imgindex.ingest.store_recorder import StoreRecorder
 from imgindex.ingest.worklist import WorkList
 from imgindex.recipe import Recipe
 from imgindex.results import RepairReport
@@ -19,7 +20,7 @@ from imgindex.search.upkeep import update_search_files
 from imgindex.sources.registry import read_content, use_settings
 from imgindex.storage.repair import Repair, repair_files
 from imgindex.storage.store import Store
-from imgindex.types import Encoder, Failure, FoundFile, Image, Progress
+from imgindex.types import Failure, FoundFile, Image, Progress
 
 CONTENT_CHANGED = "its file does not have the same bytes any more"
 FILE_MISSING = "its file is missing"
@@ -27,16 +28,16 @@ FILE_MISSING = "its file is missing"
 # Images that are marked as present in one commit.
 IMAGES_PER_COMMIT = 4096
 
-MakeEncoder = Callable[[Recipe, dict[str, str]], Encoder]
+MakePipeline = Callable[[Recorder, Recipe, dict[str, str]], AbstractContextManager[Pipeline]]
 
 
-def repair(path: str, *, make_encoder: MakeEncoder, workers: int | None, control: RunControl) -> RepairReport:
+def repair(path: str, *, make_pipeline: MakePipeline, control: RunControl) -> RepairReport:
     """Repair whatever is damaged in the index at `path`; leave an undamaged index as it is.
 
-    make_encoder: called with the index's recipe and settings if a vector must be computed again.
+    make_pipeline: called with a recorder and the index's recipe and settings if a vector must be computed again.
 
     Raises IndexNotFound, IndexLocked, FormatTooNew; IndexDamaged if the recipe itself is lost; SourceUnavailable, and
-    whatever `make_encoder` raises, before anything is dropped.
+    whatever `make_pipeline` raises, before anything is dropped.
     """
     started = time.perf_counter()
     with repair_files(path, wait=control.go_on_waiting) as index:
@@ -45,12 +46,10 @@ def repair(path: str, *, make_encoder: MakeEncoder, workers: int | None, control
         reasons, files = _readable_files(lost)
         if files:
             recipe = Recipe.from_json(index.settings["recipe"])
-            encoder = make_encoder(recipe, index.settings)
-            ids = frozenset(image.id for image in lost)
-            with closing(DecoderPool(recipe)) as decoders:
-                pipeline = IngestPipeline(index.writer, decoders, lambda: encoder, workers, reembed_ids=ids)
+            recorder = StoreRecorder(index.writer, reembed_ids=frozenset(image.id for image in lost))
+            with make_pipeline(recorder, recipe, index.settings) as pipeline:
                 _embed(pipeline, files, control)
-            reasons |= {failure.path: failure.reason for failure in pipeline.failures}
+            reasons |= {failure.path: failure.reason for failure in recorder.failures}
         changed = _confirm_images(index)
         dropped = index.finish()
         failures = [_failure(image, reasons.get(image.path, FILE_MISSING)) for image in dropped]
@@ -84,7 +83,7 @@ def _readable_files(lost: Iterable[Image]) -> tuple[dict[str, str], list[FoundFi
     return reasons, files
 
 
-def _embed(pipeline: IngestPipeline, files: list[FoundFile], control: RunControl) -> None:
+def _embed(pipeline: Pipeline, files: list[FoundFile], control: RunControl) -> None:
     with closing(WorkList()) as work_list:
         work_list.extend(files)
         for done in pipeline.run(work_list):

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from itertools import islice
 
-from imgindex.decoding.pool import DecoderPool
 from imgindex.ingest import precision
 from imgindex.ingest.control import RunControl
+from imgindex.ingest.items import Pipeline, Recorder
 from imgindex.ingest.mounts import check_roots, check_roots_are_mounted, missing_mounts, record_mounts
-from imgindex.ingest.pipeline import IngestPipeline
 from imgindex.ingest.scan import ScanResult, find_missing, scan
+from imgindex.ingest.store_recorder import StoreRecorder
 from imgindex.results import AddReport
 from imgindex.search.upkeep import update_search_files
 from imgindex.sources.registry import gone, read_anonymously, settings_of_sources
@@ -23,7 +23,7 @@ from imgindex.storage.ledger import timestamp
 from imgindex.storage.paths import absolute, under
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
-from imgindex.types import Encoder, Failure, FoundFile, Path, Progress
+from imgindex.types import Failure, FoundFile, Path, Progress
 
 RECORDED_AT_ONCE = 10_000
 
@@ -81,14 +81,12 @@ def add(
     rehash: bool,
     archives: bool,
     anonymous: bool | None,
-    decoders: DecoderPool,
-    workers: int | None,
-    make_encoder: Callable[[], Encoder],
+    make_pipeline: Callable[[Recorder], Pipeline],
     control: RunControl,
 ) -> AddReport:
     """Bring the index up to date with the files at and below the paths; commit every batch when it is done.
 
-    make_encoder: called for the first image that needs it. Raises IndexLocked, IndexDamaged, and PathNotFound if a path
+    make_pipeline: called with what records the images. Raises IndexLocked, IndexDamaged, and PathNotFound if a path
     is missing or its disk is not mounted. An image that cannot be read is a failure in the report and the ledger.
     """
     started, started_at = time.perf_counter(), timestamp()
@@ -114,12 +112,13 @@ def add(
         _record_stat(writer, scanned)
         for failure in scanned.failures:
             writer.fail(failure)
-        pipeline = IngestPipeline(writer, decoders, make_encoder, workers)
+        recorder = StoreRecorder(writer)
+        pipeline = make_pipeline(recorder)
         interrupted = _run(pipeline, scanned, control)
-        counts = dict(pipeline.counts)
+        counts = dict(recorder.counts)
         counts["unchanged"] += scanned.unchanged
         counts["restored"] += len(scanned.restored)
-        counts["failed"] = scanned.failed + len(pipeline.failures)
+        counts["failed"] = scanned.failed + len(recorder.failures)
         missing: list[int] = []
         resolved: list[str] = []
         if not interrupted:
@@ -134,11 +133,11 @@ def add(
             if not interrupted:
                 below = under(roots)
                 writer.catalogue.ledger.forget_other_files(lambda paths: gone(filter(below, paths)))
-        failures = tuple(scanned.failures + pipeline.failures)
-        report = _report(scanned, counts, started, failures, interrupted=interrupted, blank=pipeline.blank)
+        failures = tuple(scanned.failures + recorder.failures)
+        report = _report(scanned, counts, started, failures, interrupted=interrupted, blank=recorder.blank)
         _record_run(writer, report, started_at)
         if not interrupted:
-            precision.measure(store, pipeline, seconds=report.seconds)
+            precision.measure(store, recorder, pipeline, seconds=report.seconds)
             update_search_files(store, writer, on_progress=control.on_progress)
     return report
 
@@ -152,7 +151,7 @@ def _record_stat(writer: Writer, scanned: ScanResult) -> None:
         writer.catalogue.checkpoint(limit=LOG_LIMIT)
 
 
-def _run(pipeline: IngestPipeline, scanned: ScanResult, control: RunControl) -> bool:
+def _run(pipeline: Pipeline, scanned: ScanResult, control: RunControl) -> bool:
     """Pass the files to open through the pipeline; return whether the run was interrupted."""
     total, done = len(scanned.to_open), 0
     if control.stop():

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,11 @@ from imgindex.decoding import process as module
 from imgindex.decoding.decode import decode
 from imgindex.decoding.lookahead import map_ahead
 from imgindex.decoding.pool import DecoderPool
-from imgindex.decoding.process import DecodeLimits
+from imgindex.decoding.process import DecodeLimits, Done, Task
 from imgindex.decoding.transforms import prepare
 from imgindex.errors import DecoderUnavailable, UnreadableImage
 from imgindex.recipe import RECIPES
+from imgindex.sources.content import read_content
 
 HUNGRY = "not enough memory to decode it (limit 0.5 GiB)"
 POOL5 = RECIPES["vgg16-pool5"]
@@ -190,6 +192,89 @@ def test_hangs_and_crashes_are_failures_of_single_queries(
     assert [one.failure.reason for one in failed if one.failure] == [LATE, "the decoder crashed (SIGSEGV)", HUNGRY]
     with pytest.raises(UnreadableImage, match=r"cannot read .*hang\.jxl: decoding took more than"):
         index.similar(tmp_path / "hang.jxl")
+
+
+# Lots
+
+
+def test_files_of_a_lot_are_read_hashed_and_decoded_in_their_order(decoders: DecoderPool, tmp_path: Path) -> None:
+    paths = []
+    for number, colour in enumerate(("red", "lime", "blue")):
+        paths.append(tmp_path / f"{number} \udcff.png")
+        paths[-1].write_bytes(plain(colour))
+    tasks = [Task(str(path)) for path in paths]
+    hashed = [replace(task, decode=False) for task in tasks]
+    for given, wanted in ((tasks, True), (hashed, False)):
+        outcomes = decoders.work(given)
+        for path, outcome, colour in zip(paths, outcomes, ((255, 0, 0), (0, 255, 0), (0, 0, 255)), strict=True):
+            assert isinstance(outcome, Done)
+            assert outcome.content == replace(read_content(str(path)), data=b"")
+            assert (outcome.picture is not None) == wanted
+            if outcome.picture:
+                assert tuple(outcome.picture.pixels[16, 16]) == colour
+
+
+def test_a_lot_has_a_reason_for_each_file_that_cannot_be_read(decoders: DecoderPool, tmp_path: Path) -> None:
+    (tmp_path / "changed.png").write_bytes(plain())
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("text")
+    os.mkfifo(tmp_path / "fifo.png")
+    tasks = [Task(str(tmp_path / f"{name}.png")) for name in ("gone", "empty", "fifo", "text")]
+    tasks += [
+        Task(str(tmp_path / "changed.png"), sha256=bytes(32)),
+        Task("/\0"),
+        Task(data=b"text"),
+        Task(data=plain()),
+    ]
+    *failed, done = decoders.work(tasks)
+    assert [(one.stage, one.reason) for one in failed if isinstance(one, UnreadableImage)] == [
+        ("read", "No such file or directory"),
+        ("read", "file is empty"),
+        ("read", "not a regular file"),
+        ("decode", "not an image that Pillow can read"),
+        ("read", "file changed while it was read"),
+        ("read", "not a path: embedded null byte"),
+        ("decode", "not an image that Pillow can read"),
+    ]
+    assert isinstance(done, Done)
+
+
+@pytest.mark.parametrize("what", ENDINGS)
+def test_in_a_lot_only_the_file_that_ends_the_decoder_fails(decoders: DecoderPool, what: str) -> None:
+    data = [plain(), plain("lime"), deed(what), plain("blue"), deed(what, b"again"), plain("red")]
+    outcomes = decoders.work([Task(data=one) for one in data])
+    colours = [tuple(one.picture.pixels[16, 16]) for one in outcomes if isinstance(one, Done) and one.picture]
+    assert colours == [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 0, 0)]
+    assert [isinstance(one, UnreadableImage) for one in outcomes] == [False, False, True, False, True, False]
+
+
+def test_a_process_may_not_leave_pixels_for_another_s_lot(decoders: DecoderPool) -> None:
+    """What was returned stays as it is while the process works on its next lot."""
+    (first,) = decoders.work([Task(data=plain())])
+    assert isinstance(first, Done)
+    assert first.picture
+    decoders.work([Task(data=plain("blue"))])
+    assert tuple(first.picture.pixels[16, 16]) == (255, 0, 0)
+
+
+def test_reading_a_file_may_take_longer_than_decoding_one(
+    decoders: DecoderPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that reads is waited for; here it is stopped by a signal meanwhile."""
+    path = tmp_path / "slow.bmp"
+    path.write_bytes(plain())
+    decoders.decode(plain())
+    (process,) = decoders._processes
+    block = process._block
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+        patch.setattr(module, "GRACE", 0.0)
+        os.kill(process._process.pid, signal.SIGSTOP)
+        waiting = pool.submit(decoders.work, [Task(str(path))])
+        time.sleep(0.2)
+        block.state = 0, True
+        time.sleep(2 * TIGHT.seconds + 0.5)
+        os.kill(process._process.pid, signal.SIGCONT)
+        assert isinstance(waiting.result()[0], Done)
 
 
 # Beginning and end

@@ -19,7 +19,7 @@ from forking import Run
 from grid_mean import GridMean
 from pictures import draw
 
-import imgindex.ingest.pipeline
+import imgindex.ingest.store_recorder
 from imgindex import ImageIndex
 from imgindex.errors import IndexLocked, UsageError
 from imgindex.storage import durable
@@ -30,7 +30,7 @@ Look = Callable[[], None]
 
 @pytest.fixture(autouse=True)
 def commit_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imgindex.ingest.pipeline, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(imgindex.ingest.store_recorder, "COMMIT_SECONDS", 0.0)
 
 
 FOUND = ["0", "1", "2", "3", "4", "5", "10", "11"]  # the first pictures of a/ and b/ in their order
@@ -209,7 +209,7 @@ def test_an_index_is_used_in_the_thread_that_opened_it(index: ImageIndex, folder
 
 FORK = """
 import os, sys
-import imgindex.ingest.pipeline
+import imgindex.ingest.store_recorder
 from imgindex import ImageIndex
 from imgindex.errors import IndexLocked, UsageError
 

@@ -1,0 +1,160 @@
+"""Records in the store what a pipeline computed: new images, changed paths, copies and failures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from imgindex.encoders.encode_files import NOT_FINITE
+from imgindex.errors import IndexDamaged
+from imgindex.ingest.items import Copied, Failed, Opened, Outcome, Prepared, Relocated, failure_of
+from imgindex.sources.registry import is_gone
+from imgindex.storage.records import KnownImage, NewImage, SameContent, stored_stat
+from imgindex.storage.writer import Writer
+from imgindex.types import Failure, FoundFile, Vectors
+
+# What is recorded is committed after so many seconds, or when it is so many changes, or vectors of so many bytes.
+COMMIT_SECONDS, COMMIT_CHANGES, COMMIT_BYTES = 0.5, 16_384, 32 << 20
+
+
+class StoreRecorder:
+    """Records what a pipeline computed, and counts it; implements `Recorder`.
+
+    counts, failures: the results of the run. blank: images of one colour, or nearly so, among those that were added or
+    updated. reembed_ids: images whose stored vector is lost; they are embedded again although their content is known.
+    """
+
+    def __init__(self, writer: Writer, *, reembed_ids: frozenset[int] = frozenset()) -> None:
+        self.writer = writer
+        self.counts = dict.fromkeys(("added", "updated", "renamed", "unchanged", "reused", "restored"), 0)
+        self.failures: list[Failure] = []
+        self.blank = 0
+        self._reembed_ids = reembed_ids
+        # By SHA-256, contents on their way to the network, each with the other files that wait for the same vector.
+        self._waiting: dict[bytes, list[Opened]] = {}
+        # By SHA-256, contents whose vector is recorded but not committed, so that the catalogue does not have it yet.
+        self._recorded: dict[bytes, tuple[NewImage, Vectors]] = {}
+        self._again: list[FoundFile] = []
+        # Ids of missing images that were found at another path in this run.
+        self._renamed_ids: set[int] = set()
+        self._was_empty = not writer.catalogue.has_images()
+        self._last_commit = time.monotonic()
+
+    @property
+    def is_empty(self) -> bool:
+        return self._was_empty
+
+    @property
+    def done(self) -> int:
+        return sum(self.counts.values()) + len(self.failures)
+
+    def sort(self, lot: Sequence[Opened | Failed]) -> list[Opened | Outcome]:
+        opened = [item for item in lot if isinstance(item, Opened)]
+        # A path that is new to the catalogue when the run begins is so when its file is read.
+        before = {} if self._was_empty else self.writer.catalogue.known([item.file.path for item in opened])
+        same_contents = self.writer.catalogue.same_contents({item.content.sha256 for item in opened})
+        sorted_: list[Opened | Outcome] = []
+        for item in lot:
+            if isinstance(item, Failed):
+                sorted_.append(item)
+                continue
+            sha256, known = item.content.sha256, before.get(item.file.path)
+            outcome = self.from_known_content(item.file, sha256, known, same_contents.get(sha256, ()))
+            if outcome is not None:
+                sorted_.append(outcome)
+            elif sha256 in self._waiting:
+                self._waiting[sha256].append(replace(item.without_data(), known=known is not None))
+            else:
+                self._waiting[sha256] = []
+                sorted_.append(replace(item, known=True) if known else item)
+        return sorted_
+
+    def from_known_content(
+        self, file: FoundFile, sha256: bytes, before: KnownImage | None, same_content: Sequence[SameContent]
+    ) -> Relocated | Copied | None:
+        """Return the outcome of a file whose content the index has a vector for.
+
+        before: the image at its path. same_content: the images that have its content.
+        """
+        if before is not None and before.sha256 == sha256 and before.id not in self._reembed_ids:
+            kind = "unchanged" if before.present else "restored"
+            return Relocated(before.id, file, kind, is_recorded=before.stat == stored_stat(file))
+        if before is None:
+            for image in same_content:
+                if image.location.id not in self._renamed_ids and is_gone(image.path):
+                    self._renamed_ids.add(image.location.id)
+                    return Relocated(image.location.id, file, "renamed")
+        if sha256 in self._recorded:
+            recorded, vector = self._recorded[sha256]
+            return Copied(replace(recorded, file=file), vector, before is not None)
+        for image in same_content:
+            try:
+                vector = self.writer.read(image.location)
+            except IndexDamaged:
+                continue  # `verify` reports it; here the image can be embedded again
+            copy = NewImage(
+                file, sha256, image.width, image.height, image.format, hashes=image.hashes, blank=image.blank
+            )
+            return Copied(copy, vector, before is not None)
+        return None
+
+    def again(self) -> list[FoundFile]:
+        again, self._again = self._again, []
+        return again
+
+    def record(self, item: Prepared, vector: Vectors) -> None:
+        """Record an image's vector for its file, and for the files with the same content that waited for it."""
+        others = self._waiting.pop(item.image.sha256, [])
+        with np.errstate(over="ignore"):
+            stored = vector.astype(self.writer.segments.dtype)  # numbers beyond the range of float16 become infinite
+        if not np.isfinite(stored).all():
+            for file in (item.image.file, *(other.file for other in others)):
+                self._fail(failure_of(file, "embed", NOT_FINITE))
+            return
+        self._recorded[item.image.sha256] = item.image, vector
+        self.writer.put(item.image, vector)
+        self.counts["updated" if item.known else "added"] += 1
+        self.blank += bool(item.image.blank) * (1 + len(others))
+        for other in others:
+            self.writer.put(replace(item.image, file=other.file), vector)
+            self.counts["updated" if other.known else "reused"] += 1
+
+    def record_outcome(self, outcome: Relocated | Copied | Failed) -> None:
+        match outcome:
+            case Relocated(id, file, kind, is_recorded):
+                if kind != "unchanged" or not is_recorded:
+                    self.writer.move(id, file)
+                self.counts[kind] += 1
+            case Copied(image, vector, known):
+                self.writer.put(image, vector)
+                self.blank += bool(image.blank)
+                self.counts["updated" if known else "reused"] += 1
+            case Failed(failure, sha256):
+                self._fail(failure)
+                others = self._waiting.pop(sha256, ())
+                if failure.stage == "read":
+                    # This file changed after it was read for the first time; the others still have the content.
+                    self._again += [other.file for other in others]
+                    return
+                for other in others:
+                    self._fail(failure_of(other.file, failure.stage, failure.reason))
+
+    def commit(self, *, if_due: bool = False) -> None:
+        if if_due and not self._is_due():
+            return
+        self.writer.commit()
+        self._recorded.clear()
+        self._last_commit = time.monotonic()
+
+    def _is_due(self) -> bool:
+        changes = len(self.writer)
+        waited = time.monotonic() - self._last_commit
+        vector_bytes = changes * self.writer.segments.row_size
+        return waited >= COMMIT_SECONDS or changes >= COMMIT_CHANGES or vector_bytes >= COMMIT_BYTES
+
+    def _fail(self, failure: Failure) -> None:
+        self.writer.fail(failure)
+        self.failures.append(failure)
