@@ -7,6 +7,7 @@ import os
 # Before numpy, FAISS and torch are imported: several processes run tests, and each would take all cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,9 @@ from imgindex import ImageIndex
 from imgindex.decoding.pool import DecoderPool
 
 ROOT = Path(__file__).parent.parent
+
+# Until all tests are collected: what is imported for them stays, and to look for garbage in it takes four seconds.
+gc.disable()
 
 # Where imgindex records the files that it writes: not in the home of the person who runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="imgindex-tests-")
@@ -108,6 +112,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not _is_slow(item)]
         config.hook.pytest_deselected(items=slow)
     items.sort(key=lambda item: not _file(item).startswith(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    # What there is by now is never looked at again.
+    gc.freeze()
+    gc.enable()
 
 
 def _is_slow(item: pytest.Item) -> bool:

@@ -142,9 +142,10 @@ def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 def serve(out: str, err: str, calls: str) -> None:
     """Fork a child for each line of stdin and answer with its exit code, or minus the signal that it died of."""
+    gc.disable()
     load()
-    gc.collect()
     gc.freeze()
+    gc.enable()
     for line in sys.stdin:
         call = Call(**json.loads(line))
         child = os.fork()

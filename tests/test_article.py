@@ -65,7 +65,7 @@ def the_articles_vectors(paths: list[Path]) -> Vectors:
 
 def the_articles_submission(paths: list[Path], vectors: Vectors, start: Vectors) -> str:
     """ImageID,label by scikit-learn's k-means; the start is given, so that two programs can be compared."""
-    model = KMeans(n_clusters=5, init=start, n_init=1, algorithm="lloyd", tol=0).fit(vectors)
+    model = KMeans(n_clusters=len(start), init=start, n_init=1, algorithm="lloyd", tol=0).fit(vectors)
     lines = [f"{path.stem},{label}" for path, label in zip(paths, model.labels_, strict=True)]
     return "\n".join(["ImageID,label", *lines])
 
@@ -110,15 +110,15 @@ def sixteen_bits(picture: Image.Image) -> bytes:
 
 DRAWINGS: dict[str, Callable[[], bytes]] = {
     "larger.jpg": lambda: saved(scene(1, 1400, 1051), "JPEG", quality=60),
-    "odd-and-even.png": lambda: saved(scene(2, 513, 510), "PNG"),
     "narrow-and-tall.png": lambda: saved(scene(5, 33, 701), "PNG"),
     "one-pixel.png": lambda: saved(scene(7, 1, 1), "PNG"),
     "on-its-right-side.jpg": lambda: saved(scene(9, 620, 413), "JPEG", exif=turned(6)),
-    "alpha.png": lambda: saved(with_alpha(scene(12, 560, 470)), "PNG"),
     "sixteen-bits-grey.png": lambda: sixteen_bits(scene(16, 520, 444).convert("L")),
 }
 # These go as far as the pixels that the network is given: each image costs the network seconds.
 MORE_DRAWINGS: dict[str, Callable[[], bytes]] = {
+    "odd-and-even.png": lambda: saved(scene(2, 513, 510), "PNG"),
+    "alpha.png": lambda: saved(with_alpha(scene(12, 560, 470)), "PNG"),
     "upside-down.jpg": lambda: saved(scene(8, 531, 410), "JPEG", exif=turned(3)),
     "grey.jpg": lambda: saved(scene(14, 700, 525).convert("L"), "JPEG"),
     "lossy.webp": lambda: saved(scene(20, 640, 480), "WEBP", quality=70),
@@ -205,12 +205,12 @@ def test_different_pictures_have_different_vectors(both: Both) -> None:
 
 
 def test_labels_are_the_articles_from_the_same_start(both: Both) -> None:
-    start = both.article[np.random.default_rng(SEED).choice(len(both.paths), 5, replace=False)]
+    start = both.article[np.random.default_rng(SEED).choice(len(both.paths), 3, replace=False)]
     rows = csv.DictReader(the_articles_submission(both.paths, both.article, start).splitlines())
     article = {row["ImageID"]: int(row["label"]) for row in rows}
     with ImageIndex.open(both.index) as index:
-        clustering = index.cluster(5, init=start)
+        clustering = index.cluster(3, init=start)
     ours = {Path(path).stem: label for path, label in zip(clustering.paths, clustering.labels, strict=True)}
     assert ours.keys() == article.keys()
-    assert len(set(article.values())) == 5
+    assert len(set(article.values())) == 3
     assert adjusted_rand_score(list(article.values()), [ours[image] for image in article]) == 1.0

@@ -20,8 +20,9 @@ STEPS = 10
 # The auction ends after this many rises of prices for each cluster, or this many rows compared where those are more;
 # the rows that are still too many are then moved one by one.
 ROUNDS, COMPARED_ROWS = 50, 4_000_000
-# The least rise of a price, as a share of the mean squared distance to the nearest centroid.
-EPSILON = 1e-3
+# The least rise of a price, as a share of the mean squared distance to the nearest centroid, and after how many rounds
+# for each cluster it has doubled. Clusters that outbid each other by little would take ten times as long.
+EPSILON, RISING = 1e-3, 4
 
 Sizes = npt.NDArray[np.int64]
 
@@ -100,7 +101,7 @@ def _auction(points: VectorRows, centroids: Vectors, near: _Near, room: Sizes) -
     sizes = np.bincount(labels, minlength=k)
     # The least rise: without it equal rows would pass from one full cluster to the next for ever.
     least = EPSILON * float(near.squares[:, 0].mean(dtype=np.float64))
-    for _ in range(max(ROUNDS * k, COMPARED_ROWS // len(labels))):
+    for number in range(max(ROUNDS * k, COMPARED_ROWS // len(labels))):
         full = int((sizes - room).argmax())
         excess = int(sizes[full] - room[full])
         if excess <= 0:
@@ -116,7 +117,7 @@ def _auction(points: VectorRows, centroids: Vectors, near: _Near, room: Sizes) -
         leaving = leaving[np.isfinite(loss[leaving])]
         if not len(leaving):
             break
-        prices[full] += max(0.0, float(loss[leaving[-1]])) + least
+        prices[full] += max(0.0, float(loss[leaving[-1]])) + least * (1 + number / (RISING * k))
         choice[inside[leaving]] = elsewhere[leaving]
         labels[inside[leaving]] = near.labels[inside[leaving], elsewhere[leaving]]
         sizes = np.bincount(labels, minlength=k)

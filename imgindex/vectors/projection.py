@@ -7,11 +7,14 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from imgindex.errors import ExtraMissing, UsageError
 from imgindex.types import Vectors
 from imgindex.vectors.pca import principal_directions, project
 from imgindex.vectors.rows import VectorRows, centre_far_rows
+
+Rows = npt.NDArray[np.int32]
 
 # Components that UMAP and t-SNE start from: the rest is mostly noise, and distances in 50 numbers cost a tenth.
 REDUCED = 50
@@ -21,6 +24,9 @@ SPARE, PASSES = 14, 12
 MOST_TSNE = 20_000
 # With fewer points UMAP and t-SNE fail, or draw chance: they need neighbours that have neighbours of their own.
 FEW = 10
+# Up to so many points UMAP is given each one's nearest neighbours. To find them by itself, it compiles code for six
+# seconds and more.
+MOST_COMPARED = 50_000
 # The libraries of UMAP and t-SNE take seeds of 32 bits.
 SEEDS = 2**32
 
@@ -86,8 +92,21 @@ def _umap(reduced: Vectors, seed: int) -> Vectors:
     neighbours = min(15, len(reduced) - 1)
     # A spectral start needs more rows than directions.
     start = "spectral" if len(reduced) > 4 * neighbours else "pca"
-    made: Vectors = UMAP(n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1).fit_transform(reduced)
+    known = {"precomputed_knn": _neighbours(reduced, neighbours)} if len(reduced) <= MOST_COMPARED else {}
+    umap = UMAP(n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1, **known)
+    made: Vectors = umap.fit_transform(reduced)
     return made
+
+
+def _neighbours(reduced: Vectors, count: int) -> tuple[Rows, Vectors]:
+    """Return the nearest rows of each row (n, count), itself first, and their distances."""
+    from sklearn.neighbors import NearestNeighbors
+
+    others = NearestNeighbors(n_neighbors=count - 1).fit(reduced).kneighbors(return_distance=False)
+    rows = np.column_stack([np.arange(len(reduced)), others]).astype(np.int32)
+    # From differences: UMAP asks which distances are zero, and those that scikit-learn finds for equal rows are not.
+    distances = [np.linalg.norm(reduced - reduced[column], axis=1) for column in rows.T]
+    return rows, np.stack(distances, axis=1)
 
 
 def _tsne(reduced: Vectors, seed: int) -> Vectors:

@@ -165,7 +165,7 @@ def test_ctrl_c_finishes_the_batch_and_ends_with_130(run: Run, tmp_path: Path) -
 def test_archives_in_folders_are_counted_with_the_way_to_search_them(run: Run, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     pack(tmp_path / "photos/set.tar.gz", {"1.png": draw(tmp_path / "1.png", 1).read_bytes()})
-    arguments = ["add", "photos", "--recipe", "vgg16-pool5", "--size", "32", "--weights", "random:1"]
+    arguments = ["add", "photos", *SMALL]
     done = run(*arguments)
     assert "skipped: 1 .tar.gz" in done.stderr
     assert "1 archive can be searched: name them, or use --archives" in done.stderr
@@ -177,7 +177,7 @@ def test_archives_in_folders_are_counted_with_the_way_to_search_them(run: Run, t
 
 def test_an_archive_that_is_cut_off_is_a_failure_and_keeps_its_images(run: Run, tmp_path: Path) -> None:
     archive = pack(tmp_path / "stored.zip", {"1.png": draw(tmp_path / "1.png", 1).read_bytes()})
-    arguments = ["add", "stored.zip", "--recipe", "vgg16-pool5", "--size", "32", "--weights", "random:1"]
+    arguments = ["add", "stored.zip", *SMALL]
     assert run(*arguments).returncode == 0
     archive.write_bytes(archive.read_bytes()[:-30])
     done = run(*arguments)
@@ -191,7 +191,7 @@ def test_links_into_an_archive_are_refused_with_the_way_to_copies(run: Run, tmp_
     pack(
         tmp_path / "stored.zip", {f"{number}.png": draw(tmp_path / "1.png", number).read_bytes() for number in range(3)}
     )
-    arguments = ["add", "stored.zip", "--recipe", "vgg16-pool5", "--size", "32", "--weights", "random:1"]
+    arguments = ["add", "stored.zip", *SMALL]
     assert run(*arguments).returncode == 0
     done = run("cluster", "-k", "2", "--link-to", "out")
     assert (done.returncode, "--copy-to" in done.stderr) == (2, True)

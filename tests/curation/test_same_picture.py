@@ -96,8 +96,8 @@ def test_another_colour_is_another_picture() -> None:
 def test_pictures_that_only_look_alike_are_not_copies(kind: str) -> None:
     import random
 
-    drawn = [view(encoded_as_it_is(lookalikes.KINDS[kind](random.Random(f"{kind} {n}"), n))) for n in range(4)]
-    assert [(a, b) for a, b in combinations(range(4), 2) if compare(drawn[a], drawn[b]).copy] == []
+    drawn = [view(encoded_as_it_is(lookalikes.KINDS[kind](random.Random(f"{kind} {n}"), n))) for n in range(3)]
+    assert [(a, b) for a, b in combinations(range(3), 2) if compare(drawn[a], drawn[b]).copy] == []
 
 
 def encoded_as_it_is(picture: Image.Image) -> Image.Image:

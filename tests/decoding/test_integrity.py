@@ -89,7 +89,7 @@ def test_a_jpeg_is_complete_without_its_end_marker_but_not_with_less(picture: Ar
         assert np.array_equal(pixels(lacking), expected)
     scan = whole.rfind(b"\xff\xda")
     refused = set()
-    for cut in range(3, min(120, len(whole) - scan)):
+    for cut in (*range(3, 24), *range(24, min(120, len(whole) - scan), 7)):
         for end in (b"", bytes(300)):
             found = pixels_or_reason(whole[:-cut] + end)
             if isinstance(found, str):

@@ -65,6 +65,16 @@ def test_umap_and_tsne_keep_clusters_together_and_the_same_seed_gives_the_same_m
     np.testing.assert_array_equal(made, project_to_plane(VectorRows.of(vectors), method, seed=3))
 
 
+def test_umap_is_given_exact_neighbours_and_equal_rows_are_at_distance_zero() -> None:
+    vectors = np.concatenate([blobs(60, 20, 3), blobs(60, 20, 3)[:20]])
+    rows, distances = projection._neighbours(vectors, 15)
+    exact = np.linalg.norm(vectors[:, None] - vectors, axis=2)
+    np.testing.assert_array_equal(rows[:, 0], np.arange(80))
+    np.testing.assert_allclose(distances, np.sort(exact, axis=1)[:, :15], rtol=1e-4)
+    assert (distances[:20, 1] == 0).all()
+    assert (distances[20:60, 1] > 0).all()
+
+
 @pytest.mark.parametrize("n", [10, 12, 40])
 @pytest.mark.parametrize("method", ["umap", "tsne"])
 def test_umap_and_tsne_work_from_ten_images_on(method: str, n: int) -> None:
