@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -54,11 +55,17 @@ def _ignore(progress: Progress) -> None:
     """Report progress to no one."""
 
 
+def _reopened(path: str, weights: str | None, engine: Engine, wait: bool) -> ImageIndex:
+    return ImageIndex.open(path, weights=weights, engine=engine, wait=wait)
+
+
 class ImageIndex(AbstractContextManager["ImageIndex"]):
     """An index of images: their vectors, all made by one recipe, and what is known of their files.
 
-    Paths are returned absolute, and accepted absolute or relative to the current folder. Use an index in one thread.
-    Close it, or use it in a `with` block:
+    Paths are returned absolute, and accepted absolute or relative to the current folder. Close an index, or use it in a
+    `with` block. Any thread may call its methods, and one of them may write at a time. Each call answers from one state
+    of the index, the newest that was committed when it began, also by another process. A pickled index is opened again
+    by its path; a process that was forked has to open it itself.
 
     >>> from imgindex import ImageIndex
     >>> with ImageIndex.create("album.imgindex", recipe="vgg16-pool5", size=96) as album:
@@ -77,6 +84,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         self._weights = weights
         self._wait = wait
         self._encoder: Encoder | None = None
+        self._encoder_lock = threading.Lock()
         self._decoders = DecoderPool(self.recipe, hashes=True)
 
     @classmethod
@@ -146,6 +154,10 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
     def __exit__(self, *raised: object) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process opens this index again."""
+        return _reopened, (self.path, self._weights, self.engine, self._wait)
+
     def __len__(self) -> int:
         return self._store.catalogue.count()["images"]
 
@@ -180,11 +192,12 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
     def encoder(self) -> Encoder:
         """The encoder that turns pictures into vectors for this index; it is made on first use."""
         store = self._store
-        if self._encoder is None:
-            from imgindex.encoders.registry import make_encoder
+        with self._encoder_lock:
+            if self._encoder is None:
+                from imgindex.encoders.registry import make_encoder
 
-            self._encoder = make_encoder(self.recipe, store.settings, self._weights, self.engine)
-        return self._encoder
+                self._encoder = make_encoder(self.recipe, store.settings, self._weights, self.engine)
+            return self._encoder
 
     @encoder.setter
     def encoder(self, encoder: Encoder) -> None:
@@ -290,7 +303,12 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         >>> [failure.reason for failure in index.failures()]
         []
         """
-        return iter(self._store.catalogue.ledger.failures())
+        store = self._store
+
+        def read() -> Iterator[Failure]:
+            yield from store.catalogue.ledger.failures()
+
+        return store.each(read, with_vectors=False)
 
     def ids(self) -> npt.NDArray[np.int64]:
         """Return the ids of the images (n,), rising."""
