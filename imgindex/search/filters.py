@@ -23,7 +23,7 @@ from imgindex.errors import UsageError
 from imgindex.storage import tags
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.clusterings import labels_by_image
-from imgindex.storage.connection import Connection
+from imgindex.storage.connection import Connection, RaisingIndexDamaged
 from imgindex.storage.paths import nfc
 from imgindex.storage.store import Store
 from imgindex.types import Ids, Image
@@ -170,8 +170,9 @@ class _Condition:
         query = f"""with images as (select {view} from main.images where present)
                     select id from images where (\n{self._text}\n) order by id"""
         deadline = time.monotonic() + PATIENCE
+        closed = RaisingIndexDamaged(connection.path)  # another thread may close the index
         functions = _functions(connection, labels)
-        with _interrupts() as interrupts, connection.lock, functions, _short_values(connection):
+        with _interrupts() as interrupts, closed, connection.lock, functions, _short_values(connection):
             connection.set_progress_handler(lambda: bool(interrupts) or time.monotonic() > deadline, STEPS)
             try:
                 return np.fromiter((id for (id,) in connection.execute(query)), dtype=np.int64)

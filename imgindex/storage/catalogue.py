@@ -98,7 +98,9 @@ class Catalogue:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """Read one state of the catalogue within the block, even if a writer commits meanwhile."""
-        if self.connection.immutable or self.connection.in_transaction:
+        with RaisingIndexDamaged(self.path):
+            within = self.connection.immutable or self.connection.in_transaction
+        if within:
             yield
             return
         self.connection.execute("begin")

@@ -120,7 +120,7 @@ class Store:
         if os.path.isdir(path) and (foreign := set(os.listdir(path)) - OWN_FILES - OWN_FOLDERS):
             raise IndexExists(
                 f"{path} is not an index, and has other files in it ({min(foreign)!r})",
-                hint="name a new folder with --index, for example photos.imgindex",
+                hint="name a new folder with `path=`, for example photos.imgindex",
             )
         make_folder(os.path.join(path, "segments"))
         with WriteLock(os.path.join(path, "lock")):

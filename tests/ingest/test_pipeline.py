@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from add_checks import counts, ids, later, means, names, spoil, vector
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 
 import imgindex.ingest.pipeline
@@ -119,7 +119,7 @@ class Blind(GridMean):
 
 
 def test_a_picture_whose_vector_is_not_finite_is_a_failure(index: ImageIndex, folder: Path) -> None:
-    index.encoder = Blind()
+    replace_encoder(index, Blind())
     for name in ("white.png", "white too.png"):
         draw(folder / "a" / name, (255, 255, 255))
     report = index.add([folder])
@@ -134,8 +134,7 @@ def test_a_vector_too_large_for_the_storage_is_a_failure(folder: Path, tmp_path:
         def encode(self, batch: np.ndarray) -> np.ndarray:
             return super().encode(batch) * 70_000
 
-    with ImageIndex.create(tmp_path / "half.imgindex", recipe=GRID_RECIPE, store="fp16") as index:
-        index.encoder = Large()
+    with ImageIndex.create(tmp_path / "half.imgindex", encoder=Large(), store="fp16") as index:
         draw(folder / "a/white.png", (255, 255, 255))
         report = index.add([folder])
         assert ("white.png", "embed") in {(Path(failure.path).name, failure.stage) for failure in report.failures}
@@ -154,12 +153,12 @@ class Failing(GridMean):
 def test_when_the_network_fails_what_was_done_is_kept_and_the_next_add_goes_on(
     index: ImageIndex, folder: Path, encoder: GridMean
 ) -> None:
-    index.encoder = Failing(batch_size=4)
+    replace_encoder(index, Failing(batch_size=4))
     with pytest.raises(RuntimeError, match="out of memory"):
         index.add([folder])
     assert len(index) == 8
     assert index.verify(full=True).ok
-    index.encoder = encoder
+    replace_encoder(index, encoder)
     assert counts(index.add([folder])) == {"added": 4, "unchanged": 8}
     assert encoder.embedded == 4
 
@@ -196,7 +195,7 @@ def test_stopping_in_the_last_batch_does_not_interrupt_the_run(
 
 KILLED = """
 import os, signal, sys
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from imgindex import ImageIndex
 
 class Killing(GridMean):
@@ -205,8 +204,7 @@ class Killing(GridMean):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().encode(batch)
 
-with ImageIndex.open(sys.argv[1]) as index:
-    index.encoder = Killing(batch_size=4)
+with ImageIndex.open(sys.argv[1], encoder=Killing(batch_size=4)) as index:
     index.add([sys.argv[2]])
 """
 
@@ -258,7 +256,7 @@ def test_the_pictures_in_flight_are_few_however_many_there_are(
 
     monkeypatch.setattr(imgindex.ingest.pipeline, "read_content", read)
     monkeypatch.setattr(imgindex.ingest.pipeline, "LOADING_LOOK_AHEAD", 200)
-    index.encoder = encoder
+    replace_encoder(index, encoder)
     index.add([tmp_path / "many"])
     assert len(opened) == 800
     workers = imgindex.ingest.pipeline.worker_count(None)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from forking import Run
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -81,7 +81,7 @@ def test_a_reader_during_an_add_sees_the_batches_before(index: ImageIndex, folde
             other.add([folder])
         looks.append(1)
 
-    index.encoder = Looking(index.path, look)
+    replace_encoder(index, Looking(index.path, look))
     index.add([folder])
     assert looks == [1]
     assert len(index) == 12
@@ -91,7 +91,7 @@ def test_a_reader_while_a_batch_is_committed_sees_the_batches_before(
     index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its vectors are in the segment by then, and its images in the transaction that is still open."""
-    index.encoder = GridMean(batch_size=4)
+    replace_encoder(index, GridMean(batch_size=4))
     real, looks = durable.disk.execute, []
 
     def execute(path: str, connection: Any, statement: str) -> None:
@@ -129,7 +129,7 @@ def test_every_command_that_reads_works_in_other_processes_during_an_add(
         assert "--wait" in refused.stderr
         looks.append(1)
 
-    index.encoder = Looking(index.path, look)
+    replace_encoder(index, Looking(index.path, look))
     index.add([folder])
     assert looks == [1]
 
@@ -149,8 +149,7 @@ def test_a_reader_goes_on_with_segments_that_a_compaction_removed(index: ImageIn
 
 
 def test_two_objects_of_one_process_write_in_turn(index: ImageIndex, folder: Path) -> None:
-    with ImageIndex.open(index.path) as other:
-        other.encoder = GridMean()
+    with ImageIndex.open(index.path, encoder=GridMean()) as other:
         for number, (writer, reader) in enumerate(((index, other), (other, index), (index, other))):
             draw(folder / f"{100 + number}.png", 100 + number)
             assert writer.add([folder]).added == (13 if number == 0 else 1)
@@ -175,12 +174,11 @@ def test_a_second_writer_in_the_same_process_is_refused_and_the_process_is_named
 WRITER = """
 import sys
 sys.path[:0] = sys.argv[3:]
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from imgindex import ImageIndex
 from imgindex.errors import IndexLocked
 
-with ImageIndex.open(sys.argv[1], wait=True) as index:
-    index.encoder = GridMean(batch_size=2)
+with ImageIndex.open(sys.argv[1], wait=True, encoder=GridMean(batch_size=2)) as index:
     for _ in range(12):
         index.add([sys.argv[2]])
         index.remove([sys.argv[2] + "/b"])
@@ -230,7 +228,7 @@ def test_threads_read_one_index_while_another_process_adds_removes_and_compacts(
 
 
 def test_threads_read_an_index_to_which_a_thread_of_it_adds(index: ImageIndex, folder: Path) -> None:
-    index.encoder = GridMean(batch_size=2)
+    replace_encoder(index, GridMean(batch_size=2))
     index.add([folder])
 
     def write() -> None:
@@ -252,7 +250,7 @@ def test_one_thread_writes_at_a_time(index: ImageIndex, folder: Path) -> None:
     with ImageIndex.open(index.path, wait=True) as patient, ThreadPoolExecutor(4) as pool:
         for number in range(20, 24):
             draw(folder / f"{number}.png", number)
-        patient.encoder = GridMean()
+        replace_encoder(patient, GridMean())
         added = [pool.submit(patient.add, [folder / f"{number}.png"]) for number in range(20, 24)]
         assert [report.result().added for report in added] == [1, 1, 1, 1]
         assert len(index) == 16
@@ -310,8 +308,7 @@ def test_an_index_that_is_closed_while_threads_read_it_raises_an_error_of_its_ow
     index: ImageIndex, folder: Path
 ) -> None:
     index.add([folder])
-    with ImageIndex.open(index.path) as shared, ThreadPoolExecutor(4) as pool:
-        shared.encoder = GridMean()
+    with ImageIndex.open(index.path, encoder=GridMean()) as shared, ThreadPoolExecutor(4) as pool:
         started = threading.Barrier(5)
 
         def repeat() -> None:
