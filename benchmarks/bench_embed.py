@@ -146,8 +146,8 @@ def to_index(recipe: str, precision: str) -> Callable[[list[Path]], np.ndarray]:
 
     def run(files: list[Path]) -> np.ndarray:
         where = Path(folder.name, str(next(indexes)))
-        with ImageIndex.create(where, recipe=first.recipe, weights=WEIGHTS, engine=first.engine) as index:
-            index.encoder, index._decoders = first.encoder, first._decoders
+        with ImageIndex.create(where, recipe=recipe, weights=WEIGHTS, engine=first.engine) as index:
+            index._encoder, index._decoders = first.encoder, first._decoders
             index.add(files)
             order = np.argsort([Path(path).name for path in index.paths()], kind="stable")
             vectors: np.ndarray = index.vectors()[order]

@@ -139,7 +139,7 @@ def to_index(encoder: Any, folder: Path) -> float:
         for number, some in enumerate((files[:256], files)):
             where = Path(place, str(number))
             with ImageIndex.create(where, recipe=name[0], size=name[1], weights=name[2]) as index:
-                index.encoder = encoder
+                index._encoder = encoder
                 seconds, report = measure.timed(lambda index=index, some=some: index.add(some))  # type: ignore[misc]
                 assert report.added == len(some), report
     return len(files) / seconds

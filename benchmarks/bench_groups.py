@@ -71,7 +71,7 @@ def main() -> None:
         folder.mkdir()
         write_pictures(folder, options.groups, options.copies)
         with ImageIndex.create(Path(name) / "it.imgindex", recipe="vgg16-pool5", size=SIDE) as index:
-            index.encoder = MadeUp(index.recipe.dimension)
+            index._encoder = MadeUp(index.recipe.dimension)
             index.add(folder)
             seconds, ends = {}, [time.perf_counter()]
 

@@ -33,7 +33,11 @@ SHAPES = {"500 × 375": ((500, 375), 1), "12 megapixels": ((4000, 3000), 20)}
 class Stub:
     """An encoder that computes nothing."""
 
+    name, digest, dimension, norm = "stub", "0" * 64, 512, "none"
     batch_size, streams, precision, device = 32, WORKERS, "fp32", "cpu"
+
+    def __init__(self, side: int) -> None:
+        self.side = side
 
     def encode(self, batch: np.ndarray) -> np.ndarray:
         """Return the first 512 numbers of each picture, at length 1."""
@@ -51,8 +55,9 @@ def add(folder: Path, kind: str, side: int) -> dict[str, Any]:
 
     files = sorted(folder.iterdir())
     with tempfile.TemporaryDirectory() as scratch:
-        with ImageIndex.create(Path(scratch) / "it.imgindex", size=side, engine=Engine(workers=WORKERS)) as index:
-            index.encoder = Stub()
+        with ImageIndex.create(
+            Path(scratch) / "it.imgindex", encoder=Stub(side), engine=Engine(workers=WORKERS)
+        ) as index:
             if kind == "later":
                 index.add(files[0])
                 files = files[1:]

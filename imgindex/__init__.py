@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from imgindex.results import RepairReport as RepairReport
     from imgindex.results import TagReport as TagReport
     from imgindex.search.query import Mix as Mix
+    from imgindex.types import CustomEncoder as CustomEncoder
     from imgindex.types import Encoder as Encoder
     from imgindex.types import Engine as Engine
     from imgindex.types import Failure as Failure
@@ -90,6 +91,7 @@ _HOMES = {
     "RepairReport": "imgindex.results",
     "TagReport": "imgindex.results",
     "Mix": "imgindex.search.query",
+    "CustomEncoder": "imgindex.types",
     "Encoder": "imgindex.types",
     "Engine": "imgindex.types",
     "Failure": "imgindex.types",

@@ -204,7 +204,7 @@ def benchmark(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".imgindex-bench-", dir=parent))
         added, written = (os.path.join(folder, name) for name in ("added.imgindex", "written.imgindex"))
         index = ImageIndex.create(added, recipe=recipe, size=size, weights=weights, engine=engine)
-        scratch = ImageIndex.create(written, recipe=index.recipe, weights=weights, engine=engine)
+        scratch = ImageIndex.create(written, recipe=recipe, size=size, weights=weights, engine=engine)
         for opened in (index, scratch):
             stack.enter_context(opened)
         started = time.perf_counter()

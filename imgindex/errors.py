@@ -10,6 +10,7 @@
     ├── IndexDamaged                    the files on disk contradict the catalogue
     ├── FormatTooNew                    a newer imgindex wrote the index
     ├── RecipeMismatch                  the index has another recipe: its vectors are not comparable
+    ├── EncoderMissing                  the index needs the encoder of the user's own that made it
     ├── WeightsUnavailable              the network's weights are not on disk and cannot be downloaded
     ├── WeightsMismatch                 the weights file does not fit the recipe
     ├── DeviceUnavailable               this machine lacks the device or the precision
@@ -23,6 +24,8 @@
     ├── SampleMismatch                  the ids of the sample differ from those of the index
     └── IndexClosed                     the index was closed before the call
 
+A hint names parameters in backticks, such as `weights=FILE`; the command line shows them as its flags (cli/flags.py).
+
 If one of many images cannot be read, that is not an error but a `Failure` (see types.py). Results that are not errors
 have exit codes too: see cli/options.py.
 """
@@ -32,7 +35,7 @@ from __future__ import annotations
 import errno
 
 OUT_OF_MEMORY = (
-    "out of memory; close other programs or raise the limit, or try a smaller --batch-size or fewer --workers"
+    "out of memory; close other programs or raise the limit, or try a smaller `batch_size=N` or fewer `workers=N`"
 )
 # What libraries write when they cannot get memory. A library that cannot be loaded for that reason is an ImportError.
 _ALLOCATION_FAILED = (
@@ -73,7 +76,7 @@ class UsageError(ImgindexError, ValueError):
 class IndexNotFound(ImgindexError):
     """The folder does not hold an index."""
 
-    hint = "make an index with `imgindex add FOLDER`, or name another one with --index DIR"
+    hint = "make an index with `imgindex add FOLDER`, or name another one with `path=DIR`"
 
 
 class IndexExists(ImgindexError):
@@ -85,7 +88,7 @@ class IndexExists(ImgindexError):
 class IndexLocked(ImgindexError):
     """Another process is writing to the index."""
 
-    hint = "try again when it has finished, or wait for it with --wait; commands that only read need not wait"
+    hint = "try again when it has finished, or wait for it with `wait=True`; commands that only read need not wait"
 
 
 class IndexDamaged(ImgindexError):
@@ -103,13 +106,24 @@ class FormatTooNew(ImgindexError):
 class RecipeMismatch(ImgindexError):
     """The index has another recipe. One index holds one recipe, because vectors of two recipes are not comparable."""
 
-    hint = "leave out --recipe, --size, --weights and --store to use this index, or make another one with --index DIR"
+    hint = (
+        "leave out `recipe=`, `size=`, `weights=` and `store=` to use this index, or make another one with `path=DIR`"
+    )
+
+
+class EncoderMissing(ImgindexError):
+    """The index was made by an encoder of the user's own, and a new picture needs it."""
+
+    hint = (
+        "give it in Python: ImageIndex.open(path, encoder=...); without it the images of the index can still be"
+        " searched, clustered and exported"
+    )
 
 
 class WeightsUnavailable(ImgindexError):
     """The network's weights are not on this disk and cannot be downloaded."""
 
-    hint = "connect to the network, or name a weights file with --weights FILE"
+    hint = "connect to the network, or name a weights file with `weights=FILE`"
 
 
 class WeightsMismatch(ImgindexError):
@@ -121,7 +135,7 @@ class WeightsMismatch(ImgindexError):
 class DeviceUnavailable(ImgindexError):
     """This machine lacks the device or the precision that was asked for."""
 
-    hint = "leave --device and --precision at auto"
+    hint = "leave `device=` and `precision=` at auto"
 
 
 class DecoderUnavailable(ImgindexError):
@@ -186,7 +200,7 @@ class SampleMismatch(ImgindexError):
 class FileNotOurs(UsageError):
     """A file to write exists already and imgindex did not write it, or its name is that of an image."""
 
-    hint = "name another file, or replace it with --overwrite (in Python overwrite=True)"
+    hint = "name another file, or replace it with `overwrite=True`"
 
 
 class FolderNotOurs(UsageError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict
@@ -26,14 +27,16 @@ from imgindex.results import (
     Outliers,
     RepairReport,
     TagReport,
+    images_to_frame,
 )
 from imgindex.storage.paths import absolute, as_iterable, as_list, as_written, on_this_machine
 from imgindex.storage.store import Store
-from imgindex.types import Encoder, Engine, Failure, Image, OnProgress, Path, Progress
+from imgindex.types import CustomEncoder, Encoder, Engine, Failure, Image, OnProgress, Path, Progress
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import pandas as pd
 
     from imgindex.clustering.collection import Clusterings
     from imgindex.decoding.thumbnails import Thumbnail
@@ -55,11 +58,17 @@ def _ignore(progress: Progress) -> None:
     """Report progress to no one."""
 
 
+def _reopened(path: str, weights: str | None, encoder: CustomEncoder | None, engine: Engine, wait: bool) -> ImageIndex:
+    return ImageIndex.open(path, weights=weights, encoder=encoder, engine=engine, wait=wait)
+
+
 class ImageIndex(AbstractContextManager["ImageIndex"]):
     """An index of images: their vectors, all made by one recipe, and what is known of their files.
 
-    Paths are returned absolute, and accepted absolute or relative to the current folder. Use an index in one thread.
-    Close it, or use it in a `with` block:
+    Paths are returned absolute, and accepted absolute or relative to the current folder. Close an index, or use it in a
+    `with` block. Any thread may call its methods, and one of them may write at a time. Each call answers from one state
+    of the index, the newest that was committed when it began, also by another process. A pickled index is opened again
+    by its path; a process that was forked has to open it itself.
 
     >>> from imgindex import ImageIndex
     >>> with ImageIndex.create("album.imgindex", recipe="vgg16-pool5", size=96) as album:
@@ -67,7 +76,15 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
     ...     matches = album.similar("photos/cat.jpg", n=3)
     """
 
-    def __init__(self, store: Store, *, engine: Engine, weights: str | None = None, wait: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        engine: Engine,
+        weights: str | None = None,
+        encoder: CustomEncoder | None = None,
+        wait: bool = False,
+    ) -> None:
         self.path = store.path
         self.recipe = Recipe.from_json(store.recipe_json)
         self.engine = engine
@@ -77,7 +94,13 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         use_settings(store.settings)
         self._weights = weights
         self._wait = wait
+        self._own_encoder = encoder
         self._encoder: Encoder | None = None
+        if encoder is not None:
+            from imgindex.encoders.custom import adapted
+
+            self._encoder = adapted(encoder, self.recipe)
+        self._encoder_lock = threading.Lock()
         self._decoders = DecoderPool(self.recipe, hashes=True)
 
     @classmethod
@@ -88,16 +111,18 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         recipe: str | Recipe = DEFAULT,
         size: int | None = None,
         weights: str | None = None,
+        encoder: CustomEncoder | None = None,
         store: str = "fp32",
         engine: Engine | None = None,
         wait: bool = False,
     ) -> ImageIndex:
         """Make an index in the folder `path`, and open it.
 
-        recipe: vgg16-pool5, vgg16-fc1, article, or a Recipe. size: the side in pixels of vgg16-pool5, a multiple
-        of 32. weights: a file, or random:SEED. store: fp32, or fp16 for half the space. engine: the device and
-        precision that compute vectors. wait: wait while another process writes to the index, instead of raising
-        IndexLocked.
+        recipe: vgg16-pool5, vgg16-fc1, efficientnet-lite2, article, or a Recipe that one of their networks can follow.
+        size: the side in pixels of vgg16-pool5, a multiple of 32. weights: a file, or random:SEED. encoder: a network
+        of your own instead of these three, see `CustomEncoder`; the index keeps its digest. store: fp32, or fp16 for
+        half the space. engine: the device and precision that compute vectors. wait: wait while another process or
+        thread writes to the index, instead of raising IndexLocked.
 
         Raises IndexExists, UsageError, WeightsUnavailable or WeightsMismatch.
 
@@ -109,18 +134,28 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         where = on_this_machine(path)
         check_free(where)
-        settings = new_index_settings(recipe, size=size, weights=weights, store=store)
-        return cls(Store.create(where, settings), engine=engine or Engine(), wait=wait)
+        settings = new_index_settings(recipe, size=size, weights=weights, store=store, encoder=encoder)
+        opened = Store.create(where, settings)
+        return cls(opened, engine=engine or Engine(), weights=weights, encoder=encoder, wait=wait)
 
     @classmethod
     def open(
-        cls, path: Path, *, weights: str | None = None, engine: Engine | None = None, wait: bool = False
+        cls,
+        path: Path,
+        *,
+        weights: str | None = None,
+        encoder: CustomEncoder | None = None,
+        engine: Engine | None = None,
+        wait: bool = False,
     ) -> ImageIndex:
         """Open the index in the folder `path`.
 
-        weights: where the weights file of this index is now, if it was moved. engine, wait: as in `create`.
+        weights: where the weights file of this index is now, if it was moved. encoder: the network of your own that the
+        index was made with. Without it such an index can do all that needs no new vectors; the rest raises
+        EncoderMissing. engine, wait: as in `create`.
 
-        Raises IndexNotFound, IndexDamaged or FormatTooNew.
+        Raises IndexNotFound, IndexDamaged or FormatTooNew; RecipeMismatch for another encoder, or where the index was
+        made without one.
 
         >>> with ImageIndex.open("photos.imgindex") as photos:
         ...     len(photos) == len(index)
@@ -128,7 +163,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         store = Store(on_this_machine(path))
         try:
-            return cls(store, engine=engine or Engine(), weights=weights, wait=wait)
+            return cls(store, engine=engine or Engine(), weights=weights, encoder=encoder, wait=wait)
         except BaseException:
             store.close()
             raise
@@ -146,6 +181,10 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process opens this index again."""
+        return _reopened, (self.path, self._weights, self._own_encoder, self.engine, self._wait)
 
     def __len__(self) -> int:
         return self._store.catalogue.count()["images"]
@@ -167,6 +206,16 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         counted = ", ".join(f"{number:,} {noun}{'' if number == 1 else 's'}" for number, noun in counts)
         return f"<ImageIndex {self.path!r}, {self.recipe.name} at {self.recipe.side} px, {counted}>"
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the text of `repr`, and pictures of a few images, evenly taken."""
+        if self._opened.is_closed:
+            from html import escape
+
+            return f"<p>{escape(repr(self))}</p>"
+        from imgindex.gallery.builder import overview
+
+        return overview(self._store, repr(self))
+
     def require(self, *, recipe: str | None = None, size: int | None = None, store: str | None = None) -> None:
         """Raise RecipeMismatch unless this index has that recipe, side in pixels and storage.
 
@@ -179,18 +228,17 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder that turns pictures into vectors for this index; it is made on first use."""
+        """The encoder that turns pictures into vectors for this index; it is made on first use.
+
+        Raises EncoderMissing, WeightsUnavailable, RecipeMismatch or DeviceUnavailable when it cannot be made.
+        """
         store = self._store
-        if self._encoder is None:
-            from imgindex.encoders.registry import make_encoder
+        with self._encoder_lock:
+            if self._encoder is None:
+                from imgindex.encoders.registry import make_encoder
 
-            self._encoder = make_encoder(self.recipe, store.settings, self._weights, self.engine)
-        return self._encoder
-
-    @encoder.setter
-    def encoder(self, encoder: Encoder) -> None:
-        self._store.check_open()
-        self._encoder = encoder
+                self._encoder = make_encoder(self.recipe, store.settings, self._weights, self.engine)
+            return self._encoder
 
     # Images in and out.
 
@@ -286,13 +334,29 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         return images(self._store, where)
 
+    def to_frame(self, *, where: str | None = None) -> pd.DataFrame:
+        """Return the images as a pandas DataFrame, in the order of ids: those that `images` yields.
+
+        It has the columns id, path, width, height, format, size, modified, sha256 and tags, and one for each key of
+        metadata. Raises UsageError when `where` is not a condition.
+
+        >>> index.to_frame(where="width >= 64")["path"].tolist() == [i.path for i in index.images(where="width >= 64")]
+        True
+        """
+        return images_to_frame(self.images(where=where))
+
     def failures(self) -> Iterator[Failure]:
         """Yield the ledger: the images that could not be read, each with the stage and the reason.
 
         >>> [failure.reason for failure in index.failures()]
         []
         """
-        return iter(self._store.catalogue.ledger.failures())
+        store = self._store
+
+        def read() -> Iterator[Failure]:
+            yield from store.catalogue.ledger.failures()
+
+        return store.each(read, with_vectors=False)
 
     def ids(self) -> npt.NDArray[np.int64]:
         """Return the ids of the images (n,), rising."""
@@ -763,7 +827,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         Raises PathNotFound where the index has no image below one of them, UsageError as `duplicates`, IndexDamaged.
 
         >>> index.leak("photos/cat.jpg", "photos/1.jpg")
-        []
+        <Leaks: 0 pairs>
         """
         from imgindex.curation.leaks import leak
 
@@ -994,14 +1058,14 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         *,
         weights: str | None = None,
         engine: Engine | None = None,
-        encoder: Encoder | None = None,
+        encoder: CustomEncoder | None = None,
         wait: bool = False,
         on_progress: OnProgress | None = None,
     ) -> RepairReport:
         """Repair the index at `path`, which need not open: make lost vectors again, drop what cannot be made.
 
         A lost vector is made again from its image if that still has the same bytes; otherwise the image is dropped, and
-        named in the report. weights: where the weights file is now. encoder: used instead of the recipe's own.
+        named in the report. weights: where the weights file is now. encoder: as in `open`.
 
         Raises IndexNotFound, IndexLocked, FormatTooNew; IndexDamaged when the recipe itself is lost;
         WeightsUnavailable, with nothing dropped, when vectors must be made and cannot be.
@@ -1009,18 +1073,19 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         >>> ImageIndex.repair("photos.imgindex").mended
         ()
         """
+        from imgindex.encoders.custom import adapted
         from imgindex.encoders.registry import make_encoder
         from imgindex.ingest.control import RunControl
         from imgindex.ingest.pipeline import IngestPipeline
         from imgindex.ingest.reembed import repair
 
-        engine = engine or Engine()
+        chosen = engine or Engine()
 
         @contextmanager
         def make_pipeline(recorder: Recorder, recipe: Recipe, settings: dict[str, str]) -> Iterator[Pipeline]:
-            used = encoder or make_encoder(recipe, settings, weights, engine)
+            made = make_encoder(recipe, settings, weights, chosen) if encoder is None else adapted(encoder, recipe)
             with closing(DecoderPool(recipe)) as decoders:
-                yield IngestPipeline(recorder, decoders, lambda: used, engine.workers)
+                yield IngestPipeline(recorder, decoders, lambda: made, chosen.workers)
 
         return repair(
             on_this_machine(path),

@@ -36,7 +36,7 @@ def tag(
         hint = f"a tag is printable, has no comma and at most {tags.LONGEST} characters"
         raise UsageError(f"{name!r} cannot be a tag", hint=hint)
     if (paths is None) == (where is None):
-        raise UsageError("a tag needs images", hint="name them by their paths, or by a condition with --where")
+        raise UsageError("a tag needs images", hint="name them by their paths, or by a condition with `where=`")
     with store.writing(wait=wait) as writer:
         ids = _ids_below(writer.catalogue, paths) if paths is not None else _ids_where(store, where)
         change = tags.remove_tag if remove else tags.add_tag

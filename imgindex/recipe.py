@@ -14,6 +14,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # their mean, so the standard deviation is that of one step of 255.
 OXFORD_MEAN, OXFORD_STD = (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)
 
+# The network of a recipe that an encoder of the user's own declares: see encoders/custom.py.
+CUSTOM = "custom"
+
 # The means that vgg16-pool5 can subtract, by the side in pixels of the images that they were computed from: SHA-256 of
 # their float32 numbers. encoders/output.py reads them.
 POOL5_MEANS = {
@@ -206,7 +209,7 @@ def get_recipe(name: str = DEFAULT, *, size: int | None = None) -> Recipe:
         return recipe
     if recipe.name != DEFAULT:
         raise UsageError(
-            f"recipe {name} always takes images of {recipe.side} pixels", hint=f"use --size with --recipe {DEFAULT}"
+            f"recipe {name} always takes images of {recipe.side} pixels", hint=f"use `size=` with `recipe={DEFAULT}`"
         )
     if size % 32 or not 32 <= size <= 1024:
         raise UsageError(f"size {size} is not a multiple of 32 from 32 to 1024", hint="try 160, 224 or 320")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from imgindex.types import Failure
+from imgindex.types import Failure, Image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from imgindex.types import Vectors
+
+
+# How many sizes or names are in the one line by which a result prints itself.
+FEW = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,10 @@ class Outlier:
 class Outliers(list[Outlier]):
     """Outliers, the least alike first. The type of its own lets even an empty result be shown as a page of outliers."""
 
+    def __repr__(self) -> str:
+        first = f", the least alike {self[0].path!r}" if self else ""
+        return f"<Outliers: {_count(self, 'image')}{first}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -62,6 +70,12 @@ class Answer:
     matches: list[Match]
     failure: Failure | None = None
     reranked: bool = False
+
+    def __repr__(self) -> str:
+        if self.failure is not None:
+            return f"<Answer to {self.query!r}: {self.failure.reason}>"
+        nearest = f", the nearest {self.matches[0].path!r} at {self.matches[0].distance:.3f}" if self.matches else ""
+        return f"<Answer to {self.query!r}: {_count(self.matches, 'match', 'matches')}{nearest}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +111,11 @@ class AddReport:
     interrupted: bool = False
     blank: int = 0
 
+    def __repr__(self) -> str:
+        names = ("found", "added", "updated", "renamed", "unchanged", "reused", "removed", "restored", "failed")
+        counts = [f"{getattr(self, name):,} {name}" for name in names if name == "found" or getattr(self, name)]
+        return f"<AddReport: {', '.join(counts)}, in {self.seconds:.1f} s{', interrupted' * self.interrupted}>"
+
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
@@ -123,6 +142,10 @@ class RepairReport:
     dropped: tuple[Failure, ...] = ()
     seconds: float = 0.0
 
+    def __repr__(self) -> str:
+        done = f"{_count(self.mended, 'repair')}, {self.embedded:,} embedded, {len(self.dropped):,} dropped"
+        return f"<RepairReport: {done}, in {self.seconds:.1f} s>"
+
 
 @dataclass(frozen=True, slots=True)
 class TagReport:
@@ -140,6 +163,10 @@ class ImportReport:
     columns: tuple[str, ...]
     images: int
     unknown: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        unknown = f", {_count(self.unknown, 'id')} of no image" if self.unknown else ""
+        return f"<ImportReport: {', '.join(self.columns)} of {_count(self.images, 'image')}{unknown}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +201,10 @@ class LabelFormat:
     extras: tuple[str, ...] = ()
     relative_to: str | None = None
 
+    def __repr__(self) -> str:
+        like = "None" if self.like is None else f"<{_count(self.like.splitlines(), 'line')}>"
+        return f"LabelFormat(id={self.id!r}, like={like}, extras={self.extras!r}, relative_to={self.relative_to!r})"
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -189,6 +220,9 @@ class Fit:
     second_labels: npt.NDArray[np.int64]
     margins: Vectors
     silhouettes: Vectors
+
+    def __repr__(self) -> str:
+        return f"<Fit of {_count(self.distances, 'image')}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +304,11 @@ class Clustering:
                 columns["silhouette"] = self.fit.silhouettes
         return pd.DataFrame(columns)
 
+    def __repr__(self) -> str:
+        id = "" if self.id is None else f" {self.id}"
+        images = f"{_count(self.k, 'cluster')} of {_count(self.labels, 'image')}"
+        return f"<Clustering{id}: {images}, sizes {_few(self.sizes)}, objective {self.objective:.4g}>"
+
 
 @dataclass(frozen=True, slots=True)
 class ClusteringSummary:
@@ -284,6 +323,12 @@ class ClusteringSummary:
     recipe: str
     seconds: float
     names: tuple[str | None, ...]
+
+    def __repr__(self) -> str:
+        images = f"{_count(self.k, 'cluster')} of {_count(self.images, 'image')}"
+        names = _few([repr(name) for name in self.names if name is not None])
+        named = f", named {names}" if names else ""
+        return f"<ClusteringSummary {self.id}: {images}{named}, made {self.made_at}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +354,9 @@ class Assignment:
 
     clustering: Clustering
     assigned: tuple[Assigned, ...]
+
+    def __repr__(self) -> str:
+        return f"<Assignment: {_count(self.assigned, 'new image')} in {self.clustering!r}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +389,10 @@ class ClusteringDiff:
     only_a: int
     only_b: int
 
+    def __repr__(self) -> str:
+        moved = f"{_count(self.images, 'image')}, {len(self.moved):,} moved"
+        return f"<ClusteringDiff of {self.a} and {self.b}: {moved}, ARI {self.ari:.3f}, NMI {self.nmi:.3f}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -364,6 +416,11 @@ class Evaluation:
     confusion: npt.NDArray[np.int64]
     unlabelled: int
     unknown: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        images = f"{_count(self.images, 'image')} of {_count(self.classes, 'class', 'classes')}"
+        scores = f"ARI {self.ari:.3f}, NMI {self.nmi:.3f}, purity {self.purity:.3f}"
+        return f"<Evaluation of clustering {self.clustering}: {images}, {scores}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,6 +478,9 @@ class Group:
         """The others that can be deleted: none, if the kept image itself cannot be read."""
         return () if self.kept.problem else tuple(one for one in self.others if one.disposable)
 
+    def __repr__(self) -> str:
+        return f"<Group of {len(self.images):,} images, keeps {self.kept.path!r}: {self.why}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
@@ -435,6 +495,11 @@ class Duplicates:
     grades: tuple[str, ...]
     compared: int = 0
     failures: tuple[Failure, ...] = ()
+
+    def __repr__(self) -> str:
+        inside = sum(len(group.images) for group in self.groups)
+        failed = f", {len(self.failures):,} failed" if self.failures else ""
+        return f"<Duplicates: {_count(self.groups, 'group')} with {inside:,} of {_count(self.images, 'image')}{failed}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,6 +526,12 @@ class Disposal:
     files: tuple[DisposedFile, ...]
     failures: tuple[Failure, ...] = ()
     dry_run: bool = False
+
+    def __repr__(self) -> str:
+        where = f"to {self.folder!r}" if self.folder else "to the trash"
+        would = "would be moved" if self.dry_run else "moved"
+        failed = f", {len(self.failures):,} failed" if self.failures else ""
+        return f"<Disposal: {_count(self.files, 'file')} {would} {where}{failed}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -503,3 +574,36 @@ class Leaks(list[Leak]):
     def __init__(self, pairs: Iterable[Leak] = (), *, failures: tuple[Failure, ...] = ()) -> None:
         super().__init__(pairs)
         self.failures = failures
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failures):,} images failed" if self.failures else ""
+        return f"<Leaks: {_count(self, 'pair')}{failed}>"
+
+
+def images_to_frame(images: Iterable[Image]) -> pd.DataFrame:
+    """Return a pandas DataFrame with a row an image: its fields, and a column for each key of metadata.
+
+    modified: the time of the file, in UTC. A key that is the name of another column has `metadata_` before it.
+    """
+    import pandas as pd
+
+    found = list(images)
+    names = ("id", "path", "width", "height", "format", "size")
+    columns: dict[str, Any] = {name: [getattr(image, name) for image in found] for name in names}
+    columns["modified"] = pd.to_datetime([image.mtime_ns for image in found], utc=True)
+    columns |= {name: [getattr(image, name) for image in found] for name in ("sha256", "tags")}
+    for key in sorted({key for image in found for key in image.metadata}):
+        name = f"metadata_{key}" if key in columns else key
+        columns[name] = [image.metadata.get(key) for image in found]
+    return pd.DataFrame(columns)
+
+
+def _count(things: int | Sized, noun: str, nouns: str = "") -> str:
+    """Return a number, or that of some things, and what is counted."""
+    number = things if isinstance(things, int) else len(things)
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def _few(things: Sequence[object]) -> str:
+    """Return the first things of a list."""
+    return ", ".join(map(str, things[:FEW])) + (", …" if len(things) > FEW else "")

@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from imgindex.decoding.pool import DecoderPool
+from imgindex.encoders.custom import adapted
 from imgindex.encoders.encode_files import encode_files
-from imgindex.encoders.registry import choose_recipe, make_encoder
+from imgindex.encoders.registry import make_encoder, new_index_settings
 from imgindex.errors import ExtraMissing, UnreadableImage, UsageError
 from imgindex.recipe import DEFAULT, Recipe
 from imgindex.sources.registry import read_content
 from imgindex.storage.paths import absolute
-from imgindex.types import Encoder, Engine, Vectors
+from imgindex.types import CustomEncoder, Encoder, Engine, Vectors
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -39,7 +40,7 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     X is a sequence (n,) of paths, PIL images or uint8 arrays (height, width[, 3 or 4]), or a column (n, 1) of paths.
     Images are decoded and transformed exactly as in `ImageIndex.add`.
 
-    recipe, size, weights: as in `ImageIndex.create`. device, precision, batch_size, workers: as in `Engine`.
+    recipe, size, weights, encoder: as in `ImageIndex.create`. device, precision, batch_size, workers: as in `Engine`.
     on_error: raise for UnreadableImage, which names the image, or nan for a row of NaN instead of its vector.
 
     A fitted encoder has the attribute recipe_, a `Recipe`.
@@ -64,6 +65,7 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         batch_size: int | None = None,
         workers: int | None = None,
         on_error: str = "raise",
+        encoder: CustomEncoder | None = None,
     ) -> None:
         self.recipe = recipe
         self.size = size
@@ -73,6 +75,7 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.batch_size = batch_size
         self.workers = workers
         self.on_error = on_error
+        self.encoder = encoder
 
     def fit(self, X: Any, y: Any = None) -> ImageEncoder:  # noqa: N803  scikit-learn's name
         """Choose the recipe and its weights; the images are not read.
@@ -82,10 +85,12 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if self.on_error not in ON_ERROR:
             raise UsageError(f"unknown on_error={self.on_error!r}", hint=f"choose one of: {', '.join(ON_ERROR)}")
         _image_list(X)
-        choice = choose_recipe(self.recipe, size=self.size, weights=self.weights)
-        self.recipe_: Recipe = choice.recipe
+        settings = new_index_settings(
+            self.recipe, size=self.size, weights=self.weights, store="fp32", encoder=self.encoder
+        )
+        self.recipe_: Recipe = Recipe.from_json(settings["recipe"])
         engine = Engine(self.device, self.precision, self.batch_size, self.workers)
-        self._lazy_encoder = _LazyEncoder(choice.recipe, choice.weights.source, engine)
+        self._lazy_encoder = _LazyEncoder(self.recipe_, settings["weights"], engine, self.encoder)
         return self
 
     def transform(self, X: Any) -> Vectors:  # noqa: N803
@@ -131,11 +136,13 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 class _LazyEncoder:
     """Makes the encoder of a fitted estimator on first use; a copy and a pickle make their own, and so stay small."""
 
-    def __init__(self, recipe: Recipe, weights: str, engine: Engine) -> None:
-        self._recipe, self._weights, self._engine = recipe, weights, engine
+    def __init__(self, recipe: Recipe, weights: str, engine: Engine, own: CustomEncoder | None) -> None:
+        self._recipe, self._weights, self._engine, self._own = recipe, weights, engine, own
         self._encoder: Encoder | None = None
 
     def get(self) -> Encoder:
+        if self._encoder is None and self._own is not None:
+            self._encoder = adapted(self._own, self._recipe)
         if self._encoder is None:
             self._encoder = make_encoder(self._recipe, {"weights": self._weights}, None, self._engine)
         return self._encoder

@@ -155,10 +155,12 @@ class Encoder(Protocol):
     device: cpu, cuda, cuda:N or mps.
     """
 
-    batch_size: int
     streams: int
     precision: str
     device: str
+
+    @property
+    def batch_size(self) -> int: ...
 
     def encode(self, batch: Pixels) -> Vectors:
         """Return float32 vectors (n, dimension) of uint8 images (n, side, side, 3)."""
@@ -166,6 +168,37 @@ class Encoder(Protocol):
 
     def fp32(self) -> Encoder:
         """Return an encoder that computes the same in fp32."""
+        ...
+
+
+class CustomEncoder(Protocol):
+    """A network of your own, for `ImageIndex.create(path, encoder=...)` and `ImageIndex.open(path, encoder=...)`.
+
+    name: what `status` shows. digest: SHA-256 in hex of all that its vectors depend on, such as the bytes of its
+    weights: an index accepts only the encoder with the digest that it was made with. dimension: numbers of a vector.
+    side: pixels of the square that it wants. norm: l2 for vectors that imgindex scales to length 1, or none.
+
+    It may also have batch_size (32 if it does not say), streams (1: how many threads may call it at the same time),
+    precision and device, as `Encoder` has them.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    @property
+    def side(self) -> int: ...
+
+    @property
+    def norm(self) -> str: ...
+
+    def encode(self, batch: Pixels) -> Vectors:
+        """Return vectors (n, dimension) of uint8 images (n, side, side, 3) in RGB, upright, letterboxed on white."""
         ...
 
 

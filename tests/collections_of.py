@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 from PIL import Image
 from textures import encoded, textured, write
@@ -20,8 +20,7 @@ from imgindex.types import FoundFile
 
 def of_vectors(where: Path, vectors: np.ndarray, contents: list[int] | None = None) -> ImageIndex:
     """An index with these vectors (n, 12), of files `0.png` … that are not there; equal contents are equal bytes."""
-    index = ImageIndex.create(where, recipe=GRID_RECIPE)
-    index.encoder = GridMean()
+    index = ImageIndex.create(where, encoder=GridMean())
     with index._store.writing() as writer:
         for number, vector in enumerate(vectors):
             content = number if contents is None else contents[number]
@@ -104,7 +103,6 @@ def incoming_files(folder: Path) -> Path:
 
 def indexed(folder: Path, *roots: Path) -> ImageIndex:
     """An index of these folders, open, in the folder; its encoder takes the means of a grid."""
-    index = ImageIndex.create(folder / "it.imgindex", recipe=GRID_RECIPE)
-    index.encoder = GridMean()
+    index = ImageIndex.create(folder / "it.imgindex", encoder=GridMean())
     index.add(list(roots))
     return index

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from decoders_here import DecodersHere, decode_here
 from forking import ForkServer, Run
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from hypothesis import settings
 from pictures import draw
 
@@ -155,8 +155,7 @@ def encoder() -> GridMean:
 @pytest.fixture
 def index(tmp_path: Path, encoder: GridMean) -> Iterator[ImageIndex]:
     """An empty index beside the pictures, with the encoder of the tests, which decodes in this process."""
-    with ImageIndex.create(tmp_path / "pictures.imgindex", recipe=GRID_RECIPE) as opened:
-        opened.encoder = encoder
+    with ImageIndex.create(tmp_path / "pictures.imgindex", encoder=encoder) as opened:
         opened._decoders = DecodersHere(opened.recipe)
         yield opened
 

@@ -160,14 +160,15 @@ def test_a_mix_takes_images_that_are_not_indexed_and_has_their_failures(grey: Im
 
 def test_vectors_of_length_one_stay_so_in_a_mix_and_may_cancel_each_other_out(tmp_path: Path) -> None:
     class Unit(GridMean):
+        norm = "l2"
+
         def encode(self, batch: np.ndarray) -> np.ndarray:
             vectors = super().encode(batch)
             return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     for name, colour in {"red": (200, 0, 0), "green": (0, 200, 0), "yellow": (90, 90, 0), "blue": (0, 0, 99)}.items():
         draw(tmp_path / "p" / f"{name}.png", colour)
-    with ImageIndex.create(tmp_path / "unit", recipe=replace(GRID_RECIPE, norm="l2")) as index:
-        index.encoder = Unit()
+    with ImageIndex.create(tmp_path / "unit", encoder=Unit()) as index:
         index.add([tmp_path / "p"])
         red, green = tmp_path / "p/red.png", tmp_path / "p/green.png"
         (match,) = index.similar(Mix([red, green]), n=1)
@@ -190,5 +191,4 @@ def test_thousands_of_queries_are_answered_in_order_while_few_are_held(grey: Ima
     found = [answer.query for answer in itertools.islice(answers, 3000)]
     assert found == asked[:3000]
     assert len(asked) <= 3000 + 256
-    assert grey._store._view is not None
     answers.close()

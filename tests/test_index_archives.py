@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from archived import files_below, pack
 from collections_of import indexed
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 from textures import textured
 
@@ -114,7 +114,7 @@ def test_lost_vectors_are_made_again_from_members(added: ImageIndex, archive: Pa
     assert (report.embedded, report.dropped) == (1, ())
     with ImageIndex.open(where) as index:
         assert (index.vectors() == before).all()
-        index.encoder = encoder
+        replace_encoder(index, encoder)
         assert index.add(archive).unchanged == 12
 
 

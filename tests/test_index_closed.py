@@ -48,6 +48,7 @@ CALLS: dict[str, Callable[[ImageIndex, Clustering], Any]] = {
     "tag": lambda index, made: index.tag("cat", IMAGE),
     "tags": lambda index, made: index.tags(),
     "thumbnails": lambda index, made: index.thumbnails(),
+    "to_frame": lambda index, made: index.to_frame(),
     "trash_duplicates": lambda index, made: index.trash_duplicates(NO_DUPLICATES),
     "undo_move": lambda index, made: index.undo_move("spare"),
     "vector": lambda index, made: index.vector(IMAGE),

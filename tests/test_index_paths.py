@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 
 import imgindex
@@ -46,7 +46,7 @@ def _size(index: ImageIndex) -> int:
 
 
 def _created(path: Any) -> str:
-    with ImageIndex.create(path, recipe=GRID_RECIPE) as index:
+    with ImageIndex.create(path, encoder=GridMean()) as index:
         where = index.path
     shutil.rmtree(where)
     return where

@@ -49,6 +49,19 @@ def test_vectors_are_those_of_an_index_of_the_same_recipe_and_weights(paths: lis
     np.testing.assert_allclose(vectors, np.stack([expected[path] for path in paths]), atol=2e-3)
 
 
+def test_vectors_of_an_encoder_of_ones_own_are_those_of_its_index(paths: list[str], tmp_path: Path) -> None:
+    with ImageIndex.create(tmp_path / "it", encoder=GridMean()) as index:
+        index.add([tmp_path / "p"])
+        expected = dict(zip(index.paths(), index.vectors(), strict=True))
+    encoder = ImageEncoder(encoder=GridMean())
+    vectors = encoder.fit_transform(paths)
+    np.testing.assert_array_equal(vectors, np.stack([expected[path] for path in paths]))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(encoder)).transform(paths), vectors)
+    assert encoder.recipe_.network == "custom"
+    with pytest.raises(UsageError, match="its own recipe"):
+        ImageEncoder(size=32, encoder=GridMean()).fit(paths)
+
+
 def test_a_path_a_pil_image_and_an_array_of_one_image_have_the_same_vector(
     encoder: ImageEncoder, paths: list[str]
 ) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgindex.cli import terminal
+from imgindex.cli.flags import in_flags
 from imgindex.cli.options import Format
 from imgindex.errors import UsageError
 from imgindex.storage.paths import display_path
@@ -170,9 +171,12 @@ def write(data: bytes) -> None:
 
 
 def remark(text: str, *, quiet: bool = False) -> None:
-    """Print on stderr what is not part of the answer; an stderr that cannot be written to is ignored."""
+    """Print on stderr what is not part of the answer; an stderr that cannot be written to is ignored.
+
+    Parameters that the text names are shown as flags.
+    """
     if not quiet:
-        _print(terminal.wrap(text, terminal.columns_of(sys.stderr)))
+        _print(terminal.wrap(in_flags(text), terminal.columns_of(sys.stderr)))
 
 
 def _print(line: str, *, quiet: bool = False) -> None:

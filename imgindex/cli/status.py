@@ -7,6 +7,7 @@ from typing import Any
 from imgindex.cli import options
 from imgindex.cli.output import choose_format, count, duration, emit, size
 from imgindex.export.tables import Table
+from imgindex.recipe import CUSTOM
 
 RUN_COUNTS = ("found", "added", "updated", "renamed", "reused", "removed", "restored", "failed")
 
@@ -47,7 +48,7 @@ def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("missing", _missing(status["missing"])),
         ("failures", f"{status['failures']:,}"),
         ("recipe", f"{recipe['name']}: {recipe['cut']}, {recipe['side']} px, {recipe['dimension']:,} numbers"),
-        ("weights", f"{recipe['weights']} (sha256 {recipe['weights_sha256'][:12]}…)"),
+        _weights(recipe),
         ("vectors", f"{status['store']} in {segments}, {size(sizes['segments'])}"),
         ("catalogue", size(sizes["catalogue"])),
         ("derived", size(sizes["derived"])),
@@ -58,6 +59,12 @@ def _lines(status: dict[str, Any]) -> list[tuple[str, str]]:
     lines += [("root", root) for root in status["roots"]]
     lines += [("run", _run(run)) for run in status["runs"]]
     return lines
+
+
+def _weights(recipe: dict[str, Any]) -> tuple[str, str]:
+    if recipe["network"] == CUSTOM:
+        return "encoder", f"of your own (digest {recipe['weights_sha256'][:12]}…); `add` needs it, so add in Python"
+    return "weights", f"{recipe['weights']} (sha256 {recipe['weights_sha256'][:12]}…)"
 
 
 def _missing(number: int) -> str:

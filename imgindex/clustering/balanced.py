@@ -32,7 +32,7 @@ def check_room(k: int, n: int, most: int | None) -> None:
     if most is not None and most * k < n:
         raise UsageError(
             f"k={k} and a limit of {most:,} leave room for {most * k:,} of {n:,} images",
-            hint=f"give -k {-(-n // max(most, 1))} or more, or --max-size {-(-n // max(k, 1))} or more",
+            hint=f"give `k={-(-n // max(most, 1))}` or more, or `max_size={-(-n // max(k, 1))}` or more",
         )
 
 

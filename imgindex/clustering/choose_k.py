@@ -40,7 +40,7 @@ def score_each_k(points: VectorRows, ks: Iterable[int], *, seed: int = 42) -> It
         if k < 2:
             raise UsageError(
                 f"k is {k}: the silhouette compares 2 clusters or more",
-                hint="give -k auto, or a range such as -k 2..40",
+                hint="give `k=None`, or a range such as `k=range(2, 41)`",
             )
         if k >= len(points):
             raise TooFewDistinctVectors(f"k must be less than the number of images, {len(points)}, not {k}")

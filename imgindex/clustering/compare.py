@@ -114,7 +114,7 @@ def evaluate(
         if not class_by_path:
             raise SampleMismatch(
                 "no image of the clustering has one of these ids",
-                hint="choose what the ids are with --id stem, name or path",
+                hint="choose what the ids are with `id_kind=` stem, name or path",
             )
     labelled = np.array([path in class_by_path for path in paths], bool)
     classes, class_numbers = _numbered([class_by_path[path] for path in paths if path in class_by_path])

@@ -176,7 +176,7 @@ def _choose_k(
         return (), k
     ks = default_range(len(points)) if k is None else k
     if not ks:
-        raise UsageError("the range of k is empty", hint="give the smaller number first, for example -k 2..40")
+        raise UsageError("the range of k is empty", hint="give the smaller number first, for example `k=range(2, 41)`")
     # As many as can be tried before one is too large: the length of a range may exceed 64 bits.
     ks = ks[: len(points) + 1]
     scores: list[KScore] = []

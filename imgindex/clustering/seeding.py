@@ -102,7 +102,7 @@ def anchored_centroids(points: VectorRows, examples: Sequence[Vectors], k: int, 
     if k < len(examples):
         raise UsageError(
             f"k={k} is less than the number of anchors, {len(examples)}",
-            hint=f"give -k {len(examples)} or more",
+            hint=f"give `k={len(examples)}` or more",
         )
     anchors = np.stack([example.mean(axis=0, dtype=np.float64) for example in examples]).astype(np.float32)
     if k == len(examples):

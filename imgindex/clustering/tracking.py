@@ -165,7 +165,7 @@ def _cluster(catalogue: Catalogue, label: int, name: str | None, id: int | None)
     if taken != label:
         raise UsageError(
             f"cluster {taken} is called {name!r} already",
-            hint=f"remove that name first: imgindex label {taken} --clear",
+            hint=f"remove that name first, with `imgindex label {taken} --clear`",
         )
     return Cluster(label, clusters[label], name, int((kept.members.labels == label).sum()))
 

@@ -175,7 +175,7 @@ def _rules(keep: str) -> list[Rule]:
     """Return the rules of a policy in their order."""
     first = [
         Rule(lambda one: bool(one.problem), lambda kept, other: "the only one that can be read now"),
-        Rule(lambda one: one.preference, lambda kept, other: "preferred by --prefer"),
+        Rule(lambda one: one.preference, lambda kept, other: "preferred by a glob"),
         Rule(lambda one: one.is_link, lambda kept, other: "the file itself, not a link"),
         Rule(lambda one: not one.is_own, lambda kept, other: "a file of its own on this machine"),
     ]

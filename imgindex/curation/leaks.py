@@ -43,7 +43,7 @@ def leak(
     Raises UsageError for n below 1, PathNotFound where the index has no image below one of the paths, IndexDamaged.
     """
     if n < 1:
-        raise UsageError(f"-n {n}: at least one image must be asked for")
+        raise UsageError(f"n is {n}: at least one image must be asked for")
     within = similar_distance(recipe, distance, similar=similar)
     with store.reading():
         ids, firsts = first_with_same_content(store, on_progress=on_progress)

@@ -25,7 +25,7 @@ def outliers(
     Only these n are decoded, to find what is unusual about them. Raises UsageError for n below 1, IndexDamaged.
     """
     if n < 1:
-        raise UsageError(f"-n {n}: at least one image must be asked for")
+        raise UsageError(f"n is {n}: at least one image must be asked for")
     with store.reading():
         each = each_nearest(store, 1, on_progress=on_progress)
         parts = [(ids, near.ids[:, 0], near.distances[:, 0]) for ids, near in each]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from imgindex.errors import UsageError
-from imgindex.recipe import Recipe
+from imgindex.recipe import CUSTOM, Recipe
 
 # The greatest distance within which at least 99 of 100 pairs are changed copies of one photo, by the side in pixels:
 # benchmarks/bench_duplicates.py on 146 photos, each re-encoded, scaled, cropped, made brighter and darker; see
@@ -39,9 +39,10 @@ def similar_distance(recipe: Recipe, distance: float | None, *, similar: bool) -
         return distance
     known = calibrated(recipe)
     if known is None:
+        weights = "" if recipe.network == CUSTOM else f" with the weights {recipe.weights}"
         raise UsageError(
-            f"no distance is calibrated for the recipe {recipe.name} with the weights {recipe.weights}",
-            hint="give --distance D; `imgindex similar` on some duplicates shows how near they are",
+            f"no distance is calibrated for the recipe {recipe.name}{weights}",
+            hint="give `distance=D`; `imgindex similar` on some duplicates shows how near they are",
         )
     return known
 

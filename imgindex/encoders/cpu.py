@@ -86,7 +86,7 @@ def cpu_encoder(recipe: Recipe, graphs: Graphs, engine: Engine) -> CpuEncoder:
         if not fault:
             return encoder
         if precision == "int8":
-            raise DeviceUnavailable(f"this processor cannot take int8: {fault}", hint="choose --precision auto")
+            raise DeviceUnavailable(f"this processor cannot take int8: {fault}", hint="choose `precision=auto`")
         log.info("not int8: %s", fault)
     if precision == "auto":
         precision = "bf16" if cpu_has_bf16() else "fp32"
@@ -287,5 +287,5 @@ def _memory_errors() -> Iterator[None]:
             raise
         raise DeviceUnavailable(
             "the CPU does not have enough memory for the network",
-            hint="free memory, or take a smaller recipe, such as --recipe vgg16-pool5 --size 128",
+            hint="free memory, or take a smaller recipe, such as `recipe=vgg16-pool5` with `size=128`",
         ) from error

@@ -55,7 +55,7 @@ def choose_gpu_precision(name: str, device: str) -> str:
     Raises DeviceUnavailable for another precision.
     """
     if name not in GPU_PRECISIONS:
-        hint = f"choose {', '.join(GPU_PRECISIONS[:-1])} or {GPU_PRECISIONS[-1]}, or --device cpu"
+        hint = f"choose {', '.join(GPU_PRECISIONS[:-1])} or {GPU_PRECISIONS[-1]}, or `device=cpu`"
         raise DeviceUnavailable(f"the device {device} does not compute in the precision {name!r}", hint=hint)
     if name != "auto":
         return name

@@ -136,7 +136,7 @@ def make_encoder(recipe: Recipe, weights: WeightsFile, engine: Engine) -> CpuEnc
     if engine.device not in ("auto", "cpu"):
         device = choose_device(engine.device)
         raise DeviceUnavailable(
-            f"the recipe {recipe.name} is computed on the CPU, not on {device}", hint="use --device cpu or auto"
+            f"the recipe {recipe.name} is computed on the CPU, not on {device}", hint="use `device=cpu` or auto"
         )
     return cpu_encoder(recipe, EfficientNetGraphs(recipe, weights), engine)
 

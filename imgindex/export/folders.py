@@ -144,7 +144,7 @@ def _entry(path: str, real: str, where: str, copy: bool) -> Entry:
         if not copy:
             raise UsageError(
                 f"{path} is {whereabouts(path)}, where no link can lead to it",
-                hint="make copies with --copy-to DIR (in Python copy=True)",
+                hint="make copies with `copy=True`",
             )
         if (file := look(path)) is None:
             raise UnreadableImage("there is none in its source any more", stage="read")

@@ -135,7 +135,7 @@ def image_ids(paths: Sequence[str], kind: str, *, relative_to: str | None = None
         id = _image_id(path, kind, folder)
         if id in found:
             unique = "name" if kind == "stem" and os.path.basename(found[id]) != os.path.basename(path) else "path"
-            raise UsageError(f"{found[id]!r} and {path!r} have the same ImageID {id!r}", hint=f"give --id {unique}")
+            raise UsageError(f"{found[id]!r} and {path!r} have the same ImageID {id!r}", hint=f"give `id={unique}`")
         found[id] = path
     return found
 
@@ -247,8 +247,8 @@ def _hint(missing: list[str], ids: dict[str, str], failed: Mapping[str, str]) ->
     by_kind = {"stem": {os.path.splitext(name)[0] for name in names}, "name": names, "path": set(paths)}
     for kind in ID_KINDS:
         if missing and by_kind[kind].issuperset(missing):
-            return f"the sample's ids look like those of --id {kind}"
-    return "add the missing images, or make another index of only the sample's images with --index DIR"
+            return f"the sample's ids look like those of `id={kind}`"
+    return "add the missing images, or make another index of only the sample's images with `path=DIR`"
 
 
 def _listed(ids: Iterable[str]) -> str:

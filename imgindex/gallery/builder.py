@@ -18,7 +18,8 @@ from imgindex.gallery import pages
 from imgindex.gallery.cluster_page import cluster_page
 from imgindex.gallery.contact_sheet import SIDE, check_sheet, draw, lay_out, numbered
 from imgindex.gallery.html import Picture, relative_url, render
-from imgindex.gallery.model import ClusterPage, Page
+from imgindex.gallery.model import ClusterPage, ImageCard, Page, Section
+from imgindex.gallery.notebook import sheet_html
 from imgindex.gallery.terminal import Screen, rows
 from imgindex.results import Answer, Clustering, Duplicates, Outlier, Outliers
 from imgindex.storage.paths import absolute, path_text
@@ -29,6 +30,8 @@ from imgindex.types import OnProgress, Path
 SIDES = ((150, 480), (600, 320), (1200, 240), (2500, 160))
 # The longer side in pixels of the small pictures, which lists and the map show, of at most so many images; and of more.
 SMALL_SIDES, SMALLEST = ((500, 192), (2000, 128)), 96
+# Images that a notebook shows of an index.
+IN_OVERVIEW = 24
 # Images of a map that get a small picture where the lists have fewer.
 MAP_PICTURES = 2000
 
@@ -39,6 +42,14 @@ class GalleryPage:
 
     page: Page
     index: str | None = None
+
+    def __repr__(self) -> str:
+        images = sum(len(section.cards) for section in self.page.sections())
+        return f"<GalleryPage {self.page.title!r}: {images:,} images>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the title, and the first pictures of each section."""
+        return sheet_html(self.page.title, self.page.sections())
 
     def write_html(self, out: Path, *, overwrite: bool = False, on_progress: OnProgress | None = None) -> None:
         """Write one HTML file that contains its pictures and needs no network; it appears when it is complete.
@@ -120,6 +131,15 @@ def build(
         return GalleryPage(pages.outliers_page(store, outliers, display), store.path)
     answers = [one for one in found if isinstance(one, Answer)]
     return GalleryPage(pages.matches_page(store, answers, display), store.path)
+
+
+def overview(store: Store, title: str) -> str:
+    """Return the HTML by which a notebook shows an index: pictures of a few images that are evenly taken."""
+    places = store.catalogue.image_paths()
+    ids = list(places)
+    chosen = np.unique(np.linspace(0, max(0, len(ids) - 1), min(len(ids), IN_OVERVIEW)).astype(np.int64)).tolist()
+    cards = [ImageCard(places[ids[number]], ids[number]) for number in chosen]
+    return sheet_html(title, [Section("", cards)], in_section=IN_OVERVIEW)
 
 
 def _link(path: str, out: str) -> str:

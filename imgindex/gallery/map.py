@@ -25,6 +25,9 @@ class Map:
     method: str
     seed: int
 
+    def __repr__(self) -> str:
+        return f"<Map of {len(self.ids):,} images by {self.method}, seed {self.seed}>"
+
 
 def make_map(store: Store, method: str, *, seed: int) -> Map:
     """Return the coordinates of all present images, in the order of ids, from one state of the index.

@@ -23,6 +23,7 @@ from imgindex.errors import UsageError
 from imgindex.storage import tags
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.clusterings import labels_by_image
+from imgindex.storage.connection import Connection, RaisingIndexDamaged
 from imgindex.storage.paths import nfc
 from imgindex.storage.store import Store
 from imgindex.types import Ids, Image
@@ -79,11 +80,14 @@ def images(store: Store, where: str | None) -> Iterator[Image]:
 
     Raises UsageError for an invalid condition.
     """
+    return store.each(lambda: _images(store, where), with_vectors=False)
+
+
+def _images(store: Store, where: str | None) -> Iterator[Image]:
     catalogue = store.catalogue
-    with catalogue.snapshot():  # the segments are not needed
-        ids = select(store, where)
-        only = None if ids is None else frozenset(ids.tolist())
-        tagged, described = tags.tags_by_image(catalogue), tags.metadata_by_image(catalogue)
+    ids = select(store, where)
+    only = None if ids is None else frozenset(ids.tolist())
+    tagged, described = tags.tags_by_image(catalogue), tags.metadata_by_image(catalogue)
     for image in catalogue.images():
         if only is None or image.id in only:
             yield replace(image, tags=tagged.get(image.id, ()), metadata=described.get(image.id, {}))
@@ -157,7 +161,7 @@ class _Condition:
                 except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
                     raise self._wrong(str(error)) from error
 
-    def ask(self, connection: sqlite3.Connection, labels: Mapping[int, tuple[int, str | None]]) -> Ids:
+    def ask(self, connection: Connection, labels: Mapping[int, tuple[int, str | None]]) -> Ids:
         """Return the ids of the images that fulfil the condition. Raises UsageError when that takes too long."""
         # Columns that the condition does not use cost nothing.
         used = {"id": "id"} | {name: sql for name, sql in self._view.items() if self.mentions(name)}
@@ -166,7 +170,9 @@ class _Condition:
         query = f"""with images as (select {view} from main.images where present)
                     select id from images where (\n{self._text}\n) order by id"""
         deadline = time.monotonic() + PATIENCE
-        with _interrupts() as interrupts, _functions(connection, labels), _short_values(connection):
+        closed = RaisingIndexDamaged(connection.path)  # another thread may close the index
+        functions = _functions(connection, labels)
+        with _interrupts() as interrupts, closed, connection.lock, functions, _short_values(connection):
             connection.set_progress_handler(lambda: bool(interrupts) or time.monotonic() > deadline, STEPS)
             try:
                 return np.fromiter((id for (id,) in connection.execute(query)), dtype=np.int64)

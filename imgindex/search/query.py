@@ -115,27 +115,42 @@ def _answers(
         with store.reading():
             select(store, where)  # a mistake in the condition is reported before the work
         prepare_smoothing(store, on_progress)
-    with store.reading():
-        only = select(store, where)
-        # No more than there are: the search allocates n answers for each query.
-        n = min(n, len(store.location_table()) if only is None else len(only))
-        size = max(1, min(AT_ONCE, MATCHES_AT_ONCE // (n + 1)))
-        search: VectorSearch | None = None
-        averages: QueryAverages | None = None
-        requested = _inputs(store, images)
-        while batch := list(islice(requested, size)):
-            queries = resolve(context, batch)
-            readable = [query for query in queries if query.failure is None]
-            matches: Iterator[list[Match]] = iter(())
-            if readable and n:
-                if rerank:
-                    search = search or _smoothed_search(store, only, on_progress)
-                    averages = averages or QueryAverages(store)
-                    readable = _averaged(averages, readable)
-                search = search or load_search(store, only)
-                matches = iter(_matches(store, search, readable, n, max_distance, include_self))
-            for query in queries:
-                yield Answer(query.text, next(matches, []) if query.failure is None else [], query.failure, rerank)
+    yield from store.each(
+        lambda: _answers_of_a_state(context, images, n, max_distance, include_self, where, rerank, on_progress)
+    )
+
+
+def _answers_of_a_state(
+    context: QueryContext,
+    images: Iterable[ImageInput | Mix],
+    n: int,
+    max_distance: float | None,
+    include_self: bool,
+    where: str | None,
+    rerank: bool,
+    on_progress: OnProgress,
+) -> Iterator[Answer]:
+    store = context.store
+    only = select(store, where)
+    # No more than there are: the search allocates n answers for each query.
+    n = min(n, len(store.location_table()) if only is None else len(only))
+    size = max(1, min(AT_ONCE, MATCHES_AT_ONCE // (n + 1)))
+    search: VectorSearch | None = None
+    averages: QueryAverages | None = None
+    requested = _inputs(store, images)
+    while batch := list(islice(requested, size)):
+        queries = resolve(context, batch)
+        readable = [query for query in queries if query.failure is None]
+        matches: Iterator[list[Match]] = iter(())
+        if readable and n:
+            if rerank:
+                search = search or _smoothed_search(store, only, on_progress)
+                averages = averages or QueryAverages(store)
+                readable = _averaged(averages, readable)
+            search = search or load_search(store, only)
+            matches = iter(_matches(store, search, readable, n, max_distance, include_self))
+        for query in queries:
+            yield Answer(query.text, next(matches, []) if query.failure is None else [], query.failure, rerank)
 
 
 def _smoothed_search(store: Store, only: Ids | None, on_progress: OnProgress) -> VectorSearch:
@@ -189,22 +204,21 @@ def resolve(context: QueryContext, asked: Sequence[str | InMemory | Mix]) -> lis
     """
     images = list(dict.fromkeys(chain.from_iterable(_images(one) for one in asked)))
     of_image = dict(zip(images, _resolve(context, images), strict=True))
-    unit = Recipe.from_json(context.store.recipe_json).norm == "l2"
-    return [_mixed(one, of_image, unit) if isinstance(one, Mix) else of_image[one] for one in asked]
+    return [_mixed(one, of_image, context.store) if isinstance(one, Mix) else of_image[one] for one in asked]
 
 
 def _images(asked: str | InMemory | Mix) -> tuple[str | InMemory, ...]:
     return tuple(map(str, (*asked.plus, *asked.minus))) if isinstance(asked, Mix) else (asked,)
 
 
-def _mixed(mix: Mix, of_image: Mapping[str | InMemory, Query], unit: bool) -> Query:
+def _mixed(mix: Mix, of_image: Mapping[str | InMemory, Query], store: Store) -> Query:
     plus, minus = ([of_image[str(image)] for image in part] for part in (mix.plus, mix.minus))
     failure = next((query.failure for query in (*plus, *minus) if query.failure is not None), None)
     if failure is not None:
         return Query(str(mix), EMPTY, failure=failure)
     signed = [*((1.0, query) for query in plus), *((-1.0, query) for query in minus)]
     vector = np.sum([sign * query.vector.astype(np.float64) for sign, query in signed], axis=0)
-    if unit:
+    if Recipe.from_json(store.recipe_json).norm == "l2":
         length = np.linalg.norm(vector)
         if length < NOTHING:
             return Query(str(mix), EMPTY, failure=Failure(str(mix), "mix", "the images cancel each other out"))

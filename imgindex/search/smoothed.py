@@ -100,16 +100,19 @@ def smoothed_rows(store: Store, on_progress: OnProgress = lambda progress: None)
 
     Raises IndexDamaged where a vector is damaged.
     """
-    with store.reading():
-        ids, crcs = _table(store)
-        found = _current(store, ids, crcs)
-        if found is None:
-            made = _Averages.of(store, load_search(store), _used.get(store) or _load(store), ids, crcs, on_progress)
-            vectors = np.empty((len(ids), store.segments.dimension), store.segments.dtype)
-            for places, rows in made.each():
-                vectors[places] = rows
-            found = _used[store] = SmoothedRows(made.known, vectors, made.search)
-        return found
+    return store.once(lambda store: _smoothed_rows(store, on_progress), key=smoothed_rows)
+
+
+def _smoothed_rows(store: Store, on_progress: OnProgress) -> SmoothedRows:
+    ids, crcs = _table(store)
+    found = _current(store, ids, crcs)
+    if found is None:
+        made = _Averages.of(store, load_search(store), _used.get(store) or _load(store), ids, crcs, on_progress)
+        vectors = np.empty((len(ids), store.segments.dimension), store.segments.dtype)
+        for places, rows in made.each():
+            vectors[places] = rows
+        found = _used[store] = SmoothedRows(made.known, vectors, made.search)
+    return found
 
 
 class QueryAverages:

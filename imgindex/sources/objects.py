@@ -349,11 +349,11 @@ class ObjectSource:
         if place in self.anonymous:
             return SourceUnavailable(
                 f"{place} cannot be read without credentials{named}",
-                hint=f"set {TO_SET[scheme]}, and use --no-anonymous",
+                hint=f"set {TO_SET[scheme]}, and use `anonymous=False`",
             )
         if any(map(os.environ.get, CREDENTIALS[scheme])):
             return SourceUnavailable(
-                f"{place} rejects the credentials{named}", hint=f"check {TO_SET[scheme]}; --anonymous uses none"
+                f"{place} rejects the credentials{named}", hint=f"check {TO_SET[scheme]}; `anonymous=True` uses none"
             )
         return SourceUnavailable(f"{place} cannot be read without credentials{named}", hint=f"set {TO_SET[scheme]}")
 

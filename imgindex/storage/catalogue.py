@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import sqlite3
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -38,6 +39,8 @@ FETCHED = 2000  # rows at a time
 NUMBER = (int, type(None))
 VERSION = (str, type(None))
 KNOWN = (PATH, int, bytes, int, int, int, NUMBER, NUMBER, VERSION)
+# The setting that each commit gives a new random value: by it, readers in several threads know what they share.
+STATE_SETTING = "state"
 # Where the header of a SQLite database has its magic and user_version, in bytes.
 HEADER_SIZE, MAGIC, USER_VERSION = 100, b"SQLite format 3\0", slice(60, 64)
 
@@ -84,13 +87,20 @@ class Catalogue:
         number: int = self.connection.execute("pragma data_version").fetchone()[0]
         return number
 
+    def state_id(self) -> str:
+        """Return what the last commit of imgindex set to a new random value; "" before the first."""
+        found = next(self.connection.rows((str,), "select value from settings where key = ?", (STATE_SETTING,)), ("",))
+        return str(found[0])
+
     def close(self) -> None:
         self.connection.close()
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """Read one state of the catalogue within the block, even if a writer commits meanwhile."""
-        if self.connection.in_transaction:
+        with RaisingIndexDamaged(self.path):
+            within = self.connection.immutable or self.connection.in_transaction
+        if within:
             yield
             return
         self.connection.execute("begin")
@@ -107,8 +117,11 @@ class Catalogue:
         """Commit everything that the block writes, or nothing."""
         checksum.mark_open(self.path)
         self.connection.execute("begin immediate")
+        before = self.connection.total_changes
         try:
             yield
+            if self.connection.total_changes != before:
+                self.set_setting(STATE_SETTING, secrets.token_hex(8))
             durable.disk.execute(self.path, self.connection, "commit")
         except BaseException as error:
             if self.connection.in_transaction:
@@ -128,6 +141,7 @@ class Catalogue:
             self.connection.execute("begin immediate")
             try:
                 self.set_setting("last_failed_commit", timestamp())
+                self.set_setting(STATE_SETTING, secrets.token_hex(8))
                 durable.disk.execute(self.path, self.connection, "commit")
             finally:
                 if self.connection.in_transaction:
@@ -256,13 +270,21 @@ class Catalogue:
             yield Image(id, self.paths.absolute(path), size, mtime_ns, sha256.hex(), width, height, format_)
 
     def image_paths(self, ids: Iterable[int] | None = None) -> dict[int, str]:
-        """Return id → absolute path of the present images: of all in the order of ids, or of those with `ids`."""
-        return dict(self.each_path() if ids is None else chain.from_iterable(map(self.each_path, ids)))
+        """Return id → absolute path of the present images: of all in the order of ids, or of `ids` in their order."""
+        if ids is None:
+            return dict(self.each_path())
+        wanted = list(map(clamp_int64, ids))
+        found: dict[int, str] = {}
+        for start in range(0, len(wanted), PATHS_PER_QUERY):
+            chunk = wanted[start : start + PATHS_PER_QUERY]
+            found.update(self.each_path(chunk))
+        return {id: found[id] for id in wanted if id in found}
 
-    def each_path(self, id: int | None = None) -> Iterator[tuple[int, str]]:
-        """Yield id and absolute path of all present images in the order of ids, or of the one with that id."""
-        which, values = ("order by id", ()) if id is None else ("and id = ?", (clamp_int64(id),))
-        rows = self.connection.rows((int, PATH), f"select id, path from images where present {which}", values)
+    def each_path(self, ids: Sequence[int] | None = None) -> Iterator[tuple[int, str]]:
+        """Yield id and absolute path of present images in the order of ids: of all, or of a few with these ids."""
+        which, values = ("", ()) if ids is None else (f"and id in ({','.join('?' * len(ids))})", tuple(ids))
+        query = f"select id, path from images where present {which} order by id"
+        rows = self.connection.rows((int, PATH), query, values)
         return ((id, self.paths.absolute(path)) for id, path in rows)
 
     def locations(self, ids: Iterable[int] | None = None, *, include_missing: bool = False) -> Iterator[Location]:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.request import pathname2url
@@ -24,23 +25,32 @@ DAMAGE = ("Could not decode", "unsupported file format", "no such table", "no su
 
 
 class Connection(sqlite3.Connection):
-    """A connection that raises IndexDamaged whenever SQLite finds damage."""
+    """A connection that raises IndexDamaged whenever SQLite finds damage.
+
+    Any thread may use it. A lock lets one statement run at a time: Python's module may crash where one thread closes a
+    connection while another one reads a row of it.
+    """
 
     path = ""
     file: posix_locks.File | None = None
     # Whether it ignores changes of the file and of its log.
     immutable = False
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.lock = threading.RLock()
+
     def sees_changes(self) -> bool:
         """Whether it reads what is written to its path from now on."""
         return not self.immutable and self.file == posix_locks.file_at(self.path)
 
     def close(self) -> None:
-        super().close()
+        with self.lock:
+            super().close()
         posix_locks.unregister(self)
 
     def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
-        with RaisingIndexDamaged(self.path):
+        with self.lock, RaisingIndexDamaged(self.path):
             return self.cursor(Cursor).execute(statement, parameters)
 
     def rows(self, kinds: Kinds, statement: str, parameters: Any = ()) -> Iterator[Any]:
@@ -53,7 +63,7 @@ class Connection(sqlite3.Connection):
                 yield row
 
     def executemany(self, statement: str, parameters: Any) -> sqlite3.Cursor:
-        with RaisingIndexDamaged(self.path):
+        with self.lock, RaisingIndexDamaged(self.path):
             return super().executemany(statement, parameters)
 
 
@@ -63,19 +73,19 @@ class Cursor(sqlite3.Cursor):
     connection: Connection
 
     def __next__(self) -> Any:
-        with RaisingIndexDamaged(self.connection.path):
+        with self.connection.lock, RaisingIndexDamaged(self.connection.path):
             return super().__next__()
 
     def fetchone(self) -> Any:
-        with RaisingIndexDamaged(self.connection.path):
+        with self.connection.lock, RaisingIndexDamaged(self.connection.path):
             return super().fetchone()
 
     def fetchmany(self, size: int | None = 1) -> list[Any]:
-        with RaisingIndexDamaged(self.connection.path):
+        with self.connection.lock, RaisingIndexDamaged(self.connection.path):
             return super().fetchmany(size)
 
     def fetchall(self) -> list[Any]:
-        with RaisingIndexDamaged(self.connection.path):
+        with self.connection.lock, RaisingIndexDamaged(self.connection.path):
             return super().fetchall()
 
 
@@ -121,7 +131,10 @@ def check_logs(path: str) -> None:
 
 def _open(address: str, path: str) -> Connection:
     connection = posix_locks.register(
-        path, lambda: sqlite3.connect(address, uri=True, isolation_level=None, timeout=30, factory=Connection)
+        path,
+        lambda: sqlite3.connect(
+            address, uri=True, isolation_level=None, timeout=30, factory=Connection, check_same_thread=False
+        ),
     )
     connection.path, connection.file = path, posix_locks.file_at(path)
     # A catalogue from elsewhere may hold statements that run by themselves, and pages with wrong cell sizes.

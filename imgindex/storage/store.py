@@ -1,6 +1,7 @@
 """The store of one index: its catalogue, segments and lock.
 
-A reader sees one state of the index, even if a writer commits or compacts it meanwhile. A writer holds the lock.
+A reader sees one state of the index, even if a writer commits or compacts it meanwhile. A writer holds the lock. Any
+thread may read: each has a connection of its own, and all share what was made of a state.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,7 @@ from imgindex.storage.catalogue import Catalogue, check_format
 from imgindex.storage.connection import LOGS
 from imgindex.storage.lock import WriteLock
 from imgindex.storage.paths import PathMap
+from imgindex.storage.readers import Reader, Readers, State
 from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments, Stored, crc_of_rows, make_folder
 from imgindex.storage.writer import Writer
@@ -45,27 +48,58 @@ T = TypeVar("T")
 View = dict[int, Stored]
 
 
+@dataclass(slots=True)
+class Snapshot:
+    """One state of the index that is being read.
+
+    rows: segment number → committed rows; view: the segments, once they are needed. users: how many blocks and
+    iterators read it.
+    """
+
+    reader: Reader
+    state: State
+    rows: dict[int, int]
+    closing: contextlib.ExitStack
+    view: View | None = None
+    users: int = 1
+
+
+class _Own:
+    """The reader that a thread keeps for its next call; another thread gets it when this one has ended."""
+
+    def __init__(self, readers: Readers, reader: Reader) -> None:
+        self.readers, self.reader = readers, reader
+        reader.is_owned = not reader.is_shared
+
+    def __del__(self) -> None:
+        self.reader.is_owned = False
+        self.readers.give_back(self.reader)
+
+
+class _Thread(threading.local):
+    """What a thread has of a store: its reader, and the snapshot that it reads."""
+
+    own: _Own | None = None
+    snapshot: Snapshot | None = None
+
+
 class Store:
-    """An index on disk, open for reading; `writing` lends a Writer."""
+    """An index on disk, open for reading in any thread; `writing` lends a Writer."""
 
     def __init__(self, path: str) -> None:
         """Open an index. Raises IndexNotFound, IndexDamaged or FormatTooNew."""
         self.path = os.path.abspath(path)
-        self._opened_in = (os.getpid(), threading.get_ident())
+        self._opened_in = os.getpid()
         self._is_closed = False
-        self._view: View | None = None
         # Rows whose CRC32 was checked since this store was opened: segment → a flag for each row.
         self._checked: dict[int, npt.NDArray[np.bool_]] = {}
-        # How often the reader's catalogue was opened again: each connection counts commits from another number.
-        self._reopened = 0
-        # What `once` made of which state.
-        self._made_of: tuple[int, int] | None = None
-        self._made: dict[Callable[[Store], Any], Any] = {}
         check_exists(self.path, path)
         self.paths = PathMap(self.path)
-        self._catalogue = _open_catalogue(self.file(CATALOGUE), self.paths)
+        self._readers = Readers(self.file(CATALOGUE), lambda: _open_catalogue(self.file(CATALOGUE), self.paths))
+        self._thread = _Thread()
+        self._lock = threading.Lock()
         try:
-            self.settings = self._catalogue.settings()
+            self.settings = self.catalogue.settings()
             self.recipe_json = self.settings["recipe"]
             self.segments = Segments.from_settings(self.file("segments"), self.settings)
         except (KeyError, ValueError, TypeError) as error:
@@ -86,7 +120,7 @@ class Store:
         if os.path.isdir(path) and (foreign := set(os.listdir(path)) - OWN_FILES - OWN_FOLDERS):
             raise IndexExists(
                 f"{path} is not an index, and has other files in it ({min(foreign)!r})",
-                hint="name a new folder with --index, for example photos.imgindex",
+                hint="name a new folder with `path=`, for example photos.imgindex",
             )
         make_folder(os.path.join(path, "segments"))
         with WriteLock(os.path.join(path, "lock")):
@@ -99,33 +133,44 @@ class Store:
 
     @property
     def catalogue(self) -> Catalogue:
-        """The reader's catalogue.
-
-        Raises IndexClosed, and UsageError in another process or thread than the one that opened the store.
-        """
+        """The catalogue, as this thread reads it. Raises IndexClosed, and UsageError after a fork."""
         self.check_open()
-        # SQLite does not allow it.
-        if os.getpid() != self._opened_in[0]:
-            raise UsageError("this index was opened before a fork", hint="open it again in the new process")
-        if threading.get_ident() != self._opened_in[1]:
-            raise UsageError("this index was opened in another thread", hint="open it once in each thread")
-        return self._catalogue
+        if self._thread.snapshot is not None:
+            return self._thread.snapshot.reader.catalogue
+        return self._own_reader().catalogue
+
+    def _own_reader(self) -> Reader:
+        """Return the reader of this thread, which no snapshot holds in an older state."""
+        own = self._thread.own
+        if own is None or own.reader.snapshots:
+            own = self._thread.own = _Own(self._readers, self._readers.lend())
+        return own.reader
+
+    def _renew_own_reader(self) -> Reader:
+        """Return the reader of this thread, opened again if it would not see what is written from now on."""
+        reader = self._own_reader()
+        if not reader.catalogue.connection.sees_changes():
+            self._readers.retire(reader)
+            self._thread.own = None
+            reader = self._own_reader()
+        return reader
 
     @property
     def is_closed(self) -> bool:
         return self._is_closed
 
     def check_open(self) -> None:
-        """Raise IndexClosed after `close`."""
+        """Raise IndexClosed after `close`, and UsageError in another process than the one that opened the store."""
         if self._is_closed:
             raise IndexClosed(f"the index {self.path} is closed")
+        # SQLite does not allow it.
+        if os.getpid() != self._opened_in:
+            raise UsageError("this index was opened before a fork", hint="open it again in the new process")
 
     def close(self) -> None:
-        if self._is_closed:
-            return
-        (self.catalogue if os.getpid() == self._opened_in[0] else self._catalogue).close()
+        """Close all files. Other threads that are reading get IndexClosed."""
         self._is_closed = True
-        self._made = {}
+        self._readers.close(self._opened_in)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[View]:
@@ -133,29 +178,103 @@ class Store:
 
         Raises IndexDamaged when a segment is missing, too short or of another index.
         """
-        if self._view is not None:
-            yield self._view
+        if self._thread.snapshot is not None:
+            yield self._view(self._thread.snapshot)
             return
-        with contextlib.ExitStack() as stack:
-            self._view = self._open_view(stack)
-            stack.callback(setattr, self, "_view", None)
-            yield self._view
+        self.check_open()
+        snapshot = self._begin()
+        self._thread.snapshot = snapshot
+        try:
+            yield self._view(snapshot)
+        finally:
+            self._thread.snapshot = None
+            self._end(snapshot)
 
-    def _open_view(self, stack: contextlib.ExitStack) -> View:
+    def each(self, make: Callable[[], Iterator[T]], *, with_vectors: bool = True) -> Generator[T, None, None]:
+        """Yield the items of the iterator that `make` returns, which reads one state of the index.
+
+        Whichever threads ask for the items, and whatever they read in between, each item is of the state that the index
+        had when the first was asked for. with_vectors: whether the segments are needed; raises as `reading` does.
+        """
+        self.check_open()
+        return self._each(make, with_vectors)
+
+    def _each(self, make: Callable[[], Iterator[T]], with_vectors: bool) -> Generator[T, None, None]:
+        self.check_open()
+        snapshot = self._thread.snapshot
+        if snapshot is None:
+            snapshot = self._begin(with_vectors=with_vectors)
+        else:
+            with self._lock:
+                snapshot.users += 1
+        try:
+            with self._within(snapshot):
+                items = make()
+            while True:
+                self.check_open()
+                with self._within(snapshot):
+                    try:
+                        item = next(items)
+                    except StopIteration:
+                        return
+                yield item
+        finally:
+            with contextlib.suppress(IndexClosed):
+                self._end(snapshot)
+
+    @contextlib.contextmanager
+    def _within(self, snapshot: Snapshot) -> Iterator[None]:
+        """Let this thread read a snapshot within the block."""
+        before, self._thread.snapshot = self._thread.snapshot, snapshot
+        try:
+            yield
+        finally:
+            self._thread.snapshot = before
+
+    def _begin(self, *, with_vectors: bool = True) -> Snapshot:
         """Begin a snapshot and map its segments; begin again where a compaction removed one in between."""
+        reader = self._own_reader()
+        if not reader.is_of(self.file(CATALOGUE)):  # repaired since
+            reader = self._renew_own_reader()
+        catalogue = reader.catalogue
         for tries_left in reversed(range(TRIES)):
-            snapshot = self.catalogue.snapshot()
-            snapshot.__enter__()
-            try:
-                rows = self.catalogue.segments()
-                view = self.segments.maps(rows)
-                stack.push(snapshot)
-                return view
-            except BaseException as error:
-                snapshot.__exit__(None, None, None)
-                if not isinstance(error, IndexDamaged) or not tries_left or self.catalogue.segments() == rows:
-                    raise
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(catalogue.snapshot())
+                state, rows = self._readers.state(reader), catalogue.segments()
+                found = Snapshot(reader, state, rows, contextlib.ExitStack())
+                try:
+                    if with_vectors:
+                        self._view(found)
+                except IndexDamaged:
+                    stack.close()
+                    if not tries_left or catalogue.segments() == rows:
+                        raise
+                    continue
+                found.closing = stack.pop_all()
+                with self._lock:
+                    reader.snapshots += 1
+                return found
         raise AssertionError("the last try returns or raises")
+
+    def _view(self, snapshot: Snapshot) -> View:
+        """Return the segments of a snapshot: checked once for each snapshot, and mapped once for each state."""
+        if snapshot.view is None:
+            for number, count in snapshot.rows.items():
+                self.segments.check(number, count)
+            snapshot.view = snapshot.state.once(Segments.maps, lambda: self.segments.maps(snapshot.rows))
+        return snapshot.view
+
+    def _end(self, snapshot: Snapshot) -> None:
+        with self._lock:
+            snapshot.users -= 1
+            if snapshot.users:
+                return
+            snapshot.reader.snapshots -= 1
+        try:
+            snapshot.closing.close()
+        finally:
+            if not self._is_closed:
+                self._readers.give_back(snapshot.reader)
 
     def vectors(self, ids: Sequence[int]) -> Vectors:
         """Return the vectors of present images, float32 (n, dimension), in the order of `ids`.
@@ -174,19 +293,16 @@ class Store:
             vector: Vectors = self.segments.read([location], view)[0]
             return vector
 
-    def once(self, make: Callable[[Store], T]) -> T:
+    def once(self, make: Callable[[Store], T], *, key: Hashable = None) -> T:
         """Return what a function makes of this store: it is called once for each state of the index.
 
-        The result is kept until the next commit is read, or the store is closed.
+        All threads share the result. It is kept until the next commit is read, or the store is closed. key: what
+        stands for the function, if that is another object in each call.
         """
         with self.reading():
-            state = self._reopened, self.catalogue.data_version
-            if state != self._made_of:
-                self._made_of, self._made = state, {}
-            if make not in self._made:
-                self._made[make] = make(self)
-            found: T = self._made[make]
-            return found
+            snapshot = self._thread.snapshot
+            assert snapshot is not None
+            return snapshot.state.once(key or make, lambda: make(self))
 
     def location_table(self) -> npt.NDArray[np.int64]:
         """Return id, segment, row and CRC32 of the vectors of all present images, int64 (n, 4), in the order of ids.
@@ -278,7 +394,8 @@ class Store:
         with WriteLock(self.file("lock"), wait=wait):
             check_format(path)  # another imgindex may have migrated the catalogue since it was opened here
             checksum.check(path)
-            self._reopen_stale_reader()
+            if self._thread.snapshot is None:
+                self._renew_own_reader()
             # The reader stays open, so that SQLite does not move the log into the database when the writer is closed.
             catalogue = Catalogue(path, self.paths, write=True)
             try:
@@ -290,13 +407,6 @@ class Store:
                 checksum.write_when_closed(path)
             finally:
                 catalogue.close()
-
-    def _reopen_stale_reader(self) -> None:
-        """Open the reader again if it would not see what is written: its file was replaced, or could not be written."""
-        if self._view is None and not self._catalogue.connection.sees_changes():
-            self._catalogue.close()
-            self._catalogue = _open_catalogue(self._catalogue.path, self.paths)
-            self._reopened += 1
 
     def bytes_on_disk(self) -> dict[str, int]:
         """Return the sizes in bytes of the catalogue, the segments and the derived files."""

@@ -40,6 +40,10 @@ class VerifyReport:
     def ok(self) -> bool:
         return not self.problems
 
+    def __repr__(self) -> str:
+        found = f"{len(self.problems):,} problems, the first {str(self.problems[0])!r}" if self.problems else "sound"
+        return f"<VerifyReport: {self.images:,} images in {self.segments:,} segments, {found}>"
+
 
 def check(path: str, *, full: bool = False, on_progress: OnProgress = lambda progress: None) -> VerifyReport:
     """Check catalogue, segment headers, sizes and rows of the index at `path`; with `full`, every vector's CRC32 too.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from forking import ForkServer
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -86,8 +86,7 @@ class Bench:
             draw(self.pictures / f"{number}.png", number)
         home = self.folder / "kept"
         home.mkdir()
-        with ImageIndex.create(home / "it.imgindex", recipe=GRID_RECIPE) as index:
-            index.encoder = GridMean(batch_size=2)
+        with ImageIndex.create(home / "it.imgindex", encoder=GridMean(batch_size=2)) as index:
             index.add([self.pictures])
         self.lay_out()
         # The pictures are not below the folder that holds this copy, so the paths that it returns are other ones.

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from campaign import TESTS  # noqa: F401  puts the tests on the path
 from decoders_here import decode_here
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GRID_RECIPE, GridMean, replace_encoder
 from pictures import draw
 from PIL import Image
 
@@ -165,7 +165,7 @@ def _opened(home: Path) -> Iterator[ImageIndex]:
 
 
 def _prepare(index: ImageIndex) -> None:
-    index.encoder = GridMean()
+    replace_encoder(index, GridMean())
     index._store.segments.capacity = 10
 
 
@@ -189,7 +189,7 @@ def ask(home: str) -> dict[str, Any]:
     except (Hang, Exception) as error:  # noqa: BLE001  which of them it was is the answer
         return {"open": _kind(error)}
     with index:
-        index.encoder = GridMean()
+        replace_encoder(index, GridMean())
         found: dict[str, Any] = {}
         for name, question in QUESTIONS.items():
             try:

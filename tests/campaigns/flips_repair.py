@@ -94,8 +94,7 @@ def _compared(
 
 def _added(copy: Copy, contents: dict[str, Truth]) -> list[str]:
     """Add the pictures again: the index must then be what the folder is."""
-    with ImageIndex.open(copy.home) as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(copy.home, encoder=GridMean()) as index:
         report = index.add([copy.folder / "pictures"])
     found = ask(str(copy.home))
     errors = [f"after an add {name} fails: {answer}" for name, answer in _errors(found).items()]

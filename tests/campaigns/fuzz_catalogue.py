@@ -15,7 +15,7 @@ from typing import Any
 import campaign  # noqa: F401 - puts the tests on the path
 from fuzz_bytes import Outcome, altered, tried
 from fuzz_statements import ENDLESS, STATEMENTS
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GRID_RECIPE, GridMean, replace_encoder
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -53,8 +53,7 @@ class _Index:
             draw(self.pictures / f"{number}.png", number)
         (self.pictures / "cut.png").write_bytes((self.pictures / "0.png").read_bytes()[:-30])
         self.sound = place / "sound"
-        with ImageIndex.create(self.sound, recipe=GRID_RECIPE) as index:
-            index.encoder = GridMean()
+        with ImageIndex.create(self.sound, encoder=GridMean()) as index:
             index.add([self.pictures])
             index.cluster(2, label_format=LabelFormat(extras=("distance", "silhouette")))
             index.clusterings.rename_cluster(1, "others")
@@ -276,7 +275,7 @@ def use(path: Path, pictures: Path) -> list[Outcome]:
     if not opened:
         return [first]
     with opened[0] as index:
-        index.encoder = GridMean()
+        replace_encoder(index, GridMean())
         known = str(pictures / "3.png")
         uses: dict[str, Callable[[], object]] = {
             "images": lambda: list(itertools.islice(index.images(), 10_000)),

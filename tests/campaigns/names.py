@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from campaign import Figures, main
 from decoders_here import DecodersHere
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from names_tree import Tree, forms
 
 from imgindex import ImageIndex, link_folders
@@ -49,8 +49,8 @@ class Round:
             self.lost.append(f"{what}: {', '.join(map(ascii, values))}"[:600])
 
     def run(self) -> None:
-        with ImageIndex.create(os.path.join(self.home, "i.imgindex"), recipe=GRID_RECIPE) as index:
-            index.encoder = encoder = GridMean()
+        encoder = GridMean()
+        with ImageIndex.create(os.path.join(self.home, "i.imgindex"), encoder=encoder) as index:
             index._decoders = DecodersHere(index.recipe)
             for number in range(CHANGES):
                 ids = {os.path.realpath(image.path): image.id for image in index.images()}
@@ -206,7 +206,7 @@ def run(size: str, *, seed: int = 0) -> Figures:
                 os.chdir(before)
         with (
             tempfile.TemporaryDirectory(prefix="imgindex-names-") as folder,
-            ImageIndex.create(os.path.join(folder, "i.imgindex"), recipe=GRID_RECIPE) as index,
+            ImageIndex.create(os.path.join(folder, "i.imgindex"), encoder=GridMean()) as index,
         ):
             lost += deep(folder, index)
     finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean, replace_encoder
 from PIL import Image as Picture
 from power_disk import Image
 
@@ -81,14 +81,14 @@ class Ground:
             if noted:
                 yield "the index is gone"
                 return
-            index = ImageIndex.create(self.index, recipe=GRID_RECIPE)
+            index = ImageIndex.create(self.index, encoder=GridMean())
         with index:
             present = yield from self._sound(index, "when opened")
             for name in before.present.keys() | after.present.keys() | present.keys():
                 if present.get(name) not in (before.present.get(name), after.present.get(name)):
                     was = f"{before.present.get(name)}, then {after.present.get(name)}"
                     yield f"{name}: {present.get(name)} is in the index, acknowledged was {was}"
-            index.encoder = GridMean(batch_size=3)
+            replace_encoder(index, GridMean(batch_size=3))
             index.add([self.pictures])
             yield from self._finished(index, noted, present)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from decoders_here import decode_here
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GRID_RECIPE, GridMean, replace_encoder
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -59,7 +59,7 @@ def run(folder: Path) -> None:
     """Do all of it. Raises what the index raises."""
     pictures, home, ledger = folder / "pictures", folder / "it.imgindex", Ledger(folder / "ledger")
     paint(pictures, {f"{number}.png": number for number in range(6)}, at=1_600_000_000)
-    with ImageIndex.create(home, recipe=GRID_RECIPE) as index:
+    with ImageIndex.create(home, encoder=GridMean()) as index:
         ledger.note(index, "created")
         add(index, pictures, ledger, "first")
         paint(pictures, {"1.png": 20, "2.png": 21, "6.png": 22}, at=1_700_000_000)
@@ -91,14 +91,14 @@ def run_again(folder: Path) -> None:
     """Bring an index up to date that a crash has left, or make it. Raises what the index raises."""
     home, ledger = folder / "it.imgindex", Ledger(folder / "ledger")
     made = (home / "catalogue.db").exists()
-    with ImageIndex.open(home) if made else ImageIndex.create(home, recipe=GRID_RECIPE) as index:
+    with ImageIndex.open(home) if made else ImageIndex.create(home, encoder=GridMean()) as index:
         ledger.note(index, "opened after a crash")
         add(index, folder / "pictures", ledger, "after a crash")
 
 
 def add(index: ImageIndex, pictures: Path, ledger: Ledger, step: str) -> None:
     """Bring the index up to date, and note after each batch what it has."""
-    index.encoder = GridMean(batch_size=3)
+    replace_encoder(index, GridMean(batch_size=3))
     index.add([pictures], on_progress=lambda progress: ledger.note(index, step))
     ledger.note(index, step)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from campaign import Figures, main
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 from smoothing_reference import all_averaged
 from steps_disk import Dead, Died, Failing, Files, Point, Recorder, contents, put
@@ -184,7 +184,7 @@ class Stage:
         index = ImageIndex.open(self.world.index) if has_index else None
         try:
             if index is not None:
-                index.encoder = GridMean(batch_size=2)
+                replace_encoder(index, GridMean(batch_size=2))
             failed = False
             with put(disk):
                 try:

@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 from decoders_here import decode_here
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 
 import imgindex.search.lifecycle
@@ -57,8 +57,7 @@ class World:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[ImageIndex]:
-        with ImageIndex.open(self.index) as index:
-            index.encoder = GridMean(batch_size=2)
+        with ImageIndex.open(self.index, encoder=GridMean(batch_size=2)) as index:
             yield index
 
     def add(self) -> None:
@@ -138,7 +137,7 @@ def digest(path: Path) -> str:
 
 
 def _create(world: World) -> None:
-    ImageIndex.create(world.index, recipe=GRID_RECIPE).close()
+    ImageIndex.create(world.index, encoder=GridMean()).close()
 
 
 def _nothing(world: World) -> None:

@@ -51,8 +51,7 @@ def outcome(worker: subprocess.Popen[str], seconds: float) -> tuple[Counter[str]
 def check(folder: Path) -> list[str]:
     """Return what is wrong with the index when all workers have ended."""
     lost = []
-    with ImageIndex.open(folder / "it.imgindex") as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(folder / "it.imgindex", encoder=GridMean()) as index:
         if not index.verify(full=True).ok:
             lost.append(f"verify finds {index.verify(full=True).problems}")
         index.add([folder / "pictures"])

@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, os.fspath(Path(__file__).parents[1]))
 
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -71,8 +71,7 @@ class Worker:
         self.segments: set[int] = set()
 
     def opened(self) -> ImageIndex:
-        index = ImageIndex.open(self.index)
-        index.encoder = GridMean(batch_size=8)
+        index = ImageIndex.open(self.index, encoder=GridMean(batch_size=8))
         return index
 
     def write(self, name: str, act: Callable[[ImageIndex], object], *, wait: bool) -> None:
@@ -243,8 +242,7 @@ def prepare(folder: Path) -> None:
     for number in range(NUMBERS):
         draw(folder / "asked" / f"{number}.png", colour(f"{number}.png"))
     (folder / "out").mkdir()
-    with ImageIndex.create(folder / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(folder / "it.imgindex", encoder=GridMean()) as index:
         index.add([folder / "pictures"])
 
 

@@ -87,7 +87,7 @@ def test_the_trash_of_the_system_is_used(gallery: ImageIndex, run: Run, tmp_path
 
 def test_a_preferred_file_is_kept(gallery: ImageIndex, run: Run) -> None:
     found = json.loads(run(*EXACT, "--prefer", "p/a/*", "--json", "--index", gallery.path).stdout)
-    assert (found["groups"][0]["keep"], found["groups"][0]["why"]) == ("p/a/red.png", "preferred by --prefer")
+    assert (found["groups"][0]["keep"], found["groups"][0]["why"]) == ("p/a/red.png", "preferred by a glob")
 
 
 def test_a_replaced_file_is_printed_with_the_reason_and_is_not_disposable(

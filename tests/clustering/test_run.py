@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 
 import imgindex.clustering.run
@@ -30,8 +30,7 @@ def draw_many(folder: Path, numbers: range) -> None:
 def test_the_vectors_as_they_are_now_are_clustered_in_the_order_of_ids(tmp_path: Path, store: str) -> None:
     pictures = tmp_path / "pictures"
     draw_many(pictures, range(60))
-    with ImageIndex.create(tmp_path / "store", recipe=GRID_RECIPE, store=store) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "store", encoder=GridMean(), store=store) as index:
         index.add([pictures])
         draw_many(pictures, range(60, 80))
         (pictures / "7.png").unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from collections_of import indexed
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from groups_of import only
 from pictures import draw
 from textures import textured, write
@@ -84,8 +84,7 @@ def test_images_of_one_part_each_are_copies_of_the_whole_and_not_of_each_other(t
 
 
 def test_an_empty_index_and_one_image_have_no_duplicates(tmp_path: Path) -> None:
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean()) as index:
         assert index.duplicates(rotations=True).groups == ()
         draw(tmp_path / "p/0.png", 0)
         index.add([tmp_path / "p"])

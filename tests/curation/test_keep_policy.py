@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -40,8 +40,7 @@ def test_two_paths_of_one_file_are_not_disposable(tmp_path: Path) -> None:
     draw(tmp_path / "p/z.png", 3)
     (tmp_path / "p/a.png").symlink_to("z.png")
     (tmp_path / "p/hard.png").hardlink_to(tmp_path / "p/z.png")
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean()) as index:
         index.add([tmp_path / "p"])
         (group,) = index.duplicates(exact=True).groups
     assert Path(group.kept.path).name == "hard.png"

@@ -178,7 +178,7 @@ def test_then_more_bytes_and_then_the_first_path(tmp_path: Path) -> None:
 def test_what_is_preferred_is_kept_first(tmp_path: Path, glob: str) -> None:
     original, copy = save(tmp_path / "dcim/a.jpg", photo((320, 240)), exif=camera()), save(tmp_path / "album/b.png")
     assert kept(original, copy)[0] == "a.jpg"
-    assert kept(original, copy, prefer=(glob,)) == ("b.png", "preferred by --prefer")
+    assert kept(original, copy, prefer=(glob,)) == ("b.png", "preferred by a glob")
     assert kept(original, copy, prefer=("*/dcim/*", glob))[0] == "a.jpg"
     assert kept(original, copy, prefer=("nothing", glob))[0] == "b.png"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from collections_of import incoming_files, indexed, of_vectors, picture_and_grey, quarters
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import contents
 from PIL import Image, ImageDraw
 from textures import textured, write
@@ -79,7 +79,7 @@ def test_files_with_known_bytes_need_no_encoder(known: ImageIndex, incoming: Pat
 
     shutil.copy(tmp_path / "known/grey.png", tmp_path / "known/a grey copy.png")
     known.add([tmp_path / "known"])
-    known.encoder = None_()
+    replace_encoder(known, None_())
     assert grades(known.lookup([incoming / "copy.png", tmp_path / "known"])) == {
         "copy.png": ("same", "original.png"),
         "a grey copy.png": ("same", "a grey copy.png"),
@@ -109,8 +109,7 @@ def test_a_removed_image_is_not_a_match(known: ImageIndex, incoming: Path, tmp_p
 
 
 def test_in_an_empty_index_every_picture_is_new(known: ImageIndex, tmp_path: Path, incoming: Path) -> None:
-    with ImageIndex.create(tmp_path / "empty.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "empty.imgindex", encoder=GridMean()) as index:
         results = index.lookup([incoming])
     assert {one.how for one in results} == {"new", "failed"}
     assert {(one.match, one.distance, one.id) for one in results} == {(None, None, None)}
@@ -135,8 +134,7 @@ def test_the_nearest_image_among_20_000_is_that_of_an_exact_comparison(
         quarters(tmp_path / "new" / f"{number}.png", *rng.integers(0, 256, (4, 3)).tolist())
     with of_vectors(tmp_path / "it.imgindex", vectors) as index:
         results = index.lookup([tmp_path / "new"], similar=True, distance=0.5)
-        again = ImageIndex.create(tmp_path / "new.imgindex", recipe=GRID_RECIPE)
-        again.encoder = GridMean()
+        again = ImageIndex.create(tmp_path / "new.imgindex", encoder=GridMean())
         with again:
             again.add([tmp_path / "new"])
             wanted = np.linalg.norm(again.vectors()[:, None] - vectors, axis=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 from PIL import Image
 
@@ -24,8 +24,7 @@ def test_the_reason_names_unusual_shapes_sizes_formats_and_colours(tmp_path: Pat
     draw(tmp_path / "p/plain.png", (200, 30, 30), (120, 100))
     draw(tmp_path / "p/dark.png", (5, 5, 5), (120, 100))
     draw(tmp_path / "p/gone.png", (30, 200, 30), (120, 100))
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean()) as index:
         index.add([tmp_path / "p"])
         (tmp_path / "p/gone.png").unlink()
         reasons = {Path(one.path).name: one.reason for one in index.outliers(n=100)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from collections_of import greys_and_two_apart
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -39,8 +39,7 @@ def test_removed_images_are_neither_outliers_nor_nearest(gallery: ImageIndex) ->
 
 
 def test_an_index_without_two_images_has_no_outliers_and_n_must_be_positive(tmp_path: Path) -> None:
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean()) as index:
         assert index.outliers() == []
         draw(tmp_path / "p/1.png", 1)
         index.add([tmp_path / "p"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from PIL import Image, ImageFilter
 
 from imgindex import ImageIndex
@@ -22,8 +22,7 @@ def test_the_sharpest_is_not_the_largest_when_that_is_blurred(tmp_path: Path, ph
     size = (2 * picture.width, 2 * picture.height)
     picture.filter(ImageFilter.GaussianBlur(1.5)).resize(size).save(tmp_path / "p/blurred.png")
     picture.save(tmp_path / "p/poor.jpg", quality=15)
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean()) as index:
         index.add([tmp_path / "p"])
         (group,) = index.duplicates(keep="sharpest").groups
         (largest,) = index.duplicates().groups

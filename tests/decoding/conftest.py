@@ -23,8 +23,7 @@ def decoding_here() -> None:
 @pytest.fixture
 def index(tmp_path: Path, encoder: GridMean) -> Iterator[ImageIndex]:
     """An empty index beside the pictures, with the encoder of the tests."""
-    with ImageIndex.create(tmp_path / "pictures.imgindex", recipe=GRID_RECIPE) as opened:
-        opened.encoder = encoder
+    with ImageIndex.create(tmp_path / "pictures.imgindex", encoder=encoder) as opened:
         yield opened
 
 

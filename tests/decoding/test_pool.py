@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from decoder_checks import LATE, TIGHT, encoded, pids, plain, reason
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GRID_RECIPE, GridMean, replace_encoder
 from hostile import deed
 from pictures import draw
 from PIL import Image
@@ -281,8 +281,7 @@ def test_reading_a_file_may_take_longer_than_decoding_one(
 
 
 def test_processes_are_used_by_one_add_after_the_other_and_end_with_the_index(folder: Path, tmp_path: Path) -> None:
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean()) as index:
         index.add([folder / "a"])
         first = set(pids(index._decoders))
         index.add([folder / "b"])
@@ -320,14 +319,14 @@ def test_an_add_that_fails_ends_busy_processes_and_the_next_one_starts_others(
 
     seen: list[int] = []
     (folder / "b/0.jxl").write_bytes(deed("hang"))  # for a minute, by the limits that are the default
-    index.encoder = Failing()
+    replace_encoder(index, Failing())
     started = time.monotonic()
     with pytest.raises(RuntimeError, match="no more"):
         index.add([folder])
     assert time.monotonic() - started < 40
     assert seen
     assert not any(map(is_running, seen))
-    index.encoder = encoder
+    replace_encoder(index, encoder)
     assert index.add([folder / "a"]).added == 6
     assert list(index.failures()) == []
 

@@ -34,8 +34,7 @@ from imgindex import Engine, ImageIndex
 from imgindex.decoding import pool
 from imgindex.decoding.process import DecodeLimits
 pool.DecodeLimits = lambda: DecodeLimits(seconds={seconds}, memory=1 << 30)
-with ImageIndex.create("it.imgindex", recipe=GRID_RECIPE, engine=Engine(workers=3)) as index:
-    index.encoder = GridMean()
+with ImageIndex.create("it.imgindex", encoder=GridMean(), engine=Engine(workers=3)) as index:
     report = index.add(sys.argv[1:])
 print(report.added, report.failed)
 """

@@ -126,7 +126,7 @@ def test_a_named_precision_is_taken_by_a_gpu(name: str, device: str) -> None:
 def test_a_precision_that_a_gpu_lacks_is_refused_with_a_hint_of_the_known_ones(name: str) -> None:
     with pytest.raises(DeviceUnavailable, match="precision") as error:
         choose_gpu_precision(name, "cuda")
-    assert all(known in error.value.hint for known in ("auto", "fp32", "bf16", "fp16", "--device cpu"))
+    assert all(known in error.value.hint for known in ("auto", "fp32", "bf16", "fp16", "`device=cpu`"))
 
 
 @pytest.mark.parametrize("driver", devices.DRIVERS)

@@ -24,6 +24,7 @@ from imgindex.encoders.registry import RecipeChoice, choose_recipe, find_weights
 from imgindex.encoders.vgg import layers
 from imgindex.encoders.weights import SHIPPED, TORCHVISION, imagenet_path, load_weights, locate_weights
 from imgindex.errors import RecipeMismatch, UsageError, WeightsMismatch, WeightsUnavailable
+from imgindex.recipe import RECIPES
 from imgindex.types import Engine
 
 FILE = "vgg16-397923af.pth"
@@ -252,6 +253,52 @@ def test_no_index_is_made_with_a_weights_file_that_does_not_fit(tmp_path: Path, 
     with pytest.raises(WeightsMismatch, match=r"letter\.pth"):
         ImageIndex.create(tmp_path / "i", recipe=recipe, weights=str(tmp_path / "letter.pth"))
     assert not os.path.exists(tmp_path / "i")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"network": "resnet50"}, "its network is 'resnet50', not vgg16 or efficientnet-lite2"),
+        ({"network": "custom"}, "its network is 'custom'"),
+        ({"network": "efficientnet-lite2"}, "its layer is 'pool5', not head"),
+        ({"layer": "pool4"}, "its layer is 'pool4', not fc1 or pool5"),
+        ({"layer": "fc1", "pooling": "none"}, "its dimension is 512, not 4096"),
+        ({"layer": "fc1", "dimension": 4096}, "its pooling is 'gem', not none"),
+        ({"dimension": 64}, "its dimension is 64, not 512"),
+        ({"pooling": "average"}, "its pooling is 'average', not gem"),
+        ({"side": 100}, "its side is 100, not a multiple of 32"),
+        ({"side": 0}, "its side is 0"),
+        ({"geometry": "crop"}, "its geometry is 'crop', not letterbox or article"),
+        ({"alpha": "pink"}, "its alpha is 'pink'"),
+        ({"channels": "hsv"}, "its channels is 'hsv'"),
+        ({"norm": "l1"}, "its norm is 'l1'"),
+        ({"upright": False}, "its upright is False"),
+        ({"std": (1.0, 0.0, 1.0)}, "standard deviation is 0"),
+        ({"offset_sha256": "0" * 64}, "no mean 'vgg16-pool5-320'"),
+        ({"mean": ("a", "b", "c")}, "a field has a value of another type"),
+    ],
+)
+def test_no_index_is_made_with_a_recipe_that_no_encoder_follows(
+    tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
+    recipe = replace(RECIPES["vgg16-pool5"], **change)
+    with pytest.raises(UsageError, match=f"no encoder makes the vectors of the recipe 'vgg16-pool5': .*{problem}"):
+        ImageIndex.create(tmp_path / "i", recipe=recipe)
+    assert not (tmp_path / "i").exists()
+
+
+def test_a_recipe_of_the_callers_own_gets_the_digest_of_its_weights(tmp_path: Path) -> None:
+    recipe = replace(RECIPES["vgg16-pool5"], name="on white", alpha="white", side=96)
+    with ImageIndex.create(tmp_path / "i", recipe=recipe) as index:
+        assert index.recipe == replace(recipe, weights_sha256=choose_recipe("vgg16-pool5").recipe.weights_sha256)
+        assert ImageIndex.open(index.path).encoder.encode(np.zeros((1, 96, 96, 3), np.uint8)).shape == (1, 512)
+    with pytest.raises(WeightsMismatch, match="another SHA-256"):
+        ImageIndex.create(tmp_path / "j", recipe=replace(recipe, weights_sha256="0" * 64))
+    of_fc1 = replace(recipe, layer="fc1", dimension=4096, pooling="none", offset="", offset_sha256="")
+    with pytest.raises(WeightsMismatch):
+        ImageIndex.create(tmp_path / "j", recipe=of_fc1)
+    with pytest.raises(UsageError, match="its own size"):
+        ImageIndex.create(tmp_path / "j", recipe=recipe, size=64)
 
 
 @pytest.mark.parametrize("recipe", ["vgg16-fc1", "article"])

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 from PIL import Image
 
@@ -95,8 +95,7 @@ def test_a_missing_image_has_no_thumbnail_and_is_logged(
 def test_names_with_a_newline_or_not_in_utf_8_are_exported(tmp_path: Path) -> None:
     for name in (b"caf\xe9.png", b"new\nline.png"):
         draw(tmp_path / "p/x.png", len(name)).rename(tmp_path / "p" / os.fsdecode(name))
-    with ImageIndex.create(tmp_path / "it", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "it", encoder=GridMean()) as index:
         index.add([tmp_path / "p"])
         assert index.export(tmp_path / "it.parquet") == 2
     names = [Path(path).name for path in pq.read_table(tmp_path / "it.parquet")["path"].to_pylist()]
@@ -133,8 +132,7 @@ def test_whole_numbers_beside_fractions_are_written_as_numbers_however_large(tmp
     for number in range(2):
         draw(tmp_path / f"p/{number}.png", number)
     (tmp_path / "t.csv").write_text(f"ImageID,a,b\n0,{2**63 - 1},{2**64}\n1,0.5,1\n")
-    with ImageIndex.create(tmp_path / "it", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "it", encoder=GridMean()) as index:
         index.add([tmp_path / "p"])
         index.import_csv(tmp_path / "t.csv")
         index.export(tmp_path / "it.parquet")

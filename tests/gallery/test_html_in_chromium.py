@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import numpy as np
 import pytest
 from decoders_here import DecodersHere
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -53,8 +53,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     for number, name in enumerate(HOSTILE):
         draw(Path(os.fsdecode(os.fsencode(base / "photos") + b"/" + name)), (20, 210 + number, 40))
-    with ImageIndex.create(base / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder, index._decoders = GridMean(), DecodersHere(index.recipe)
+    with ImageIndex.create(base / "it.imgindex", encoder=GridMean()) as index:
+        index._decoders = DecodersHere(index.recipe)
         index.add([base / "photos"])
         paths = index.paths()
         hostile = [path for path in paths if "fired" in path or "na" in Path(path).name]
@@ -422,8 +422,8 @@ def test_twenty_thousand_marks_are_drawn_and_can_be_pointed_at(visit: Open, tmp_
 def test_a_list_shows_all_images_of_a_cluster_a_part_at_a_time(visit: Open, tmp_path: Path) -> None:
     for number in range(300):
         draw(tmp_path / f"photos/{number:03}.png", (number % 256, number // 2, 90))
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder, index._decoders = GridMean(), DecodersHere(index.recipe)
+    with ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean()) as index:
+        index._decoders = DecodersHere(index.recipe)
         index.add(tmp_path / "photos")
         index.gallery(index.cluster(1), images=None).write_html(tmp_path / "all.html")
         index.gallery(index.cluster(2), images=40).write_html(tmp_path / "some.html")

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 
 from imgindex import ImageIndex, Mix
 
@@ -25,8 +25,7 @@ def shown(page: Path) -> set[str]:
 
 
 def test_an_empty_result_has_the_page_of_its_kind(tmp_path: Path) -> None:
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean()) as index:
         for found, text in (
             (index.outliers(), "No outliers"),
             (index.duplicates(), "No two images duplicate each other"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from add_checks import counts, later, names, observe_opened, spoil
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 
 import imgindex.ingest.pipeline
@@ -58,12 +58,12 @@ class Failing(GridMean):
 def test_when_the_network_fails_what_was_done_is_kept_and_the_next_add_goes_on(
     index: ImageIndex, folder: Path, encoder: GridMean
 ) -> None:
-    index.encoder = Failing(batch_size=4)
+    replace_encoder(index, Failing(batch_size=4))
     with pytest.raises(RuntimeError, match="out of memory"):
         index.add([folder])
     assert len(index) == 8
     assert index.verify(full=True).ok
-    index.encoder = encoder
+    replace_encoder(index, encoder)
     assert counts(index.add([folder])) == {"added": 4, "unchanged": 8}
     assert encoder.embedded == 4
 
@@ -100,7 +100,7 @@ def test_stopping_in_the_last_batch_does_not_interrupt_the_run(
 
 KILLED = """
 import os, signal, sys
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from imgindex import ImageIndex
 
 class Killing(GridMean):
@@ -109,8 +109,7 @@ class Killing(GridMean):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().encode(batch)
 
-with ImageIndex.open(sys.argv[1]) as index:
-    index.encoder = Killing(batch_size=4)
+with ImageIndex.open(sys.argv[1], encoder=Killing(batch_size=4)) as index:
     index.add([sys.argv[2]])
 """
 
@@ -161,7 +160,7 @@ def test_the_pictures_in_flight_are_few_however_many_there_are(
 
     observe_opened(monkeypatch, open_one)
     monkeypatch.setattr(imgindex.ingest.pipeline, "LOADING_LOOK_AHEAD", 200)
-    index.encoder = encoder
+    replace_encoder(index, encoder)
     index.add([tmp_path / "many"])
     assert len(opened) == 800
     lot, workers = index._decoders.lot, imgindex.ingest.pipeline.worker_count(None)

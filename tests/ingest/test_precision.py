@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from forking import Run
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -44,7 +44,7 @@ def measurements(index: ImageIndex) -> list[dict[str, object]]:
 
 
 def test_a_long_run_measures_half_precision_and_status_shows_it(index: ImageIndex, many: Path, run: Run) -> None:
-    index.encoder = Half(1e-6)
+    replace_encoder(index, Half(1e-6))
     index.add([many])
     (measurement,) = measurements(index)
     assert (measurement["precision"], measurement["pictures"]) == ("bf16", 8)
@@ -56,7 +56,7 @@ def test_a_long_run_measures_half_precision_and_status_shows_it(index: ImageInde
 
 
 def test_a_precision_that_changes_answers_shows(index: ImageIndex, many: Path) -> None:
-    index.encoder = Half(0.5)
+    replace_encoder(index, Half(0.5))
     index.add([many])
     (measurement,) = measurements(index)
     assert measurement["overlap"] < 0.9
@@ -64,9 +64,9 @@ def test_a_precision_that_changes_answers_shows(index: ImageIndex, many: Path) -
 
 
 def test_reports_of_several_runs_are_combined(index: ImageIndex, many: Path) -> None:
-    index.encoder = Half(1e-6)
+    replace_encoder(index, Half(1e-6))
     index.add([many])
-    index.encoder = Half(0.5)
+    replace_encoder(index, Half(0.5))
     for number in range(precision.MIN_EMBEDDED):
         draw(many / "more" / f"{number}.png", precision.MIN_EMBEDDED + number, (2, 2))
     index.add([many])
@@ -77,10 +77,10 @@ def test_reports_of_several_runs_are_combined(index: ImageIndex, many: Path) -> 
 
 
 def test_short_runs_and_fp32_measure_nothing(index: ImageIndex, folder: Path, many: Path, run: Run) -> None:
-    index.encoder = Half(1e-6)
+    replace_encoder(index, Half(1e-6))
     index.add([folder])
     assert measurements(index) == []
-    index.encoder = GridMean()
+    replace_encoder(index, GridMean())
     index.add([many])
     assert measurements(index) == []
     assert "nearest are those of fp32" not in run("status", "--index", index.path).stdout
@@ -91,8 +91,7 @@ def test_if_fp32_does_not_fit_the_run_succeeds_without_a_report(tmp_path: Path, 
         def fp32(self) -> GridMean:
             raise DeviceUnavailable("cuda has no memory for a single picture")
 
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = Cramped(1e-6)
+    with ImageIndex.create(tmp_path / "it.imgindex", encoder=Cramped(1e-6)) as index:
         assert index.add([many]).added == precision.MIN_EMBEDDED
         assert measurements(index) == []
 
@@ -102,7 +101,7 @@ def test_if_fp32_is_slow_fewer_samples_are_measured(
 ) -> None:
     monkeypatch.setattr(precision, "MAX_SECONDS", 0.0)
     monkeypatch.setattr(precision, "MAX_SHARE", 0.0)
-    index.encoder = Half(1e-6)
+    replace_encoder(index, Half(1e-6))
     index.add([many])
     assert measurements(index)[0]["pictures"] == 2
 
@@ -116,8 +115,7 @@ def test_a_sample_whose_vector_is_not_finite_is_left_out(tmp_path: Path, many: P
             return vectors
 
     draw(many / "one more.png", (200, 3, 77), (2, 2))
-    with ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = Spoiling(1e-6)
+    with ImageIndex.create(tmp_path / "it.imgindex", encoder=Spoiling(1e-6)) as index:
         report = index.add([many])
         assert (report.added, report.failed) == (precision.MIN_EMBEDDED, 1)
         assert measurements(index)[0]["pictures"] == 7

@@ -93,8 +93,7 @@ def test_a_segment_that_is_broken_is_named_and_its_images_come_back_under_their_
     saved = {"is cut short": 2, "has a wrong header": 5}.get(how, 0)
     assert report.embedded == 5 - saved
     assert same(answers(home), before)
-    with ImageIndex.open(home) as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(home, encoder=GridMean()) as index:
         assert index.add([folder]).unchanged == 12
 
 
@@ -119,8 +118,7 @@ def test_an_image_that_cannot_be_made_again_is_dropped_by_name_and_by_reason(hom
     ids, paths, _ = answers(home)
     assert not {"5.png", "6.png"} & {Path(path).name for path in paths}
     assert len(ids) == 10
-    with ImageIndex.open(home) as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(home, encoder=GridMean()) as index:
         index.add([folder])
         assert len(index) == 11
 
@@ -144,8 +142,7 @@ def test_the_lost_vector_of_a_missing_image_is_dropped_too_and_never_comes_back_
     report = ImageIndex.repair(home, encoder=GridMean())
     assert [Path(failure.path).name for failure in report.dropped] == ["2.png"]
     draw(folder / "a/2.png", 2)
-    with ImageIndex.open(home) as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(home, encoder=GridMean()) as index:
         assert index.add([folder]).added == 1
         assert index.verify(full=True).ok
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from add_checks import counts, ids, later, names, spoil
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -143,8 +143,7 @@ def test_an_index_reached_through_a_link_knows_its_files_by_their_real_path(tmp_
         draw(tmp_path / "real/pictures" / f"{number}.png", number)
     spoil(tmp_path / "real/pictures/3.png")
     (tmp_path / "link").symlink_to("real")
-    with ImageIndex.create(tmp_path / "link/it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = encoder
+    with ImageIndex.create(tmp_path / "link/it.imgindex", encoder=encoder) as index:
         root = tmp_path / "real/pictures"
         assert counts(index.add([root])) == {"added": 3, "failed": 1}
         (root / "0.png").unlink()

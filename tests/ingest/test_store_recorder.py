@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from add_checks import counts, ids, later, means, names, vector
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -78,7 +78,7 @@ class Blind(GridMean):
 
 
 def test_a_picture_whose_vector_is_not_finite_is_a_failure(index: ImageIndex, folder: Path) -> None:
-    index.encoder = Blind()
+    replace_encoder(index, Blind())
     for name in ("white.png", "white too.png"):
         draw(folder / "a" / name, (255, 255, 255))
     report = index.add([folder])
@@ -93,8 +93,7 @@ def test_a_vector_too_large_for_the_storage_is_a_failure(folder: Path, tmp_path:
         def encode(self, batch: np.ndarray) -> np.ndarray:
             return super().encode(batch) * 70_000
 
-    with ImageIndex.create(tmp_path / "half.imgindex", recipe=GRID_RECIPE, store="fp16") as index:
-        index.encoder = Large()
+    with ImageIndex.create(tmp_path / "half.imgindex", encoder=Large(), store="fp16") as index:
         draw(folder / "a/white.png", (255, 255, 255))
         report = index.add([folder])
         assert ("white.png", "embed") in {(Path(failure.path).name, failure.stage) for failure in report.failures}

@@ -37,8 +37,7 @@ def large(index: ImageIndex, pictures: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def reopened(index: ImageIndex) -> ImageIndex:
-    again = ImageIndex.open(index.path)
-    again.encoder = GridMean()
+    again = ImageIndex.open(index.path, encoder=GridMean())
     return again
 
 

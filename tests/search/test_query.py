@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 
 import imgindex.search.query
@@ -61,7 +61,7 @@ def test_an_indexed_image_is_answered_without_opening_or_embedding_it(
         raise AssertionError(f"{path} was opened")
 
     monkeypatch.setattr(imgindex.search.query, "read_content", read)
-    index.encoder = NoEncoder()
+    replace_encoder(index, NoEncoder())
     assert names(index.similar(grey / "50.png", n=2)) == ["40.png", "60.png"]
 
 
@@ -69,7 +69,7 @@ def test_an_indexed_image_that_is_gone_from_disk_is_still_answered_from_its_vect
     index: ImageIndex, grey: Path
 ) -> None:
     (grey / "50.png").unlink()
-    index.encoder = NoEncoder()
+    replace_encoder(index, NoEncoder())
     assert set(names(index.similar(grey / "50.png", n=2))) == {"40.png", "60.png"}
 
 
@@ -119,14 +119,14 @@ def test_the_same_bytes_elsewhere_are_answered_without_embedding_and_find_the_in
     index: ImageIndex, grey: Path, tmp_path: Path
 ) -> None:
     shutil.copy(grey / "50.png", tmp_path / "copy.png")
-    index.encoder = NoEncoder()
+    replace_encoder(index, NoEncoder())
     matches = index.similar(tmp_path / "copy.png", n=1)
     assert (names(matches), matches[0].distance) == (["50.png"], 0)
 
 
 def test_a_link_to_an_indexed_image_is_that_image(index: ImageIndex, grey: Path, tmp_path: Path) -> None:
     (tmp_path / "link.png").symlink_to(grey / "50.png")
-    index.encoder = NoEncoder()
+    replace_encoder(index, NoEncoder())
     assert set(names(index.similar(tmp_path / "link.png", n=2))) == {"40.png", "60.png"}
     assert names(index.similar(tmp_path / "link.png", n=1, include_self=True)) == ["50.png"]
 
@@ -154,7 +154,7 @@ def test_a_query_is_found_by_whatever_path_leads_to_it(
     index: ImageIndex, grey: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(grey)
-    index.encoder = NoEncoder()
+    replace_encoder(index, NoEncoder())
     assert names(index.similar("50.png", n=1)) == names(index.similar("../grey/./50.png", n=1)) == ["40.png"]
     assert index.similar("50.png", n=1)[0].path == str(grey / "40.png")
 
@@ -200,7 +200,7 @@ def test_a_query_without_a_finite_vector_is_a_failure_beside_the_others(
         def encode(self, batch: np.ndarray) -> np.ndarray:
             return np.where(batch.mean(axis=(1, 2, 3)) == 255, np.nan, super().encode(batch).T).T.astype(np.float32)
 
-    index.encoder = Blind()
+    replace_encoder(index, Blind())
     white, other = draw(tmp_path / "white.png", (255, 255, 255)), draw(tmp_path / "52.png", (52, 52, 52))
     failed, answered = index.answers([white, other], n=1)
     assert (failed.matches, failed.failure.stage) == ([], "embed")
@@ -250,10 +250,9 @@ def test_a_damaged_vector_is_an_error_even_far_from_the_query_for_nobody_knows_w
 
 
 def test_answers_come_from_all_segments_and_both_storages(
-    tmp_path: Path, grey: Path, monkeypatch: pytest.MonkeyPatch, index: ImageIndex
+    tmp_path: Path, grey: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ImageIndex.create(tmp_path / "half.imgindex", recipe=index.recipe, store="fp16") as half:
-        half.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "half.imgindex", encoder=GridMean(), store="fp16") as half:
         monkeypatch.setattr(half._store.segments, "capacity", 3)
         half.add([grey])
         assert half.status()["segments"] == 7

@@ -44,10 +44,7 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture(params=["fp32", "fp16"])
 def stored(request: pytest.FixtureRequest, tmp_path: Path, pictures: Path) -> Iterator[ImageIndex]:
     """An index whose vectors have length 1, in several segments, with its averages kept."""
-    with ImageIndex.create(
-        tmp_path / "it.imgindex", recipe=replace(GRID_RECIPE, norm="l2"), store=request.param
-    ) as index:
-        index.encoder = Normed()
+    with ImageIndex.create(tmp_path / "it.imgindex", encoder=Normed(), store=request.param) as index:
         index._decoders = DecodersHere(index.recipe)
         index._store.segments.capacity = 15
         index.add([pictures])
@@ -56,6 +53,8 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path, pictures: Path) -> It
 
 
 class Normed(GridMean):
+    norm = "l2"
+
     def encode(self, batch: np.ndarray) -> np.ndarray:
         vectors = super().encode(batch) - np.float32(0.3)
         lengths: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -63,8 +62,7 @@ class Normed(GridMean):
 
 
 def reopened(index: ImageIndex) -> ImageIndex:
-    again = ImageIndex.open(index.path)
-    again.encoder = Normed()
+    again = ImageIndex.open(index.path, encoder=Normed())
     again._decoders = DecodersHere(again.recipe)
     return again
 

@@ -222,8 +222,7 @@ def test_a_bucket_is_read_anonymously_from_then_on(index: ImageIndex, public: st
     index.close()
     objects().read_anonymously(["s3://public"], False)
     # The index remembers it, for everything that reads again.
-    with ImageIndex.open(index.path) as again:
-        again.encoder = GridMean()
+    with ImageIndex.open(index.path, encoder=GridMean()) as again:
         assert counts(again.add(public, rehash=True)) == {"unchanged": 6}
         assert all(thumbnail.data for thumbnail in again.thumbnails())
         with pytest.raises(SourceUnavailable, match="rejects the credentials"):

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from grid_mean import GRID_RECIPE
+from grid_mean import GridMean
 
 from imgindex import ImageIndex
 from imgindex.storage import durable
@@ -46,5 +46,5 @@ def test_a_full_disk_while_an_index_is_created_is_reported_as_a_full_disk(
     with monkeypatch.context() as patch:
         patch.setattr(durable, "disk", Full())
         with pytest.raises(sqlite3.OperationalError, match="full"):
-            ImageIndex.create(tmp_path / "new.imgindex", recipe=GRID_RECIPE)
-    ImageIndex.create(tmp_path / "new.imgindex", recipe=GRID_RECIPE).close()
+            ImageIndex.create(tmp_path / "new.imgindex", encoder=GridMean())
+    ImageIndex.create(tmp_path / "new.imgindex", encoder=GridMean()).close()

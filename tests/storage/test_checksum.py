@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -98,8 +98,7 @@ def test_a_checksum_that_cannot_be_read_is_a_problem_and_the_index_opens(
     home: Path, folder: Path, content: bytes
 ) -> None:
     (home / "catalogue.db.crc32").write_bytes(content)
-    with ImageIndex.open(home) as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(home, encoder=GridMean()) as index:
         assert [problem.subject for problem in index.verify().problems] == ["catalogue.db.crc32"]
         draw(folder / "new.png", 77)
         index.add([folder])
@@ -133,7 +132,7 @@ def test_an_index_of_version_1_gets_a_checksum_with_its_first_write(tmp_path: Pa
     with ImageIndex.open(home) as index:
         assert not checksum.exists(str(home / "catalogue.db"))
         draw(tmp_path / "golden/pictures/new.png", 5)
-        index.encoder = GridMean()
+        replace_encoder(index, GridMean())
         index.add([tmp_path / "golden/pictures"])
     assert checksum.read(str(home / "catalogue.db")) == checksum.compute(str(home / "catalogue.db"))
 
@@ -199,12 +198,14 @@ def test_a_log_of_another_catalogue_is_refused_and_removed_by_a_repair(
     index: ImageIndex, folder: Path, tmp_path: Path
 ) -> None:
     """SQLite would read the log as this catalogue's own: a whole log of another catalogue makes it that catalogue."""
-    with ImageIndex.create(tmp_path / "other.imgindex", recipe=GRID_RECIPE) as other:
-        other.encoder = GridMean()
-        with other._store.catalogue.snapshot():  # a reader keeps the log from being moved
-            assert other._store.catalogue.count()["images"] == 0
-            other.add([folder / "a"])
-            foreign = Path(other.path, "catalogue.db-wal").read_bytes()
+    # A reader keeps the log from being moved.
+    with (
+        ImageIndex.create(tmp_path / "other.imgindex", encoder=GridMean()) as other,
+        other._store.catalogue.snapshot(),
+    ):
+        assert other._store.catalogue.count()["images"] == 0
+        other.add([folder / "a"])
+        foreign = Path(other.path, "catalogue.db-wal").read_bytes()
     assert foreign
     index.add([folder / "b"])
     home, paths = Path(index.path), index.paths()
@@ -293,8 +294,7 @@ def large_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an index whose catalogue has more than twice the bytes that are compared whole."""
     base = tmp_path_factory.mktemp("large")
     draw(base / "pictures/0.png", 3)
-    with ImageIndex.create(base / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(base / "it.imgindex", encoder=GridMean()) as index:
         index.add([base / "pictures"])
         with index._store.writing() as writer:
             for number in range(30_000):
@@ -332,7 +332,7 @@ def test_to_open_a_large_catalogue_reads_a_small_part_and_to_add_an_image_the_bl
     with ImageIndex.open(large / "it.imgindex") as index:
         opened = reads.total
         draw(large / "pictures/new.png", 77)
-        index.encoder = GridMean()
+        replace_encoder(index, GridMean())
         index.add([large / "pictures"])
     assert opened < 2_000_000
     # Once for opening, once for writing, and each block that changes twice.
@@ -385,8 +385,7 @@ def test_a_writer_does_not_give_a_new_checksum_to_a_block_that_was_damaged(
     monkeypatch.setattr(checksum, "SAMPLES", 0)  # opening the index could find it by chance
     (large / "pictures/wrong.png").write_bytes(b"no picture")
     shutil.copytree(large, large / "trial")
-    with ImageIndex.open(large / "trial/it.imgindex") as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(large / "trial/it.imgindex", encoder=GridMean()) as index:
         assert index.add([large / "trial/pictures"]).failed == 1
     home, database = large / "it.imgindex", large / "it.imgindex/catalogue.db"
     after = checksum.compute(str(large / "trial/it.imgindex/catalogue.db"))
@@ -394,10 +393,8 @@ def test_a_writer_does_not_give_a_new_checksum_to_a_block_that_was_damaged(
     changed = [number for number, (old, new) in pairs if old != new and number >= checksum.BEGINNING]
     flip_unused_byte(database, changed[0])
     stored = checksum.read(str(database))
-    with ImageIndex.open(home) as index:
-        index.encoder = GridMean()
-        with pytest.raises(IndexDamaged, match="checksum"):
-            index.add([large / "pictures"])
+    with ImageIndex.open(home, encoder=GridMean()) as index, pytest.raises(IndexDamaged, match="checksum"):
+        index.add([large / "pictures"])
     assert checksum.read(str(database)) == stored
     assert not check(str(home)).ok
 
@@ -427,7 +424,7 @@ def test_the_checksum_of_version_1_is_compared_and_replaced_by_the_next_writer(t
     database.write_bytes(sound)
     with ImageIndex.open(home) as index:
         draw(tmp_path / "golden/pictures/new.png", 5)
-        index.encoder = GridMean()
+        replace_encoder(index, GridMean())
         index.add([tmp_path / "golden/pictures"])
     stored = checksum.read(str(database))
     assert stored == checksum.compute(str(database))

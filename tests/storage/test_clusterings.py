@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 
 from imgindex import ImageIndex
 from imgindex.storage import clusterings
@@ -16,8 +16,7 @@ def test_many_images_are_kept_and_read_again(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     ids = np.cumsum(rng.integers(1, 9, 20_000))
     members = Membership(ids, rng.integers(50, size=20_000), rng.integers(2**32, size=20_000))
-    with ImageIndex.create(tmp_path / "it", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(tmp_path / "it", encoder=GridMean()) as index:
         paths = [str(tmp_path / f"a,'\n\udcff{number}.jpg") for number in range(20_000)]
         kept = StoredClustering(
             ClusteringHeader(0, "", {"k": 50}, tuple(range(1, 51))), rng.random((50, 12), np.float32), members, paths

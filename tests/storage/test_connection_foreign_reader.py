@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -38,8 +38,7 @@ def theirs() -> Iterator[Path]:
         folder = Path(name)
         for number in range(4):
             draw(folder / "p" / f"{number}.png", number)
-        with ImageIndex.create(folder / "i", recipe=GRID_RECIPE) as index:
-            index.encoder = GridMean()
+        with ImageIndex.create(folder / "i", encoder=GridMean()) as index:
             index.add([folder / "p"])
         for ending in ("-wal", "-shm"):
             (folder / "i" / f"catalogue.db{ending}").unlink(missing_ok=True)
@@ -71,8 +70,7 @@ def test_an_index_in_a_folder_of_another_user_is_read_as_it_is_each_time(
     assert asked(reader) == "4 4 True\n"
     for number in range(4, 8):
         draw(theirs / "p" / f"{number}.png", number)
-    with ImageIndex.open(theirs / "i") as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(theirs / "i", encoder=GridMean()) as index:
         index.add([theirs / "p"])
     assert asked(reader) == "8 8 True\n"
 
@@ -82,7 +80,7 @@ def test_commits_that_are_in_the_log_alone_are_read_too(theirs: Path, reader: su
     died = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from imgindex import ImageIndex
 from imgindex.storage.catalogue import Catalogue
 
@@ -91,8 +89,7 @@ def die(self, *, limit=0):
         os._exit(9)
 
 Catalogue.checkpoint = die
-index = ImageIndex.open({str(theirs / "i")!r})
-index.encoder = GridMean()
+index = ImageIndex.open({str(theirs / "i")!r}, encoder=GridMean())
 index.add([{str(theirs / "p")!r}])
 """
     assert subprocess.run([sys.executable, "-c", died], check=False).returncode == 9

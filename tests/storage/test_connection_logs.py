@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from grid_mean import GRID_RECIPE
+from grid_mean import GridMean
 from index_processes import CATALOGUE, Died, check_sound, child
 
 from imgindex import ImageIndex
@@ -129,6 +129,6 @@ def test_a_log_that_does_not_fit_the_disk_makes_no_catalogue(tmp_path: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(durable.disk, "execute", full)
         with pytest.raises(sqlite3.OperationalError, match="disk is full"):
-            ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE)
+            ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean())
     assert not (tmp_path / "it.imgindex" / CATALOGUE).exists()
-    ImageIndex.create(tmp_path / "it.imgindex", recipe=GRID_RECIPE).close()
+    ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean()).close()

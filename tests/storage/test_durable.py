@@ -85,8 +85,7 @@ for name in ("open", "write", "truncate", "sync", "rename", "unlink", "make_fold
 sys.addaudithook(watch)
 for number in range(6):
     draw(folder / "pictures" / f"{number}.png", number)
-with ImageIndex.create(folder / "it.imgindex", recipe=GRID_RECIPE) as index:
-    index.encoder = GridMean()
+with ImageIndex.create(folder / "it.imgindex", encoder=GridMean()) as index:
     index.add([folder / "pictures"])
     draw(folder / "pictures" / "0.png", 70)
     index.add([folder / "pictures"])

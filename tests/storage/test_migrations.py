@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -66,7 +66,7 @@ def test_an_old_index_takes_more_images_and_can_be_compacted_and_repaired(golden
     draw(golden / "pictures/new.png", 5)
     encoder = GridMean()
     with ImageIndex.open(golden / "golden.imgindex") as index:
-        index.encoder = encoder
+        replace_encoder(index, encoder)
         report = index.add([golden / "pictures"])
         # A checkout of the pictures has new times, so they are opened; but nothing known is embedded again.
         assert (report.added, report.unchanged, report.removed, report.failed) == (1, 4, 1, 1)

@@ -14,10 +14,9 @@ from imgindex import ImageIndex
 from imgindex.storage import posix_locks
 
 ADD = """
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from imgindex import ImageIndex
-with ImageIndex.open(sys.argv[1]) as index:
-    index.encoder = GridMean()
+with ImageIndex.open(sys.argv[1], encoder=GridMean()) as index:
     print(index.add([sys.argv[2]]).added)
 """
 

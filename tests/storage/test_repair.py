@@ -65,8 +65,7 @@ def test_a_catalogue_of_a_newer_version_is_not_repaired(home: Path) -> None:
 def test_used_ids_are_not_used_again_after_a_repair(home: Path, folder: Path) -> None:
     edit(home, "delete from images where id > 10", "update images set width = 5 where id = 1")
     repair(home)
-    with ImageIndex.open(home) as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(home, encoder=GridMean()) as index:
         draw(folder / "new.png", 90)
         index.add([folder])
         assert [id for id in index.ids().tolist() if id > 10] == [13, 14, 15]
@@ -74,8 +73,7 @@ def test_used_ids_are_not_used_again_after_a_repair(home: Path, folder: Path) ->
 
 def test_an_index_that_was_repaired_meanwhile_is_the_one_that_is_written(path: Path, folder: Path) -> None:
     """Repair replaces a damaged catalogue, which a process that has it open does not see."""
-    with ImageIndex.open(path) as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(path, encoder=GridMean()) as index:
         assert len(index) == 12
         data = (path / CATALOGUE).read_bytes()
         with open(path / CATALOGUE, "r+b") as file:

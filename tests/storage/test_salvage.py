@@ -52,8 +52,7 @@ def test_an_image_whose_path_was_changed_is_not_present_there_and_the_next_add_h
 ) -> None:
     change(home, old, new)
     repair(home)
-    with ImageIndex.open(home) as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(home, encoder=GridMean()) as index:
         paths = {Path(path).name for path in index.paths()}
         assert "3.png" not in paths
         index.add([folder])
@@ -79,8 +78,7 @@ def test_no_value_in_a_row_stops_a_repair(home: Path, folder: Path, column: str,
         "1 << 60",
     ) else edit(home, f"update images set size = {value}, crc32 = {value} where id = 8")
     repair(home)
-    with ImageIndex.open(home) as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(home, encoder=GridMean()) as index:
         index.add([folder])
         assert sorted(Path(path).name for path in index.paths()) == sorted(f"{number}.png" for number in range(12))
 
@@ -101,8 +99,7 @@ def test_every_page_but_those_of_the_recipe_can_be_lost(home: Path, folder: Path
             assert (away / "segments/000001.vec").exists()
             continue
         outcomes.add("mended")
-        with ImageIndex.open(away) as index:
-            index.encoder = GridMean()
+        with ImageIndex.open(away, encoder=GridMean()) as index:
             index.add([folder])
             assert len(index) == 12
     assert outcomes == {"mended", "refused"}
@@ -136,8 +133,7 @@ def test_a_definition_that_is_not_text_any_more_is_damage(home: Path) -> None:
 @pytest.fixture
 def clustered(home: Path) -> Path:
     """The same index with two clusterings, a name in both, and an image that was put into the first one later."""
-    with ImageIndex.open(home) as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(home, encoder=GridMean()) as index:
         index.cluster(3)
         index.clusterings.rename_cluster(1, "others")
         index.cluster(3)

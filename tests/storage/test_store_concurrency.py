@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 from forking import Run
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 
 import imgindex.ingest.store_recorder
 from imgindex import ImageIndex
-from imgindex.errors import IndexLocked, UsageError
+from imgindex.errors import IndexClosed, IndexLocked
 from imgindex.storage import durable
 from imgindex.storage.store import Store
 
@@ -87,7 +89,7 @@ def test_a_reader_during_an_add_sees_the_batches_before(index: ImageIndex, folde
             other.add([folder])
         looks.append(1)
 
-    index.encoder = Looking(index.path, look)
+    replace_encoder(index, Looking(index.path, look))
     index.add([folder])
     assert looks == [1]
     assert len(index) == 12
@@ -97,7 +99,7 @@ def test_a_reader_while_a_batch_is_committed_sees_the_batches_before(
     index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its vectors are in the segment by then, and its images in the transaction that is still open."""
-    index.encoder = GridMean(batch_size=4)
+    replace_encoder(index, GridMean(batch_size=4))
     real, looks = durable.disk.execute, []
 
     def execute(path: str, connection: Any, statement: str) -> None:
@@ -135,7 +137,7 @@ def test_every_command_that_reads_works_in_other_processes_during_an_add(
         assert "--wait" in refused.stderr
         looks.append(1)
 
-    index.encoder = Looking(index.path, look)
+    replace_encoder(index, Looking(index.path, look))
     index.add([folder])
     assert looks == [1]
 
@@ -155,8 +157,7 @@ def test_a_reader_goes_on_with_segments_that_a_compaction_removed(index: ImageIn
 
 
 def test_two_objects_of_one_process_write_in_turn(index: ImageIndex, folder: Path) -> None:
-    with ImageIndex.open(index.path) as other:
-        other.encoder = GridMean()
+    with ImageIndex.open(index.path, encoder=GridMean()) as other:
         for number, (writer, reader) in enumerate(((index, other), (other, index), (index, other))):
             draw(folder / f"{100 + number}.png", 100 + number)
             assert writer.add([folder]).added == (13 if number == 0 else 1)
@@ -178,40 +179,165 @@ def test_a_second_writer_in_the_same_process_is_refused_and_the_process_is_named
     assert index.add([folder]).added == 12
 
 
-def test_an_index_is_used_in_the_thread_that_opened_it(index: ImageIndex, folder: Path) -> None:
+WRITER = """
+import sys
+sys.path[:0] = sys.argv[3:]
+from grid_mean import GridMean, replace_encoder
+from imgindex import ImageIndex
+from imgindex.errors import IndexLocked
+
+with ImageIndex.open(sys.argv[1], wait=True, encoder=GridMean(batch_size=2)) as index:
+    for _ in range(12):
+        index.add([sys.argv[2]])
+        index.remove([sys.argv[2] + "/b"])
+        index.compact()
+"""
+
+
+def read_only(index: ImageIndex, a: Path) -> None:
+    """Ask for all that an index answers; the images below `a` never change, and others come and go."""
+    matches = index.similar(a / "1.png", n=50, include_self=True)
+    assert Path(matches[0].path) == a / "1.png"
+    assert matches[0].distance == 0
+    assert sum(Path(match.path).parent == a for match in matches) == 6
+    listed = [image.path for image in index.images(where="width = 32")]
+    assert sum(Path(path).parent == a for path in listed) == 6
+    answers = index.answers([a / f"{number}.png" for number in range(6)], n=50, include_self=True)
+    assert len({len(answer.matches) for answer in answers}) == 1, "the answers are of several states"
+    assert a / "1.png" in index
+    assert 6 <= len(index.vectors()) <= 12
+
+
+def in_threads(count: int, task: Callable[[], None], meanwhile: Callable[[], None]) -> None:
+    """Repeat a task in many threads until `meanwhile` returns; raise what any of them raised."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.is_set():
+            task()
+
+    with ThreadPoolExecutor(count) as pool:
+        running = [pool.submit(repeat) for _ in range(count)]
+        try:
+            meanwhile()
+        finally:
+            done.set()
+        for one in running:
+            one.result()
+
+
+def test_threads_read_one_index_while_another_process_adds_removes_and_compacts(
+    index: ImageIndex, folder: Path
+) -> None:
     index.add([folder])
-    uses: list[Callable[[], Any]] = [
-        index.paths,
-        lambda: list(index.images()),
-        lambda: index.similar(folder / "a/0.png"),
-        lambda: index.add([folder]),
-        lambda: index.remove([folder]),
-        index.compact,
-        index.close,
+    here = str(Path(__file__).parent.parent)
+    in_threads(6, lambda: read_only(index, folder / "a"), lambda: print(python(WRITER, index.path, folder, here)))
+    assert len(index) == len(index.paths()) == 6
+
+
+def test_threads_read_an_index_to_which_a_thread_of_it_adds(index: ImageIndex, folder: Path) -> None:
+    replace_encoder(index, GridMean(batch_size=2))
+    index.add([folder])
+
+    def write() -> None:
+        for _ in range(6):
+            index.remove([folder / "b"])
+            index.add([folder])
+            index.compact()
+
+    with ThreadPoolExecutor(1) as writer:
+        in_threads(4, lambda: read_only(index, folder / "a"), lambda: writer.submit(write).result())
+    assert len(index) == 12
+
+
+def test_one_thread_writes_at_a_time(index: ImageIndex, folder: Path) -> None:
+    index.add([folder])
+    locked = pytest.raises(IndexLocked, match=f"process {os.getpid()} on")
+    with ThreadPoolExecutor(1) as other, index._store.writing(), locked:
+        other.submit(index.remove, [folder]).result()
+    with ImageIndex.open(index.path, wait=True) as patient, ThreadPoolExecutor(4) as pool:
+        for number in range(20, 24):
+            draw(folder / f"{number}.png", number)
+        replace_encoder(patient, GridMean())
+        added = [pool.submit(patient.add, [folder / f"{number}.png"]) for number in range(20, 24)]
+        assert [report.result().added for report in added] == [1, 1, 1, 1]
+        assert len(index) == 16
+
+
+def test_threads_make_what_they_share_once(index: ImageIndex, folder: Path) -> None:
+    index.add([folder])
+    made = []
+
+    def make(store: Store) -> int:
+        time.sleep(0.05)
+        made.append(store)
+        return len(store.blocks())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: index._store.once(make), range(16))) == [1] * 16
+        assert len(made) == 1
+        index.remove([folder / "a/0.png"])
+        assert set(pool.map(lambda _: index._store.once(make), range(16))) == {1}
+        assert len(made) == 2
+
+
+def test_an_answer_that_is_read_in_several_threads_is_of_one_state(index: ImageIndex, folder: Path) -> None:
+    index.add([folder])
+    images, answers = index.images(), index.each_answer([*[folder / "a/0.png"] * 300], n=20, include_self=True)
+    first = next(images).path, len(next(answers).matches)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(index.remove, [folder / "b"]).result()
+        assert len(index.similar(folder / "a/0.png", n=20)) == 5
+        assert len(pool.submit(list, index.images()).result()) == 6
+        rest = pool.submit(list, images).result()
+        assert {len(answer.matches) for answer in pool.submit(list, answers).result()} == {first[1]} == {12}
+    assert [first[0], *(image.path for image in rest)] == [
+        str(folder / name)
+        for name in (
+            *(f"a/{number}.png" for number in range(6)),
+            "b/10.png",
+            "b/11.png",
+            *(f"b/{n}.png" for n in range(6, 10)),
+        )
     ]
-    outcome: list[str] = []
+    assert len(list(index.images())) == 6
 
-    def elsewhere() -> None:
-        for use in uses:
-            try:
-                use()
-            except UsageError as error:
-                outcome.append(str(error))
-        with ImageIndex.open(index.path) as own:
-            outcome.append(str(len(own.paths())))
 
-    thread = threading.Thread(target=elsewhere)
-    thread.start()
-    thread.join()
-    assert outcome == ["this index was opened in another thread"] * len(uses) + ["12"]
-    assert len(index.paths()) == 12
+def test_many_threads_one_after_the_other_open_few_connections(index: ImageIndex, folder: Path) -> None:
+    index.add([folder])
+    for _ in range(50):
+        thread = threading.Thread(target=index.similar, args=(folder / "a/0.png",))
+        thread.start()
+        thread.join()
+    assert len(index._store._readers._all) <= 3
+
+
+def test_an_index_that_is_closed_while_threads_read_it_raises_an_error_of_its_own(
+    index: ImageIndex, folder: Path
+) -> None:
+    index.add([folder])
+    with ImageIndex.open(index.path, encoder=GridMean()) as shared, ThreadPoolExecutor(4) as pool:
+        started = threading.Barrier(5)
+
+        def repeat() -> None:
+            started.wait()
+            while True:
+                read_only(shared, folder / "a")
+
+        running = [pool.submit(repeat) for _ in range(4)]
+        started.wait()
+        time.sleep(0.05)
+        shared.close()
+        for one in running:
+            with pytest.raises(IndexClosed):
+                one.result()
 
 
 FORK = """
 import os, sys
 import imgindex.ingest.store_recorder
 from imgindex import ImageIndex
-from imgindex.errors import IndexLocked, UsageError
+from imgindex.errors import IndexClosed, IndexLocked
 
 def in_child(act):
     reader, writer = os.pipe()
@@ -285,3 +411,11 @@ def test_after_faiss_was_used_a_new_process_is_spawned_not_forked(index: ImageIn
     assert sum(index.cluster(2).sizes) == 12
     assert len(index.similar(folder / "a/0.png")) == 10
     assert python(FORK + "print(own())", index.path) == "(10, 12, True)"
+
+
+def test_a_pickled_index_is_opened_again(index: ImageIndex, folder: Path) -> None:
+    index.add([folder])
+    with pickle.loads(pickle.dumps(index)) as again:
+        assert again.paths() == index.paths()
+        assert again is not index
+    assert len(index) == 12

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from add_checks import observe_opened
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean, replace_encoder
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -95,8 +95,8 @@ class Machine(RuleBasedStateMachine):
         for name in FOLDERS:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         self.encoder = GridMean(batch_size=2)
-        self.index = ImageIndex.create(self.folder / "it.imgindex", recipe=GRID_RECIPE)
-        self.index.encoder = self.encoder
+        self.index = ImageIndex.create(self.folder / "it.imgindex", encoder=GridMean())
+        replace_encoder(self.index, self.encoder)
         self.files: dict[str, File] = {}
         self.history: list[tuple[str, File]] = []
         self.clock = 1_600_000_000 * 10**9
@@ -274,8 +274,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def the_index_is_opened_again(self) -> None:
         self.index.close()
-        self.index = ImageIndex.open(self.folder / "it.imgindex")
-        self.index.encoder = self.encoder
+        self.index = ImageIndex.open(self.folder / "it.imgindex", encoder=self.encoder)
 
     @rule(where=st.sampled_from([*PATHS, *FOLDERS]))
     def images_are_taken_out(self, where: str) -> None:

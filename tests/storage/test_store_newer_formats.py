@@ -32,8 +32,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     for number in range(6):
         draw(folder / "pictures" / f"{number}.png", number)
-    with ImageIndex.create(folder / "it.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(folder / "it.imgindex", encoder=GridMean()) as index:
         index.add([folder / "pictures"])
         index.cluster(k=2)
     return folder
@@ -170,8 +169,7 @@ def test_a_version_that_only_the_log_has_is_refused(home: Path) -> None:
 
 
 def test_a_catalogue_that_a_newer_imgindex_migrated_meanwhile_is_not_written_to(home: Path) -> None:
-    with ImageIndex.open(home) as index:
-        index.encoder = GridMean()
+    with ImageIndex.open(home, encoder=GridMean()) as index:
         higher_version(home)
         draw(home.parent / "pictures/new.png", 60)
         refused(home, lambda: index.add([home.parent / "pictures"]), index.compact)
@@ -188,8 +186,7 @@ def test_files_of_a_newer_version_are_refused_though_the_catalogue_has_a_known_o
             index.vectors()
 
     def write() -> None:
-        with ImageIndex.open(home) as index:
-            index.encoder = GridMean()
+        with ImageIndex.open(home, encoder=GridMean()) as index:
             index.add([home.parent / "pictures"])
 
     refused(home, read, write, lambda: check(str(home)), lambda: ImageIndex.repair(home, encoder=GridMean()))

@@ -80,7 +80,7 @@ class VggGpuEncoder:
             if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
-                hint = "free memory there, or compute elsewhere with --device cpu"
+                hint = "free memory there, or compute elsewhere with `device=cpu`"
                 raise DeviceUnavailable(
                     f"{self.device} does not have enough memory for a single image", hint=hint
                 ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from grid_mean import GRID_RECIPE, GridMean
+from grid_mean import GridMean
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -25,8 +25,7 @@ def make(folder: Path) -> None:
     draw(pictures / "copy of 0.png", 0)
     draw(pictures / "caf\udce9.png", 9)
     (pictures / "broken.jpg").write_text("this is no picture")
-    with ImageIndex.create(folder / "golden.imgindex", recipe=GRID_RECIPE) as index:
-        index.encoder = GridMean()
+    with ImageIndex.create(folder / "golden.imgindex", encoder=GridMean()) as index:
         index.add([pictures])
         (pictures / "gone.png").unlink()
         draw(pictures / "2.png", 22)
