@@ -84,12 +84,12 @@ class MilvusProcess:
 
     def kill(self) -> None:
         """Kill the server, which is not started again before `restart`."""
-        (self.folder / "restart").unlink(missing_ok=True)
+        for name in ("restart", "ready"):
+            (self.folder / name).unlink(missing_ok=True)
         os.kill(self.pid, signal.SIGKILL)
 
     def restart(self) -> None:
-        """Start a server that was killed, and wait until it answers."""
-        (self.folder / "ready").unlink(missing_ok=True)
+        """Start the server if it was killed, and wait until it answers."""
         (self.folder / "restart").touch()
         self.wait()
 
@@ -152,7 +152,7 @@ def _start(folder: Path) -> None:
     # A socket stays in the network in which it was made: connections of this one reach a process in the other one.
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener, open(folder / "log", "ab") as log:
         (folder / "port").write_text(str(listener.getsockname()[1]))
-        subprocess.Popen(
+        process = subprocess.Popen(
             [*UNSHARE, sys.executable, __file__, str(folder), str(listener.fileno())],
             pass_fds=[listener.fileno()],
             stdin=subprocess.DEVNULL,
@@ -160,6 +160,8 @@ def _start(folder: Path) -> None:
             stderr=log,
             start_new_session=True,
         )
+    # It ends when nobody uses the server. Python would complain that it still runs.
+    process.returncode = 0
 
 
 def serve(folder: Path, listener: socket.socket) -> None:
