@@ -20,19 +20,23 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # The address of a newer server, such as http://127.0.0.1:19530, that is asked instead.
 VARIABLE = "IMGINDEX_TEST_MILVUS"
 START = 120.0
-# By default a server that was killed waits 30 seconds for its own lease, a strongly consistent query 200 ms, and a
-# collection that is loaded or indexed some seconds for the next look at it.
+# The server reads them from its environment. By default one that was killed waits 30 seconds for its own lease, a
+# strongly consistent query 200 ms, and a collection that is loaded or indexed seconds for the next look at it.
 SETTINGS = {
-    "common.session.ttl": 5,
-    "proxy.timeTickInterval": 50,
-    "queryCoord.checkInterval": 100,
-    "queryCoord.distPullInterval": 50,
-    "queryCoord.checkHandoffInterval": 500,
-    "quotaAndLimits.enabled": "false",
+    "COMMON_SESSION_TTL": 5,
+    "PROXY_TIMETICKINTERVAL": 50,
+    "QUERYCOORD_CHECKCHANNELINTERVAL": 100,
+    "QUERYCOORD_CHECKSEGMENTINTERVAL": 100,
+    "QUERYCOORD_CHECKHANDOFFINTERVAL": 500,
+    "QUERYCOORD_DISTPULLINTERVAL": 100,
+    "QUERYCOORD_LEADERVIEWUPDATEINTERVAL": 100,
+    "QUERYCOORD_UPDATENEXTTARGETINTERVAL": 1,
+    "QUOTAANDLIMITS_ENABLED": "false",
 }
 SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8914, 0x1, 0x40
 PORT = 19530
@@ -57,14 +61,31 @@ def why_not() -> str | None:
 
 def rows_of(address: str) -> dict[int, int]:
     """Return what a collection has at this moment: id → CRC32. address: milvus://HOST:PORT/COLLECTION."""
+    with _client(address) as (client, name):
+        found = client.query(
+            name,
+            filter="id >= 0",
+            output_fields=["id", "crc32"],
+            limit=16_384,
+            consistency_level="Strong",
+            timeout=START,
+        )
+        return {row["id"]: row["crc32"] for row in found}
+
+
+def described(address: str) -> str:
+    """Return the description of a collection."""
+    with _client(address) as (client, name):
+        return str(client.describe_collection(name, timeout=START)["description"])
+
+
+@contextlib.contextmanager
+def _client(address: str) -> Iterator[tuple[Any, str]]:
     from pymilvus import MilvusClient
 
     place, _, name = address.removeprefix("milvus://").partition("/")
-    client = MilvusClient(uri=f"http://{place}", timeout=START)
-    found = client.query(
-        name, filter="id >= 0", output_fields=["id", "crc32"], limit=16_384, consistency_level="Strong", timeout=START
-    )
-    return {row["id"]: row["crc32"] for row in found}
+    with contextlib.closing(MilvusClient(uri=f"http://{place}", timeout=START, dedicated=True)) as client:
+        yield client, name
 
 
 class MilvusProcess:
@@ -173,8 +194,7 @@ def serve(folder: Path, listener: socket.socket) -> None:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP | IFF_RUNNING))
     server = MilvusServer()
     server.set_base_dir(str(folder / "data"))
-    for name, value in SETTINGS.items():
-        server.config.set(name, value)
+    os.environ.update({name: str(value) for name, value in SETTINGS.items()})
     threading.Thread(target=_accept, args=(listener,), daemon=True).start()
     try:
         _run(folder, server)

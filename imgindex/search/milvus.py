@@ -41,7 +41,7 @@ MOST, LARGEST_EF = 16_384, 32_768
 # Up to so many rows Milvus compares all.
 FLAT_ROWS = 10_000
 FLAT, HNSW = "FLAT", "HNSW"
-BUILD = {FLAT: {}, HNSW: {"M": 16, "efConstruction": 200}}
+BUILD = {FLAT: {}, HNSW: {"M": 16, "efConstruction": 128}}
 # Bytes of vectors in one request, and ids that are listed at once, the most that Milvus returns.
 SENT, LISTED = 8 << 20, 16_384
 METRIC, FIELD = "L2", "vector"
