@@ -22,7 +22,8 @@ def command(
     search: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="From now on: search with milvus://HOST:PORT/COLLECTION, or on this machine: local."
+            metavar="ADDRESS",
+            help="From now on: let a Milvus server search, milvus://HOST:PORT/COLLECTION, or this machine: local.",
         ),
     ] = None,
     index: options.Index = None,
@@ -42,7 +43,6 @@ def command(
     Examples:
       imgindex compact
       imgindex compact --target-recall 0.99
-      imgindex compact --search milvus://127.0.0.1:19530/photos
     """
     from imgindex.index import ImageIndex
 
