@@ -1,4 +1,4 @@
-"""Addresses of images in object stores and on the web: which texts are addresses, and the one form that each has.
+"""Addresses of images in object stores and on the web, and of collections that search: the one form that each has.
 
 An address is a name like a path: text in which slashes separate folders. No path of this machine is one, because two
 slashes in a path are one.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 
 from imgindex.errors import UsageError
 
@@ -25,6 +26,9 @@ _SECRETS = frozenset({
 })  # fmt: skip
 # Characters of an address that are sent as they are. Spaces and letters with accents are not.
 _SENT = "%/:=&?~#+!$,;'@()*[]|"
+MILVUS, MILVUS_PORT = "milvus://", 19530
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]", re.ASCII).fullmatch
+_COLLECTION = re.compile(r"[A-Za-z_]\w{0,254}", re.ASCII).fullmatch
 
 
 def is_address(path: str) -> bool:
@@ -106,6 +110,43 @@ def web_place(address: str) -> tuple[str, str, int]:
 
     parts = urlsplit(address)
     return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+
+@dataclass(frozen=True, slots=True)
+class MilvusAddress:
+    """The address of a collection of a Milvus server; host: a name or a number, an IPv6 number in brackets."""
+
+    host: str
+    port: int
+    collection: str
+
+    def __str__(self) -> str:
+        return f"{MILVUS}{self.host}:{self.port}/{self.collection}"
+
+
+def milvus_address(address: str) -> MilvusAddress:
+    """Return the parts of milvus://HOST:PORT/COLLECTION. Raises UsageError.
+
+    >>> str(milvus_address("MILVUS://Search.example/photos"))
+    'milvus://search.example:19530/photos'
+    """
+    form = "write milvus://HOST:PORT/COLLECTION, for example milvus://127.0.0.1:19530/photos"
+    if address[: len(MILVUS)].lower() != MILVUS:
+        raise UsageError(f"{address!r} does not name a search", hint=f"{form}, or local")
+    place, _, collection = address[len(MILVUS) :].partition("/")
+    if "@" in place:
+        raise _with_secret("a user name or a password", "set MILVUS_TOKEN in the environment instead")
+    host, colon, port = place.rpartition(":")
+    if not colon or place.endswith("]"):
+        host, port = place, str(MILVUS_PORT)
+    if not _HOST(host) or not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        raise UsageError(f"{address!r} names no server", hint=form)
+    if not _COLLECTION(collection):
+        raise UsageError(
+            f"{collection!r} is not the name of a collection",
+            hint="use letters, digits and _, with a letter or _ at the front",
+        )
+    return MilvusAddress(host.lower(), int(port), collection)
 
 
 def _normal_file(rest: str) -> str:

@@ -22,6 +22,8 @@
     ├── ClusteringNotFound              the index does not keep a clustering with this id
     ├── TooFewDistinctVectors           there are fewer distinct vectors than clusters
     ├── SampleMismatch                  the ids of the sample differ from those of the index
+    ├── SearchUnavailable               the server that searches does not answer
+    ├── CollectionNotOurs               a collection of that server does not belong to this index
     └── IndexClosed                     the index was closed before the call
 
 A hint names parameters in backticks, such as `weights=FILE`; the command line shows them as its flags (cli/flags.py).
@@ -195,6 +197,18 @@ class TooFewDistinctVectors(ImgindexError):
 
 class SampleMismatch(ImgindexError):
     """The ids of the sample differ from the ids of the images in the index."""
+
+
+class SearchUnavailable(ImgindexError):
+    """The server that searches for this index does not answer, or cannot do what it was asked."""
+
+    hint = "see whether it runs, or search on this machine with `imgindex compact --search local`"
+
+
+class CollectionNotOurs(ImgindexError):
+    """A collection of the server that searches does not belong to this index; it was not changed."""
+
+    hint = "name another collection, or a new one, with `imgindex compact --search milvus://HOST:PORT/COLLECTION`"
 
 
 class FileNotOurs(UsageError):

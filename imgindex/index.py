@@ -1036,11 +1036,19 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         return check(self._store.path, full=full, on_progress=on_progress or _ignore)
 
-    def compact(self, *, target_recall: float | None = None, on_progress: OnProgress | None = None) -> CompactReport:
+    def compact(
+        self,
+        *,
+        target_recall: float | None = None,
+        search: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> CompactReport:
         """Free the space of vectors that belong to no image, and renew the search index; others may read meanwhile.
 
         target_recall: the share (0, 1] of true neighbours that the search index of a large collection has to find.
-        Raises IndexLocked, IndexDamaged, UsageError.
+        search: milvus://HOST:PORT/COLLECTION to search with a Milvus server from now on, "local" to search here again.
+        Raises IndexLocked, IndexDamaged, UsageError; SearchUnavailable, CollectionNotOurs or ExtraMissing where a
+        server searches and cannot be asked.
 
         >>> index.compact().segments_after
         1
@@ -1048,7 +1056,11 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.search.upkeep import compact
 
         return compact(
-            self._store, target_recall=target_recall, wait=lambda: self._wait, on_progress=on_progress or _ignore
+            self._store,
+            target_recall=target_recall,
+            search=search,
+            wait=lambda: self._wait,
+            on_progress=on_progress or _ignore,
         )
 
     @classmethod

@@ -89,7 +89,8 @@ class AddReport:
     skipped: files in folders that are not images, by their ending in lower case, "" for those without one. hidden:
     hidden files with the ending of an image. excluded: files and folders that `exclude` left out. exported: links to
     images, and copies, that imgindex made. blank: images among those that were added or updated whose picture has one
-    colour, or nearly so.
+    colour, or nearly so. search_behind: images that the server which searches lacks, because it could not be asked;
+    search_problem: why. The next `add` or `compact` sends them.
     """
 
     found: int = 0
@@ -110,6 +111,8 @@ class AddReport:
     failures: tuple[Failure, ...] = ()
     interrupted: bool = False
     blank: int = 0
+    search_behind: int = 0
+    search_problem: str = ""
 
     def __repr__(self) -> str:
         names = ("found", "added", "updated", "renamed", "unchanged", "reused", "removed", "restored", "failed")

@@ -44,7 +44,18 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 # `--quick` leaves out tests that use these (other processes, servers, a browser, photos), or that are in these files.
-SLOW_FIXTURES = {"run", "server", "object_store", "templates", "three", "photos", "browser", "chromium", "page"}
+SLOW_FIXTURES = {
+    "run",
+    "server",
+    "object_store",
+    "milvus_folder",
+    "templates",
+    "three",
+    "photos",
+    "browser",
+    "chromium",
+    "page",
+}
 SLOW_FILES = (
     "campaigns/",
     "clustering/test_balanced.py",

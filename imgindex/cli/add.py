@@ -158,6 +158,9 @@ def command(
         remark("no images found", quiet=quiet)
     for line in _skipped(report):
         remark(line, quiet=quiet)
+    if report.search_behind:
+        behind = f"search is behind by {count(report.search_behind, 'image')}: {report.search_problem}"
+        remark(f"imgindex: {behind}; the next `add` or `imgindex compact` catches up")
     if report.interrupted:
         remark("imgindex: interrupted; finished batches are kept, and the same command continues", quiet=quiet)
         return options.INTERRUPTED

@@ -77,11 +77,21 @@ def _missing(number: int) -> str:
 def _search(built: dict[str, Any] | None, target: float) -> str:
     if built is None:
         return "exact"
+    if "address" in built:
+        return _milvus(built)
     how = f"{built['factory']} over {count(built['rows'], 'row')}, nprobe {built['nprobe']}, refine {built['refine']}"
     recall = f"recall@10 {built['recall']:.3f} of {count(built['queries'], 'query', 'queries')} (target {target:g})"
     if built["recall"] < built["target"]:
         recall += ", so searches are exact"
     return f"{how}: {recall}, made in {duration(built['seconds'])}"
+
+
+def _milvus(state: dict[str, Any]) -> str:
+    how = f"{state['kind']}, ef {state['ef']}" if state["kind"] == "HNSW" else state["kind"]
+    recall = f"recall@10 {state['recall']:.3f} of {count(state['queries'], 'query', 'queries')}"
+    known = f"{how} over {count(state['rows'], 'row')}: {recall} (target {state['target']:g})"
+    behind = f"behind by {count(state['behind'], 'image')}" if state["behind"] else "up to date"
+    return f"{state['address']} {known}, {behind}" if state["kind"] else f"{state['address']}, {behind}"
 
 
 def _smoothed(made: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from imgindex.decoding.lookahead import map_in_streams
 from imgindex.errors import DeviceUnavailable, IndexDamaged
 from imgindex.ingest.items import Pipeline, Prepared
 from imgindex.ingest.store_recorder import StoreRecorder
-from imgindex.search.lifecycle import load_search
+from imgindex.search.lifecycle import CANNOT_ASK, load_search
 from imgindex.storage import precision
 from imgindex.storage.store import Store
 from imgindex.types import Encoder, Pixels, PrecisionReport, Vectors
@@ -49,7 +49,7 @@ def measure(store: Store, recorder: StoreRecorder, pipeline: Pipeline, *, second
         return
     try:
         report = _measure(store, encoder, samples, max(MAX_SECONDS, MAX_SHARE * seconds))
-    except (DeviceUnavailable, IndexDamaged) as error:
+    except (DeviceUnavailable, IndexDamaged, *CANNOT_ASK) as error:
         # The images are committed, so the run succeeds all the same.
         log.info("the precision was not measured: %s", error)
         return

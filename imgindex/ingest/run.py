@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 
 from imgindex.ingest import precision
@@ -138,7 +138,8 @@ def add(
         _record_run(writer, report, started_at)
         if not interrupted:
             precision.measure(store, recorder, pipeline, seconds=report.seconds)
-            update_search_files(store, writer, on_progress=control.on_progress)
+            behind = update_search_files(store, writer, on_progress=control.on_progress)
+            report = replace(report, search_behind=behind.images, search_problem=behind.reason)
     return report
 
 
@@ -222,4 +223,5 @@ def _report(
         failures=failures,
         interrupted=interrupted,
         blank=blank,
+        search_problem="",
     )

@@ -56,10 +56,10 @@ def build(blocks: Sequence[VectorBlock], *, dimension: int, target: float, seed:
         block.check(np.flatnonzero(block.ids >= 0))
     generator = np.random.default_rng(seed)
     count = sum(int((block.ids >= 0).sum()) for block in blocks)
-    queries = _sample(blocks, min(QUERIES, 1 + count // 5), dimension, generator)
+    queries = sample_rows(blocks, min(QUERIES, 1 + count // 5), dimension, generator)
     wanted_lists = 4 * math.sqrt(count)
     size = min(int(POINTS * wanted_lists), max(FEWEST_POINTS, SAMPLE_BYTES // (4 * dimension)))
-    _, sample = _sample(blocks, size, dimension, generator, without=queries[0])
+    _, sample = sample_rows(blocks, size, dimension, generator, without=queries[0])
     nlist = max(1, min(round(wanted_lists), len(sample) // FEWEST_POINTS))
     factory = f"IVF{nlist},RaBitQfs"
     reduced = faiss_reduction(sample, seed=seed)
@@ -101,12 +101,12 @@ def calibrate(
     neighbours were removed since, have a lower recall.
     Where all lists together do not reach the target, the recall of the metadata is below it.
     """
-    truth = _others(ExactSearch(blocks).search(queries, NEIGHBOURS + 1), ids)
+    truth = other_distances(ExactSearch(blocks).search(queries, NEIGHBOURS + 1), ids)
     search = IvfSearch(index, metadata, blocks, [len(block.ids) for block in blocks])
 
     def measured(nprobe: int, refine: int) -> SearchMetadata:
         search.metadata = replace(metadata, nprobe=nprobe, refine=refine, queries=len(ids))
-        found = _others(search.search(queries, NEIGHBOURS + 1), ids)
+        found = other_distances(search.search(queries, NEIGHBOURS + 1), ids)
         return replace(search.metadata, recall=recall(found, truth))
 
     best = measured(1, REFINE[-1])
@@ -125,7 +125,7 @@ def recall(found: Vectors, truth: Vectors) -> float:
     return int(hits.sum()) / there if there else 1.0
 
 
-def _others(near: Neighbours, ids: Ids) -> Vectors:
+def other_distances(near: Neighbours, ids: Ids) -> Vectors:
     """Return distances (q, 10) of the neighbours other than the query itself."""
     distances = np.where(near.ids == ids[:, None], np.float32(np.inf), near.distances)
     return nearest(near.ids, distances, NEIGHBOURS)[1]
@@ -143,7 +143,7 @@ def _pieces(blocks: Sequence[VectorBlock], dimension: int) -> Iterator[tuple[Ids
                 yield ids[kept], vectors if kept.all() else vectors[kept]
 
 
-def _sample(
+def sample_rows(
     blocks: Sequence[VectorBlock], size: int, dimension: int, generator: np.random.Generator, *, without: Ids = NO_IDS
 ) -> tuple[Ids, Vectors]:
     """Return ids and vectors (≤ size, dimension) of a random sample of the rows that an index can hold."""

@@ -1,19 +1,23 @@
-"""Chooses the search of an index, exact or by FAISS, and rebuilds FAISS's file when it is missing, damaged or stale."""
+"""Chooses the search of an index: exact, by FAISS or by Milvus; and renews what the last two search, when it is stale.
+
+A server searches only if the index names it. It is asked for everything but selections of up to 100,000 images, which
+are compared exactly on this machine.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from imgindex.errors import IndexDamaged
+from imgindex.errors import CollectionNotOurs, ExtraMissing, IndexDamaged, SearchUnavailable
+from imgindex.search import milvus_sync
 from imgindex.storage import derived
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
-from imgindex.types import Ids, VectorBlock, VectorSearch
+from imgindex.types import Ids, OnProgress, Progress, VectorBlock, VectorSearch
 
 if TYPE_CHECKING:
     from imgindex.search.faiss_ivf import SearchMetadata
@@ -26,14 +30,18 @@ TARGET_SETTING, DEFAULT_TARGET = "target_recall", 0.99
 EXACT = "exact"
 # A new file is written beside the old one, which answers until the new one is committed.
 NAMES = ("vectors.faiss", "vectors-2.faiss")
+# What is raised where Milvus searches and cannot be asked. Only searches and `compact` end with that.
+CANNOT_ASK = (SearchUnavailable, CollectionNotOurs, ExtraMissing)
 
 
 def load_search(store: Store, only: Ids | None = None) -> VectorSearch:
     """Return a search over the present images, or over those of `only`; an exact one up to 100,000 rows.
 
-    That over all images is made once for each state of the index.
+    That over all images is made once for each state of the index. Where Milvus searches, it is asked for more than that
+    selection.
 
-    Raises IndexDamaged, also while it searches, where a vector that it compares is damaged.
+    Raises IndexDamaged, also while it searches, where a vector that it compares is damaged; SearchUnavailable,
+    CollectionNotOurs or ExtraMissing where Milvus cannot be asked.
     """
     if only is None:
         return store.once(_load_search)
@@ -45,6 +53,8 @@ def _load_search(store: Store, only: Ids | None = None) -> VectorSearch:
     from imgindex.search.exact import ExactSearch
 
     with store.reading():
+        if milvus_sync.search_address(store.catalogue) is not None and (only is None or len(only) > EXACT_ROWS):
+            return milvus_sync.load(store, only)
         blocks = store.blocks(only)
         found = _load(store) if _count_present(blocks) > EXACT_ROWS else None
         if found is None or not found.metadata.reached:
@@ -54,12 +64,20 @@ def _load_search(store: Store, only: Ids | None = None) -> VectorSearch:
         return IvfSearch(found.index, found.metadata, blocks, found.covered)
 
 
-def update_search_index(store: Store, writer: Writer, *, on_rebuild: Callable[[], None] = lambda: None) -> None:
-    """Rebuild the search index if it is needed and missing, damaged or stale; `on_rebuild` is called before that.
+def update_search_index(
+    store: Store, writer: Writer, *, compare: bool = False, on_progress: OnProgress = lambda progress: None
+) -> None:
+    """Rebuild the search index if it is needed and missing, damaged or stale; or send Milvus the rows that it lacks.
 
-    An older file stays beside the new one; `upkeep.update_search_files` removes it.
+    An older file stays beside the new one; `upkeep.update_search_files` removes it. compare: see
+    `milvus_sync.synchronise`. Raises SearchUnavailable, CollectionNotOurs or ExtraMissing where Milvus cannot be asked.
     """
     folder = os.path.join(store.path, derived.FOLDER)
+    if milvus_sync.search_address(writer.catalogue) is not None:
+        derived.forget(writer.catalogue, NAMES)
+        target = target_recall(writer.catalogue)
+        milvus_sync.synchronise(store, writer, target=target, compare=compare, on_progress=on_progress)
+        return
     if writer.catalogue.count()["images"] <= EXACT_ROWS:
         derived.forget(writer.catalogue, NAMES)
         return
@@ -71,7 +89,7 @@ def update_search_index(store: Store, writer: Writer, *, on_rebuild: Callable[[]
         target, stale = target_recall(writer.catalogue), STALE * _count_present(blocks)
         if found is not None and found.metadata.target == target and _newer(blocks, found.covered) <= stale:
             return
-        on_rebuild()
+        on_progress(Progress("search index", 0, 0))
         from imgindex.search.faiss_build import build
         from imgindex.search.faiss_ivf import save
 
@@ -83,8 +101,11 @@ def update_search_index(store: Store, writer: Writer, *, on_rebuild: Callable[[]
 
 
 def search_name(store: Store, search: VectorSearch) -> str:
-    """Return what decides which neighbours a search finds: "exact", or the SHA-256 of FAISS's file."""
+    """Return what decides which neighbours a search finds: "exact", the SHA-256 of FAISS's file, or a collection."""
     from imgindex.search.exact import ExactSearch
+
+    if milvus_sync.search_address(store.catalogue) is not None and not isinstance(search, ExactSearch):
+        return milvus_sync.search_name(store.catalogue)
 
     file = _recorded(store.catalogue)
     return EXACT if isinstance(search, ExactSearch) or file is None else file.sha256
@@ -99,7 +120,12 @@ def target_recall(catalogue: Catalogue) -> float:
 
 
 def provenance(store: Store) -> dict[str, Any] | None:
-    """Return how the search index was built and how well it answers, as `build` measured it; None without one."""
+    """Return how the search index was built and how well it answers, as `build` measured it; None without one.
+
+    Where Milvus searches, the address of its collection is among that, and how many images it lacks; it is not asked.
+    """
+    if (found := milvus_sync.status(store.catalogue)) is not None:
+        return found
     file = _recorded(store.catalogue)
     try:
         return None if file is None else {"bytes": file.size, **json.loads(file.provenance)}

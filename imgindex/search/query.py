@@ -133,7 +133,7 @@ def _answers_of_a_state(
     store = context.store
     only = select(store, where)
     # No more than there are: the search allocates n answers for each query.
-    n = min(n, len(store.location_table()) if only is None else len(only))
+    n = min(n, store.catalogue.last_id() if only is None else len(only))
     size = max(1, min(AT_ONCE, MATCHES_AT_ONCE // (n + 1)))
     search: VectorSearch | None = None
     averages: QueryAverages | None = None

@@ -1,4 +1,4 @@
-"""Keeps the files that searches are made faster or better with: the search index, and averaged vectors."""
+"""Keeps what makes searches faster or better: the search index, in a file or in Milvus, and averaged vectors."""
 
 from __future__ import annotations
 
@@ -6,30 +6,56 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from imgindex.addresses import milvus_address
 from imgindex.errors import IndexDamaged, IndexLocked, UsageError
 from imgindex.results import CompactReport
-from imgindex.search.lifecycle import TARGET_SETTING, update_search_index
+from imgindex.search import milvus_sync
+from imgindex.search.lifecycle import CANNOT_ASK, TARGET_SETTING, update_search_index
 from imgindex.search.smoothed import are_current, update_smoothed_rows
 from imgindex.storage import compact as compaction
 from imgindex.storage import derived
 from imgindex.storage.store import Store
 from imgindex.storage.writer import Writer
-from imgindex.types import OnProgress, Progress
+from imgindex.types import OnProgress
+
+# What `compact` calls the search of this machine.
+LOCAL = "local"
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """How many images the search index lacks, and why; they are compared with each query until it has them."""
+
+    images: int = 0
+    reason: str = ""
+
+
 def update_search_files(
     store: Store, writer: Writer, *, smooth: bool = False, on_progress: OnProgress = lambda progress: None
-) -> None:
+) -> Behind:
     """Bring the search index, and averaged vectors if there are any, up to date; remove all other files beside them.
 
-    smooth: make averaged vectors where there are none. Raises IndexDamaged.
+    smooth: make averaged vectors where there are none. Where Milvus searches and cannot be asked, that is no error: the
+    next call catches up. Raises IndexDamaged.
     """
+    try:
+        _update(store, writer, smooth=smooth, on_progress=on_progress)
+    except CANNOT_ASK as error:
+        logger.info("the search is behind: %s", error)
+        return Behind(milvus_sync.count_behind(writer.catalogue), str(error))
+    return Behind()
+
+
+def _update(
+    store: Store, writer: Writer, *, smooth: bool = False, compare: bool = False, on_progress: OnProgress
+) -> None:
     folder = os.path.join(store.path, derived.FOLDER)
     derived.sweep_unrecorded(writer.catalogue, folder)
-    update_search_index(store, writer, on_rebuild=lambda: on_progress(Progress("search index", 0, 0)))
+    update_search_index(store, writer, compare=compare, on_progress=on_progress)
     derived.sweep_unrecorded(writer.catalogue, folder)
     update_smoothed_rows(store, writer, wanted=smooth, on_progress=on_progress)
     derived.sweep_unrecorded(writer.catalogue, folder)
@@ -51,21 +77,41 @@ def prepare_smoothing(store: Store, on_progress: OnProgress = lambda progress: N
 
 
 def compact(
-    store: Store, *, target_recall: float | None, wait: Callable[[], bool], on_progress: OnProgress
+    store: Store,
+    *,
+    target_recall: float | None,
+    search: str | None,
+    wait: Callable[[], bool],
+    on_progress: OnProgress,
 ) -> CompactReport:
     """Free the space of vectors that belong to no image, and renew the search files where they no longer fit.
 
-    target_recall: see `lifecycle.target_recall`; None keeps it. Raises UsageError, IndexLocked or IndexDamaged.
+    target_recall: see `lifecycle.target_recall`; None keeps it. search: the address of a collection of Milvus that
+    searches from now on, "local" for this machine, None for no change. Where Milvus searches, ids and CRC32s of both
+    sides are compared.
+
+    Raises UsageError, IndexLocked or IndexDamaged. Where Milvus cannot be asked, SearchUnavailable, CollectionNotOurs
+    or ExtraMissing, after the space was freed; a collection that `search` names does not search then.
     """
+    if target_recall is not None and not 0 < target_recall <= 1:
+        raise UsageError(
+            f"a target recall of {target_recall} is impossible",
+            hint="give a share above 0 and at most 1, such as 0.99",
+        )
+    address = None if search in (None, LOCAL) else milvus_address(search or "")
     if target_recall is not None:
-        if not 0 < target_recall <= 1:
-            raise UsageError(
-                f"a target recall of {target_recall} is impossible",
-                hint="give a share above 0 and at most 1, such as 0.99",
-            )
         with store.writing(wait=wait) as writer, writer.catalogue.atomic():
             writer.catalogue.set_setting(TARGET_SETTING, repr(float(target_recall)))
     report = compaction.compact(store, wait=wait, on_progress=on_progress)
+    milvus_sync.forget_outages()
     with store.writing(wait=wait) as writer:
-        update_search_files(store, writer, on_progress=on_progress)
+        before = milvus_sync.chosen(writer.catalogue)
+        if search is not None:
+            milvus_sync.choose(store, writer, address)
+        try:
+            _update(store, writer, compare=True, on_progress=on_progress)
+        except CANNOT_ASK:
+            if search is not None:
+                milvus_sync.restore(store, writer, before)
+            raise
     return report

@@ -8,8 +8,8 @@ import os
 import secrets
 import sqlite3
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from types import NoneType
 from typing import TYPE_CHECKING
 
@@ -154,6 +154,9 @@ class Catalogue:
 
     def set_setting(self, key: str, value: str) -> None:
         self.connection.execute("insert or replace into settings values (?, ?)", (key, value))
+
+    def remove_setting(self, key: str) -> None:
+        self.connection.execute("delete from settings where key = ?", (key,))
 
     # Images.
 
@@ -310,6 +313,38 @@ class Catalogue:
             raise IndexDamaged(f"{self.path} is damaged: the locations of vectors are not integers")
         return table
 
+    def location_table_beyond(
+        self, covered: Mapping[int, int], *, include_missing: bool = False
+    ) -> npt.NDArray[np.int64]:
+        """Return what `location_table` does, but only for the vectors behind the first rows of each segment.
+
+        covered: segment number → its first rows to leave out. The index of segments and rows finds the others, so that
+        a few of them are read from a large catalogue in milliseconds.
+        """
+        import numpy as np
+
+        query = f"select id, segment, row, crc32 from images where segment = ? and row >= ?{_present(include_missing)}"
+        parts = [np.empty((0, 4), dtype=np.int64)]
+        for number in self.segments():
+            rows = self.connection.rows(LOCATION, query, (number, covered.get(number, 0)))
+            while part := list(islice(rows, FETCHED)):
+                parts.append(np.array(part, dtype=np.int64))
+        table = np.concatenate(parts)
+        found: npt.NDArray[np.int64] = table[np.argsort(table[:, 0])]
+        return found
+
+    def count_beyond(self, covered: Mapping[int, int]) -> int:
+        """Return how many rows `location_table_beyond` returns."""
+        query = f"select count(*) from images where segment = ? and row >= ?{_present(False)}"
+        counts = (
+            self.connection.execute(query, (number, covered.get(number, 0))).fetchone()[0] for number in self.segments()
+        )
+        return sum(counts)
+
+    def last_id(self) -> int:
+        """Return the highest id of an image, 0 where there is none: no more images than that can be found."""
+        return int(self.connection.execute("select coalesce(max(id), 0) from images").fetchone()[0])
+
     def put(self, image: NewImage, segment: int, row: int, crc32: int, *, real: StoredPath | None = None) -> None:
         """Record an image and its vector. A new path gets a new id, a known path keeps its id.
 
@@ -430,6 +465,10 @@ class Catalogue:
     def log_size(self) -> int:
         """Return the size in bytes of the write-ahead log."""
         return checksum.log_size(self.path)
+
+
+def _present(include_missing: bool) -> str:
+    return "" if include_missing else " and present"
 
 
 def check_format(path: str) -> None:

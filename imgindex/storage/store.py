@@ -12,7 +12,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -332,6 +332,15 @@ class Store:
                 return list(self._copied(table, view))
             table = self.location_table()
             return self.blocks_of(table[np.isin(table[:, 0], only)], view)
+
+    def blocks_beyond(self, covered: Mapping[int, int]) -> list[VectorBlock]:
+        """Return what `blocks` does, but only for the vectors behind the first rows of each segment.
+
+        covered: segment number → its first rows to leave out. Raises IndexDamaged.
+        """
+        with self.reading() as view:
+            table = self.check_table(self.catalogue.location_table_beyond(covered), view)
+            return list(self._copied(table, view)) if len(table) <= FEW else self.blocks_of(table, view)
 
     def check_table(self, table: npt.NDArray[np.int64], view: View) -> npt.NDArray[np.int64]:
         """Return a table of locations, which cannot be changed from now on. Raises IndexDamaged."""

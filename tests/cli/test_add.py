@@ -32,6 +32,8 @@ def test_add_reports_in_json_exactly_what_the_contract_names(run: Run, folder: P
         "excluded",
         "exported",
         "blank",
+        "search_behind",
+        "search_problem",
     ]
     assert (report["found"], report["added"], report["failed"]) == (12, 12, 0)
 

@@ -23,3 +23,12 @@ def test_a_target_recall_lasts_and_an_impossible_one_is_refused(run: Run, here: 
     assert run("compact", "--target-recall", "0.9", "--quiet").stderr == ""
     assert json.loads(run("status", "--json").stdout)["target_recall"] == 0.9
     assert run("compact", "--target-recall", "1.5").returncode == 2
+
+
+def test_what_is_no_address_of_a_search_is_refused(run: Run, here: Path) -> None:
+    for address in ("milvus://host", "http://host:19530/photos", "milvus://root:secret@host/photos"):
+        done = run("compact", "--search", address)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "secret" not in done.stderr
+    assert run("compact", "--search", "local").returncode == 0
+    assert json.loads(run("status", "--json").stdout)["search"] is None

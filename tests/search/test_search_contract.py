@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import faiss
+import milvus_server
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from milvus_server import Addresses
 
+from imgindex.addresses import milvus_address
 from imgindex.search.exact import ExactSearch
 from imgindex.search.faiss_build import build
 from imgindex.search.faiss_ivf import IvfSearch
 from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments
-from imgindex.types import Neighbours, VectorBlock, VectorSearch
+from imgindex.types import Ids, Neighbours, VectorBlock, VectorSearch
 from imgindex.vectors import pca
 
 Make = Callable[[Sequence[VectorBlock]], VectorSearch]
@@ -63,9 +68,60 @@ SEARCHES: dict[str, Make] = {
 }
 
 
-@pytest.fixture(params=SEARCHES.values(), ids=SEARCHES)
+class OfMilvus:
+    """Collections of a real server, one for each dimension, which hold the rows of one search after another."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses, self._collections, self._held = addresses, dict[int, Any](), dict[int, Ids]()
+
+    def make(self, blocks: Sequence[VectorBlock]) -> VectorSearch:
+        """A server that lacks the last third of the rows, and has some that were removed since."""
+        before, newer = [], []
+        for number, block in enumerate(blocks):
+            cut = len(block.ids) * 2 // 3
+            ids = block.ids[:cut].copy()
+            ids[ids < 0] = 100_000 * (number + 1) + np.arange((ids < 0).sum())
+            before.append(VectorBlock(ids, block.vectors[:cut]))
+            newer.append(VectorBlock(block.ids[cut:], block.vectors[cut:]))
+        return self._search(blocks, before, newer)
+
+    def _search(
+        self, now: Sequence[VectorBlock], held: Sequence[VectorBlock], newer: Sequence[VectorBlock]
+    ) -> VectorSearch:
+        from imgindex.search import milvus
+        from imgindex.search.milvus_search import Candidates, MilvusSearch
+
+        dimension = now[0].vectors.shape[1] if now else 24
+        if dimension not in self._collections:
+            made = self._collections[dimension] = milvus.Collection.connect(milvus_address(self._addresses()))
+            made.create(milvus.Owner("of the contract", "of no index"), dimension, milvus.FLAT)
+        collection = self._collections[dimension]
+        collection.delete(self._held.get(dimension, np.empty(0, np.int64)))
+        ids = np.concatenate([np.empty(0, np.int64), *(block.ids for block in held)])
+        vectors = np.concatenate([np.empty((0, dimension), np.float32), *(block.vectors for block in held)])
+        self._held[dimension] = ids[ids >= 0]
+        collection.put(ids[ids >= 0], ids[ids >= 0], vectors[ids >= 0].astype(np.float32))
+        ask = partial(collection.search, kind=milvus.FLAT, ef=0, strong=True)
+
+        def find(wanted: Ids) -> list[VectorBlock]:
+            return [replace(block, ids=np.where(np.isin(block.ids, wanted), block.ids, -1)) for block in now]
+
+        candidates = Candidates(int((ids >= 0).sum()), milvus.MOST, ask)
+        return MilvusSearch(candidates, find, newer, lambda: ExactSearch(now))
+
+
+@pytest.fixture(scope="module")
+def of_milvus(milvus_folder: Path) -> Iterator[OfMilvus]:
+    with milvus_server.addresses(milvus_folder) as addresses:
+        yield OfMilvus(addresses)
+
+
+@pytest.fixture(params=[*SEARCHES, "Milvus and newer rows"])
 def make(request: pytest.FixtureRequest) -> Make:
-    return request.param
+    if request.param in SEARCHES:
+        return SEARCHES[request.param]
+    of_milvus: OfMilvus = request.getfixturevalue("of_milvus")
+    return of_milvus.make
 
 
 @pytest.fixture(autouse=True)
@@ -232,6 +288,16 @@ def test_one_query_and_many_get_the_same_answer(make: Make) -> None:
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_whatever_the_blocks_the_answer_is_exact(data: st.DataObject) -> None:
+    check_any(data, SEARCHES.values())
+
+
+@settings(deadline=None, max_examples=5)
+@given(data=st.data())
+def test_whatever_the_blocks_the_answer_of_a_server_is_exact(of_milvus: OfMilvus, data: st.DataObject) -> None:
+    check_any(data, [of_milvus.make])
+
+
+def check_any(data: st.DataObject, makes: Iterable[Make]) -> None:
     sizes = data.draw(st.lists(st.integers(0, 12), max_size=4))
     n, queries, seed = (
         data.draw(st.integers(1, 40)),
@@ -248,5 +314,5 @@ def test_whatever_the_blocks_the_answer_is_exact(data: st.DataObject) -> None:
         blocks.append(VectorBlock(ids, generator.integers(-2, 3, (size, 2)).astype(dtype)))
         first += size
     asked = generator.integers(-2, 3, (queries, 2)).astype(np.float32)
-    for make in SEARCHES.values():
+    for make in makes:
         check(make(blocks).search(asked, n), blocks, asked, n)

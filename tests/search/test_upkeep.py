@@ -43,7 +43,7 @@ def test_averages_that_exist_stay_when_the_search_index_goes(tmp_path: Path, mon
     with of_vectors(home, blobs(80, 12, 4)) as index:
         prepare_smoothing(index._store)
         index.remove(index.paths()[:40])
-        compact(index._store, target_recall=None, wait=lambda: False, on_progress=lambda event: None)
+        compact(index._store, target_recall=None, search=None, wait=lambda: False, on_progress=lambda event: None)
         assert names(home) == ["smoothed-2.rows"]
         assert (index.status()["search"], index.status()["smoothed"]["rows"]) == (None, 40)
         assert index.status()["smoothed"]["search"] == "exact"
@@ -52,7 +52,7 @@ def test_averages_that_exist_stay_when_the_search_index_goes(tmp_path: Path, mon
 def test_an_impossible_recall_changes_nothing(tmp_path: Path) -> None:
     with of_vectors(tmp_path / "it.imgindex", blobs(9, 12, 2)) as index:
         with pytest.raises(UsageError, match="recall"):
-            compact(index._store, target_recall=2, wait=lambda: False, on_progress=lambda event: None)
+            compact(index._store, target_recall=2, search=None, wait=lambda: False, on_progress=lambda event: None)
         assert index.status()["target_recall"] == 0.99
 
 
