@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, overload
 
@@ -873,10 +873,20 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         >>> max(thumbnail.width, thumbnail.height)
         96
         """
-        from imgindex.decoding.thumbnails import thumbnails
+        from imgindex.decoding.thumbnails import KeptThumbnails, thumbnails
+        from imgindex.storage.thumbnails import ThumbnailStore
 
-        paths = self._store.catalogue.image_paths(ids).values()
-        return thumbnails(paths, side=side, format=format, on_progress=on_progress)
+        catalogue = self._store.catalogue
+        paths = list(catalogue.image_paths(ids).values())
+        hashes = {path: image.sha256 for path, image in catalogue.known(paths).items()}
+        store = ThumbnailStore(self.path)
+        made = thumbnails(paths, side=side, format=format, kept=KeptThumbnails(store, hashes), on_progress=on_progress)
+
+        def each() -> Iterator[Thumbnail]:
+            with closing(store):
+                yield from made
+
+        return each()
 
     def map(self, method: str = "pca", *, seed: int = 42) -> Map:
         """Return coordinates of all images on a plane, by pca, umap or tsne; the same seed gives the same map.

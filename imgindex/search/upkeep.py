@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -14,6 +15,7 @@ from imgindex.search.smoothed import are_current, update_smoothed_rows
 from imgindex.storage import compact as compaction
 from imgindex.storage import derived
 from imgindex.storage.store import Store
+from imgindex.storage.thumbnails import ThumbnailStore
 from imgindex.storage.writer import Writer
 from imgindex.types import OnProgress, Progress
 
@@ -68,4 +70,6 @@ def compact(
     report = compaction.compact(store, wait=wait, on_progress=on_progress)
     with store.writing(wait=wait) as writer:
         update_search_files(store, writer, on_progress=on_progress)
+        with contextlib.closing(ThumbnailStore(store.path)) as thumbnails:
+            thumbnails.forget_unused(writer.catalogue.path)
     return report
