@@ -40,12 +40,12 @@ def test_a_sheet_and_a_preview_are_drawn_from_the_thumbnails_of_the_index(
     index.add(folder)
     page = index.gallery(index.outliers(n=12))
     page.write_sheet(tmp_path / "first.png")
-    shown = list(page.preview(Screen("blocks", 80)))
+    shown = list(page.preview(Screen("kitty", 80)))
     for path in index.paths():
         Path(path).unlink()
     page.write_sheet(tmp_path / "second.png")
     np.testing.assert_allclose(pixels(tmp_path / "first.png"), pixels(tmp_path / "second.png"), atol=8)
-    assert list(page.preview(Screen("blocks", 80))) == shown
+    assert list(page.preview(Screen("kitty", 80))) == shown
 
 
 def pixels(path: Path) -> np.ndarray:
