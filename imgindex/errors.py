@@ -21,7 +21,8 @@
     ├── ClusteringNotFound              the index does not keep a clustering with this id
     ├── TooFewDistinctVectors           there are fewer distinct vectors than clusters
     ├── SampleMismatch                  the ids of the sample differ from those of the index
-    └── IndexClosed                     the index was closed before the call
+    ├── IndexClosed                     the index was closed before the call
+    └── AddressTaken                    another program listens where `serve` should
 
 If one of many images cannot be read, that is not an error but a `Failure` (see types.py). Results that are not errors
 have exit codes too: see cli/options.py.
@@ -199,6 +200,12 @@ class IndexClosed(ImgindexError):
     """The index was closed before the call."""
 
     hint = "open it again with ImageIndex.open, and call its methods within the `with` block"
+
+
+class AddressTaken(ImgindexError):
+    """Another program listens at the port or socket already."""
+
+    hint = "choose another one with --port or --socket, or leave --port out"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
