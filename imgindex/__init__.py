@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from imgindex.results import MovedImage as MovedImage
     from imgindex.results import Outlier as Outlier
     from imgindex.results import RepairReport as RepairReport
+    from imgindex.results import TagChange as TagChange
     from imgindex.results import TagReport as TagReport
     from imgindex.search.query import Mix as Mix
     from imgindex.types import CustomEncoder as CustomEncoder
@@ -89,6 +90,7 @@ _HOMES = {
     "MovedImage": "imgindex.results",
     "Outlier": "imgindex.results",
     "RepairReport": "imgindex.results",
+    "TagChange": "imgindex.results",
     "TagReport": "imgindex.results",
     "Mix": "imgindex.search.query",
     "CustomEncoder": "imgindex.types",

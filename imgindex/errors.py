@@ -24,7 +24,8 @@
     ├── SampleMismatch                  the ids of the sample differ from those of the index
     ├── SearchUnavailable               the server that searches does not answer
     ├── CollectionNotOurs               a collection of that server does not belong to this index
-    └── IndexClosed                     the index was closed before the call
+    ├── IndexClosed                     the index was closed before the call
+    └── AddressTaken                    another program listens where `serve` should
 
 A hint names parameters in backticks, such as `weights=FILE`; the command line shows them as its flags (cli/flags.py).
 
@@ -227,6 +228,12 @@ class IndexClosed(ImgindexError):
     """The index was closed before the call."""
 
     hint = "open it again with ImageIndex.open, and call its methods within the `with` block"
+
+
+class AddressTaken(ImgindexError):
+    """Another program listens at the port or socket already."""
+
+    hint = "choose another one with --port or --socket, or leave --port out"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ from imgindex.results import (
     Outlier,
     Outliers,
     RepairReport,
+    TagChange,
     TagReport,
     images_to_frame,
 )
@@ -147,12 +148,14 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         encoder: CustomEncoder | None = None,
         engine: Engine | None = None,
         wait: bool = False,
+        condition_seconds: float = 30,
     ) -> ImageIndex:
         """Open the index in the folder `path`.
 
         weights: where the weights file of this index is now, if it was moved. encoder: the network of your own that the
         index was made with. Without it such an index can do all that needs no new vectors; the rest raises
-        EncoderMissing. engine, wait: as in `create`.
+        EncoderMissing. engine, wait: as in `create`. condition_seconds: how long a condition `where` may take, before
+        UsageError is raised.
 
         Raises IndexNotFound, IndexDamaged or FormatTooNew; RecipeMismatch for another encoder, or where the index was
         made without one.
@@ -162,6 +165,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         True
         """
         store = Store(on_this_machine(path))
+        store.condition_seconds = condition_seconds
         try:
             return cls(store, engine=engine or Engine(), weights=weights, encoder=encoder, wait=wait)
         except BaseException:
@@ -323,16 +327,17 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         with self._store.writing(wait=lambda: self._wait) as writer:
             return list(writer.remove([as_written(path) for path in as_list(paths)]))
 
-    def images(self, *, where: str | None = None) -> Iterator[Image]:
+    def images(self, *, where: str | None = None, ids: Sequence[int] | None = None) -> Iterator[Image]:
         """Yield the images in the order of their ids: all of them, or those that fulfil the SQL condition `where`.
 
+        ids: only the images with these ids, in this order; an id that no image has is left out.
         docs/questions.md lists the columns of a condition. Raises UsageError when it is not a condition.
 
         >>> wide = [image.path for image in index.images(where="width > 2 * height")]
         """
         from imgindex.search.filters import images
 
-        return images(self._store, where)
+        return images(self._store, where, ids)
 
     def to_frame(self, *, where: str | None = None) -> pd.DataFrame:
         """Return the images as a pandas DataFrame, in the order of ids: those that `images` yields.
@@ -358,11 +363,18 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         return store.each(read, with_vectors=False)
 
-    def ids(self) -> npt.NDArray[np.int64]:
-        """Return the ids of the images (n,), rising."""
-        import numpy as np
+    def ids(self, *, where: str | None = None, sort: str = "id") -> npt.NDArray[np.int64]:
+        """Return the ids of the images (n,): all of them, or those that fulfil the SQL condition `where`.
 
-        return np.fromiter(self._store.catalogue.image_paths(), dtype=np.int64)
+        sort: id, path, size, modified, added_at, width, height or pixels; "-size" sorts from the greatest to the least.
+        Raises UsageError.
+
+        >>> index.ids(where="width > 0", sort="-size").shape == (len(index),)
+        True
+        """
+        from imgindex.search.filters import sorted_ids
+
+        return sorted_ids(self._store, where, sort)
 
     def paths(self) -> list[str]:
         """Return the absolute paths of the images, in the order of ids.
@@ -373,10 +385,13 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         return list(self._store.catalogue.image_paths().values())
 
-    def vectors(self) -> Vectors:
-        """Return the vectors of the images, float32 (n, dimension), in the order of ids. Raises IndexDamaged."""
+    def vectors(self, ids: Sequence[int] | None = None) -> Vectors:
+        """Return the vectors of the images, float32 (n, dimension), in the order of ids, or of those with `ids`.
+
+        Raises IndexDamaged, also for an id that no image has.
+        """
         with self._store.reading():
-            return self._store.vectors(list(self._store.catalogue.image_paths()))
+            return self._store.vectors(list(self._store.catalogue.image_paths()) if ids is None else ids)
 
     # Search.
 
@@ -869,6 +884,25 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         named = None if paths is None else [as_written(path) for path in as_list(paths)]
         return tag(self._store, name, named, where, remove=remove, wait=lambda: self._wait)
 
+    def change_tags(
+        self, ids: Iterable[int], *, add: str | Sequence[str] = (), remove: str | Sequence[str] = ()
+    ) -> TagChange:
+        """Put tags on the images with these ids, and take others off, all of it or nothing.
+
+        The result names the ids that were changed, by which the change can be undone. Raises UsageError for an
+        impossible tag, PathNotFound for an id that no image has, IndexLocked.
+
+        >>> first = int(index.ids()[0])
+        >>> index.change_tags([first], add="draft").added
+        {'draft': (1,)}
+        >>> index.change_tags([first], remove="draft").removed
+        {'draft': (1,)}
+        """
+        from imgindex.metadata import change_tags
+
+        added, removed = tuple(as_iterable(add)), tuple(as_iterable(remove))
+        return change_tags(self._store, ids, add=added, remove=removed, wait=lambda: self._wait)
+
     def tags(self) -> dict[str, int]:
         """Return how many images have each tag, the most frequent first.
 
@@ -939,10 +973,20 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         >>> max(thumbnail.width, thumbnail.height)
         96
         """
-        from imgindex.decoding.thumbnails import thumbnails
+        from imgindex.decoding.thumbnails import KeptThumbnails, thumbnails
+        from imgindex.storage.thumbnails import ThumbnailStore
 
-        paths = self._store.catalogue.image_paths(ids).values()
-        return thumbnails(paths, side=side, format=format, on_progress=on_progress)
+        catalogue = self._store.catalogue
+        paths = list(catalogue.image_paths(ids).values())
+        hashes = {path: image.sha256 for path, image in catalogue.known(paths).items()}
+        store = ThumbnailStore(self.path)
+        made = thumbnails(paths, side=side, format=format, kept=KeptThumbnails(store, hashes), on_progress=on_progress)
+
+        def each() -> Iterator[Thumbnail]:
+            with closing(store):
+                yield from made
+
+        return each()
 
     def map(self, method: str = "pca", *, seed: int = 42) -> Map:
         """Return coordinates of all images on a plane, by pca, umap or tsne; the same seed gives the same map.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from imgindex.errors import PathNotFound, UsageError
 from imgindex.export.csv_input import parse_csv, read_text
 from imgindex.export.submission import image_ids, match_ids
-from imgindex.results import ImportReport, TagReport
-from imgindex.search.filters import select
+from imgindex.results import ImportReport, TagChange, TagReport
+from imgindex.search.filters import select, sorted_ids
 from imgindex.storage import tags
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.named import find_named
@@ -32,9 +32,7 @@ def tag(
     Raises UsageError for an impossible tag, and unless paths or a condition are given, not both; PathNotFound;
     IndexLocked.
     """
-    if not tags.is_tag(name):
-        hint = f"a tag is printable, has no comma and at most {tags.LONGEST} characters"
-        raise UsageError(f"{name!r} cannot be a tag", hint=hint)
+    _check_tag(name)
     if (paths is None) == (where is None):
         raise UsageError("a tag needs images", hint="name them by their paths, or by a condition with `where=`")
     with store.writing(wait=wait) as writer:
@@ -43,6 +41,35 @@ def tag(
         with writer.catalogue.atomic():
             changed = change(writer.catalogue, name, ids)
     return TagReport(name, len(ids), changed)
+
+
+def change_tags(
+    store: Store, ids: Iterable[int], *, add: Sequence[str], remove: Sequence[str], wait: Wait
+) -> TagChange:
+    """Put tags on the images with these ids and take others off, in one commit.
+
+    Raises UsageError for an impossible tag, or one that is in both; PathNotFound (and changes nothing) for an id that
+    no image has; IndexLocked.
+    """
+    for name in (*add, *remove):
+        _check_tag(name)
+    if both := set(add) & set(remove):
+        raise UsageError(f"the tag {min(both)!r} cannot be put on and taken off at once")
+    wanted = list(dict.fromkeys(ids))
+    with store.writing(wait=wait) as writer:
+        present = set(sorted_ids(store, None, "id").tolist())
+        missing = next((id for id in wanted if id not in present), None)
+        if missing is not None:
+            raise PathNotFound(f"the index has no image with the id {missing}", hint="`imgindex list` shows the ids")
+        known = tags.tags_by_image(writer.catalogue, wanted)
+        added = {name: tuple(id for id in wanted if name not in known.get(id, ())) for name in dict.fromkeys(add)}
+        removed = {name: tuple(id for id in wanted if name in known.get(id, ())) for name in dict.fromkeys(remove)}
+        with writer.catalogue.atomic():
+            for name, changed in added.items():
+                tags.add_tag(writer.catalogue, name, changed)
+            for name, changed in removed.items():
+                tags.remove_tag(writer.catalogue, name, changed)
+    return TagChange(len(wanted), added, removed)
 
 
 def import_csv(store: Store, path: Path, id_kind: str, *, wait: Wait) -> ImportReport:
@@ -66,6 +93,12 @@ def import_csv(store: Store, path: Path, id_kind: str, *, wait: Wait) -> ImportR
             with writer.catalogue.atomic():
                 tags.set_metadata(writer.catalogue, header[1:], values)
     return ImportReport(tuple(header[1:]), len(values), tuple(row[0] for row in rows if row[0] not in found))
+
+
+def _check_tag(name: str) -> None:
+    if not tags.is_tag(name):
+        hint = f"a tag is printable, has no comma and at most {tags.LONGEST} characters"
+        raise UsageError(f"{name!r} cannot be a tag", hint=hint)
 
 
 def _ids_below(catalogue: Catalogue, paths: Sequence[str]) -> list[int]:

@@ -160,6 +160,15 @@ class TagReport:
 
 
 @dataclass(frozen=True, slots=True)
+class TagChange:
+    """What one `change_tags` did: how many images were named; by tag, the ids that it was put on and taken off."""
+
+    images: int
+    added: Mapping[str, tuple[int, ...]]
+    removed: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class ImportReport:
     """What one import of metadata did: its columns, how many images have them now, and the ids that no image has."""
 

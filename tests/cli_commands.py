@@ -13,8 +13,10 @@ from pathlib import Path
 
 from imgindex.cli.app import app
 
-# All commands but bench, which makes indexes of its own and takes seconds: see tests/test_bench.py.
-COMMANDS = [one.name or "" for one in (*app.registered_commands, *app.registered_groups) if one.name != "bench"]
+# All commands but bench, which makes indexes of its own and takes seconds, and serve, which does not end by itself.
+COMMANDS = [
+    one.name or "" for one in (*app.registered_commands, *app.registered_groups) if one.name not in ("bench", "serve")
+]
 # One call of each command that an index of one picture can answer; a new command needs an entry.
 ARGUMENTS: dict[str, list[str]] = {
     "add": ["pictures"],

@@ -31,6 +31,8 @@ HEAVY = (
     "scipy",
     "msgspec",
     "obstore",
+    "starlette",
+    "uvicorn",
 )
 COMMANDS = ("add", "similar", "cluster", "status", "list", "failures", "remove", "export")
 COMMANDS += ("verify", "repair", "compact", "outliers", "clusterings", "label", "duplicates", "lookup", "leak", "tag")

@@ -22,6 +22,7 @@ CALLS: dict[str, Callable[[ImageIndex, Clustering], Any]] = {
     "__len__": lambda index, made: len(index),
     "add": lambda index, made: index.add("pictures"),
     "answers": lambda index, made: index.answers(IMAGE),
+    "change_tags": lambda index, made: index.change_tags([1], add="cat"),
     "cluster": lambda index, made: index.cluster(2),
     "clusterings": lambda index, made: index.clusterings,
     "compact": lambda index, made: index.compact(),
@@ -56,16 +57,17 @@ CALLS: dict[str, Callable[[ImageIndex, Clustering], Any]] = {
     "verify": lambda index, made: index.verify(),
     "write_labels": lambda index, made: index.write_labels(made, "labels.csv"),
 }
-OF_CLUSTERINGS: dict[str, Callable[[Clusterings], Any]] = {
-    "__getitem__": lambda found: found[1],
-    "__iter__": iter,
-    "__len__": len,
-    "assign": lambda found: found.assign(),
-    "delete": lambda found: found.delete(1),
-    "diff": lambda found: found.diff(1, 1),
-    "evaluate": lambda found: found.evaluate(),
-    "newest": lambda found: found.newest,
-    "rename_cluster": lambda found: found.rename_cluster(0, "cats"),
+OF_CLUSTERINGS: dict[str, Callable[[Clusterings, Clustering], Any]] = {
+    "__getitem__": lambda found, made: found[1],
+    "__iter__": lambda found, made: iter(found),
+    "__len__": lambda found, made: len(found),
+    "assign": lambda found, made: found.assign(),
+    "delete": lambda found, made: found.delete(1),
+    "diff": lambda found, made: found.diff(1, 1),
+    "evaluate": lambda found, made: found.evaluate(),
+    "newest": lambda found, made: found.newest,
+    "rename_cluster": lambda found, made: found.rename_cluster(0, "cats"),
+    "with_fit": lambda found, made: found.with_fit(made),
 }
 # These need no open index.
 OTHERS = {"close", "create", "open", "repair"}
@@ -104,7 +106,7 @@ def test_the_clusterings_of_a_closed_index_raise_it_too(index: ImageIndex, made:
     found = index.clusterings
     index.close()
     with pytest.raises(IndexClosed):
-        OF_CLUSTERINGS[name](found)
+        OF_CLUSTERINGS[name](found, made)
 
 
 @pytest.mark.parametrize("name", ["images", "failures", "each_answer"])

@@ -8,7 +8,7 @@ import pytest
 from grid_mean import GridMean
 from pictures import contents, draw
 
-from imgindex import ImageIndex
+from imgindex import ImageIndex, TagChange
 from imgindex.errors import PathNotFound, UsageError
 
 
@@ -28,6 +28,34 @@ def table(index: ImageIndex, text: str | bytes) -> Path:
     path = Path(index.path).parent / "table.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
+
+
+def test_tags_are_changed_by_ids_all_at_once_and_the_change_can_be_undone(filled: ImageIndex) -> None:
+    filled.change_tags([1, 2], add="cat")
+    changed = filled.change_tags([2, 3, 3], add=["keep", "cat"], remove="spare")
+    assert changed == TagChange(2, {"keep": (2, 3), "cat": (3,)}, {"spare": ()})
+    assert filled.change_tags([1, 2, 3], remove=["cat"]).removed == {"cat": (1, 2, 3)}
+    for name, ids in changed.added.items():
+        filled.change_tags(ids, remove=name)
+    assert filled.tags() == {}
+
+
+@pytest.mark.parametrize(
+    ("ids", "add", "remove", "error"),
+    [
+        ([1, 99], "cat", (), PathNotFound),
+        ([0], "cat", (), PathNotFound),
+        ([1], ["cat", "a,b"], (), UsageError),
+        ([1], (), " ", UsageError),
+        ([1], "cat", "cat", UsageError),
+    ],
+)
+def test_an_impossible_change_of_tags_changes_nothing(
+    filled: ImageIndex, ids: list[int], add: str, remove: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        filled.change_tags(ids, add=add, remove=remove)
+    assert filled.tags() == {}
 
 
 def test_a_tag_is_put_on_images_and_folders_and_taken_off_again(filled: ImageIndex, folder: Path) -> None:

@@ -35,6 +35,7 @@ from imgindex.cli import (
     outliers,
     remove,
     repair,
+    serve,
     similar,
     status,
     tag,
@@ -84,6 +85,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "repair": repair.command,
     "compact": compact.command,
     "bench": bench.command,
+    "serve": serve.command,
 }
 for _name, _function in COMMANDS.items():
     help.add_command(app, _name, _function)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from imgindex import documents
 from imgindex.cli.output import count, duration
 from imgindex.export.tables import Table
 from imgindex.results import Assignment, Cluster, Clustering, ClusteringDiff, Evaluation
 
-PROVENANCE: tuple[str, ...] = ("id", "k", "seed", "objective", "iterations", "converged", "restarts")
-PROVENANCE += ("restart_objectives", "trained_on", "sizes", "seconds", "made_at", "recipe", "recipe_digest", "versions")
-PROVENANCE += ("options", "not_kept")
 SCORES = ("ari", "nmi", "homogeneity", "completeness", "v_measure", "purity")
 # The smallest number of clusters that has a silhouette.
 SMALLEST = 2
@@ -19,19 +17,6 @@ SMALLEST = 2
 MANY_COPIES = 0.05
 # How many classes of a cluster a table names.
 CLASSES = 3
-
-
-def provenance(clustering: Clustering) -> dict[str, Any]:
-    """Return for JSON what a clustering was made from, how, and what came out of it, without the labels."""
-    data = {name: getattr(clustering, name) for name in PROVENANCE}
-    data |= {"since": clustering.since, "clusters": [asdict(cluster) for cluster in clustering.clusters]}
-    data |= {"gone": [asdict(cluster) for cluster in clustering.gone]} if clustering.gone else {}
-    if clustering.curve:
-        from imgindex.clustering.choose_k import knee
-
-        data |= {"curve": [asdict(score) for score in clustering.curve], "knee": knee(clustering.curve)}
-        data["copies"] = clustering.copies
-    return data
 
 
 def sizes(clustering: Clustering) -> Table:
@@ -52,7 +37,7 @@ def sizes(clustering: Clustering) -> Table:
         }
         for cluster in clustering.clusters
     ]
-    return Table(provenance(clustering), rows, columns)
+    return Table(documents.clustering(clustering), rows, columns)
 
 
 def summary(clustering: Clustering) -> str:
@@ -133,7 +118,7 @@ def assignment(found: Assignment) -> Table:
     columns = ["path", "label", "distance", "margin", "second", "id"]
     if any(one.name for one in found.assigned):
         columns.insert(2, "name")
-    data = {**provenance(found.clustering), "assigned": [asdict(one) for one in found.assigned]}
+    data = {**documents.clustering(found.clustering), "assigned": [asdict(one) for one in found.assigned]}
     return Table(data, rows, columns)
 
 
@@ -144,7 +129,7 @@ def diff(found: ClusteringDiff) -> Table:
         {"path": one.path, in_a: one.name_a or one.label_a, in_b: one.name_b or one.label_b, "id": one.id}
         for one in found.moved
     ]
-    return Table(asdict(found), rows, ["path", in_a, in_b, "id"])
+    return Table(documents.diff(found), rows, ["path", in_a, in_b, "id"])
 
 
 def scores(found: Evaluation) -> Table:

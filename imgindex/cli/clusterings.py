@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
+from imgindex import documents
 from imgindex.cli import folder_options, gallery_options, label_options, options
 from imgindex.cli.help import put_options_last
 from imgindex.cli.output import choose_format, emit, remark, suggest
@@ -42,7 +43,7 @@ def command(
 
     chosen = choose_format(format, json, out)
     with ImageIndex.open(options.find_index(index)) as opened:
-        found = [asdict(one) for one in opened.clusterings]
+        found = documents.clusterings(opened.clusterings)
     rows = [{**one, "names": ", ".join(name for name in one["names"] if name)} for one in found]
     columns = COLUMNS
     if chosen == "table":

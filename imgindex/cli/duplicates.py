@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgindex import documents
 from imgindex.cli import folder_options, gallery_options, options
 from imgindex.cli.output import (
     choose_format,
@@ -245,15 +246,7 @@ def _folder_name(number: int, kept: str) -> str:
 def _print(found: Duplicates, format: str, out: str | None, disposal: Disposal | None) -> None:
     from imgindex.export.tables import Table
 
-    groups: list[dict[str, Any]] = [
-        {
-            "group": number,
-            "keep": group.kept.path,
-            "why": group.why,
-            "images": [{**asdict(one), "disposable": one in group.disposable} for one in group.images],
-        }
-        for number, group in enumerate(found.groups, 1)
-    ]
+    groups = documents.groups(found)
     rows = [{"group": group["group"], **image} for group in groups for image in group["images"]]
     if format == "paths":
         table = Table([], [row for row in rows if row["disposable"]], ["path"])
@@ -265,12 +258,7 @@ def _print(found: Duplicates, format: str, out: str | None, disposal: Disposal |
     elif format == "jsonl":
         table = Table(groups, rows, COLUMNS)
     else:
-        data: dict[str, Any] = {
-            "images": found.images,
-            "grades": found.grades,
-            "groups": groups,
-            "failures": [asdict(failure) for failure in found.failures],
-        }
+        data = documents.duplicates(found)
         if disposal is not None:
             data["disposal"] = _disposal_data(disposal)
         table = Table(data, rows, COLUMNS)

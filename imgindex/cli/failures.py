@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
+from imgindex import documents
 from imgindex.cli import options
 from imgindex.cli.output import choose_format, emit, with_short_paths
 from imgindex.export.tables import Table
@@ -28,6 +27,6 @@ def command(
 
     chosen = choose_format(format, json, out)
     with ImageIndex.open(options.find_index(index)) as opened:
-        rows = [asdict(with_short_paths(failure, "path")) for failure in opened.failures()]
+        rows = documents.failures(with_short_paths(failure, "path") for failure in opened.failures())
     emit(Table(rows, rows, ["path", "stage", "reason", "tried_at"]), chosen, out, optional=["tried_at"])
     return 0

@@ -20,6 +20,7 @@ SECTIONS = {
     "Search": ("similar", "lookup"),
     "Cluster": ("cluster", "clusterings", "label"),
     "Curate": ("duplicates", "outliers", "leak", "tag"),
+    "Look": ("serve",),
     "Export": ("export",),
     "Maintain": ("verify", "repair", "compact", "bench"),
 }

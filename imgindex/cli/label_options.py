@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgindex import documents
 from imgindex.cli import folder_options
 from imgindex.cli.gallery_options import LISTED
 from imgindex.cli.options import SOME_FAILED, Format
@@ -129,7 +130,7 @@ class LabelOptions:
         if labels is None or self.format == "table":
             emit(cluster_tables.sizes(found), "table", optional=["cluster"])
         elif self.format == "json":
-            provenance = cluster_tables.provenance(found)
+            provenance = documents.clustering(found)
             data = {**provenance, "images": labels.data} if self._out is None else provenance
             emit(replace(labels, data=data), "json")
         else:

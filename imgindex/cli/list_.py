@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
+from imgindex import documents
 from imgindex.cli import options
 from imgindex.cli.output import choose_format, emit, size, with_short_paths
 from imgindex.export.tables import Table
@@ -30,7 +29,7 @@ def command(
 
     chosen = choose_format(format, json, out)
     with ImageIndex.open(options.find_index(index)) as opened:
-        data = [asdict(with_short_paths(image, "path")) for image in opened.images(where=where)]
+        data = documents.images(with_short_paths(image, "path") for image in opened.images(where=where))
     has_tags = any(image["tags"] for image in data)
     rows = [{**image, "tags": ",".join(image["tags"])} for image in data]
     if chosen == "table":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from imgindex import documents
 from imgindex.cli import gallery_options, options
 from imgindex.cli.output import choose_format, emit, progress, with_short_paths
 from imgindex.export.tables import Table
@@ -51,6 +51,6 @@ def command(
         with progress(quiet=quiet) as on_progress:
             found = opened.outliers(n=n, on_progress=on_progress)
         gallery.show(opened, found)
-    rows = [asdict(with_short_paths(outlier, "path", "nearest")) for outlier in found]
+    rows = documents.outliers(with_short_paths(outlier, "path", "nearest") for outlier in found)
     emit(Table(rows, rows, COLUMNS), chosen, out, optional=["id", "times"])
     return 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgindex import documents
 from imgindex.cli import gallery_options, options
 from imgindex.cli.inputs import read_queries
 from imgindex.cli.output import NAMED, choose_format, emit, emit_each, progress, remark, short_path, with_short_paths
@@ -105,12 +106,12 @@ def command(
             gallery.show(opened, answers)
         answered = _without_failures(map(_with_short_paths, answers), failed, quiet=quiet)
         if chosen in LINES:
-            emit_each((Table([_data(answer)], _rows(answer), COLUMNS) for answer in answered), chosen, out)
+            emit_each((Table([documents.answer(answer)], _rows(answer), COLUMNS) for answer in answered), chosen, out)
         else:
             complete = list(answered)
             rows = [row for answer in complete for row in _rows(answer)]
             columns = COLUMNS[1:] if chosen == "table" and len(complete) + len(failed) == 1 else COLUMNS
-            emit(Table([_data(answer) for answer in complete], rows, columns), chosen, out, optional=["id"])
+            emit(Table([documents.answer(answer) for answer in complete], rows, columns), chosen, out, optional=["id"])
     return options.SOME_FAILED if failed else 0
 
 
@@ -141,10 +142,6 @@ def _without_failures(answers: Iterable[Answer], failed: list[Failure], *, quiet
 
 def _with_short_paths(answer: Answer) -> Answer:
     return replace(answer, matches=[with_short_paths(match, "path") for match in answer.matches])
-
-
-def _data(answer: Answer) -> dict[str, Any]:
-    return {"query": answer.query, "matches": [asdict(match) for match in answer.matches]}
 
 
 def _rows(answer: Answer) -> list[dict[str, Any]]:

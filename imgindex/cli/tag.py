@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from imgindex import documents
 from imgindex.cli import options
 from imgindex.cli.inputs import expand_paths
 from imgindex.cli.output import choose_format, count, emit, naming, remark
@@ -61,7 +62,7 @@ def command(
             rows = [{"column": column, "images": imported.images} for column in imported.columns]
             table = Table(asdict(imported), rows, ["column", "images"])
         elif name is None:
-            rows = [{"tag": tag, "images": number} for tag, number in opened.tags().items()]
+            rows = documents.tags(opened.tags())
             table = Table(rows, rows, ["tag", "images"])
         else:
             report = asdict(opened.tag(name, named if paths else None, where=where, remove=remove))

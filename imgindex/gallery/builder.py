@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from imgindex.addresses import is_web
-from imgindex.decoding.thumbnails import thumbnail_pixels, thumbnails
+from imgindex.decoding.thumbnails import KeptThumbnails, thumbnail_pixels, thumbnails
 from imgindex.errors import UsageError
 from imgindex.export.atomic import is_stream
 from imgindex.export.tables import printable
@@ -24,6 +25,7 @@ from imgindex.gallery.terminal import Screen, rows
 from imgindex.results import Answer, Clustering, Duplicates, Outlier, Outliers
 from imgindex.storage.paths import absolute, path_text
 from imgindex.storage.store import Store
+from imgindex.storage.thumbnails import ThumbnailStore
 from imgindex.types import OnProgress, Path
 
 # The longer side in pixels of the pictures on a page of at most so many images: a page stays below some 10 MB.
@@ -38,10 +40,15 @@ MAP_PICTURES = 2000
 
 @dataclass(frozen=True, slots=True)
 class GalleryPage:
-    """A page that can be written or shown; `page` is its content as plain data, `index` the folder of its index."""
+    """A page that can be written or shown.
+
+    page: its content as plain data. index: the folder of its index. hashes: the SHA-256 of the images' files by path,
+    by which the index keeps thumbnails.
+    """
 
     page: Page
     index: str | None = None
+    hashes: Mapping[str, bytes] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         images = sum(len(section.cards) for section in self.page.sections())
@@ -63,13 +70,16 @@ class GalleryPage:
         place = os.path.abspath("page.html") if is_stream(out) else absolute(out)
         wanted = list(dict.fromkeys(card.path for card in self.page.cards() if card.path))
         most, side = next((limit for limit in SIDES if len(wanted) <= limit[0]), SIDES[-1])
-        pictures = {
-            one.path: Picture(one.data, one.width, one.height, one.reason, _link(one.path, place))
-            for one in thumbnails(wanted[:most], side=side, on_progress=on_progress)
-        }
-        omitted = Picture(reason=f"a page has pictures of at most {most:,} images")
-        pictures |= dict.fromkeys(wanted[most:], omitted)
-        small = _small_pictures(self.page, pictures, out, on_progress) if isinstance(self.page, ClusterPage) else {}
+        with self._kept() as kept:
+            pictures = {
+                one.path: Picture(one.data, one.width, one.height, one.reason, _link(one.path, place))
+                for one in thumbnails(wanted[:most], side=side, kept=kept, on_progress=on_progress)
+            }
+            omitted = Picture(reason=f"a page has pictures of at most {most:,} images")
+            pictures |= dict.fromkeys(wanted[most:], omitted)
+            small = {}
+            if isinstance(self.page, ClusterPage):
+                small = _small_pictures(self.page, pictures, out, kept, on_progress)
         with writing(out, overwrite=overwrite, index=self.index) as file:
             file.write(render(self.page, pictures, small))
 
@@ -89,8 +99,9 @@ class GalleryPage:
         written = []
         for number, sheet in enumerate(sheets, 1):
             paths = dict.fromkeys(cell.card.path for cell in sheet.cells if cell.card.path)
-            drawn = thumbnail_pixels(paths, side=SIDE, on_progress=on_progress)
-            pictures = {picture.path: picture.pixels for picture in drawn}
+            with self._kept() as kept:
+                drawn = thumbnail_pixels(paths, side=SIDE, kept=kept, on_progress=on_progress)
+                pictures = {picture.path: picture.pixels for picture in drawn}
             written.append(numbered(out, number))
             with writing(written[-1], overwrite=overwrite, index=self.index, sheet=True) as file:
                 file.write(draw(sheet, pictures))
@@ -100,11 +111,21 @@ class GalleryPage:
         """Yield the bytes that show the images in a terminal, a heading or a row at a time."""
         sections = self.page.sections()
         paths = [card.path for section in sections for card in section.cards if card.path]
-        pictures = thumbnail_pixels(paths, side=screen.side)
-        for section in sections:
-            yield f"{printable(section.title)}\n".encode()
-            tiles = [(next(pictures).pixels if card.path else None, card.display_caption) for card in section.cards]
-            yield from rows(screen, tiles)
+        with self._kept() as kept:
+            pictures = thumbnail_pixels(paths, side=screen.side, kept=kept)
+            for section in sections:
+                yield f"{printable(section.title)}\n".encode()
+                tiles = [(next(pictures).pixels if card.path else None, card.display_caption) for card in section.cards]
+                yield from rows(screen, tiles)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[KeptThumbnails | None]:
+        """Lend the thumbnails that the index keeps; None for a page without an index."""
+        if self.index is None:
+            yield None
+            return
+        with contextlib.closing(ThumbnailStore(self.index)) as store:
+            yield KeptThumbnails(store, self.hashes)
 
 
 def build(
@@ -120,17 +141,32 @@ def build(
     Relative paths in the result are resolved now, so that the page may be written from any folder. Raises IndexDamaged,
     and for a clustering UsageError and ExtraMissing as `ImageIndex.map`.
     """
-    display = pages.displayed_from(relative_to)
+    page = _page(store, found, maps=maps, images=images, display=pages.displayed_from(relative_to))
+    paths = [card.path for card in page.cards() if card.path]
+    if isinstance(page, ClusterPage):
+        paths += [one.path for view in page.clusters for one in view.listed]
+        paths += page.map.paths if page.map is not None else []
+    known = store.catalogue.known(list(dict.fromkeys(paths)))
+    return GalleryPage(page, store.path, {path: image.sha256 for path, image in known.items()})
+
+
+def _page(
+    store: Store,
+    found: Clustering | Duplicates | Sequence[Answer] | Sequence[Outlier],
+    *,
+    maps: Sequence[str],
+    images: int | None,
+    display: pages.Display,
+) -> Page:
     if isinstance(found, Clustering):
-        return GalleryPage(cluster_page(store, found, methods=maps, images=images, display=display), store.path)
+        return cluster_page(store, found, methods=maps, images=images, display=display)
     if isinstance(found, Duplicates):
-        return GalleryPage(pages.duplicates_page(store, found, display), store.path)
+        return pages.duplicates_page(store, found, display)
     outliers = [one for one in found if isinstance(one, Outlier)]
     # An empty result still has the page of its kind: that of no outliers says so.
     if outliers or isinstance(found, Outliers):
-        return GalleryPage(pages.outliers_page(store, outliers, display), store.path)
-    answers = [one for one in found if isinstance(one, Answer)]
-    return GalleryPage(pages.matches_page(store, answers, display), store.path)
+        return pages.outliers_page(store, outliers, display)
+    return pages.matches_page(store, [one for one in found if isinstance(one, Answer)], display)
 
 
 def overview(store: Store, title: str) -> str:
@@ -149,7 +185,11 @@ def _link(path: str, out: str) -> str:
 
 
 def _small_pictures(
-    page: ClusterPage, pictures: dict[str, Picture], out: str, on_progress: OnProgress | None
+    page: ClusterPage,
+    pictures: dict[str, Picture],
+    out: str,
+    kept: KeptThumbnails | None,
+    on_progress: OnProgress | None,
 ) -> dict[int, Picture]:
     """Return small pictures by id, of the listed images and of an even sample of those on the map.
 
@@ -163,7 +203,7 @@ def _small_pictures(
         sample = np.unique(np.linspace(0, len(others) - 1, count).astype(np.int64)).tolist()
         listed |= {others[place]: marks[others[place]] for place in sample}
     side = next((side for most, side in SMALL_SIDES if len(listed) <= most), SMALLEST)
-    drawn = thumbnails(list(listed.values()), side=side, on_progress=on_progress)
+    drawn = thumbnails(list(listed.values()), side=side, kept=kept, on_progress=on_progress)
     return {
         id: Picture(one.data, one.width, one.height, one.reason, _link(one.path, out))
         for id, one in zip(listed, drawn, strict=True)

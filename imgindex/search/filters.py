@@ -13,7 +13,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +28,7 @@ from imgindex.storage.paths import nfc
 from imgindex.storage.store import Store
 from imgindex.types import Ids, Image
 
-# Limits of a condition: the seconds that it may take, and the bytes that a value may have.
-PATIENCE = 30.0
+# The limit of a condition: the bytes that a value may have.
 LONGEST = 16 << 20
 # Steps of SQLite's virtual machine between two looks at the clock: some tens of microseconds.
 STEPS = 5000
@@ -60,6 +59,17 @@ COLUMNS = {
 }
 METADATA = "(select value from main.metadata where image = id and key = {})"
 PREFIX = "metadata_"  # of an imported column whose name is that of a column of every index
+# What images are sorted by, in SQL over the catalogue's table of images.
+ORDERS = {
+    "id": "id",
+    "path": "path",
+    "size": "size",
+    "modified": "mtime_ns",
+    "added_at": "added_at",
+    "width": "width",
+    "height": "height",
+    "pixels": "width * height",
+}
 # Functions that only compute something from values.
 FUNCTIONS = frozenset([
     "abs", "avg", "coalesce", "count", "date", "datetime", "glob", "group_concat", "ifnull", "iif", "instr",
@@ -75,22 +85,42 @@ MARKS = re.compile(r'["`\[\]]')
 OF_A_STATEMENT = (1, 18)
 
 
-def images(store: Store, where: str | None) -> Iterator[Image]:
+def images(store: Store, where: str | None, only: Sequence[int] | None = None) -> Iterator[Image]:
     """Yield the images in the order of ids, with their tags and metadata: all, or those that fulfil a condition.
 
+    only: ids; images of others are left out, and these come in the order of `only`.
     Raises UsageError for an invalid condition.
     """
-    return store.each(lambda: _images(store, where), with_vectors=False)
+    return store.each(lambda: _images(store, where, only), with_vectors=False)
 
 
-def _images(store: Store, where: str | None) -> Iterator[Image]:
+def _images(store: Store, where: str | None, only: Sequence[int] | None) -> Iterator[Image]:
     catalogue = store.catalogue
     ids = select(store, where)
-    only = None if ids is None else frozenset(ids.tolist())
-    tagged, described = tags.tags_by_image(catalogue), tags.metadata_by_image(catalogue)
-    for image in catalogue.images():
-        if only is None or image.id in only:
+    fulfil = None if ids is None else frozenset(ids.tolist())
+    tagged, described = tags.tags_by_image(catalogue, only), tags.metadata_by_image(catalogue, only)
+    for image in catalogue.images(only):
+        if fulfil is None or image.id in fulfil:
             yield replace(image, tags=tagged.get(image.id, ()), metadata=described.get(image.id, {}))
+
+
+def sorted_ids(store: Store, where: str | None, order: str) -> Ids:
+    """Return the ids of the present images that fulfil a condition, in an order.
+
+    order: a key of ORDERS; with "-" before it from the greatest to the least; equal ones in the order of ids.
+    Raises UsageError.
+    """
+    name = order.removeprefix("-")
+    if name not in ORDERS:
+        raise UsageError(
+            f"images cannot be sorted by {order!r}", hint=f"choose {', '.join(ORDERS)}, or -size and so on"
+        )
+    with store.catalogue.snapshot():
+        ids = select(store, where)
+        direction = "desc" if order.startswith("-") else "asc"
+        query = f"select id from images where present order by {ORDERS[name]} {direction}, id"
+        every = np.fromiter((id for (id,) in store.catalogue.connection.execute(query)), dtype=np.int64)
+        return every if ids is None else every[np.isin(every, ids)]
 
 
 def select(store: Store, where: str | None) -> Ids | None:
@@ -99,7 +129,8 @@ def select(store: Store, where: str | None) -> Ids | None:
     where: an SQL expression over the columns that `columns` returns. Within `store.reading()` it is evaluated on the
     state of the index that is read there.
 
-    Raises UsageError, whose hint lists the columns, for an invalid expression, or one that takes more than 30 seconds.
+    Raises UsageError, whose hint lists the columns, for an invalid expression, or one that takes longer than
+    `store.condition_seconds`.
     """
     if where is None:
         return None
@@ -108,7 +139,7 @@ def select(store: Store, where: str | None) -> Ids | None:
         condition = _Condition(where, columns(catalogue))
         condition.check()
         found = labels_by_image(catalogue) if condition.mentions("cluster") else {}
-        return condition.ask(catalogue.connection, found)
+        return condition.ask(catalogue.connection, found, store.condition_seconds)
 
 
 def columns(catalogue: Catalogue) -> dict[str, str]:
@@ -161,7 +192,7 @@ class _Condition:
                 except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
                     raise self._wrong(str(error)) from error
 
-    def ask(self, connection: Connection, labels: Mapping[int, tuple[int, str | None]]) -> Ids:
+    def ask(self, connection: Connection, labels: Mapping[int, tuple[int, str | None]], seconds: float) -> Ids:
         """Return the ids of the images that fulfil the condition. Raises UsageError when that takes too long."""
         # Columns that the condition does not use cost nothing.
         used = {"id": "id"} | {name: sql for name, sql in self._view.items() if self.mentions(name)}
@@ -169,7 +200,7 @@ class _Condition:
         view = ", ".join(f"{form.format(sql)} as {_quoted(name)}" for name, sql in used.items())
         query = f"""with images as (select {view} from main.images where present)
                     select id from images where (\n{self._text}\n) order by id"""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + seconds
         closed = RaisingIndexDamaged(connection.path)  # another thread may close the index
         functions = _functions(connection, labels)
         with _interrupts() as interrupts, closed, connection.lock, functions, _short_values(connection):
@@ -178,7 +209,7 @@ class _Condition:
                 return np.fromiter((id for (id,) in connection.execute(query)), dtype=np.int64)
             except (sqlite3.OperationalError, sqlite3.DataError) as error:
                 if time.monotonic() > deadline:
-                    raise self._wrong(f"it takes longer than {PATIENCE:g} seconds") from error
+                    raise self._wrong(f"it takes longer than {seconds:g} seconds") from error
                 if getattr(error, "sqlite_errorcode", OF_A_STATEMENT[0]) in OF_A_STATEMENT:
                     raise self._wrong(str(error)) from error
                 raise

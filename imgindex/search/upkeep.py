@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -17,6 +18,7 @@ from imgindex.search.smoothed import are_current, update_smoothed_rows
 from imgindex.storage import compact as compaction
 from imgindex.storage import derived
 from imgindex.storage.store import Store
+from imgindex.storage.thumbnails import ThumbnailStore
 from imgindex.storage.writer import Writer
 from imgindex.types import OnProgress
 
@@ -114,4 +116,6 @@ def compact(
             if search is not None:
                 milvus_sync.restore(store, writer, before)
             raise
+        with contextlib.closing(ThumbnailStore(store.path)) as thumbnails:
+            thumbnails.forget_unused(writer.catalogue.path)
     return report

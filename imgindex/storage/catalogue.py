@@ -256,9 +256,13 @@ class Catalogue:
             found.setdefault(sha256, []).append(SameContent(location, self.paths.absolute(path), *picture))
         return found
 
-    def images(self) -> Iterator[Image]:
-        """Yield the present images in the order of ids."""
-        yield from self._images("where present order by id")
+    def images(self, ids: Iterable[int] | None = None) -> Iterator[Image]:
+        """Yield the present images in the order of ids, or those of `ids` in their order."""
+        if ids is None:
+            yield from self._images("where present order by id")
+            return
+        for id in ids:
+            yield from self._images("where present and id = ?", (clamp_int64(id),))
 
     def records(self, ids: Iterable[int] | None = None) -> list[Image]:
         """Return all images, or those with `ids`; missing images too."""

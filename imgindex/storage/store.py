@@ -42,6 +42,7 @@ OWN_FOLDERS = {"segments", "search", "thumbnails"}
 TRIES = 5
 # A selection of up to so many images is looked up image by image.
 FEW = 2_000
+CONDITION_SECONDS = 30.0
 T = TypeVar("T")
 
 # One state of the index: segment number → committed rows, mapped; they stay readable after the file was removed.
@@ -91,6 +92,8 @@ class Store:
         self.path = os.path.abspath(path)
         self._opened_in = os.getpid()
         self._is_closed = False
+        # How long a condition on images may take.
+        self.condition_seconds = CONDITION_SECONDS
         # Rows whose CRC32 was checked since this store was opened: segment → a flag for each row.
         self._checked: dict[int, npt.NDArray[np.bool_]] = {}
         check_exists(self.path, path)

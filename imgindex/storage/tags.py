@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.connection import Kinds
 from imgindex.storage.paths import StoredPath, nfc
+from imgindex.storage.records import clamp_int64
 
 # The first format of catalogues with tags and metadata.
 SINCE = 3
@@ -53,23 +56,33 @@ def count_tags(catalogue: Catalogue) -> dict[str, int]:
     return dict(catalogue.connection.rows((str, int), query))
 
 
-def tags_by_image(catalogue: Catalogue) -> dict[int, tuple[str, ...]]:
-    """Return the tags, in alphabetical order, of every image that has any."""
+def tags_by_image(catalogue: Catalogue, only: Iterable[int] | None = None) -> dict[int, tuple[str, ...]]:
+    """Return the tags, in alphabetical order, of every image that has any, or of those with these ids."""
     found: dict[int, tuple[str, ...]] = {}
-    if catalogue.version >= SINCE:
-        for id, tag in catalogue.connection.rows((int, str), "select image, tag from tags order by image, tag"):
-            found[id] = (*found.get(id, ()), tag)
+    for id, tag in _rows(catalogue, (int, str), "image, tag", "tags", only):
+        found[id] = (*found.get(id, ()), tag)
     return found
 
 
-def metadata_by_image(catalogue: Catalogue) -> Metadata:
-    """Return the metadata (key → value) of every image that has any."""
+def metadata_by_image(catalogue: Catalogue, only: Iterable[int] | None = None) -> Metadata:
+    """Return the metadata (key → value) of every image that has any, or of those with these ids."""
     found: Metadata = {}
-    if catalogue.version >= SINCE:
-        query = "select image, key, value from metadata order by image, key"
-        for id, key, value in catalogue.connection.rows((int, str, VALUE), query):
-            found.setdefault(id, {})[key] = value
+    for id, key, value in _rows(catalogue, (int, str, VALUE), "image, key, value", "metadata", only):
+        found.setdefault(id, {})[key] = value
     return found
+
+
+def _rows(
+    catalogue: Catalogue, kinds: Kinds, columns: str, table: str, only: Iterable[int] | None
+) -> Iterator[tuple[Any, ...]]:
+    if catalogue.version < SINCE:
+        return
+    query, ordered = f"select {columns} from {table}", f"order by {', '.join(columns.split(', ')[:2])}"
+    if only is None:
+        yield from catalogue.connection.rows(kinds, f"{query} {ordered}")
+        return
+    for id in dict.fromkeys(map(clamp_int64, only)):
+        yield from catalogue.connection.rows(kinds, f"{query} where image = ? {ordered}", (id,))
 
 
 def metadata_keys(catalogue: Catalogue) -> list[str]:

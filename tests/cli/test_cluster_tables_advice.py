@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from imgindex.cli.cluster_tables import advice, provenance, summary
+from imgindex import documents
+from imgindex.cli.cluster_tables import advice, summary
 from imgindex.results import Clustering, KScore
 
 
@@ -44,7 +45,7 @@ def test_a_given_k_needs_no_advice() -> None:
     found = clustering(5, (), copies=0.9)
     assert advice(found) == []
     assert summary(found) == "50 images in 5 clusters, 0.2 s"
-    assert "knee" not in provenance(found)
+    assert "knee" not in documents.clustering(found)
 
 
 def test_the_knee_is_named() -> None:
@@ -54,7 +55,7 @@ def test_the_knee_is_named() -> None:
     ]
     found = clustering(4, range(2, 7), objectives=objectives)
     assert advice(found) == ["the curve of the objective has its knee at 3 clusters"]
-    assert provenance(found)["knee"] == 3
+    assert documents.clustering(found)["knee"] == 3
 
 
 def test_many_copies_are_reported() -> None:

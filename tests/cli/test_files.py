@@ -29,6 +29,7 @@ CALLS = {(command,): arguments for command, arguments in ARGUMENTS.items()} | {
     ("clusterings", "show"): ["1"],
     ("clusterings", "assign"): ["1"],
     ("clusterings", "delete"): ["1"],
+    ("serve",): [],
 }
 
 

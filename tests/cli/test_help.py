@@ -37,7 +37,12 @@ def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 COMMANDS = dict(walk(ROOT))
-EXAMPLES = [line.strip() for command in COMMANDS.values() for line in command.epilog.splitlines() if "imgindex" in line]
+EXAMPLES = [
+    line.strip()
+    for command in COMMANDS.values()
+    for line in command.epilog.splitlines()
+    if "imgindex" in line and "imgindex serve" not in line  # does not end by itself: see test_serve.py
+]
 
 
 def shown(server: ForkServer, folder: Path, *words: str, columns: int) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 from imgindex import ImageIndex
 from imgindex.decoding.thumbnails import Thumbnail, thumbnail_pixels, thumbnails
 from imgindex.errors import UsageError
+from imgindex.storage.thumbnails import StoredThumbnail, ThumbnailStore
 
 
 def opened(thumbnail: Thumbnail) -> np.ndarray:
@@ -107,3 +108,33 @@ def children() -> set[str]:
     """The ids of the running processes that any thread of this process has started."""
     found = (path.read_text() for path in Path("/proc/self/task").glob("*/children"))
     return {pid for text in found for pid in text.split()}
+
+
+@pytest.mark.parametrize("side", [96, 192])
+def test_a_thumbnail_that_the_index_keeps_is_used_without_the_file(index: ImageIndex, folder: Path, side: int) -> None:
+    index.add(folder)
+    made = list(index.thumbnails(side=side))
+    for path in index.paths():
+        Path(path).unlink()
+    again = list(index.thumbnails(side=side))
+    assert [one.reason for one in again] == [""] * 12
+    np.testing.assert_allclose(opened(again[3]), opened(made[3]), atol=6)
+    assert [bool(one.reason) for one in index.thumbnails(side=193)] == [True] * 12
+
+
+def test_a_kept_thumbnail_that_is_not_a_picture_is_made_again_from_the_file(index: ImageIndex, folder: Path) -> None:
+    index.add(folder)
+    image = next(iter(index.images()))
+    store = ThumbnailStore(index.path)
+    store.put([StoredThumbnail(bytes.fromhex(image.sha256), b"<svg/>", 192, 192)])
+    store.close()
+    assert next(index.thumbnails(side=96)).data.startswith(b"RIFF")
+
+
+def test_the_thumbnail_of_a_changed_file_is_kept_under_its_own_bytes(index: ImageIndex, tmp_path: Path) -> None:
+    draw(tmp_path / "a.png", (250, 0, 0))
+    index.add(tmp_path / "a.png")
+    draw(tmp_path / "a.png", (0, 0, 250))
+    list(index.thumbnails(side=192))
+    draw(tmp_path / "a.png", (250, 0, 0))
+    assert opened(next(index.thumbnails(side=192))).mean(axis=(0, 1))[0] > 200

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import imgindex.gallery.builder
 from imgindex import ImageIndex
 from imgindex.gallery.model import ClusterPage, DuplicatesPage, MatchesPage, OutliersPage
+from imgindex.gallery.terminal import Screen
 
 
 def test_each_result_has_the_page_of_its_kind(index: ImageIndex, folder: Path) -> None:
@@ -29,3 +32,21 @@ def test_a_page_of_too_many_images_says_which_have_no_picture(
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert text.count("data:image/webp;base64,") == 5
     assert "a page has pictures of at most 5 images" in text
+
+
+def test_a_sheet_and_a_preview_are_drawn_from_the_thumbnails_of_the_index(
+    index: ImageIndex, folder: Path, tmp_path: Path
+) -> None:
+    index.add(folder)
+    page = index.gallery(index.outliers(n=12))
+    page.write_sheet(tmp_path / "first.png")
+    shown = list(page.preview(Screen("kitty", 80)))
+    for path in index.paths():
+        Path(path).unlink()
+    page.write_sheet(tmp_path / "second.png")
+    np.testing.assert_allclose(pixels(tmp_path / "first.png"), pixels(tmp_path / "second.png"), atol=8)
+    assert list(page.preview(Screen("kitty", 80))) == shown
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)

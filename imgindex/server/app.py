@@ -1,0 +1,556 @@
+"""The application: the endpoints of the HTTP API, the page, and the guard around both."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from imgindex import documents, results
+from imgindex._version import VERSION
+from imgindex.errors import PathNotFound, UnreadableImage, UsageError
+from imgindex.export.tables import Table, render
+from imgindex.gallery.map import Map
+from imgindex.index import ImageIndex
+from imgindex.server import problems, schema, views
+from imgindex.server.assets import ASSETS, PAGE
+from imgindex.server.events import Events
+from imgindex.server.guard import App, Guard
+from imgindex.server.jobs import Job, Jobs, Work
+from imgindex.server.pictures import Pictures, Shown
+from imgindex.server.problems import RequestRefused, refusal_of
+from imgindex.server.snapshot import Snapshot
+from imgindex.storage.paths import absolute
+from imgindex.types import Image
+
+# The answers of long questions that stay: a page goes on in one of them.
+MOST_ANSWERS = 8
+PREFIX = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose parts were checked."""
+
+    path: dict[str, Any]
+    query: Any
+    body: Any
+    request: HttpRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The JSON of an answer, with its status and further headers."""
+
+    data: Any
+    status: int = 200
+    headers: dict[str, str] | None = None
+
+
+def build_app(
+    index: str, *, token: str, allowed_hosts: Sequence[str] = (), read_only: bool = False
+) -> tuple[App, Callable[[], None]]:
+    """Return the application of an index, and a function that closes the index; token: what requests have to send.
+
+    Raises IndexNotFound, IndexDamaged or FormatTooNew.
+    """
+    api = Api(index, read_only=read_only)
+    routes = [
+        Route(PREFIX + endpoint.path, _endpoint(api, endpoint), methods=[endpoint.method])
+        for endpoint in schema.ENDPOINTS
+    ]
+    routes += [Route(path, _asset(name), methods=["GET"]) for path, name in {"/": PAGE, **_asset_paths()}.items()]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        api.events_hub.close()
+
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _http_error, Exception: _unexpected},
+    )
+    # Otherwise a request for //elsewhere/ would be redirected to //elsewhere, which is another host.
+    app.router.redirect_slashes = False
+    return Guard(app, token=token, allowed_hosts=allowed_hosts), api.close
+
+
+class Api:
+    """What the endpoints do; each method answers one of them."""
+
+    def __init__(self, path: str, *, read_only: bool) -> None:
+        self.read_only = read_only
+        self.snapshot = Snapshot(path)
+        self._views = views.Views()
+        self._pictures = Pictures(self.snapshot.path)
+        self.events_hub = Events(self._commit)
+        self._jobs = Jobs(lambda: ImageIndex.open(path), lambda job: self.events_hub.publish("job", job))
+        self._answers: OrderedDict[str, tuple[tuple[Any, ...], Job]] = OrderedDict()
+        self._maps: dict[str, Map] = {}
+
+    def close(self) -> None:
+        """End the jobs and processes, and close the index."""
+        self._jobs.close()
+        self._pictures.close()
+        self.snapshot.close()
+
+    async def _commit(self) -> str:
+        return await self.snapshot.call(self.snapshot.tag)
+
+    # The server and the index.
+
+    async def server(self, call: Call) -> Reply:
+        return Reply({"version": VERSION, "index": self.snapshot.path, "read_only": self.read_only})
+
+    async def openapi(self, call: Call) -> Reply:
+        return Reply(schema.openapi())
+
+    async def status(self, call: Call) -> Reply:
+        return await self._read(lambda index: index.status())
+
+    async def failures(self, call: Call) -> Reply:
+        found, tag = await self.snapshot.call_with_tag(lambda index: documents.failures(index.failures()))
+        return _page(call, found, tag)
+
+    async def tags(self, call: Call) -> Reply:
+        return await self._read(lambda index: documents.tags(index.tags()))
+
+    # Views and images.
+
+    async def make_view(self, call: Call) -> Reply:
+        body: schema.ViewBody = call.body
+        ids = await self.snapshot.call(
+            lambda index: views.select(
+                index,
+                where=body.where,
+                tag=body.tag,
+                clustering=body.clustering,
+                label=body.label,
+                sort=body.sort,
+            )
+        )
+        view = self._views.put(ids)
+        headers = {"Location": f"{PREFIX}/views/{view.id}"}
+        return Reply({"view": view.id, "total": len(view.ids)}, 201, headers)
+
+    async def view(self, call: Call) -> Reply:
+        view = self._views.get(call.path["view"])
+        return Reply({"view": view.id, "total": len(view.ids)})
+
+    async def rows(self, call: Call) -> Reply:
+        view = self._views.get(call.path["view"])
+        offset = call.query.offset
+        ids = view.ids[offset : offset + call.query.limit].tolist()
+        return await self._read(
+            lambda index: {
+                "offset": offset,
+                "total": len(view.ids),
+                "ids": ids,
+                "images": documents.images(index.images(ids=ids)),
+            }
+        )
+
+    async def export(self, call: Call) -> Response:
+        view = self._views.get(call.path["view"])
+        format = call.query.format
+        data = await self.snapshot.call(lambda index: _exported(index, view.ids.tolist(), format))
+        return Response(data, media_type=schema.BINARY)
+
+    async def images(self, call: Call) -> Reply:
+        return await self._read(lambda index: documents.images(index.images(ids=call.query.ids)))
+
+    async def image(self, call: Call) -> Reply:
+        return await self._read(lambda index: documents.images([_image(index, call.path["id"])])[0])
+
+    async def change_tags(self, call: Call) -> Reply:
+        body: schema.TagsBody = call.body
+        return await self._write(
+            call, lambda index: asdict(index.change_tags(body.ids, add=body.add, remove=body.remove))
+        )
+
+    # Search.
+
+    async def similar_to_image(self, call: Call) -> Reply:
+        id, query = call.path["id"], call.query
+
+        def answer(index: ImageIndex) -> dict[str, Any]:
+            image = _image(index, id)
+            vector = index.vectors([id])[0]
+            # By its stored vector, although its file may be gone: it is its own nearest match.
+            (found,) = index.answers(vector, n=query.n + 1, where=query.where, rerank=query.rerank)
+            others = [match for match in found.matches if match.id != id][: query.n]
+            ranked = [results.Match(rank, match.path, match.distance, match.id) for rank, match in enumerate(others, 1)]
+            return documents.answer(results.Answer(image.path, ranked))
+
+        return await self._read(answer)
+
+    async def similar(self, call: Call) -> Reply:
+        query = call.query
+
+        def answer(index: ImageIndex) -> dict[str, Any]:
+            (found,) = index.answers(call.body, n=query.n, where=query.where, rerank=query.rerank)
+            if found.failure is not None:
+                raise UnreadableImage(f"the image cannot be read: {found.failure.reason}", stage=found.failure.stage)
+            return documents.answer(found)
+
+        return await self._read(answer)
+
+    # Pictures.
+
+    async def thumbnails(self, call: Call) -> Response:
+        ids: list[int] = call.query.ids
+
+        def find(index: ImageIndex) -> list[Shown | None]:
+            known = {image.id: Shown(image.path, bytes.fromhex(image.sha256)) for image in index.images(ids=ids)}
+            return [known.get(id) for id in ids]
+
+        return StreamingResponse(self._pictures.pack(await self.snapshot.call(find)), media_type=schema.PACK)
+
+    async def picture(self, call: Call) -> Response:
+        image = await self.snapshot.call(lambda index: _image(index, call.path["id"]))
+        return Response(await self._pictures.picture(image.path, call.query.side), media_type="image/webp")
+
+    # Clusterings.
+
+    async def clusterings(self, call: Call) -> Reply:
+        return await self._read(lambda index: documents.clusterings(index.clusterings))
+
+    async def clustering(self, call: Call) -> Reply:
+        id = call.path["clustering"]
+        return await self._read(lambda index: documents.clustering(index.clusterings[id]))
+
+    async def samples(self, call: Call) -> Reply:
+        return await self._read(lambda index: views.samples(index, call.path["clustering"], call.query.n))
+
+    async def diff(self, call: Call) -> Reply:
+        a, b = call.path["clustering"], call.path["other"]
+        _, found = await self._answer(("diff", a, b), lambda index, on_progress, stop: index.clusterings.diff(a, b))
+        return Reply(documents.diff(found))
+
+    async def name_cluster(self, call: Call) -> Reply:
+        label, name, clustering = call.path["label"], call.body.name, call.path["clustering"]
+        return await self._write(
+            call, lambda index: asdict(index.clusterings.rename_cluster(label, name, clustering=clustering))
+        )
+
+    # Curation.
+
+    async def duplicates(self, call: Call) -> Reply:
+        query: schema.Duplicates = call.query
+        at, found = await self._duplicates(query)
+        last = query.after + query.limit
+        headers = {}
+        if last < len(found.groups):
+            more: dict[str, Any] = {"exact": query.exact, "similar": query.similar, "keep": query.keep}
+            more |= {"after": last, "limit": query.limit, "at": at}
+            headers["Link"] = _next_link(call, more)
+        return Reply(documents.duplicates(found, query.after, last), headers=headers)
+
+    async def _duplicates(self, query: schema.Duplicates) -> tuple[str, results.Duplicates]:
+        """Return the groups, those of an earlier answer where that is asked for."""
+        if query.at is not None:
+            if query.at not in self._answers:
+                detail = "this list of duplicates is not kept any more"
+                raise RequestRefused(404, "AnswerNotFound", detail, hint="ask for its first part again")
+            return query.at, await self._jobs.wait(self._answers[query.at][1])
+        return await self._answer(
+            ("duplicates", query.exact, query.similar, query.keep),
+            lambda index, on_progress, stop: index.duplicates(
+                exact=query.exact, similar=query.similar, keep=query.keep, on_progress=on_progress
+            ),
+        )
+
+    async def _answer(self, question: tuple[Any, ...], work: Work) -> tuple[str, Any]:
+        """Return what takes longer than other requests should wait, and its id, as the result of a job.
+
+        question: its kind and options. While nothing is committed, it is answered once.
+        """
+        question = (*question, await self._commit())
+        for at, (known, job) in self._answers.items():
+            if known == question and job.error is None and not job.is_cancelled:
+                return at, await self._jobs.wait(job)
+        job = self._jobs.submit(question[0], work)
+        self._answers[str(job.id)] = (question, job)
+        while len(self._answers) > MOST_ANSWERS:
+            self._answers.popitem(last=False)
+        return str(job.id), await self._jobs.wait(job)
+
+    async def outliers(self, call: Call) -> Reply:
+        n = call.query.n
+        _, found = await self._answer(
+            ("outliers", n), lambda index, on_progress, stop: index.outliers(n=n, on_progress=on_progress)
+        )
+        return Reply(documents.outliers(found))
+
+    # Jobs.
+
+    async def jobs(self, call: Call) -> Reply:
+        return Reply([job.to_dict() for job in self._jobs.all()])
+
+    async def job(self, call: Call) -> Reply:
+        return Reply(self._jobs.get(call.path["job"]).to_dict())
+
+    async def cancel_job(self, call: Call) -> Reply:
+        return Reply(self._jobs.cancel(call.path["job"]).to_dict(), 202)
+
+    async def begin_job(self, call: Call) -> Reply:
+        await self.snapshot.call(lambda index: _check_match(call, self.snapshot.tag(index)))
+        begin: dict[type, Callable[[Any], Awaitable[Job]]] = {
+            schema.AddBody: self._begin_add,
+            schema.ClusterBody: self._begin_cluster,
+            schema.MapBody: self._begin_map,
+        }
+        job: Job = await begin[type(call.body)](call.body)
+        return Reply(job.to_dict(), 202, {"Location": f"{PREFIX}/jobs/{job.id}"})
+
+    async def _begin_add(self, body: schema.AddBody) -> Job:
+        roots = await self.snapshot.call(lambda index: index.status()["roots"])
+        paths = [absolute(path) for path in body.paths] or roots
+        for path in paths:
+            if not any(_is_below(path, root) for root in roots):
+                raise UsageError(
+                    f"{path} is not in a folder that was added before",
+                    hint="add it with `imgindex add`; a page can only bring known folders up to date",
+                )
+        if not paths:
+            raise UsageError("no folder was added yet", hint="run `imgindex add FOLDER`")
+        return self._jobs.submit(
+            "add",
+            lambda index, on_progress, stop: index.add(
+                paths, retry_failed=body.retry_failed, on_progress=on_progress, stop=stop
+            ),
+            result=asdict,
+        )
+
+    async def _begin_cluster(self, body: schema.ClusterBody) -> Job:
+        return self._jobs.submit(
+            "cluster",
+            lambda index, on_progress, stop: index.cluster(
+                body.k,
+                seed=body.seed,
+                where=body.where,
+                smooth=body.smooth,
+                balanced=body.balanced,
+                on_progress=on_progress,
+            ),
+            result=documents.clustering,
+        )
+
+    async def _begin_map(self, body: schema.MapBody) -> Job:
+        return self._jobs.submit(
+            "map",
+            lambda index, on_progress, stop: self._make_map(index, body.method, body.seed),
+            result=lambda found: {"method": found.method, "seed": found.seed, "images": len(found.ids)},
+        )
+
+    def _make_map(self, index: ImageIndex, method: str, seed: int) -> Map:
+        found = self._maps[method] = index.map(method, seed=seed)
+        return found
+
+    async def map(self, call: Call) -> Response:
+        """Return n as uint32, then n ids uint32, n x and n y uint16 (0…65535), n labels int16 (−1: none)."""
+        found = self._maps.get(call.query.method)
+        if found is None:
+            hint = 'make it with POST /api/v1/jobs, {"kind": "map"}'
+            raise RequestRefused(404, "MapNotFound", f"a map by {call.query.method} was not made yet", hint=hint)
+        labels = np.full(len(found.ids), -1, np.int64)
+        if call.query.clustering is not None:
+            members = await self.snapshot.call(lambda index: index.clusterings[call.query.clustering])
+            at = np.searchsorted(members.ids, found.ids).clip(max=len(members.ids) - 1)
+            same = members.ids[at] == found.ids
+            labels[same] = members.labels[at[same]]
+        columns = (found.ids.astype("<u4"), *_scaled(found.xy).T, labels.clip(-1, 32767).astype("<i2"))
+        data = len(found.ids).to_bytes(4, "little") + b"".join(column.tobytes() for column in columns)
+        return Response(data, media_type=schema.BINARY)
+
+    async def events(self, call: Call) -> Response:
+        return StreamingResponse(self.events_hub.stream(), media_type="text/event-stream")
+
+    # What endpoints share.
+
+    async def _read(self, read: Callable[[ImageIndex], Any]) -> Reply:
+        data, tag = await self.snapshot.call_with_tag(read)
+        return Reply(data, headers={"ETag": tag})
+
+    async def _write(self, call: Call, write: Callable[[ImageIndex], Any]) -> Reply:
+        def checked(index: ImageIndex) -> Reply:
+            _check_match(call, self.snapshot.tag(index))
+            data = write(index)
+            return Reply(data, headers={"ETag": self.snapshot.tag(index)})
+
+        return await self.snapshot.call(checked)
+
+
+def _endpoint(api: Api, endpoint: schema.Endpoint) -> Callable[[HttpRequest], Awaitable[Response]]:
+    handler: Callable[[Call], Awaitable[Reply | Response]] = getattr(api, endpoint.handler)
+
+    async def answer(request: HttpRequest) -> Response:
+        try:
+            if endpoint.writes and api.read_only:
+                hint = "start `imgindex serve` without --read-only"
+                raise RequestRefused(403, "ReadOnly", "this server changes nothing", hint=hint)
+            call = Call(request.path_params, _query(request, endpoint.query), await _body(request, endpoint), request)
+            reply = await handler(call)
+        except Exception as error:  # noqa: BLE001  every error is answered
+            return _refused(error)
+        if isinstance(reply, Response):
+            return reply
+        headers = reply.headers or {}
+        tag = headers.get("ETag")
+        if request.method in ("GET", "HEAD") and tag is not None and tag in _tags(request, "if-none-match"):
+            return Response(status_code=304, headers={"ETag": tag})
+        return Response(_json(reply.data), reply.status, headers, schema.JSON)
+
+    return answer
+
+
+def _query(request: HttpRequest, kind: type[schema.Request]) -> Any:
+    """Return the query of a request as its type. Raises UsageError."""
+    lists = {field.name for field in msgspec.structs.fields(kind) if "list" in str(field.type)}
+    values: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name in values:
+            raise UsageError(f"the query has {name!r} twice")
+        values[name] = value.split(",") if name in lists else value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the query is wrong: {error}") from error
+
+
+async def _body(request: HttpRequest, endpoint: schema.Endpoint) -> Any:
+    if endpoint.body is None:
+        return None
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    data = await request.body()
+    if isinstance(endpoint.body, str):
+        if media_type.startswith("multipart/") or media_type == "application/x-www-form-urlencoded":
+            raise RequestRefused(415, "WrongType", "the body of this request is the image itself, not a form")
+        if not data:
+            raise UsageError("the body is empty", hint="send the bytes of an image")
+        return data
+    if media_type != schema.JSON:
+        raise RequestRefused(415, "WrongType", f"the body of this request is {schema.JSON}")
+    try:
+        return msgspec.json.decode(data, type=endpoint.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"the body is wrong: {error}") from error
+
+
+def _tags(request: HttpRequest, header: str) -> set[str]:
+    return {tag.strip().removeprefix("W/") for tag in request.headers.get(header, "").split(",") if tag.strip()}
+
+
+def _check_match(call: Call, tag: str) -> None:
+    """Raise RequestRefused unless If-Match has the entity tag of the newest commit, or any."""
+    given = _tags(call.request, "if-match")
+    if not given:
+        hint = "send the ETag of the answer that you have seen, or *"
+        raise RequestRefused(428, "NoCondition", "a change needs the header If-Match", hint=hint)
+    if "*" not in given and tag not in given:
+        hint = "ask again, look at what has changed, and send the new ETag"
+        raise RequestRefused(412, "IndexChanged", "the index has changed since", hint=hint, headers={"ETag": tag})
+
+
+def _image(index: ImageIndex, id: int) -> Image:
+    found = next(index.images(ids=[id]), None)
+    if found is None:
+        raise PathNotFound(f"the index has no image with the id {id}", hint="GET /api/v1/views/… has the ids")
+    return found
+
+
+def _is_below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def _exported(index: ImageIndex, ids: list[int], format: str) -> bytes:
+    data = documents.images(index.images(ids=ids))
+    rows = [{**image, "tags": ",".join(image["tags"])} for image in data]
+    return render(Table(data, rows, ["id", "path", "width", "height", "format", "size", "tags"]), format)
+
+
+def _page(call: Call, found: list[Any], tag: str) -> Reply:
+    last = call.query.after + call.query.limit
+    headers = {"ETag": tag}
+    if last < len(found):
+        headers["Link"] = _next_link(call, {"after": last, "limit": call.query.limit})
+    return Reply(found[call.query.after : last], headers=headers)
+
+
+def _next_link(call: Call, query: dict[str, Any]) -> str:
+    values = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
+    return f'<{call.request.url.path}?{urlencode(values)}>; rel="next"'
+
+
+def _scaled(xy: Any) -> Any:
+    """Return points (n, 2) as uint16, moved and scaled by one factor, so that the longer extent is 0…65535."""
+    if not len(xy):
+        return np.empty((0, 2), "<u2")
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    extent = float((high - low).max()) or 1.0
+    centred = (xy - (low + high) / 2) / extent + 0.5
+    return (centred * 65535).round().astype("<u2")
+
+
+def _json(data: Any) -> bytes:
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":"))
+    # A byte of a name that is not UTF-8 is half of a character, which becomes an escape sequence of JSON.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _finite(data: Any) -> Any:
+    """Return data with null for numbers that JSON does not have."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {name: _finite(value) for name, value in data.items()}
+    return [_finite(one) for one in data] if isinstance(data, list | tuple) else data
+
+
+def _refused(error: BaseException) -> Response:
+    refusal = refusal_of(error)
+    return Response(_json(asdict(refusal.problem)), refusal.problem.status, dict(refusal.headers), problems.MEDIA_TYPE)
+
+
+async def _http_error(request: HttpRequest, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    names = {404: "NotFound", 405: "MethodNotAllowed"}
+    status = error.status_code if error.status_code in names else 400
+    detail = f"there is nothing at {request.url.path}" if status == 404 else problems.TITLES[status]
+    return _refused(RequestRefused(status, names.get(status, "BadRequest"), detail, headers=error.headers))
+
+
+async def _unexpected(request: HttpRequest, error: Exception) -> Response:
+    return _refused(error)
+
+
+def _asset_paths() -> dict[str, str]:
+    return {f"/assets/{name}": name for name in ASSETS if name != PAGE}
+
+
+def _asset(name: str) -> Callable[[HttpRequest], Awaitable[Response]]:
+    async def answer(request: HttpRequest) -> Response:
+        asset = ASSETS[name]
+        headers = {"ETag": asset.tag}
+        if asset.tag in _tags(request, "if-none-match"):
+            return Response(status_code=304, headers=headers)
+        return Response(asset.data, headers=headers, media_type=asset.media_type)
+
+    return answer
