@@ -31,6 +31,7 @@ HEAVY = (
     "scipy",
     "msgspec",
     "obstore",
+    "ray",
 )
 COMMANDS = ("add", "similar", "cluster", "status", "list", "failures", "remove", "export")
 COMMANDS += ("verify", "repair", "compact", "outliers", "clusterings", "label", "duplicates", "lookup", "leak", "tag")

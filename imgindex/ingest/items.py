@@ -5,11 +5,12 @@ A pipeline computes, and a recorder keeps what comes of it. `IngestPipeline` in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from imgindex.errors import UnreadableImage
+from imgindex.ingest.worklist import WorkList
 from imgindex.sources.base import Content
 from imgindex.storage.records import NewImage
 from imgindex.types import Encoder, Failure, FoundFile, Pixels, Vectors
@@ -68,6 +69,7 @@ class Failed:
 
 
 Outcome = Prepared | Relocated | Copied | Failed
+Files = WorkList | Sequence[FoundFile]
 
 
 class Recorder(Protocol):
@@ -98,20 +100,38 @@ class Recorder(Protocol):
         ...
 
 
+class MeasuredEncoder(Protocol):
+    """What is known of an encoder where its precision is measured."""
+
+    @property
+    def precision(self) -> str:
+        """int8, bf16, fp16 or fp32."""
+        ...
+
+    def fp32(self) -> Encoder:
+        """Return an encoder that computes the same in fp32."""
+        ...
+
+
 class Pipeline(Protocol):
     """Takes files to a recorder: reads, decodes and embeds them.
 
     samples: a few images of the run, with the pixels that `encoder` embedded. on_decoded: called with how many images
-    are decoded, until the first ones are committed.
+    are decoded, until the first ones are committed. nodes: how many other machines compute.
     """
 
     stage_times: StageTimes
     samples: list[Prepared]
-    encoder: Encoder | None
     stopping: bool
+    nodes: int
     on_decoded: Callable[[int], None]
 
-    def run(self, files: Iterable[FoundFile]) -> Generator[int, None, None]:
+    @property
+    def encoder(self) -> MeasuredEncoder | None:
+        """What embedded the images; None before the first one."""
+        ...
+
+    def run(self, files: Files) -> Generator[int, None, None]:
         """Process the files; yield after each commit how many are done."""
         ...
 

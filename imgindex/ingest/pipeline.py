@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
@@ -13,7 +13,7 @@ import numpy as np
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import DecoderUnavailable, SourceUnavailable, UnreadableImage
-from imgindex.ingest.items import Failed, Opened, Outcome, Prepared, Recorder, StageTimes, unreadable
+from imgindex.ingest.items import Failed, Files, Opened, Outcome, Prepared, Recorder, StageTimes, unreadable
 from imgindex.sources.base import Content
 from imgindex.sources.registry import read_ahead, read_content
 from imgindex.storage.records import NewImage
@@ -46,6 +46,7 @@ class IngestPipeline:
         self.samples: list[Prepared] = []
         self.encoder: Encoder | None = None
         self.stopping = False
+        self.nodes = 0
         # Called with how many images are decoded, until the first ones are committed.
         self.on_decoded: Callable[[int], None] = lambda count: None
         self._make_encoder = make_encoder
@@ -54,7 +55,7 @@ class IngestPipeline:
         self._workers = worker_count(workers)
         self._decoders = decoders
 
-    def run(self, files: Iterable[FoundFile]) -> Generator[int, None, None]:
+    def run(self, files: Files) -> Generator[int, None, None]:
         """Process the files; yield after each commit how many are done."""
         decode_threads = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex-decode")
         network_threads = ThreadPoolExecutor(NETWORK_THREADS, thread_name_prefix="imgindex-network")

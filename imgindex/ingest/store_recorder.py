@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,7 +40,7 @@ class StoreRecorder:
         return sum(self.counts.values()) + len(self.failures)
 
     def sort(self, file: FoundFile, content: Content) -> Opened | Relocated | Copied | None:
-        before = self.writer.catalogue.known([file.path]).get(file.path)
+        before = self.before(file)
         outcome = self.from_known_content(file, content.sha256, before)
         if outcome is not None:
             return outcome
@@ -49,6 +50,15 @@ class StoreRecorder:
             return None
         self._waiting[content.sha256] = []
         return item
+
+    def before(self, file: FoundFile) -> KnownImage | None:
+        """Return the image that the index has at a file's path."""
+        return self.writer.catalogue.known([file.path]).get(file.path)
+
+    def known_content(self, paths: Sequence[str]) -> dict[str, bytes]:
+        """Return by path the SHA-256 of the content whose vector the index has for it."""
+        known = self.writer.catalogue.known(paths)
+        return {path: image.sha256 for path, image in known.items() if image.id not in self._reembed_ids}
 
     def from_known_content(
         self, file: FoundFile, sha256: bytes, before: KnownImage | None
