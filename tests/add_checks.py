@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from imgindex import ImageIndex
+from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.process import Outcome, Task
 from imgindex.results import AddReport
 
 KINDS = ("added", "updated", "renamed", "unchanged", "reused", "restored", "failed")
@@ -26,6 +30,19 @@ def names(index: ImageIndex) -> list[str]:
 
 def ids(index: ImageIndex) -> dict[str, int]:
     return {Path(image.path).name: image.id for image in index.images()}
+
+
+def observe_opened(patch: pytest.MonkeyPatch, observe: Callable[[str], object]) -> None:
+    """Call a function with the path of each file of this machine before `add` opens it for the first time."""
+    work = DecoderPool.work
+
+    def observed(pool: DecoderPool, tasks: Sequence[Task]) -> list[Outcome]:
+        for task in tasks:
+            if task.path and not task.sha256:
+                observe(task.path)
+        return work(pool, tasks)
+
+    patch.setattr(DecoderPool, "work", observed)
 
 
 def spoil(path: Path, text: str = "not a picture") -> Path:

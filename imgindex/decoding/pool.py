@@ -7,20 +7,32 @@ than LARGE_PIXELS are decoded one at a time.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
+from collections.abc import Sequence
+from typing import Any
 
-from imgindex.decoding.process import DecodedImage, DecodeLimits, DecoderDied, DecoderProcess
+from imgindex.decoding.process import (
+    DecodedImage,
+    DecodeLimits,
+    DecoderDied,
+    DecoderProcess,
+    Outcome,
+    Task,
+)
 from imgindex.errors import DecoderUnavailable, UnreadableImage
 from imgindex.recipe import Recipe
 
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+# Images that a process is given at once, and the bytes of their pixels, unless one alone has more.
+LOT, LOT_BYTES = 32, 8 << 20
+
+
 class DecoderPool:
-    """Decodes by one recipe, in as many processes as threads call `decode` at the same time.
+    """Decodes by one recipe, in as many processes as threads call `work` or `decode` at the same time.
 
     hashes: compute the perceptual hashes of each picture too. Processes start when they are needed. They end with
     `close`, or by themselves when this process dies.
@@ -29,6 +41,8 @@ class DecoderPool:
     def __init__(self, recipe: Recipe, limits: DecodeLimits | None = None, *, hashes: bool = False) -> None:
         self._recipe, self._hashes = recipe, hashes
         self.picture_bytes = 3 * recipe.side**2
+        # How many tasks `work` takes at once.
+        self.lot = max(1, min(LOT, LOT_BYTES // self.picture_bytes))
         self._limits = limits or DecodeLimits()
         self._lock = threading.Lock()
         self._large_image_lock = threading.Lock()
@@ -49,21 +63,44 @@ class DecoderPool:
 
         Raises UnreadableImage, whatever the bytes do to the decoder; DecoderUnavailable if no process can be started.
         """
+        (outcome,) = self.work([Task(data=data)])
+        if isinstance(outcome, UnreadableImage):
+            raise outcome
+        assert outcome.picture is not None
+        return outcome.picture
+
+    def work(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Return what came of each of at most `lot` tasks, whatever one of them does to the decoder.
+
+        Any thread may call this. Raises DecoderUnavailable if no process can be started.
+        """
         with self._lock:
             times_closed = self._times_closed
-            process = self._idle.pop() if self._idle else None
-        if process is not None and process.used:
+        outcomes: list[Outcome | None] = [None] * len(tasks)
+        # Lots that are still to be done, as numbers of tasks, and whether a new process has to do them.
+        lots = [(list(range(len(tasks))), False)]
+        while lots:
+            numbers, is_fresh = lots.pop()
+            process = self._take(times_closed, is_fresh=is_fresh)
+            was_used = process.used
             try:
-                return self._decode_in(process, data, times_closed)
+                found = self._work_in(process, [tasks[number] for number in numbers], times_closed)
             except DecoderDied as death:
-                if death.timed_out:
-                    raise UnreadableImage(str(death)) from death
-            # An earlier image may have corrupted that process: only a new process's death is this image's fault.
-            process = None
-        try:
-            return self._decode_in(process or self._start(times_closed), data, times_closed)
-        except DecoderDied as death:
-            raise UnreadableImage(str(death)) from death
+                if death.outcomes is None and len(numbers) > 1:
+                    lots += [([number], False) for number in reversed(numbers)]
+                    continue
+                found = death.outcomes or []
+                rest = numbers[len(found) + 1 :]
+                if rest:
+                    lots.append((rest, False))
+                if death.timed_out or not (was_used or found):
+                    found = [*found, UnreadableImage(str(death))]
+                else:
+                    # An earlier image may have corrupted the process: only a new one's death is this image's fault.
+                    lots.append(([numbers[len(found)]], True))
+            for number, outcome in zip(numbers, found, strict=False):
+                outcomes[number] = outcome
+        return [outcome for outcome in outcomes if outcome is not None]
 
     def close(self) -> None:
         """End all processes, busy ones too; a waiting `decode` raises DecoderUnavailable or UnreadableImage."""
@@ -77,8 +114,15 @@ class DecoderPool:
         for process in idle:
             self._discard(process)
 
+    def _take(self, times_closed: int, *, is_fresh: bool) -> DecoderProcess:
+        """Return an idle process, or start one."""
+        with self._lock:
+            if self._idle and not is_fresh and times_closed == self._times_closed:
+                return self._idle.pop()
+        return self._start(times_closed)
+
     def _start(self, times_closed: int) -> DecoderProcess:
-        started = DecoderProcess(self._settings(), self._limits, self._recipe.side)
+        started = DecoderProcess(self._settings(), self._limits, self._recipe.side, self.lot)
         with self._lock:
             self._processes.add(started)
             closed_meanwhile = times_closed != self._times_closed
@@ -87,8 +131,8 @@ class DecoderPool:
             raise DecoderUnavailable("decoding was ended")
         return started
 
-    def _settings(self) -> bytes:
-        settings = {
+    def _settings(self) -> dict[str, Any]:
+        return {
             "recipe": self._recipe.to_json(),
             "hashes": self._hashes,
             "seconds": self._limits.seconds,
@@ -97,18 +141,14 @@ class DecoderPool:
             "path": [os.path.abspath(entry) for entry in sys.path if entry],
             "package": PACKAGE_FOLDER,
         }
-        return json.dumps(settings).encode()
 
-    def _decode_in(self, process: DecoderProcess, data: bytes, times_closed: int) -> DecodedImage:
-        """Decode in one process, and keep it for the next image if it survived and the pool was not closed."""
+    def _work_in(self, process: DecoderProcess, tasks: Sequence[Task], times_closed: int) -> list[Outcome]:
+        """Let one process work, and keep it for the next lot if it survived and the pool was not closed."""
         survived = False
         try:
-            decoded = process.decode(data, self._large_image_lock)
+            outcomes = process.work(tasks, self._large_image_lock)
             survived = True
-            return decoded
-        except UnreadableImage:
-            survived = True
-            raise
+            return outcomes
         finally:
             with self._lock:
                 kept = survived and times_closed == self._times_closed

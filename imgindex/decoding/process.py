@@ -1,4 +1,4 @@
-"""One decoder process as its parent sees it: starts it, sends it files, reads its replies, explains its death.
+"""One decoder process as its parent sees it: starts it, sends it tasks, takes what comes of them, explains its death.
 
 `worker.py` is what runs inside the process.
 """
@@ -12,17 +12,20 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from typing import IO, Any
 
 from imgindex.decoding import worker
 from imgindex.errors import DecoderUnavailable, UnreadableImage
+from imgindex.sources.base import Content
 from imgindex.types import Pixels
 
-MAX_TEXT_BYTES = 4096
-# A process ends itself when an image takes too long. If it is silent for this many seconds more, it is given up.
+# If a process gets no further for so many seconds more than an image may take, it is given up.
 GRACE = 30.0
 # OMP, OPENBLAS: each process has one processor. ARENA_MAX: a heap for every thread would use up its memory.
 # MMAP, TRIM: otherwise glibc returns memory to the system after each picture, a sixth of the time of a WebP.
@@ -33,7 +36,7 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(16 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
 }
-# Room for all pixels of a reply: 5 % faster than a pipe that both ends fill and empty in turns.
+# Room for a whole file in the pipe to a process: without it, the two ends fill and empty it in turns.
 PIPE_BYTES = 1 << 20
 INVALID_REPLY = "the decoder sent an invalid reply"
 
@@ -64,54 +67,99 @@ class DecodedImage:
     blank: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a decoder process does for one image: it reads the file of this machine at `path`, or is given the `data`.
+
+    sha256: the bytes that the file must have. decode: whether to decode it too.
+    """
+
+    path: str = ""
+    data: bytes = b""
+    sha256: bytes = b""
+    decode: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a task: the file without its data, if the process read it, and the picture, if it decoded it."""
+
+    content: Content | None
+    picture: DecodedImage | None
+
+
+Outcome = Done | UnreadableImage
+
+
 class DecoderDied(Exception):
-    """A decoder process ended, or had to be ended, during an image; `timed_out`: because it took too long."""
+    """A decoder process ended, or had to be ended, during a lot; `timed_out`: because an image took too long.
+
+    outcomes: of the tasks before the one that it was at. None: what it sent was invalid, so it could be any task.
+    """
 
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:
         super().__init__(reason)
         self.timed_out = timed_out
+        self.outcomes: list[Outcome] | None = None
 
 
 class DecoderProcess:
-    """One process that decodes, used by one thread at a time; `used` is True after its first reply to an image."""
+    """One process that decodes, used by one thread at a time; `used` is True after its first image.
 
-    def __init__(self, settings: bytes, limits: DecodeLimits, side: int) -> None:
+    settings: those of `worker.py`, without the block of shared memory, which is made here for lots of so many tasks.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], limits: DecodeLimits, side: int, tasks: int) -> None:
         self.used = False
         self._ready = False
         self._limits = limits
         self._side = side
-        self._process = _start_worker()
+        picture_bytes = 3 * side * side
+        with _shared_memory(worker.Block.size(tasks, picture_bytes)) as descriptor:
+            self._block = worker.Block(descriptor, tasks, picture_bytes)
+            self._process = _start_worker(descriptor)
+            block = {"block": descriptor, "tasks": tasks, "picture_bytes": picture_bytes}
         self._stdin, self._stdout = _nonblocking(self._process.stdin), _nonblocking(self._process.stdout)
         with contextlib.suppress(DecoderDied):  # the first image raises it again
-            self._send(worker.REQUEST.pack(len(settings)) + settings)
+            self._request({**settings, **block})
 
-    def decode(self, data: bytes, large_image_lock: threading.Lock) -> DecodedImage:
-        """Return the picture in a file's bytes; an image of more than LARGE_PIXELS waits for the lock first.
+    def work(self, tasks: Sequence[Task], large_image_lock: threading.Lock) -> list[Outcome]:
+        """Return what came of each task of a lot; an image of more than LARGE_PIXELS waits for the lock first.
 
-        Raises UnreadableImage, DecoderDied, or DecoderUnavailable if the process never became ready.
+        Raises DecoderDied, or DecoderUnavailable if the process never became ready.
         """
         if not self._ready:
             self._await_ready()
-        self._send(worker.REQUEST.pack(len(data)))
-        self._send(data)
-        kind, text = self._receive()
-        if kind != worker.LARGE:
-            return self._picture(kind, text)
-        with large_image_lock:
-            self._send(b"\1")
-            return self._picture(*self._receive())
+        self._block.state = 0, False
+        try:
+            self._request([_task_settings(task) for task in tasks])
+            for task in tasks:
+                self._send(task.data)
+            while (kind := self._receive()[0]) == worker.LARGE:
+                with large_image_lock:
+                    self._send(b"\1")
+                    self._expect(worker.LARGE_DONE)
+            if kind != worker.DONE:
+                raise DecoderDied(INVALID_REPLY)
+            return self._outcomes(tasks)
+        except DecoderDied as death:
+            if str(death) != INVALID_REPLY:
+                with contextlib.suppress(DecoderDied):
+                    death.outcomes = self._outcomes(tasks[: min(max(self._block.state[0], 0), len(tasks) - 1)])
+            raise
 
     def kill(self) -> None:
         """Kill the process; a thread that waits for it gets DecoderDied."""
         self._process.kill()
 
     def end(self) -> None:
-        """Kill the process and release its pipes; no thread may be using it."""
+        """Kill the process and release its pipes and memory; no thread may be using it."""
         self._process.kill()
         self._stdin.close()
         self._stdout.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE)
+        self._block.close()
 
     def _await_ready(self) -> None:
         try:
@@ -122,27 +170,38 @@ class DecoderProcess:
             raise DecoderUnavailable(f"the process that decodes images does not start: {text}")
         self._ready = True
 
-    def _picture(self, kind: bytes, text: str) -> DecodedImage:
-        """Return the picture that a reply announces, whose pixels are read here, or raise what the reply says."""
-        if kind == worker.UNREADABLE:
-            self.used = True
-            reason, _, decoder = text.partition("\n")
-            raise UnreadableImage(reason, decoder=decoder)
-        header = _parsed_header(text)
-        if kind != worker.PICTURE or header is None:
-            raise DecoderDied(INVALID_REPLY)
+    def _outcomes(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Return what came of the first tasks of a lot. Raises DecoderDied for what the worker cannot have left."""
         import numpy as np
 
-        pixels = np.empty((self._side, self._side, 3), dtype=np.uint8)
-        self._read(pixels.data.cast("B"))
-        self.used = True
-        return DecodedImage(pixels, **header)
+        # The lot's pixels are copied at once, because the process writes those of the next lot in their place.
+        pixels = np.frombuffer(self._block.pixels(len(tasks) if any(task.decode for task in tasks) else 0), np.uint8)
+        pictures = pixels.reshape(-1, self._side, self._side, 3).copy()
+        found: list[Outcome] = []
+        for number, task in enumerate(tasks):
+            content, picture, failure = _parsed(self._block.text(number))
+            if failure:
+                found.append(failure)
+                continue
+            if (content is None) == bool(task.path) or (picture is None) == task.decode:
+                raise DecoderDied(INVALID_REPLY)
+            found.append(Done(content, DecodedImage(pictures[number], **picture) if picture else None))
+        self.used = self.used or bool(found)
+        return found
+
+    def _request(self, message: Any) -> None:
+        text = json.dumps(message).encode()
+        self._send(worker.REQUEST.pack(len(text)) + text)
+
+    def _expect(self, expected: bytes) -> None:
+        if self._receive()[0] != expected:
+            raise DecoderDied(INVALID_REPLY)
 
     def _receive(self) -> tuple[bytes, str]:
         head = bytearray(worker.REPLY.size)
         self._read(memoryview(head))
         kind, length = worker.REPLY.unpack(head)
-        if length > MAX_TEXT_BYTES:
+        if length > worker.Block.TEXT_BYTES:
             raise DecoderDied(INVALID_REPLY)
         text = bytearray(length)
         self._read(memoryview(text))
@@ -166,10 +225,16 @@ class DecoderProcess:
             into = into[count or 0 :]
 
     def _wait_for(self, pipe: FileIO, event: int) -> None:
+        """Wait for a pipe. Raises DecoderDied if the process gets no further with one image for too long."""
         poll = select.poll()
         poll.register(pipe, event)
-        if not poll.poll((self._limits.seconds + GRACE) * 1000):
-            raise DecoderDied("the decoder does not answer any more", timed_out=True)
+        before = self._block.state
+        while not poll.poll((self._limits.seconds + GRACE) * 1000):
+            now = self._block.state
+            # A file may be read from a slow network: that takes as long as it takes.
+            if now == before and not now[1]:
+                raise DecoderDied("the decoder does not answer any more", timed_out=True)
+            before = now
 
     def _death(self) -> DecoderDied:
         """Return the reason why the process ended, by its exit status."""
@@ -189,7 +254,7 @@ class DecoderProcess:
         return DecoderDied(f"the decoder crashed ({name})")
 
 
-def _start_worker() -> subprocess.Popen[bytes]:
+def _start_worker(descriptor: int) -> subprocess.Popen[bytes]:
     if not sys.executable or getattr(sys, "frozen", False):
         raise DecoderUnavailable(
             "images are decoded in separate Python processes, but no Python interpreter can be started",
@@ -206,6 +271,7 @@ def _start_worker() -> subprocess.Popen[bytes]:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             env=environment,
+            pass_fds=[descriptor],
             # Ctrl-C and Ctrl-Z in a terminal must reach only the parent: a stopped worker would exceed its time.
             start_new_session=True,
         )
@@ -223,16 +289,55 @@ def _nonblocking(stream: IO[bytes] | None) -> FileIO:
     return stream
 
 
-def _parsed_header(text: str) -> dict[str, Any] | None:
-    """Return what a reply says about a picture; None if it does not have the worker's form."""
+@contextmanager
+def _shared_memory(size: int) -> Iterator[int]:
+    """Lend the number of a file without a name, of so many zeros, that uses memory only where something is written."""
     try:
-        header = json.loads(text)
-        width, height, name = header["width"], header["height"], header["format"]
-        flags = {key: bool(header[key]) for key in ("is_transparent", "blank")}
-        hashes = bytes.fromhex(header["hashes"])
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("imgindex-decoder")
+        else:
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
+    except OSError as error:
+        raise DecoderUnavailable(f"there is no memory to share with a decoder: {error.strerror}") from error
+    try:
+        os.ftruncate(descriptor, size)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _task_settings(task: Task) -> dict[str, Any]:
+    settings: dict[str, Any] = {"decode": task.decode}
+    if task.path:
+        settings["path"] = task.path
+        if task.sha256:
+            settings["sha256"] = task.sha256.hex()
+    else:
+        settings["bytes"] = len(task.data)
+    return settings
+
+
+def _parsed(text: str) -> tuple[Content | None, dict[str, Any] | None, UnreadableImage | None]:
+    """Return the file, the picture and the failure of an outcome. Raises DecoderDied for one of another form."""
+    try:
+        outcome = json.loads(text)
+        content = _content(*outcome["file"]) if "file" in outcome else None
+        picture = _picture(**outcome["picture"]) if "picture" in outcome else None
+        if "failure" in outcome:
+            stage, reason, decoder = map(str, outcome["failure"])
+            return None, None, UnreadableImage(reason, stage=stage, decoder=decoder)
     except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    valid = all(type(length) is int and 0 < length < 2**31 for length in (width, height))
-    if not valid or not isinstance(name, str) or len(name) > 64:
-        return None
-    return {"width": width, "height": height, "format": name, "hashes": hashes, **flags}
+        raise DecoderDied(INVALID_REPLY) from None
+    return content, picture, None
+
+
+def _content(size: int, mtime_ns: int, ctime_ns: int, inode: int, sha256: str) -> Content:
+    return Content(b"", bytes.fromhex(sha256), int(size), int(mtime_ns), int(ctime_ns), int(inode))
+
+
+def _picture(*, width: int, height: int, format: str, hashes: str, is_transparent: bool, blank: bool) -> dict[str, Any]:
+    if not all(type(length) is int and 0 < length < 2**31 for length in (width, height)) or len(format) > 64:
+        raise ValueError
+    flags = {"is_transparent": bool(is_transparent), "blank": bool(blank)}
+    return {"width": width, "height": height, "format": str(format), "hashes": bytes.fromhex(hashes), **flags}

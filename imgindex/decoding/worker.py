@@ -1,12 +1,14 @@
-"""The program of a decoder process: reads the bytes of image files, replies with pixels or the reason for none.
+"""The program of a decoder process: reads image files, or gets their bytes, and decodes them for its parent.
 
 `process.py` runs this file by its path, so that neither the parent's main module nor the current folder is imported.
 If a file makes a decoder hang, crash or run out of memory, this process ends, and the parent loses that one image.
 
-A request is a length and the bytes of a file; the first request is the settings, as JSON. A reply is its kind, the
-length of a text, the text, and after PICTURE the pixels, whose number follows from the recipe. The text of UNREADABLE
-is the reason, and in a second line the module that is missing, or nothing. For an image of more
-than LARGE_PIXELS the worker first replies LARGE, and decodes it after it has received one byte.
+A request is the length of a text, and the text: JSON. The first one is the settings, each other one a lot of tasks. A
+task names a file to read, or gives the number of bytes that follow the text. What comes of a task, JSON too, and its
+pixels are left in memory that the parent shares (`Block`). So is the number of the task that the process is at, by
+which the parent knows which file ended it. A reply is its kind and the length of a text, and the text. DONE says that
+all tasks of a lot are done. For an image of more than LARGE_PIXELS the worker first replies LARGE, decodes it after it
+has received one byte, and replies LARGE_DONE.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import mmap
 import os
 import signal
 import struct
@@ -22,19 +25,85 @@ from typing import Any, BinaryIO
 
 REQUEST = struct.Struct("!Q")
 REPLY = struct.Struct("!cI")
-READY, NOT_READY, PICTURE, UNREADABLE, LARGE = b"R", b"N", b"P", b"U", b"L"
+READY, NOT_READY, DONE, LARGE, LARGE_DONE = b"R", b"N", b"D", b"L", b"l"
 OUT_OF_MEMORY = 75  # an exit status
 LARGE_PIXELS = 64 * 1024**2
+# Characters, of which JSON may make six bytes each.
+MAX_REASON = 600
+
+
+class Block:
+    """Memory that a decoder process and its parent share: how far a lot has come, and a text and pixels for each task.
+
+    tasks: how many a lot may have. The parent copies what it needs: a process that a file has corrupted can change
+    nothing but its own block, for its own lot.
+    """
+
+    STATE = struct.Struct("=qq")  # the number of the task, and whether its file is being read
+    LENGTH = struct.Struct("=I")
+    TEXT_BYTES = 4096
+
+    def __init__(self, descriptor: int, tasks: int, picture_bytes: int) -> None:
+        self._memory = mmap.mmap(descriptor, self.size(tasks, picture_bytes))
+        self._texts = self.STATE.size
+        self._pixels = self._texts + tasks * (self.LENGTH.size + self.TEXT_BYTES)
+        self._picture_bytes = picture_bytes
+
+    @classmethod
+    def size(cls, tasks: int, picture_bytes: int) -> int:
+        """Return how many bytes the block of so many tasks has."""
+        return cls.STATE.size + tasks * (cls.LENGTH.size + cls.TEXT_BYTES + picture_bytes)
+
+    @property
+    def state(self) -> tuple[int, bool]:
+        """The number of the task that the process is at, and whether it is reading that task's file."""
+        task, is_reading = self.STATE.unpack_from(self._memory)
+        return task, bool(is_reading)
+
+    @state.setter
+    def state(self, state: tuple[int, bool]) -> None:
+        self.STATE.pack_into(self._memory, 0, *state)
+
+    def put(self, task: int, text: str) -> None:
+        """Leave the text of a task, cut to TEXT_BYTES."""
+        data = text.encode(errors="replace")[: self.TEXT_BYTES]
+        at = self._texts + task * (self.LENGTH.size + self.TEXT_BYTES)
+        self.LENGTH.pack_into(self._memory, at, len(data))
+        self._memory[at + self.LENGTH.size : at + self.LENGTH.size + len(data)] = data
+
+    def text(self, task: int) -> str:
+        """Return the text of a task; nothing if its length cannot be right."""
+        at = self._texts + task * (self.LENGTH.size + self.TEXT_BYTES)
+        (length,) = self.LENGTH.unpack_from(self._memory, at)
+        start = at + self.LENGTH.size
+        return self._memory[start : start + length].decode(errors="replace") if length <= self.TEXT_BYTES else ""
+
+    def put_pixels(self, task: int, pixels: memoryview) -> None:
+        """Leave the pixels of a task."""
+        at = self._pixels + task * self._picture_bytes
+        self._memory[at : at + self._picture_bytes] = pixels
+
+    def pixels(self, tasks: int) -> memoryview:
+        """Return the memory of the pixels of the first tasks."""
+        return memoryview(self._memory)[self._pixels : self._pixels + tasks * self._picture_bytes]
+
+    def close(self) -> None:
+        """Release the memory, unless something still refers to it."""
+        with contextlib.suppress(BufferError):
+            self._memory.close()
 
 
 def main() -> None:
-    """Reply to requests until the parent closes the pipe or dies."""
+    """Do what the parent asks for until it closes the pipe or dies."""
     requests, replies = _take_pipes()
-    settings = json.loads(_read_request(requests) or "{}")
+    settings = json.loads(_read_request(requests) or b"{}")
     try:
         _limit_memory(settings["memory"])
+        block = Block(settings["block"], settings["tasks"], settings["picture_bytes"])
+        # Some decoders print; none may reach the block by its number.
+        os.close(settings["block"])
         _import_as_parent(settings["path"], settings["package"])
-        worker = Worker(requests, replies, settings)
+        worker = Worker(requests, replies, block, settings)
     except Exception as error:  # noqa: BLE001 - the parent raises it
         _reply(replies, NOT_READY, f"{type(error).__name__}: {error}"[:500])
         return
@@ -42,54 +111,82 @@ def main() -> None:
 
 
 class Worker:
-    """Decodes and prepares images one after the other by a recipe, each within the same time limit."""
+    """Reads, decodes and prepares images one after the other by a recipe, each decoded within the same time limit."""
 
-    def __init__(self, requests: BinaryIO, replies: BinaryIO, settings: dict[str, Any]) -> None:
+    def __init__(self, requests: BinaryIO, replies: BinaryIO, block: Block, settings: dict[str, Any]) -> None:
         from imgindex.decoding import blank, perceptual_hash
         from imgindex.decoding.decode import decode
         from imgindex.decoding.transforms import draft, prepare
         from imgindex.errors import UnreadableImage
         from imgindex.recipe import Recipe
+        from imgindex.sources.content import read_content
 
-        self._requests, self._replies = requests, replies
+        self._requests, self._replies, self._block = requests, replies, block
         self._seconds: float = settings["seconds"]
         self._recipe = Recipe.from_json(settings["recipe"])
         self._draft = draft(self._recipe)
         self._with_hashes = settings["hashes"]
         self._blank, self._perceptual_hash = blank, perceptual_hash
-        self._decode, self._prepare, self._unreadable = decode, prepare, UnreadableImage
+        self._read, self._decode, self._prepare, self._unreadable = read_content, decode, prepare, UnreadableImage
 
     def run(self) -> None:
         _reply(self._replies, READY)
         try:
-            while (data := _read_request(self._requests)) is not None:
-                self._reply_to(data)
+            while (request := _read_request(self._requests)) is not None:
+                tasks = json.loads(request)
+                # What follows the text is read before the first task: the parent may be sending it still.
+                data = [self._requests.read(task.get("bytes", 0)) for task in tasks]
+                for number, task in enumerate(tasks):
+                    self._block.state = number, "path" in task
+                    self._is_large = False
+                    self._block.put(number, json.dumps(self._outcome(number, task, data[number])))
+                    data[number] = b""
+                    if self._is_large:
+                        _reply(self._replies, LARGE_DONE)
+                self._block.state = len(tasks), False
+                _reply(self._replies, DONE)
         except MemoryError:
             # Stop here: after an allocation failure a decoder's heap may be inconsistent.
             os._exit(OUT_OF_MEMORY)
 
-    def _reply_to(self, data: bytes) -> None:
+    def _outcome(self, number: int, task: dict[str, Any], data: bytes) -> dict[str, Any]:
+        """Do a task; return what the file is, what its picture is, or why it cannot be read or decoded."""
+        outcome: dict[str, Any] = {}
+        try:
+            if "path" in task:
+                content = self._read(task["path"])
+                data, sha256 = content.data, content.sha256.hex()
+                if task.get("sha256", sha256) != sha256:
+                    raise self._unreadable("file changed while it was read", stage="read")
+                numbers = [content.size, content.mtime_ns, content.ctime_ns, content.inode]
+                outcome["file"] = [*numbers, sha256]
+                self._block.state = number, False
+            if task["decode"]:
+                outcome["picture"] = self._picture(number, data)
+        except self._unreadable as error:
+            if isinstance(error.__cause__, MemoryError) or "out of memory" in error.reason.lower():
+                raise MemoryError from error
+            outcome["failure"] = [error.stage, error.reason[:MAX_REASON], error.decoder]
+        return outcome
+
+    def _picture(self, number: int, data: bytes) -> dict[str, Any]:
+        """Decode a picture, leave its pixels in the block, and return what else is known of it."""
         self._start_timer()
         try:
             picture = self._decode(data, alpha=self._recipe.alpha, draft=self._draft, before_load=self._wait_if_large)
             pixels = self._prepare(picture.image, self._recipe).data.cast("B")
             hashes = self._hashes(picture, data)
-        except self._unreadable as error:
+        finally:
+            # Before the reply: a parent that is stopped (Ctrl-Z) may read it much later.
             self._stop_timer()
-            if isinstance(error.__cause__, MemoryError) or "out of memory" in error.reason.lower():
-                raise MemoryError from error
-            _reply(self._replies, UNREADABLE, f"{error.reason}\n{error.decoder}")
-            return
-        # Before the reply: a parent that is stopped (Ctrl-Z) may read it much later.
-        self._stop_timer()
-        header = {
+        self._block.put_pixels(number, pixels)
+        return {
             "width": picture.width,
             "height": picture.height,
             "format": picture.format,
             "is_transparent": picture.is_transparent,
             **hashes,
         }
-        _reply(self._replies, PICTURE, json.dumps(header), pixels)
 
     def _hashes(self, picture: Any, data: bytes) -> dict[str, Any]:
         if not self._with_hashes:
@@ -103,6 +200,7 @@ class Worker:
         if pixels <= LARGE_PIXELS:
             return
         self._stop_timer()
+        self._is_large = True
         _reply(self._replies, LARGE)
         if not self._requests.read(1):
             sys.exit()
@@ -158,10 +256,9 @@ def _read_request(requests: BinaryIO) -> bytes | None:
     return data if len(data) == length else None
 
 
-def _reply(replies: BinaryIO, kind: bytes, text: str = "", pixels: memoryview | bytes = b"") -> None:
+def _reply(replies: BinaryIO, kind: bytes, text: str = "") -> None:
     data = text.encode(errors="replace")
     replies.write(REPLY.pack(kind, len(data)) + data)
-    replies.write(pixels)
     replies.flush()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from imgindex.decoding.process import DecodedImage
 from imgindex.errors import UnreadableImage
 from imgindex.ingest.worklist import WorkList
 from imgindex.sources.base import Content
@@ -18,15 +19,19 @@ from imgindex.types import Encoder, Failure, FoundFile, Pixels, Vectors
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file that was read; `known`: the catalogue already has its path."""
+    """A file that was read. The content of a file of this machine is without its data: it is read again to decode it.
+
+    known: whether the catalogue already has its path. picture: where it was decoded at once.
+    """
 
     file: FoundFile
     content: Content
-    known: bool
+    known: bool = False
+    picture: DecodedImage | None = None
 
     def without_data(self) -> Opened:
-        """Return the item without the file's bytes, to keep it for long."""
-        return replace(self, content=replace(self.content, data=b""))
+        """Return the item without the file's bytes and pixels, to keep it for long."""
+        return replace(self, content=replace(self.content, data=b""), picture=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +81,24 @@ class Recorder(Protocol):
     """Keeps what a pipeline computed; all its methods are called in the thread that runs the pipeline."""
 
     @property
+    def is_first(self) -> bool:
+        """Whether nothing is known of any content, so that all files are decoded."""
+        ...
+
+    @property
     def done(self) -> int:
         """How many files are recorded."""
         ...
 
-    def sort(self, file: FoundFile, content: Content) -> Opened | Relocated | Copied | None:
-        """Return what becomes of a file that was read: Opened is to be decoded.
+    @property
+    def commit_failed(self) -> bool:
+        """Whether the last commit raised an error."""
+        ...
 
-        None: nothing is to be done for it now, because a file with the same content is on its way.
+    def decide(self, lot: list[Opened | Failed]) -> list[Opened | Outcome]:
+        """Return what becomes of files that were read: those that are Opened are to be decoded.
+
+        A file may be missing: nothing is to be done for it now, because another with its content is on its way.
         """
         ...
 
@@ -95,8 +110,12 @@ class Recorder(Protocol):
         """Record a file that needs no new vector."""
         ...
 
-    def commit(self) -> None:
-        """Make durable what was recorded."""
+    def take_again(self) -> list[FoundFile]:
+        """Return the files that have to go through the pipeline again, and forget them."""
+        ...
+
+    def commit(self, *, if_due: bool = False) -> None:
+        """Make durable what was recorded; `if_due`: only if it is time to, or if it is much."""
         ...
 
 

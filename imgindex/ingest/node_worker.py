@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from imgindex.decoding.lookahead import worker_count
 from imgindex.decoding.pool import DecoderPool
 from imgindex.encoders.registry import make_encoder
-from imgindex.ingest.items import Copied, Failed, Opened, Prepared, Relocated
+from imgindex.ingest.items import Copied, Failed, Opened, Outcome, Prepared, Relocated
 from imgindex.ingest.pipeline import IngestPipeline
 from imgindex.recipe import Recipe
-from imgindex.sources.base import Content
 from imgindex.sources.registry import use_settings
 from imgindex.storage.records import NewImage
 from imgindex.types import Engine, Failure, FoundFile, Vectors
@@ -98,17 +97,22 @@ class NodeRecorder:
     def __init__(self, files: Sequence[NodeFile]) -> None:
         self.results: list[NodeResult] = []
         self._files = {one.file.path: one for one in files}
+        self.is_first = not any(one.known_sha256 for one in files)
+        self.commit_failed = False
 
     @property
     def done(self) -> int:
         return len(self.results)
 
-    def sort(self, file: FoundFile, content: Content) -> Opened | None:
-        asked = self._files[file.path]
-        if asked.known_sha256 == content.sha256:
-            self.results.append(NodeResult(asked.number, file, content.sha256))
-            return None
-        return Opened(file, content, bool(asked.known_sha256))
+    def decide(self, lot: list[Opened | Failed]) -> list[Opened | Outcome]:
+        decided: list[Opened | Outcome] = []
+        for item in lot:
+            if isinstance(item, Opened) and self._files[item.file.path].known_sha256 == item.content.sha256:
+                number = self._files[item.file.path].number
+                self.results.append(NodeResult(number, item.file, item.content.sha256))
+            else:
+                decided.append(item)
+        return decided
 
     def record(self, item: Prepared, vector: Vectors) -> None:
         image = item.image
@@ -121,5 +125,9 @@ class NodeRecorder:
         file = FoundFile(failure.path, failure.size, failure.mtime_ns, failure.ctime_ns, failure.inode, failure.version)
         self.results.append(NodeResult(asked.number, file, outcome.sha256, failure=failure))
 
-    def commit(self) -> None:
+    def take_again(self) -> list[FoundFile]:
+        """Return nothing: each file has its result."""
+        return []
+
+    def commit(self, *, if_due: bool = False) -> None:
         """Do nothing: the machine with the index commits."""

@@ -1,41 +1,52 @@
-"""The pipeline of `add`: reads and decodes files ahead, embeds them in batches, and commits batch by batch."""
+"""The pipeline of `add`: reads and decodes files ahead, embeds them in batches, and commits what is done.
+
+Files go through it in lots. A decoder process reads the files of a lot, hashes and decodes them; this process only
+decides what becomes of each, so that one can keep many decoders and a fast network busy.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from itertools import chain
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.process import DecodedImage, Done, Task
 from imgindex.errors import DecoderUnavailable, SourceUnavailable, UnreadableImage
 from imgindex.ingest.items import Failed, Files, Opened, Outcome, Prepared, Recorder, StageTimes, unreadable
 from imgindex.sources.base import Content
-from imgindex.sources.registry import read_ahead, read_content
+from imgindex.sources.registry import is_own_file, read_ahead, read_content
 from imgindex.storage.records import NewImage
 from imgindex.types import Encoder, FoundFile, Vectors
 
-# Images in flight between the disk and the network: enough for the next batch to be ready when the network is free.
-LOOK_AHEAD = 64
+# Images in flight between the disk and the network: at least so many, or as many as the network has in work; but not
+# of more bytes, as pixels.
+LOOK_AHEAD, LOOK_AHEAD_BYTES = 64, 256 << 20
 # While the network is loaded, which takes seconds, more images are decoded ahead: so many, or of so many bytes.
 LOADING_LOOK_AHEAD, LOADING_BYTES = 1024, 64 << 20
+# The bytes of the files in one lot, unless one alone has more.
+LOT_BYTES = 4 << 20
 # Threads for batches in the network; the encoder's `streams` decides how many are in flight.
 NETWORK_THREADS = 64
 # Images whose pixels are kept until the end of a run, one of each batch.
 SAMPLES = 8
-# Changes that need no vector are committed when there are so many.
-CHANGES_PER_COMMIT = 256
+# Files that need no vector are counted and recorded in parts of so many.
+CHANGES_AT_ONCE = 256
 
 
 Item = TypeVar("Item")
+# A file, and its content where it was read ahead.
+_Found: TypeAlias = tuple[FoundFile, Content | UnreadableImage | None]
 
 
 class IngestPipeline:
-    """Takes files from a work list to a recorder, on this machine; implements `Pipeline`."""
+    """Takes files to a recorder, on this machine; implements `Pipeline`."""
 
     def __init__(
         self, recorder: Recorder, decoders: DecoderPool, make_encoder: Callable[[], Encoder], workers: int | None
@@ -54,35 +65,44 @@ class IngestPipeline:
         self._network_failed = False
         self._workers = worker_count(workers)
         self._decoders = decoders
+        # A first run decodes each file when it is read. A later one asks the catalogue first, which may know the bytes.
+        self._is_first = recorder.is_first
 
     def run(self, files: Files) -> Generator[int, None, None]:
-        """Process the files; yield after each commit how many are done."""
+        """Process the files; yield after each batch how many are done. All are committed at the end."""
+        yield from self._run(files, len(files))
+        while not self.stopping and (again := self.recorder.take_again()):
+            yield from self._run(again, len(again))
+
+    def _run(self, files: Iterable[FoundFile], count: int) -> Generator[int, None, None]:
         decode_threads = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex-decode")
         network_threads = ThreadPoolExecutor(NETWORK_THREADS, thread_name_prefix="imgindex-network")
+        depths = (self._decode_depth, self._few) if self._is_first else (self._few, self._decode_depth)
         try:
             opened = map_ahead(
-                decode_threads,
-                self._read,
-                read_ahead(files),
-                depth=2 * self._workers,
-                size=lambda item: item[0].size,
+                decode_threads, self._open, self._lots(files, count), depth=depths[0], size=_bytes_of_lot
             )
-            outcomes = map_ahead(
-                decode_threads, self._decode, self._skip_known(opened), depth=self._decode_depth, size=_item_bytes
+            decoded = map_ahead(
+                decode_threads, self._decode, map(self.recorder.decide, opened), depth=depths[1], size=_bytes_of_opened
             )
-            batches = self._batches(self._timed("decoding", outcomes), network_threads)
+            batches = self._batches(chain.from_iterable(self._timed("decoding", decoded)), network_threads)
             embedded = map_ahead(network_threads, self._embed, batches, depth=self._network_depth)
             for batch, vectors in self._timed("the network", embedded):
                 for item, vector in zip(batch, vectors, strict=True):
                     self.recorder.record(item, vector)
-                self.samples += batch[: len(self.samples) < SAMPLES]
-                self._commit()
+                if batch and len(self.samples) < SAMPLES:
+                    # A copy: the pixels of a whole lot are one array.
+                    self.samples.append(replace(batch[0], pixels=batch[0].pixels.copy()))
+                self._commit(if_due=True)
                 yield self.recorder.done
+            self._commit()
             if self.stopping:
                 self._decoders.close()
-        except BaseException:
+        except BaseException as error:
             # Otherwise threads would wait for images that are no longer needed.
             self._decoders.close()
+            if not isinstance(error, GeneratorExit) and not self.recorder.commit_failed:
+                self._commit()
             raise
         finally:
             for threads in (decode_threads, network_threads):
@@ -92,49 +112,74 @@ class IngestPipeline:
         """End early: `run` still yields the batches that the network has begun, and opens no other files."""
         self.stopping = True
 
+    def _lots(self, files: Iterable[FoundFile], count: int) -> Iterator[list[_Found]]:
+        """Yield the files in lots, with the content of those that are read ahead: see `read_ahead`."""
+        # The first lot is one file, so that the network is loaded soon. Few files are shared out among all processes.
+        size, most = 1, max(1, min(self._decoders.lot, count // (4 * self._workers)))
+        lot: list[_Found] = []
+        lot_bytes = 0
+        for file, content in read_ahead(files):
+            if lot and (len(lot) >= size or lot_bytes + max(file.size, 0) > LOT_BYTES):
+                yield lot
+                lot, lot_bytes, size = [], 0, most
+            lot.append((file, content))
+            lot_bytes += max(file.size, 0)
+        if lot:
+            yield lot
+
     # Called in decode_threads.
 
-    def _read(self, item: tuple[FoundFile, Content | UnreadableImage | None]) -> tuple[FoundFile, Content | Failed]:
-        file, content = item
-        try:
-            content = read_content(file.path) if content is None else content
-        except SourceUnavailable:
-            raise
-        except UnreadableImage as error:
-            content = error
-        if isinstance(content, UnreadableImage):
-            return file, Failed(unreadable(file, content))
-        found = content.file_at(file.path)
-        # The inode of some file systems does not last.
-        return found if file.inode is not None else replace(found, inode=None), content
+    def _open(self, lot: list[_Found]) -> list[Opened | Failed]:
+        """Read the files of a lot; in a first run, decode them too."""
+        opened: list[Opened | Failed | None] = []
+        tasks: dict[int, Task] = {}
+        for file, content in lot:
+            if content is None and is_own_file(file.path):
+                tasks[len(opened)] = Task(file.path, decode=self._is_first)
+                opened.append(None)
+                continue
+            read = _read(file) if content is None else _opened(file, content)
+            if self._is_first and isinstance(read, Opened):
+                tasks[len(opened)] = Task(data=read.content.data)
+            opened.append(read)
+        for number, outcome in zip(tasks, self._work(tasks.values()), strict=True):
+            file, item = lot[number][0], opened[number]
+            if isinstance(outcome, UnreadableImage):
+                opened[number] = Failed(unreadable(file, outcome))
+            elif isinstance(item, Opened):
+                opened[number] = replace(item, picture=outcome.picture)
+            elif outcome.content:
+                read = _opened(file, outcome.content)
+                opened[number] = replace(read, picture=outcome.picture) if isinstance(read, Opened) else read
+        return [item for item in opened if item is not None]
 
-    def _decode(self, item: Opened | Outcome) -> Outcome:
-        if not isinstance(item, Opened):
-            return item
-        file, content = item.file, item.content
-        try:
-            decoded = self._decoders.decode(content.data)
-        except UnreadableImage as error:
-            return Failed(unreadable(file, error), content.sha256)
-        image = NewImage(
-            file,
-            content.sha256,
-            decoded.width,
-            decoded.height,
-            decoded.format,
-            hashes=decoded.hashes or None,
-            blank=decoded.blank if decoded.hashes else None,
-        )
-        return Prepared(image, decoded.pixels, item.known)
+    def _decode(self, lot: list[Opened | Outcome]) -> list[Outcome]:
+        """Decode the files of a lot that are still to be decoded."""
+        outcomes: list[Outcome | None] = []
+        tasks: dict[int, Task] = {}
+        for item in lot:
+            if not isinstance(item, Opened):
+                outcomes.append(item)
+            elif item.picture:
+                outcomes.append(_prepared(item, item.picture))
+            else:
+                data, sha256 = item.content.data, item.content.sha256
+                tasks[len(outcomes)] = Task(data=data) if data else Task(item.file.path, sha256=sha256)
+                outcomes.append(None)
+        for number, outcome in zip(tasks, self._work(tasks.values()), strict=True):
+            item = lot[number]
+            assert isinstance(item, Opened)
+            if isinstance(outcome, UnreadableImage):
+                outcomes[number] = Failed(unreadable(item.file, outcome), item.content.sha256)
+            elif outcome.picture:
+                outcomes[number] = _prepared(item, outcome.picture)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _work(self, tasks: Iterable[Task]) -> list[Done | UnreadableImage]:
+        tasks = list(tasks)
+        return self._decoders.work(tasks) if tasks else []
 
     # Called in the caller's thread.
-
-    def _skip_known(self, files: Iterator[tuple[FoundFile, Content | Failed]]) -> Iterator[Opened | Outcome]:
-        """Yield files with a new content as Opened, to be decoded, and the others as an Outcome."""
-        for file, content in files:
-            item = content if isinstance(content, Failed) else self.recorder.sort(file, content)
-            if item is not None:
-                yield item
 
     def _batches(self, outcomes: Iterator[Outcome], network_threads: Executor) -> Iterator[list[Prepared]]:
         """Yield the prepared images in batches; record the other outcomes, and yield an empty batch after a commit."""
@@ -156,8 +201,7 @@ class IngestPipeline:
             else:
                 self.recorder.record_outcome(outcome)
                 recorded += 1
-                if recorded % CHANGES_PER_COMMIT == 0:
-                    self._commit()
+                if recorded % CHANGES_AT_ONCE == 0:
                     yield []
         if not self._is_ending() and self._loading is not None:
             yield from self._full_batches(prepared, self._loading.result())
@@ -190,10 +234,20 @@ class IngestPipeline:
                 return None
             raise
 
+    def _few(self) -> int:
+        """How many lots are in flight where little is done with them."""
+        return 1 if self._is_first else self._workers + 1
+
     def _decode_depth(self) -> int:
+        """How many lots are in flight between the disk and the network."""
         if self._loading is None:
             return 1  # so that the first image starts the loading
-        return LOOK_AHEAD if self._loading.done() else self._loading_depth()
+        images = self._look_ahead() if self._loading.done() else self._loading_depth()
+        return max(self._workers + 1, images // self._decoders.lot)
+
+    def _look_ahead(self) -> int:
+        in_network = 0 if self.encoder is None else self.encoder.streams * self.encoder.batch_size
+        return min(max(LOOK_AHEAD, in_network), LOOK_AHEAD_BYTES // self._decoders.picture_bytes)
 
     def _loading_depth(self) -> int:
         return max(LOOK_AHEAD, min(LOADING_LOOK_AHEAD, LOADING_BYTES // self._decoders.picture_bytes))
@@ -215,9 +269,9 @@ class IngestPipeline:
             self._decoders.close()
             raise
 
-    def _commit(self) -> None:
+    def _commit(self, *, if_due: bool = False) -> None:
         started = time.perf_counter()
-        self.recorder.commit()
+        self.recorder.commit(if_due=if_due)
         self.stage_times.seconds["the disk"] += time.perf_counter() - started
 
     def _timed(self, stage: str, items: Iterator[Item]) -> Iterator[Item]:
@@ -232,5 +286,41 @@ class IngestPipeline:
             yield item
 
 
-def _item_bytes(item: Opened | Outcome) -> int:
-    return len(item.content.data) if isinstance(item, Opened) else 0
+def _read(file: FoundFile) -> Opened | Failed:
+    try:
+        return _opened(file, read_content(file.path))
+    except SourceUnavailable:
+        raise
+    except UnreadableImage as error:
+        return _opened(file, error)
+
+
+def _opened(file: FoundFile, content: Content | UnreadableImage) -> Opened | Failed:
+    """Return a file with the numbers that it had when it was read."""
+    if isinstance(content, UnreadableImage):
+        return Failed(unreadable(file, content))
+    found = content.file_at(file.path)
+    # The inode of some file systems does not last.
+    return Opened(found if file.inode is not None else replace(found, inode=None), content)
+
+
+def _prepared(item: Opened, picture: DecodedImage) -> Prepared:
+    image = NewImage(
+        item.file,
+        item.content.sha256,
+        picture.width,
+        picture.height,
+        picture.format,
+        hashes=picture.hashes or None,
+        blank=picture.blank if picture.hashes else None,
+    )
+    return Prepared(image, picture.pixels, item.known)
+
+
+def _bytes_of_lot(lot: list[_Found]) -> int:
+    contents = (content for _, content in lot)
+    return sum(len(content.data) for content in contents if isinstance(content, Content))
+
+
+def _bytes_of_opened(lot: list[Opened | Outcome]) -> int:
+    return sum(len(item.content.data) for item in lot if isinstance(item, Opened))

@@ -23,7 +23,7 @@ from imgindex.errors import (
     UnreadableImage,
     WeightsUnavailable,
 )
-from imgindex.ingest.items import Copied, Failed, Files, Prepared, StageTimes
+from imgindex.ingest.items import Failed, Files, Prepared, StageTimes
 from imgindex.ingest.node_worker import NodeBatch, NodeFile, NodeInfo, NodeResult
 from imgindex.ingest.store_recorder import StoreRecorder
 from imgindex.nodes.cluster import Answer, Cluster, Lost, Worker
@@ -37,8 +37,6 @@ CALLS, WAITING_CALLS = 2, 1
 # Files in a chunk: enough that a call costs little, few enough that all nodes have work until the end.
 LEAST_FILES, MOST_FILES = 16, 512
 CHUNKS_A_WORKER = 8
-# A commit is made after so many files, or so many seconds, or when there is nothing else to do.
-FILES_A_COMMIT, SECONDS_A_COMMIT = 4096, 0.5
 # How often the caller of `run` can stop it while nothing comes.
 TICK = 0.5
 # A chunk whose worker was lost is given to another one so often.
@@ -117,39 +115,45 @@ class RayPipeline:
         self._make_fp32 = lambda: make_encoder(recipe, dict(settings), weights, here)
         self._chunks: dict[int, _Chunk] = {}
         self._again: deque[_Chunk] = deque()
-        self._uncommitted: set[bytes] = set()
-        self._recorded, self._committed_at = 0, time.perf_counter()
         # Numbers of files that a node could not read although this machine can.
         self._unseen: set[int] = set()
         # By the number of their file, so that a report names them in the order of the files.
         self._failed: list[tuple[int, Failure]] = []
 
     def run(self, files: Files) -> Generator[int, None, None]:
-        """Process the files; yield after each commit, and at least every TICK seconds, how many are done."""
+        """Process the files; yield after each event, and at least every TICK seconds, how many are done."""
         left = _Files(files)
         if not left:
             return  # a run without new files needs no cluster
-        with self._cluster as cluster:
-            while True:
-                if not self.stopping:
-                    self._give_work(left)
-                if not self._chunks and (self.stopping or not (self._again or left)):
-                    break
-                started = time.perf_counter()
-                events = cluster.events(TICK)
-                self.stage_times.seconds["the nodes"] += time.perf_counter() - started
-                self.nodes = cluster.nodes
-                for event in events:
-                    if isinstance(event, Answer):
-                        self._record(self._chunks.pop(event.ticket), event.worker, event.value)
-                    elif isinstance(event, Lost):
-                        self._give_again(event)
-                if not events or self._recorded >= FILES_A_COMMIT or self._is_due():
+        with self._cluster:
+            try:
+                yield from self._run(left)
+            except BaseException as error:
+                # What the nodes have sent is kept, whatever happens to them.
+                if not isinstance(error, GeneratorExit) and not self.recorder.commit_failed:
                     self._commit()
-                    yield self.recorder.done
+                raise
         self._commit()
         self.recorder.failures = [failure for _, failure in sorted(self._failed, key=lambda one: one[0])]
         yield self.recorder.done
+
+    def _run(self, left: _Files) -> Generator[int, None, None]:
+        while True:
+            if not self.stopping:
+                self._give_work(left)
+            if not self._chunks and (self.stopping or not (self._again or left)):
+                return
+            started = time.perf_counter()
+            events = self._cluster.events(TICK)
+            self.stage_times.seconds["the nodes"] += time.perf_counter() - started
+            self.nodes = self._cluster.nodes
+            for event in events:
+                if isinstance(event, Answer):
+                    self._record(self._chunks.pop(event.ticket), event.worker, event.value)
+                elif isinstance(event, Lost):
+                    self._give_again(event)
+            self._commit(if_due=True)
+            yield self.recorder.done
 
     def stop(self) -> None:
         """End early: what the nodes have begun is still recorded."""
@@ -194,38 +198,39 @@ class RayPipeline:
         if batch.sample is not None and len(self.samples) < SAMPLES and self._measures(worker.info):
             self.samples.append(batch.sample)
         asked = {one.number: one for one in chunk.files}
+        results = [replace(one, file=_as_found(asked[one.number].file, one.file)) for one in batch.results]
+        read = [one for one in results if one.sha256]
+        before = self.recorder.before([one.file.path for one in read])
+        same_content = self.recorder.writer.catalogue.same_contents({one.sha256 for one in read})
         again: list[NodeFile] = []
-        for result in batch.results:
-            one = asked[result.number]
-            if not self._record_result(one, replace(result, file=_as_found(one.file, result.file)), worker):
+        for result in results:
+            one, sha256 = asked[result.number], result.sha256
+            if result.failure is not None and result.failure.stage == "read":
+                is_recorded = self._record_unread(one, result.failure, worker)
+            elif not sha256:
+                is_recorded = self._record_new(one, result, is_known=False)
+            else:
+                known = before.get(result.file.path)
+                outcome = self.recorder.from_known_content(result.file, sha256, known, same_content.get(sha256, ()))
+                if outcome is not None:
+                    self.recorder.record_outcome(outcome)
+                is_recorded = outcome is not None or self._record_new(one, result, is_known=known is not None)
+            if not is_recorded:
                 again.append(replace(one, known_sha256=b""))
-        self._recorded += len(batch.results) - len(again)
         if again:
             self._again.append(_Chunk(again))
 
-    def _record_result(self, asked: NodeFile, result: NodeResult, worker: Worker) -> bool:
-        """Record what came of a file; return False if it has to be given to a node again."""
-        recorder, file = self.recorder, result.file
-        if result.failure is not None and not result.sha256:
-            return self._record_unread(asked, result.failure, worker)
-        before = recorder.before(file)
-        known = recorder.from_known_content(file, result.sha256, before)
-        if known is not None:
-            recorder.record_outcome(known)
-        elif result.failure is not None:
+    def _record_new(self, asked: NodeFile, result: NodeResult, *, is_known: bool) -> bool:
+        """Record a file whose content is new; return False if it has to be given to a node again."""
+        if result.failure is not None:
             self._fail(asked, result.failure)
         elif result.image is None or result.vector is None:
             return False  # the catalogue has another content for it now
         else:
-            image = replace(result.image, file=file)
-            if result.sha256 in self._uncommitted:
-                recorder.record_outcome(Copied(image, result.vector, before is not None))
-            else:
-                failures = len(recorder.failures)
-                recorder.record(Prepared(image, NO_PIXELS, before is not None), result.vector)
-                self._failed += [(asked.number, failure) for failure in recorder.failures[failures:]]
-                if len(recorder.failures) == failures:
-                    self._uncommitted.add(result.sha256)
+            failures = len(self.recorder.failures)
+            image = replace(result.image, file=result.file)
+            self.recorder.record(Prepared(image, NO_PIXELS, is_known), result.vector)
+            self._failed += [(asked.number, failure) for failure in self.recorder.failures[failures:]]
         return True
 
     def _record_unread(self, asked: NodeFile, failure: Failure, worker: Worker) -> bool:
@@ -249,16 +254,10 @@ class RayPipeline:
         self.recorder.record_outcome(Failed(failure))
         self._failed.append((asked.number, failure))
 
-    def _is_due(self) -> bool:
-        return time.perf_counter() - self._committed_at >= SECONDS_A_COMMIT
-
-    def _commit(self) -> None:
+    def _commit(self, *, if_due: bool = False) -> None:
         started = time.perf_counter()
-        if self._recorded:
-            self.recorder.commit()
-        self._uncommitted.clear()
-        self._recorded, self._committed_at = 0, time.perf_counter()
-        self.stage_times.seconds["the disk"] += self._committed_at - started
+        self.recorder.commit(if_due=if_due)
+        self.stage_times.seconds["the disk"] += time.perf_counter() - started
 
 
 class _Files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,12 +10,14 @@ import numpy as np
 
 from imgindex.encoders.encode_files import NOT_FINITE
 from imgindex.errors import IndexDamaged
-from imgindex.ingest.items import Copied, Failed, Opened, Prepared, Relocated, failure_of
-from imgindex.sources.base import Content
+from imgindex.ingest.items import Copied, Failed, Opened, Outcome, Prepared, Relocated, failure_of
 from imgindex.sources.registry import is_gone
-from imgindex.storage.records import KnownImage, NewImage, stored_stat
+from imgindex.storage.records import KnownImage, NewImage, SameContent, stored_stat
 from imgindex.storage.writer import Writer
 from imgindex.types import Failure, FoundFile, Vectors
+
+# What is recorded is committed after so many seconds, or when it is so many changes, or vectors of so many bytes.
+COMMIT_SECONDS, COMMIT_CHANGES, COMMIT_BYTES = 0.5, 16_384, 32 << 20
 
 
 class StoreRecorder:
@@ -32,47 +35,67 @@ class StoreRecorder:
         self._reembed_ids = reembed_ids
         # By SHA-256, contents on their way to the network, each with the other files that wait for the same vector.
         self._waiting: dict[bytes, list[Opened]] = {}
+        # By SHA-256, contents whose vector is recorded but not committed, so that the catalogue does not have it yet.
+        self._recorded: dict[bytes, tuple[NewImage, Vectors]] = {}
+        # Files that have to go through the pipeline again.
+        self._again: list[FoundFile] = []
         # Ids of missing images that were found at another path in this run.
         self._renamed_ids: set[int] = set()
+        self.is_first = not writer.catalogue.has_images()
+        self.commit_failed = False
+        self._last_commit = time.monotonic()
 
     @property
     def done(self) -> int:
         return sum(self.counts.values()) + len(self.failures)
 
-    def sort(self, file: FoundFile, content: Content) -> Opened | Relocated | Copied | None:
-        before = self.before(file)
-        outcome = self.from_known_content(file, content.sha256, before)
-        if outcome is not None:
-            return outcome
-        item = Opened(file, content, before is not None)
-        if content.sha256 in self._waiting:
-            self._waiting[content.sha256].append(item.without_data())
-            return None
-        self._waiting[content.sha256] = []
-        return item
+    def decide(self, lot: list[Opened | Failed]) -> list[Opened | Outcome]:
+        """Return files with a new content as Opened, to be decoded, and the others as an Outcome or not at all."""
+        opened = [item for item in lot if isinstance(item, Opened)]
+        before = self.before([item.file.path for item in opened])
+        same_content = self.writer.catalogue.same_contents({item.content.sha256 for item in opened})
+        decided: list[Opened | Outcome] = []
+        for read in lot:
+            if isinstance(read, Failed):
+                decided.append(read)
+                continue
+            sha256, known = read.content.sha256, before.get(read.file.path)
+            outcome = self.from_known_content(read.file, sha256, known, same_content.get(sha256, ()))
+            item = replace(read, known=True) if known else read
+            if outcome is not None:
+                decided.append(outcome)
+            elif sha256 in self._waiting:
+                self._waiting[sha256].append(item.without_data())
+            else:
+                self._waiting[sha256] = []
+                decided.append(item)
+        return decided
 
-    def before(self, file: FoundFile) -> KnownImage | None:
-        """Return the image that the index has at a file's path."""
-        return self.writer.catalogue.known([file.path]).get(file.path)
+    def before(self, paths: Sequence[str]) -> dict[str, KnownImage]:
+        """Return by path the images that the index had there before this run."""
+        return {} if self.is_first else self.writer.catalogue.known(paths)
 
     def known_content(self, paths: Sequence[str]) -> dict[str, bytes]:
         """Return by path the SHA-256 of the content whose vector the index has for it."""
-        known = self.writer.catalogue.known(paths)
-        return {path: image.sha256 for path, image in known.items() if image.id not in self._reembed_ids}
+        before = self.before(paths)
+        return {path: image.sha256 for path, image in before.items() if image.id not in self._reembed_ids}
 
     def from_known_content(
-        self, file: FoundFile, sha256: bytes, before: KnownImage | None
+        self, file: FoundFile, sha256: bytes, before: KnownImage | None, same_content: Sequence[SameContent]
     ) -> Relocated | Copied | None:
         """Return the outcome of a file whose content the index has a vector for; `before`: the image at its path."""
         if before is not None and before.sha256 == sha256 and before.id not in self._reembed_ids:
             kind = "unchanged" if before.present else "restored"
             return Relocated(before.id, file, kind, is_recorded=before.stat == stored_stat(file))
-        same_content = self.writer.catalogue.same_content(sha256)
         if before is None:
             for image in same_content:
                 if image.location.id not in self._renamed_ids and is_gone(image.path):
                     self._renamed_ids.add(image.location.id)
                     return Relocated(image.location.id, file, "renamed")
+        known = before is not None
+        if sha256 in self._recorded:
+            recorded, vector = self._recorded[sha256]
+            return Copied(replace(recorded, file=file), vector, known)
         for image in same_content:
             try:
                 vector = self.writer.read(image.location)
@@ -81,7 +104,7 @@ class StoreRecorder:
             copy = NewImage(
                 file, sha256, image.width, image.height, image.format, hashes=image.hashes, blank=image.blank
             )
-            return Copied(copy, vector, before is not None)
+            return Copied(copy, vector, known)
         return None
 
     def record(self, item: Prepared, vector: Vectors) -> None:
@@ -93,6 +116,7 @@ class StoreRecorder:
             for file in (item.image.file, *(other.file for other in others)):
                 self._fail(failure_of(file, "embed", NOT_FINITE))
             return
+        self._recorded[item.image.sha256] = item.image, vector
         self.writer.put(item.image, vector)
         self.counts["updated" if item.known else "added"] += 1
         self.blank += bool(item.image.blank) * (1 + len(others))
@@ -112,11 +136,33 @@ class StoreRecorder:
                 self.counts["updated" if known else "reused"] += 1
             case Failed(failure, sha256):
                 self._fail(failure)
-                for other in self._waiting.pop(sha256, ()):
+                others = self._waiting.pop(sha256, ())
+                if failure.stage == "read":
+                    # This file changed after it was read for the first time; the others still have the content.
+                    self._again += [other.file for other in others]
+                    return
+                for other in others:
                     self._fail(failure_of(other.file, failure.stage, failure.reason))
 
-    def commit(self) -> None:
+    def take_again(self) -> list[FoundFile]:
+        again, self._again = self._again, []
+        return again
+
+    def commit(self, *, if_due: bool = False) -> None:
+        """Commit what is recorded; `if_due`: only if it is time to, or if it is much."""
+        if if_due and not self._is_due():
+            return
+        self.commit_failed = True
         self.writer.commit()
+        self.commit_failed = False
+        self._recorded.clear()
+        self._last_commit = time.monotonic()
+
+    def _is_due(self) -> bool:
+        changes = len(self.writer)
+        vector_bytes = changes * self.writer.segments.dimension * self.writer.segments.dtype.itemsize
+        waited = time.monotonic() - self._last_commit
+        return waited >= COMMIT_SECONDS or changes >= COMMIT_CHANGES or vector_bytes >= COMMIT_BYTES
 
     def _fail(self, failure: Failure) -> None:
         self.writer.fail(failure)

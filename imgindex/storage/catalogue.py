@@ -219,15 +219,25 @@ class Catalogue:
         """The columns of hashes and blankness; null where a reader has opened a catalogue of an older format."""
         return "hashes, blank" if self.version >= WITH_HASHES else "null, null"
 
+    def has_images(self) -> bool:
+        """Return whether there is any image, missing ones included."""
+        return bool(self.connection.execute("select exists (select 1 from images)").fetchone()[0])
+
     def same_content(self, sha256: bytes) -> list[SameContent]:
         """Return the images whose file has this content, or had it when it was last seen, in the order of ids."""
-        query = f"""select id, path, segment, row, crc32, width, height, format, {self.hash_columns} from images
-                    where sha256 = ? order by id"""
-        kinds = (int, PATH, int, int, int, int, int, str, (bytes, NoneType), (int, NoneType))
-        return [
-            SameContent(Location(id, segment, row, crc32), self.paths.absolute(path), *picture)
-            for id, path, segment, row, crc32, *picture in self.connection.rows(kinds, query, (sha256,))
-        ]
+        return self.same_contents([sha256]).get(sha256, [])
+
+    def same_contents(self, sha256s: Collection[bytes]) -> dict[bytes, list[SameContent]]:
+        """Return what `same_content` does for each of a few contents, without those that no image has."""
+        query = f"""select sha256, id, path, segment, row, crc32, width, height, format, {self.hash_columns} from images
+                    where sha256 in ({",".join("?" * len(sha256s))}) order by id"""
+        kinds = (bytes, int, PATH, int, int, int, int, int, str, (bytes, NoneType), (int, NoneType))
+        found: dict[bytes, list[SameContent]] = {}
+        rows = self.connection.rows(kinds, query, list(sha256s)) if sha256s else ()
+        for sha256, id, path, segment, row, crc32, *picture in rows:
+            location = Location(id, segment, row, crc32)
+            found.setdefault(sha256, []).append(SameContent(location, self.paths.absolute(path), *picture))
+        return found
 
     def images(self) -> Iterator[Image]:
         """Yield the present images in the order of ids."""
@@ -283,22 +293,27 @@ class Catalogue:
 
         real: the stored form of the file's real path, where that is another one.
         """
-        file, now = image.file, timestamp()
-        stored = self.paths.stored(file.path)
-        picture = (image.width, image.height, image.format, image.hashes, image.blank)
-        content = (real, *stored_stat(file), image.sha256, *picture)
-        columns = "real_path, size, mtime_ns, ctime_ns, inode, version, sha256, width, height, format, hashes, blank"
-        columns += ", segment, row, crc32"
-        updated = self.connection.execute(
-            f"update images set ({columns}) = (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?), present = 1 where path = ?",
-            (*content, segment, row, crc32, stored),
+        self.put_each([(image, segment, row, crc32, real)])
+
+    def put_each(self, images: Iterable[tuple[NewImage, int, int, int, StoredPath | None]]) -> None:
+        """Record images with segment, row and CRC32 of their vectors, and their real path: see `put`."""
+        now = timestamp()
+        columns = (
+            "path, real_path, size, mtime_ns, ctime_ns, inode, version, sha256, width, height, format, hashes, blank, "
+            "segment, row, crc32"
         )
-        if updated.rowcount == 0:
-            self.connection.execute(
-                f"insert into images (path, {columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                (stored, *content, segment, row, crc32, now),
-            )
-        self.ledger.clear(stored)
+        replaced = ", ".join(f"{column} = excluded.{column}" for column in columns.split(", ")[1:])
+        rows, paths = [], []
+        for image, *place, real in images:
+            picture = image.width, image.height, image.format, image.hashes, image.blank
+            paths.append(self.paths.stored(image.file.path))
+            rows.append((paths[-1], real, *stored_stat(image.file), image.sha256, *picture, *place, now))
+        self.connection.executemany(
+            f"insert into images ({columns}, added_at) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
+            f"on conflict (path) do update set {replaced}, present = 1",
+            rows,
+        )
+        self.ledger.clear_each(paths)
 
     def move(self, id: int, file: FoundFile, *, real: StoredPath | None = None) -> None:
         """Record that an image lies at `file` now, or has new times there, and mark it as present; real: as `put`."""

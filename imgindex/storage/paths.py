@@ -76,6 +76,8 @@ class PathMap:
 
     def stored_real(self, path: str, real: str) -> StoredPath | None:
         """Return the catalogue's form of the real path of a file, or None where that is the form of `path` itself."""
+        if real == path:
+            return None  # as for most files
         stored = self.stored(real)
         return None if stored == self.stored(path) else stored
 

@@ -16,7 +16,7 @@ def clamp_int64(number: int) -> int:
     A file system has others: nanoseconds before 1677 or after 2262, and unsigned inodes. A number that is compared with
     a stored one has to be clamped first.
     """
-    return min(max(number, INT64[0]), INT64[1])
+    return number if INT64[0] <= number <= INT64[1] else min(max(number, INT64[0]), INT64[1])
 
 
 # Size, mtime_ns, ctime_ns, inode and version of a file as the catalogue stores them; None where it is unknown.

@@ -70,8 +70,9 @@ class Writer:
         with self.catalogue.atomic():
             for number in {number for number, _, _ in written}:
                 self.catalogue.set_rows(number, self._tail.rows[number])
-            for image, (segment, row, crc32) in zip(self._images, written, strict=True):
-                self.catalogue.put(image, segment, row, crc32, real=real(image.file))
+            self.catalogue.put_each(
+                (image, *place, real(image.file)) for image, place in zip(self._images, written, strict=True)
+            )
             for id, file in self._moves:
                 self.catalogue.move(id, file, real=real(file))
             for file in (*(image.file for image in self._images), *(file for _, file in self._moves)):

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from add_checks import counts, later, names, spoil
+from add_checks import counts, later, names, observe_opened, spoil
 from grid_mean import GridMean
 from pictures import draw
 
 import imgindex.ingest.pipeline
 from imgindex import ImageIndex
-from imgindex.sources.base import Content
-from imgindex.sources.registry import read_content
 
 
 def test_a_picture_touched_but_not_changed_is_opened_once_and_not_embedded(
@@ -37,12 +35,7 @@ def test_files_that_vanish_between_the_scan_and_the_reading_do_not_end_the_run(
     index.add([folder / "a"])
     later(draw(folder / "a/3.png", 99))
 
-    def read(path: str) -> Content:
-        if Path(path).name in ("3.png", "7.png"):
-            os.unlink(path)
-        return read_content(path)
-
-    monkeypatch.setattr(imgindex.ingest.pipeline, "read_content", read)
+    observe_opened(monkeypatch, lambda path: os.unlink(path) if Path(path).name in ("3.png", "7.png") else None)
     report = index.add([folder])
     assert report.added == 5
     assert {(Path(failure.path).name, failure.stage) for failure in report.failures} == {
@@ -127,9 +120,9 @@ def test_a_killed_add_loses_the_batches_in_flight_at_most(index: ImageIndex, fol
     command = [sys.executable, "-c", KILLED, index.path, str(folder)]
     killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert killed.returncode == -9, killed.stderr
-    # It dies in the third batch, perhaps before the second has been recorded.
+    # It dies in the third batch: the two before may be recorded, and are committed after half a second at the latest.
     kept = len(index)
-    assert kept in {4, 8}
+    assert kept in {0, 4, 8}
     assert index.verify(full=True).ok
     assert counts(index.add([folder])) == {"added": 12 - kept, "unchanged": kept}
     assert encoder.embedded == 12 - kept
@@ -162,15 +155,14 @@ def test_the_pictures_in_flight_are_few_however_many_there_are(
     opened: list[str] = []
     in_flight: list[int] = []
 
-    def read(path: str) -> Content:
+    def open_one(path: str) -> None:
         opened.append(path)
         in_flight.append(len(opened) - encoder.embedded)
-        return read_content(path)
 
-    monkeypatch.setattr(imgindex.ingest.pipeline, "read_content", read)
+    observe_opened(monkeypatch, open_one)
     monkeypatch.setattr(imgindex.ingest.pipeline, "LOADING_LOOK_AHEAD", 200)
     index.encoder = encoder
     index.add([tmp_path / "many"])
     assert len(opened) == 800
-    workers = imgindex.ingest.pipeline.worker_count(None)
-    assert max(in_flight) <= 200 + 2 * workers + 4 * encoder.batch_size < 300
+    lot, workers = index._decoders.lot, imgindex.ingest.pipeline.worker_count(None)
+    assert max(in_flight) <= 200 + (workers + 1) * lot + 4 * encoder.batch_size < 800

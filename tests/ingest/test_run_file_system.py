@@ -6,10 +6,9 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from forking import ForkServer, Run
@@ -17,7 +16,8 @@ from grid_mean import GridMean
 from pictures import draw
 
 from imgindex import AddReport, ImageIndex, Progress
-from imgindex.sources import content
+from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.process import Outcome, Task
 
 SPECIAL = {"fifo.jpg", "socket.jpg", "zero.jpg", "full.jpg", "tty.jpg"}
 
@@ -129,23 +129,24 @@ def test_files_that_become_something_else_between_listing_and_opening_do_not_end
 def test_a_file_that_grows_while_it_is_read_is_a_failure_until_it_has_come_to_rest(
     index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    growing = folder / "a/3.png"
+    index.add([folder / "a/0.png"])
+    growing, copy = folder / "a/3.png", folder / "b/copy.png"
+    shutil.copy(growing, copy)
+    work = DecoderPool.work
 
-    def fdopen(descriptor: int, *arguments: object, **options: object) -> object:
-        if os.path.sameopenfile(descriptor, watched):
+    def grow(pool: DecoderPool, tasks: Sequence[Task]) -> list[Outcome]:
+        if any(task.path == str(growing) and task.decode for task in tasks):
             with growing.open("ab") as file:
                 file.write(b"more")
-        return os.fdopen(descriptor, *arguments, **options)  # type: ignore[call-overload]
+        return work(pool, tasks)
 
-    watched = os.open(growing, os.O_RDONLY)
-    names = {**vars(os), "fdopen": fdopen}
     with monkeypatch.context() as patch:
-        patch.setattr(content, "os", SimpleNamespace(**names))
+        patch.setattr(DecoderPool, "work", grow)
         report = index.add([folder])
-    os.close(watched)
-    assert counts(report) == {"added": 11, "failed": 1}
+    # The copy, which waited for the vector of the other file, is embedded by itself.
+    assert counts(report) == {"added": 11, "unchanged": 1, "failed": 1}
     assert ledger(index) == {"3.png": "read: file changed while it was read"}
-    assert counts(index.add([folder])) == {"added": 1, "unchanged": 11}
+    assert counts(index.add([folder])) == {"added": 1, "unchanged": 12}
     assert ledger(index) == {}
 
 

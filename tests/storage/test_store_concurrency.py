@@ -19,12 +19,20 @@ from forking import Run
 from grid_mean import GridMean
 from pictures import draw
 
+import imgindex.ingest.pipeline
 from imgindex import ImageIndex
 from imgindex.errors import IndexLocked, UsageError
 from imgindex.storage import durable
 from imgindex.storage.store import Store
 
 Look = Callable[[], None]
+
+
+@pytest.fixture(autouse=True)
+def commit_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imgindex.ingest.pipeline, "COMMIT_SECONDS", 0.0)
+
+
 FOUND = ["0", "1", "2", "3", "4", "5", "10", "11"]  # the first pictures of a/ and b/ in their order
 
 
@@ -201,6 +209,7 @@ def test_an_index_is_used_in_the_thread_that_opened_it(index: ImageIndex, folder
 
 FORK = """
 import os, sys
+import imgindex.ingest.pipeline
 from imgindex import ImageIndex
 from imgindex.errors import IndexLocked, UsageError
 

@@ -16,18 +16,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from add_checks import observe_opened
 from grid_mean import GRID_RECIPE, GridMean
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from PIL import Image
 
-import imgindex.ingest.pipeline
 from imgindex import ImageIndex
 from imgindex.errors import PathNotFound
 from imgindex.results import AddReport
-from imgindex.sources.base import Content
-from imgindex.sources.registry import read_content
 from imgindex.storage import durable
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.ledger import Ledger
@@ -105,16 +103,12 @@ class Machine(RuleBasedStateMachine):
         self.highest_id = 0
         self.opened: list[str] = []
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(imgindex.ingest.pipeline, "read_content", self._count_and_read)
+        observe_opened(self.patch, self.opened.append)
 
     def teardown(self) -> None:
         self.patch.undo()
         self.index.close()
         shutil.rmtree(self.folder)
-
-    def _count_and_read(self, path: str) -> Content:
-        self.opened.append(path)
-        return read_content(path)
 
     # what happens to files
 
