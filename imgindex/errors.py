@@ -15,6 +15,7 @@
     ├── WeightsMismatch                 the weights file does not fit the recipe
     ├── DeviceUnavailable               this machine lacks the device or the precision
     ├── DecoderUnavailable              the processes that decode images cannot be started
+    ├── ClusterUnavailable              the Ray cluster does not answer, has no free CPUs, or was lost
     ├── ExtraMissing                    a library that this call needs is not installed
     ├── PathNotFound                    a given path does not exist or cannot be read
     ├── UnreadableImage                 a given image cannot be read
@@ -145,6 +146,15 @@ class DecoderUnavailable(ImgindexError):
     """The processes that decode images cannot be started."""
 
     hint = "check that this Python starts by itself, and that memory and process numbers are left"
+
+
+class ClusterUnavailable(ImgindexError):
+    """The Ray cluster does not answer, does not give any CPUs, or was lost."""
+
+    hint = (
+        "look at it with `ray status` on this machine, which has to be one of its nodes; finished batches are kept, "
+        "and the same command continues"
+    )
 
 
 class ExtraMissing(ImgindexError):

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, overload
 
 from imgindex.decoding.pool import DecoderPool
+from imgindex.errors import UsageError
 from imgindex.recipe import DEFAULT, Recipe
 from imgindex.results import (
     AddReport,
@@ -44,13 +45,15 @@ if TYPE_CHECKING:
     from imgindex.export.tables import Table
     from imgindex.gallery.builder import GalleryPage
     from imgindex.gallery.map import Map
-    from imgindex.ingest.items import Pipeline, Recorder
+    from imgindex.ingest.items import Pipeline
+    from imgindex.ingest.store_recorder import StoreRecorder
     from imgindex.search.image_inputs import ImageInput
     from imgindex.search.query import Mix, QueryContext
     from imgindex.storage.verify import VerifyReport
     from imgindex.types import Vectors
 
 
+OWN_ENCODER = "nodes of a Ray cluster make their encoder from the recipe, and cannot use one that was given here"
 # The last runs that `status` returns.
 RUNS = 5
 
@@ -256,6 +259,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         archives: bool = False,
         anonymous: bool | None = None,
         dry_run: bool = False,
+        ray: str | None = None,
         on_progress: OnProgress | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> AddReport:
@@ -272,8 +276,9 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         exclude: globs of files and folders to leave out. retry_failed: try known failures again. rehash: read all
         files, and compare their bytes with those that were added. archives: search the archives in folders too; those
         that are named always are. anonymous: from now on, read the buckets of these addresses without credentials
-        (True), or with them (False). dry_run: report what would be done, and change nothing. stop: called after each
-        batch; when it returns True the run ends, and what was done is kept.
+        (True), or with them (False). dry_run: report what would be done, and change nothing. ray: embed on the nodes
+        of this Ray cluster, HOST:PORT, or local for a Ray of this machine; the nodes read the files. stop: called after
+        each batch; when it returns True the run ends, and what was done is kept.
 
         Raises PathNotFound (and changes nothing) when a path is missing or unreadable; SourceUnavailable (and removes
         nothing) when a server does not answer or rejects the credentials; IndexLocked; IndexDamaged;
@@ -284,8 +289,10 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         (0, 0, True)
         """
         from imgindex.ingest.control import RunControl
-        from imgindex.ingest.pipeline import IngestPipeline
         from imgindex.ingest.run import add, preview
+
+        if ray is not None:
+            self._check_ray(ray)
 
         control = RunControl(on_progress or _ignore, stop or (lambda: False), self._wait)
         if dry_run:
@@ -307,10 +314,26 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             rehash=rehash,
             archives=archives,
             anonymous=anonymous,
-            make_pipeline=lambda recorder: IngestPipeline(
-                recorder, self._decoders, lambda: self.encoder, self.engine.workers
-            ),
+            make_pipeline=lambda recorder: self._pipeline(recorder, ray),
             control=control,
+        )
+
+    def _pipeline(self, recorder: StoreRecorder, ray: str | None) -> Pipeline:
+        """Return what takes files to a recorder: on this machine, or on the nodes of a cluster."""
+        if ray is None:
+            from imgindex.ingest.pipeline import IngestPipeline
+
+            return IngestPipeline(recorder, self._decoders, lambda: self.encoder, self.engine.workers)
+        from imgindex.ingest.ray_pipeline import RayPipeline
+
+        return RayPipeline(
+            recorder,
+            ray,
+            recipe=self.recipe,
+            settings=self._store.settings,
+            weights=self._weights,
+            engine=self.engine,
+            hashes=True,
         )
 
     def remove(self, paths: Path | Iterable[Path]) -> list[Image]:
@@ -1115,13 +1138,14 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         weights: str | None = None,
         engine: Engine | None = None,
         encoder: CustomEncoder | None = None,
+        ray: str | None = None,
         wait: bool = False,
         on_progress: OnProgress | None = None,
     ) -> RepairReport:
         """Repair the index at `path`, which need not open: make lost vectors again, drop what cannot be made.
 
         A lost vector is made again from its image if that still has the same bytes; otherwise the image is dropped, and
-        named in the report. weights: where the weights file is now. encoder: as in `open`.
+        named in the report. weights: where the weights file is now. encoder: as in `open`. ray: as in `add`.
 
         Raises IndexNotFound, IndexLocked, FormatTooNew; IndexDamaged when the recipe itself is lost;
         WeightsUnavailable, with nothing dropped, when vectors must be made and cannot be.
@@ -1133,12 +1157,23 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.encoders.registry import make_encoder
         from imgindex.ingest.control import RunControl
         from imgindex.ingest.pipeline import IngestPipeline
+        from imgindex.ingest.ray_pipeline import RayPipeline
         from imgindex.ingest.reembed import repair
+        from imgindex.nodes.cluster import check_address
 
+        if ray is not None:
+            check_address(ray)
+            if encoder is not None:
+                raise UsageError(OWN_ENCODER, hint="leave out `ray` or `encoder`")
         chosen = engine or Engine()
 
         @contextmanager
-        def make_pipeline(recorder: Recorder, recipe: Recipe, settings: dict[str, str]) -> Iterator[Pipeline]:
+        def make_pipeline(recorder: StoreRecorder, recipe: Recipe, settings: dict[str, str]) -> Iterator[Pipeline]:
+            if ray is not None:
+                yield RayPipeline(
+                    recorder, ray, recipe=recipe, settings=settings, weights=weights, engine=chosen, hashes=False
+                )
+                return
             made = make_encoder(recipe, settings, weights, chosen) if encoder is None else adapted(encoder, recipe)
             with closing(DecoderPool(recipe)) as decoders:
                 yield IngestPipeline(recorder, decoders, lambda: made, chosen.workers)
@@ -1148,6 +1183,13 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             make_pipeline=make_pipeline,
             control=RunControl(on_progress or _ignore, wait=wait),
         )
+
+    def _check_ray(self, ray: str) -> None:
+        from imgindex.nodes.cluster import check_address
+
+        check_address(ray)
+        if self._own_encoder is not None:
+            raise UsageError(OWN_ENCODER, hint="leave out `ray`")
 
     def _query_context(self) -> QueryContext:
         from imgindex.search.query import QueryContext

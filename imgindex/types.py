@@ -87,7 +87,7 @@ class Image:
 class Progress:
     """How far a long task has come: `done` of `total` in `unit`; `total` is 0 while it is unknown.
 
-    limit: the step that the others wait for.
+    limit: the step that the others wait for. nodes: how many other machines compute.
     """
 
     stage: str
@@ -95,6 +95,7 @@ class Progress:
     total: int
     limit: str = ""
     unit: str = "images"
+    nodes: int = 0
 
 
 OnProgress = Callable[[Progress], None]

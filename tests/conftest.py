@@ -7,6 +7,7 @@ import os
 # Before numpy, FAISS and torch are imported: several processes run tests, and each would take all cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import contextlib
 import gc
 import shutil
 import signal
@@ -23,6 +24,7 @@ from forking import ForkServer, Run
 from grid_mean import GridMean
 from hypothesis import settings
 from pictures import draw
+from ray_nodes import RayNodes, why_not
 
 from imgindex import ImageIndex
 from imgindex.decoding.pool import DecoderPool
@@ -45,6 +47,7 @@ settings.load_profile("repeatable")
 
 # `--quick` leaves out tests that use these (other processes, servers, a browser, photos), or that are in these files.
 SLOW_FIXTURES = {
+    "nodes",
     "run",
     "server",
     "object_store",
@@ -235,3 +238,14 @@ def three(templates: dict[int, Path], tmp_path: Path) -> Path:
     """A folder of its own with three pictures and their index."""
     shutil.copytree(templates[3], tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[RayNodes]:
+    """Two real nodes of a Ray cluster, which all tests share; a test that kills one starts it again."""
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(f"there can be no nodes of a Ray cluster here: {reason}")
+    with contextlib.closing(RayNodes()) as running:
+        running.start(0, 1)
+        yield running

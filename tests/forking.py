@@ -166,6 +166,8 @@ def load() -> None:
     from imgindex.export.tables import Table, render
 
     for module in pkgutil.walk_packages(imgindex.__path__, "imgindex."):
+        if module.name == "imgindex.nodes.ray_process":
+            continue  # it is a process of its own, and Ray may not be installed
         with without_torch(), contextlib.suppress(NeedsTorch):
             importlib.import_module(module.name)
     # A child without privileges may not be able to read what a table needs.

@@ -33,6 +33,7 @@ HEAVY = (
     "obstore",
     "starlette",
     "uvicorn",
+    "ray",
 )
 COMMANDS = ("add", "similar", "cluster", "status", "list", "failures", "remove", "export")
 COMMANDS += ("verify", "repair", "compact", "outliers", "clusterings", "label", "duplicates", "lookup", "leak", "tag")

@@ -62,6 +62,7 @@ def command(
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
+    ray: options.Ray = None,
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Leave out what matches; may be repeated.")
     ] = None,
@@ -146,6 +147,7 @@ def command(
             archives=archives,
             anonymous=anonymous,
             dry_run=dry_run,
+            ray=ray,
             on_progress=on_progress,
             stop=lambda: bool(interrupts),
         )

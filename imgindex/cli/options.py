@@ -58,6 +58,14 @@ def _check_weights(source: str | None) -> str | None:
     return source
 
 
+def _check_ray(address: str | None) -> str | None:
+    if address is not None:
+        from imgindex.nodes.cluster import check_address
+
+        check_address(address)
+    return address
+
+
 RecipeName = Annotated[
     str | None,
     typer.Option(
@@ -111,6 +119,17 @@ Workers = Annotated[
     int | None,
     typer.Option(
         "--workers", metavar="N", min=1, max=256, help="Images decoded at once.", show_default="by the machine"
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="HOST:PORT",
+        envvar="IMGINDEX_RAY",
+        show_envvar=False,
+        callback=_check_ray,
+        help="Compute on this Ray cluster, or local; else $IMGINDEX_RAY.",
     ),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait while another process writes to the index.")]

@@ -240,7 +240,16 @@ def progress(*, quiet: bool) -> Iterator[OnProgress]:
             elapsed = task.elapsed or 0.0
             rate = f"{event.done / elapsed:,.1f} {event.unit}/s" if event.done and elapsed else ""
             limit = f"waits for {event.limit}" if event.limit else ""
-            bar.update(task.id, completed=event.done, total=event.total or None, rate=rate, limit=limit)
+            nodes = count(event.nodes, "node")
+            description = f"{event.stage} on {nodes}" if event.nodes else event.stage
+            bar.update(
+                task.id,
+                description=description,
+                completed=event.done,
+                total=event.total or None,
+                rate=rate,
+                limit=limit,
+            )
 
         yield on_progress
 

@@ -16,6 +16,7 @@ def command(
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
+    ray: options.Ray = None,
     wait: options.Wait = False,
     format: options.FormatName = None,
     json: options.Json = False,
@@ -39,7 +40,7 @@ def command(
     engine = Engine(device, precision, batch_size, workers)
     with progress(quiet=quiet) as on_progress:
         report = ImageIndex.repair(
-            options.find_index(index), weights=weights, engine=engine, wait=wait, on_progress=on_progress
+            options.find_index(index), weights=weights, engine=engine, ray=ray, wait=wait, on_progress=on_progress
         )
     for line in report.mended:
         remark(f"repaired: {line}", quiet=quiet)

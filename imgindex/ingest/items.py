@@ -5,12 +5,13 @@ A pipeline computes, and a recorder keeps what comes of it. `IngestPipeline` in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from imgindex.decoding.process import DecodedImage
 from imgindex.errors import UnreadableImage
+from imgindex.ingest.worklist import WorkList
 from imgindex.sources.base import Content
 from imgindex.storage.records import NewImage
 from imgindex.types import Encoder, Failure, FoundFile, Pixels, Vectors
@@ -73,22 +74,15 @@ class Failed:
 
 
 Outcome = Prepared | Relocated | Copied | Failed
-
-
-class Files(Protocol):
-    """Files that can be counted and gone through, such as a `WorkList`."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[FoundFile]: ...
+Files = WorkList | Sequence[FoundFile]
 
 
 class Recorder(Protocol):
     """Keeps what a pipeline computed; all its methods are called in the thread that runs the pipeline."""
 
     @property
-    def is_empty(self) -> bool:
-        """Whether it knows no image yet, so that all files are new to it."""
+    def is_first(self) -> bool:
+        """Whether nothing is known of any content, so that all files are decoded."""
         ...
 
     @property
@@ -96,15 +90,16 @@ class Recorder(Protocol):
         """How many files are recorded."""
         ...
 
-    def sort(self, lot: Sequence[Opened | Failed]) -> list[Opened | Outcome]:
-        """Return what becomes of the files of a lot that were read: Opened are to be decoded.
-
-        Those are left out for which nothing is to be done now, because a file with the same content is on its way.
-        """
+    @property
+    def commit_failed(self) -> bool:
+        """Whether the last commit raised an error."""
         ...
 
-    def again(self) -> list[FoundFile]:
-        """Return the files that have to go through the pipeline again, each once."""
+    def decide(self, lot: list[Opened | Failed]) -> list[Opened | Outcome]:
+        """Return what becomes of files that were read: those that are Opened are to be decoded.
+
+        A file may be missing: nothing is to be done for it now, because another with its content is on its way.
+        """
         ...
 
     def record(self, item: Prepared, vector: Vectors) -> None:
@@ -115,8 +110,25 @@ class Recorder(Protocol):
         """Record a file that needs no new vector."""
         ...
 
+    def take_again(self) -> list[FoundFile]:
+        """Return the files that have to go through the pipeline again, and forget them."""
+        ...
+
     def commit(self, *, if_due: bool = False) -> None:
-        """Make durable what was recorded; `if_due`: only if it was recorded some time ago, or is much."""
+        """Make durable what was recorded; `if_due`: only if it is time to, or if it is much."""
+        ...
+
+
+class MeasuredEncoder(Protocol):
+    """What is known of an encoder where its precision is measured."""
+
+    @property
+    def precision(self) -> str:
+        """int8, bf16, fp16 or fp32."""
+        ...
+
+    def fp32(self) -> Encoder:
+        """Return an encoder that computes the same in fp32."""
         ...
 
 
@@ -124,17 +136,22 @@ class Pipeline(Protocol):
     """Takes files to a recorder: reads, decodes and embeds them.
 
     samples: a few images of the run, with the pixels that `encoder` embedded. on_decoded: called with how many images
-    are decoded, until the first ones are committed.
+    are decoded, until the first ones are committed. nodes: how many other machines compute.
     """
 
     stage_times: StageTimes
     samples: list[Prepared]
-    encoder: Encoder | None
     stopping: bool
+    nodes: int
     on_decoded: Callable[[int], None]
 
+    @property
+    def encoder(self) -> MeasuredEncoder | None:
+        """What embedded the images; None before the first one."""
+        ...
+
     def run(self, files: Files) -> Generator[int, None, None]:
-        """Process the files; yield how many are recorded, after each batch. All are committed at the end."""
+        """Process the files; yield after each commit how many are done."""
         ...
 
     def stop(self) -> None:
@@ -151,15 +168,6 @@ class StageTimes:
     @property
     def longest(self) -> str:
         return max(self.seconds, key=self.seconds.__getitem__)
-
-
-def as_opened(file: FoundFile, content: Content | UnreadableImage) -> Opened | Failed:
-    """Return a file with the numbers that it had when it was read."""
-    if isinstance(content, UnreadableImage):
-        return Failed(unreadable(file, content))
-    found = content.file_at(file.path)
-    # The inode of some file systems does not last.
-    return Opened(found if file.inode is not None else replace(found, inode=None), content)
 
 
 def unreadable(file: FoundFile, error: UnreadableImage) -> Failure:

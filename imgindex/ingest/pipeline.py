@@ -19,7 +19,7 @@ from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.process import DecodedImage, Done, Task
 from imgindex.errors import DecoderUnavailable, SourceUnavailable, UnreadableImage
-from imgindex.ingest.items import Failed, Files, Opened, Outcome, Prepared, Recorder, StageTimes, as_opened, unreadable
+from imgindex.ingest.items import Failed, Files, Opened, Outcome, Prepared, Recorder, StageTimes, unreadable
 from imgindex.sources.base import Content
 from imgindex.sources.registry import is_own_file, read_ahead, read_content
 from imgindex.storage.records import NewImage
@@ -46,7 +46,7 @@ _Found: TypeAlias = tuple[FoundFile, Content | UnreadableImage | None]
 
 
 class IngestPipeline:
-    """Takes files from a work list to a recorder, on this machine; implements `Pipeline`."""
+    """Takes files to a recorder, on this machine; implements `Pipeline`."""
 
     def __init__(
         self, recorder: Recorder, decoders: DecoderPool, make_encoder: Callable[[], Encoder], workers: int | None
@@ -57,30 +57,33 @@ class IngestPipeline:
         self.samples: list[Prepared] = []
         self.encoder: Encoder | None = None
         self.stopping = False
+        self.nodes = 0
         # Called with how many images are decoded, until the first ones are committed.
         self.on_decoded: Callable[[int], None] = lambda count: None
         self._make_encoder = make_encoder
         self._loading: Future[Encoder] | None = None
-        self._network_failed = self._commit_failed = False
+        self._network_failed = False
         self._workers = worker_count(workers)
         self._decoders = decoders
-        # Where the recorder knows no bytes, each file is decoded when it is read.
-        self._at_once = recorder.is_empty
+        # A first run decodes each file when it is read. A later one asks the catalogue first, which may know the bytes.
+        self._is_first = recorder.is_first
 
     def run(self, files: Files) -> Generator[int, None, None]:
         """Process the files; yield after each batch how many are done. All are committed at the end."""
-        yield from self._run(files)
-        while (again := self.recorder.again()) and not self.stopping:
-            yield from self._run(again)
+        yield from self._run(files, len(files))
+        while not self.stopping and (again := self.recorder.take_again()):
+            yield from self._run(again, len(again))
 
-    def _run(self, files: Files) -> Generator[int, None, None]:
+    def _run(self, files: Iterable[FoundFile], count: int) -> Generator[int, None, None]:
         decode_threads = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex-decode")
         network_threads = ThreadPoolExecutor(NETWORK_THREADS, thread_name_prefix="imgindex-network")
-        depths = (self._decode_depth, self._few) if self._at_once else (self._few, self._decode_depth)
+        depths = (self._decode_depth, self._few) if self._is_first else (self._few, self._decode_depth)
         try:
-            opened = map_ahead(decode_threads, self._open, self._lots(files), depth=depths[0], size=_bytes_of_lot)
+            opened = map_ahead(
+                decode_threads, self._open, self._lots(files, count), depth=depths[0], size=_bytes_of_lot
+            )
             decoded = map_ahead(
-                decode_threads, self._decode, map(self.recorder.sort, opened), depth=depths[1], size=_bytes_of_opened
+                decode_threads, self._decode, map(self.recorder.decide, opened), depth=depths[1], size=_bytes_of_opened
             )
             batches = self._batches(chain.from_iterable(self._timed("decoding", decoded)), network_threads)
             embedded = map_ahead(network_threads, self._embed, batches, depth=self._network_depth)
@@ -98,7 +101,7 @@ class IngestPipeline:
         except BaseException as error:
             # Otherwise threads would wait for images that are no longer needed.
             self._decoders.close()
-            if not isinstance(error, GeneratorExit) and not self._commit_failed:
+            if not isinstance(error, GeneratorExit) and not self.recorder.commit_failed:
                 self._commit()
             raise
         finally:
@@ -109,10 +112,10 @@ class IngestPipeline:
         """End early: `run` still yields the batches that the network has begun, and opens no other files."""
         self.stopping = True
 
-    def _lots(self, files: Files) -> Iterator[list[_Found]]:
+    def _lots(self, files: Iterable[FoundFile], count: int) -> Iterator[list[_Found]]:
         """Yield the files in lots, with the content of those that are read ahead: see `read_ahead`."""
         # The first lot is one file, so that the network is loaded soon. Few files are shared out among all processes.
-        size, most = 1, max(1, min(self._decoders.lot, len(files) // (4 * self._workers)))
+        size, most = 1, max(1, min(self._decoders.lot, count // (4 * self._workers)))
         lot: list[_Found] = []
         lot_bytes = 0
         for file, content in read_ahead(files):
@@ -128,27 +131,27 @@ class IngestPipeline:
 
     def _open(self, lot: list[_Found]) -> list[Opened | Failed]:
         """Read the files of a lot; in a first run, decode them too."""
-        found: list[Opened | Failed | None] = []
+        opened: list[Opened | Failed | None] = []
         tasks: dict[int, Task] = {}
         for file, content in lot:
             if content is None and is_own_file(file.path):
-                tasks[len(found)] = Task(file.path, decode=self._at_once)
-                found.append(None)
+                tasks[len(opened)] = Task(file.path, decode=self._is_first)
+                opened.append(None)
                 continue
-            read = _read(file) if content is None else as_opened(file, content)
-            if self._at_once and isinstance(read, Opened):
-                tasks[len(found)] = Task(data=read.content.data)
-            found.append(read)
+            read = _read(file) if content is None else _opened(file, content)
+            if self._is_first and isinstance(read, Opened):
+                tasks[len(opened)] = Task(data=read.content.data)
+            opened.append(read)
         for number, outcome in zip(tasks, self._work(tasks.values()), strict=True):
-            file, item = lot[number][0], found[number]
+            file, item = lot[number][0], opened[number]
             if isinstance(outcome, UnreadableImage):
-                found[number] = Failed(unreadable(file, outcome))
+                opened[number] = Failed(unreadable(file, outcome))
             elif isinstance(item, Opened):
-                found[number] = replace(item, picture=outcome.picture)
+                opened[number] = replace(item, picture=outcome.picture)
             elif outcome.content:
-                read = as_opened(file, outcome.content)
-                found[number] = replace(read, picture=outcome.picture) if isinstance(read, Opened) else read
-        return [item for item in found if item is not None]
+                read = _opened(file, outcome.content)
+                opened[number] = replace(read, picture=outcome.picture) if isinstance(read, Opened) else read
+        return [item for item in opened if item is not None]
 
     def _decode(self, lot: list[Opened | Outcome]) -> list[Outcome]:
         """Decode the files of a lot that are still to be decoded."""
@@ -233,7 +236,7 @@ class IngestPipeline:
 
     def _few(self) -> int:
         """How many lots are in flight where little is done with them."""
-        return 1 if self._at_once else self._workers + 1
+        return 1 if self._is_first else self._workers + 1
 
     def _decode_depth(self) -> int:
         """How many lots are in flight between the disk and the network."""
@@ -266,13 +269,9 @@ class IngestPipeline:
             self._decoders.close()
             raise
 
-    # Called in the caller's thread.
-
     def _commit(self, *, if_due: bool = False) -> None:
         started = time.perf_counter()
-        self._commit_failed = True
         self.recorder.commit(if_due=if_due)
-        self._commit_failed = False
         self.stage_times.seconds["the disk"] += time.perf_counter() - started
 
     def _timed(self, stage: str, items: Iterator[Item]) -> Iterator[Item]:
@@ -289,11 +288,20 @@ class IngestPipeline:
 
 def _read(file: FoundFile) -> Opened | Failed:
     try:
-        return as_opened(file, read_content(file.path))
+        return _opened(file, read_content(file.path))
     except SourceUnavailable:
         raise
     except UnreadableImage as error:
-        return as_opened(file, error)
+        return _opened(file, error)
+
+
+def _opened(file: FoundFile, content: Content | UnreadableImage) -> Opened | Failed:
+    """Return a file with the numbers that it had when it was read."""
+    if isinstance(content, UnreadableImage):
+        return Failed(unreadable(file, content))
+    found = content.file_at(file.path)
+    # The inode of some file systems does not last.
+    return Opened(found if file.inode is not None else replace(found, inode=None), content)
 
 
 def _prepared(item: Opened, picture: DecodedImage) -> Prepared:

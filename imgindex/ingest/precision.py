@@ -10,7 +10,7 @@ import numpy as np
 
 from imgindex.decoding.lookahead import map_in_streams
 from imgindex.errors import DeviceUnavailable, IndexDamaged
-from imgindex.ingest.items import Pipeline, Prepared
+from imgindex.ingest.items import MeasuredEncoder, Pipeline, Prepared
 from imgindex.ingest.store_recorder import StoreRecorder
 from imgindex.search.lifecycle import CANNOT_ASK, load_search
 from imgindex.storage import precision
@@ -57,7 +57,7 @@ def measure(store: Store, recorder: StoreRecorder, pipeline: Pipeline, *, second
         precision.write(catalogue, report if before is None else _combined(before, report))
 
 
-def _measure(store: Store, encoder: Encoder, samples: dict[int, Prepared], seconds: float) -> PrecisionReport:
+def _measure(store: Store, encoder: MeasuredEncoder, samples: dict[int, Prepared], seconds: float) -> PrecisionReport:
     exact = _embed([sample.pixels for sample in samples.values()], encoder.fp32(), seconds)
     ids = list(samples)[: len(exact)]
     with store.reading():

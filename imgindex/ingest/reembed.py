@@ -11,7 +11,7 @@ from dataclasses import replace
 from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import SourceUnavailable, UnreadableImage
 from imgindex.ingest.control import RunControl
-from imgindex.ingest.items import Pipeline, Recorder
+from imgindex.ingest.items import Pipeline
 from imgindex.ingest.store_recorder import StoreRecorder
 from imgindex.ingest.worklist import WorkList
 from imgindex.recipe import Recipe
@@ -28,7 +28,7 @@ FILE_MISSING = "its file is missing"
 # Images that are marked as present in one commit.
 IMAGES_PER_COMMIT = 4096
 
-MakePipeline = Callable[[Recorder, Recipe, dict[str, str]], AbstractContextManager[Pipeline]]
+MakePipeline = Callable[[StoreRecorder, Recipe, dict[str, str]], AbstractContextManager[Pipeline]]
 
 
 def repair(path: str, *, make_pipeline: MakePipeline, control: RunControl) -> RepairReport:
@@ -87,7 +87,9 @@ def _embed(pipeline: Pipeline, files: list[FoundFile], control: RunControl) -> N
     with closing(WorkList()) as work_list:
         work_list.extend(files)
         for done in pipeline.run(work_list):
-            control.on_progress(Progress("repair", done, len(files), pipeline.stage_times.longest))
+            control.on_progress(
+                Progress("repair", done, len(files), pipeline.stage_times.longest, nodes=pipeline.nodes)
+            )
             if done < len(files) and control.stop():
                 raise KeyboardInterrupt  # nothing is dropped; the next repair continues from here
 

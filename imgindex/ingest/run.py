@@ -11,7 +11,7 @@ from itertools import islice
 
 from imgindex.ingest import precision
 from imgindex.ingest.control import RunControl
-from imgindex.ingest.items import Pipeline, Recorder
+from imgindex.ingest.items import Pipeline
 from imgindex.ingest.mounts import check_roots, check_roots_are_mounted, missing_mounts, record_mounts
 from imgindex.ingest.scan import ScanResult, find_missing, scan
 from imgindex.ingest.store_recorder import StoreRecorder
@@ -81,7 +81,7 @@ def add(
     rehash: bool,
     archives: bool,
     anonymous: bool | None,
-    make_pipeline: Callable[[Recorder], Pipeline],
+    make_pipeline: Callable[[StoreRecorder], Pipeline],
     control: RunControl,
 ) -> AddReport:
     """Bring the index up to date with the files at and below the paths; commit every batch when it is done.
@@ -162,7 +162,7 @@ def _run(pipeline: Pipeline, scanned: ScanResult, control: RunControl) -> bool:
     pipeline.on_decoded = lambda count: control.on_progress(Progress("decode", count, total, "the network"))
     with contextlib.closing(pipeline.run(scanned.to_open)) as commits:
         for done in commits:
-            control.on_progress(Progress("embed", done, total, pipeline.stage_times.longest))
+            control.on_progress(Progress("embed", done, total, pipeline.stage_times.longest, nodes=pipeline.nodes))
             if done < total and control.stop():
                 pipeline.stop()
     return pipeline.stopping and done < total

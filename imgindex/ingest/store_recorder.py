@@ -37,48 +37,53 @@ class StoreRecorder:
         self._waiting: dict[bytes, list[Opened]] = {}
         # By SHA-256, contents whose vector is recorded but not committed, so that the catalogue does not have it yet.
         self._recorded: dict[bytes, tuple[NewImage, Vectors]] = {}
+        # Files that have to go through the pipeline again.
         self._again: list[FoundFile] = []
         # Ids of missing images that were found at another path in this run.
         self._renamed_ids: set[int] = set()
-        self._was_empty = not writer.catalogue.has_images()
+        self.is_first = not writer.catalogue.has_images()
+        self.commit_failed = False
         self._last_commit = time.monotonic()
-
-    @property
-    def is_empty(self) -> bool:
-        return self._was_empty
 
     @property
     def done(self) -> int:
         return sum(self.counts.values()) + len(self.failures)
 
-    def sort(self, lot: Sequence[Opened | Failed]) -> list[Opened | Outcome]:
+    def decide(self, lot: list[Opened | Failed]) -> list[Opened | Outcome]:
+        """Return files with a new content as Opened, to be decoded, and the others as an Outcome or not at all."""
         opened = [item for item in lot if isinstance(item, Opened)]
-        # A path that is new to the catalogue when the run begins is so when its file is read.
-        before = {} if self._was_empty else self.writer.catalogue.known([item.file.path for item in opened])
-        same_contents = self.writer.catalogue.same_contents({item.content.sha256 for item in opened})
-        sorted_: list[Opened | Outcome] = []
-        for item in lot:
-            if isinstance(item, Failed):
-                sorted_.append(item)
+        before = self.before([item.file.path for item in opened])
+        same_content = self.writer.catalogue.same_contents({item.content.sha256 for item in opened})
+        decided: list[Opened | Outcome] = []
+        for read in lot:
+            if isinstance(read, Failed):
+                decided.append(read)
                 continue
-            sha256, known = item.content.sha256, before.get(item.file.path)
-            outcome = self.from_known_content(item.file, sha256, known, same_contents.get(sha256, ()))
+            sha256, known = read.content.sha256, before.get(read.file.path)
+            outcome = self.from_known_content(read.file, sha256, known, same_content.get(sha256, ()))
+            item = replace(read, known=True) if known else read
             if outcome is not None:
-                sorted_.append(outcome)
+                decided.append(outcome)
             elif sha256 in self._waiting:
-                self._waiting[sha256].append(replace(item.without_data(), known=known is not None))
+                self._waiting[sha256].append(item.without_data())
             else:
                 self._waiting[sha256] = []
-                sorted_.append(replace(item, known=True) if known else item)
-        return sorted_
+                decided.append(item)
+        return decided
+
+    def before(self, paths: Sequence[str]) -> dict[str, KnownImage]:
+        """Return by path the images that the index had there before this run."""
+        return {} if self.is_first else self.writer.catalogue.known(paths)
+
+    def known_content(self, paths: Sequence[str]) -> dict[str, bytes]:
+        """Return by path the SHA-256 of the content whose vector the index has for it."""
+        before = self.before(paths)
+        return {path: image.sha256 for path, image in before.items() if image.id not in self._reembed_ids}
 
     def from_known_content(
         self, file: FoundFile, sha256: bytes, before: KnownImage | None, same_content: Sequence[SameContent]
     ) -> Relocated | Copied | None:
-        """Return the outcome of a file whose content the index has a vector for.
-
-        before: the image at its path. same_content: the images that have its content.
-        """
+        """Return the outcome of a file whose content the index has a vector for; `before`: the image at its path."""
         if before is not None and before.sha256 == sha256 and before.id not in self._reembed_ids:
             kind = "unchanged" if before.present else "restored"
             return Relocated(before.id, file, kind, is_recorded=before.stat == stored_stat(file))
@@ -87,9 +92,10 @@ class StoreRecorder:
                 if image.location.id not in self._renamed_ids and is_gone(image.path):
                     self._renamed_ids.add(image.location.id)
                     return Relocated(image.location.id, file, "renamed")
+        known = before is not None
         if sha256 in self._recorded:
             recorded, vector = self._recorded[sha256]
-            return Copied(replace(recorded, file=file), vector, before is not None)
+            return Copied(replace(recorded, file=file), vector, known)
         for image in same_content:
             try:
                 vector = self.writer.read(image.location)
@@ -98,12 +104,8 @@ class StoreRecorder:
             copy = NewImage(
                 file, sha256, image.width, image.height, image.format, hashes=image.hashes, blank=image.blank
             )
-            return Copied(copy, vector, before is not None)
+            return Copied(copy, vector, known)
         return None
-
-    def again(self) -> list[FoundFile]:
-        again, self._again = self._again, []
-        return again
 
     def record(self, item: Prepared, vector: Vectors) -> None:
         """Record an image's vector for its file, and for the files with the same content that waited for it."""
@@ -142,17 +144,24 @@ class StoreRecorder:
                 for other in others:
                     self._fail(failure_of(other.file, failure.stage, failure.reason))
 
+    def take_again(self) -> list[FoundFile]:
+        again, self._again = self._again, []
+        return again
+
     def commit(self, *, if_due: bool = False) -> None:
+        """Commit what is recorded; `if_due`: only if it is time to, or if it is much."""
         if if_due and not self._is_due():
             return
+        self.commit_failed = True
         self.writer.commit()
+        self.commit_failed = False
         self._recorded.clear()
         self._last_commit = time.monotonic()
 
     def _is_due(self) -> bool:
         changes = len(self.writer)
+        vector_bytes = changes * self.writer.segments.dimension * self.writer.segments.dtype.itemsize
         waited = time.monotonic() - self._last_commit
-        vector_bytes = changes * self.writer.segments.row_size
         return waited >= COMMIT_SECONDS or changes >= COMMIT_CHANGES or vector_bytes >= COMMIT_BYTES
 
     def _fail(self, failure: Failure) -> None:

@@ -109,7 +109,8 @@ class Killing(GridMean):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().encode(batch)
 
-with ImageIndex.open(sys.argv[1], encoder=Killing(batch_size=4)) as index:
+with ImageIndex.open(sys.argv[1]) as index:
+    replace_encoder(index, Killing(batch_size=4))
     index.add([sys.argv[2]])
 """
 
