@@ -159,7 +159,7 @@ def test_ctrl_c_twice_ends_a_run_that_hangs_and_all_its_processes(start: Start, 
 
 
 def test_kill_9_of_the_parent_leaves_no_process(start: Start, hanging: Path, tmp_path: Path) -> None:
-    process = start(ADD, "pictures", seconds=3)
+    process = start(ADD, "pictures", seconds=15)
     until(lambda: len(at_work(tmp_path)) == 2)
     decoders = decoders_of(process)
     assert decoders >= set(at_work(tmp_path))
