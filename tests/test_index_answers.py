@@ -26,7 +26,7 @@ from imgindex.storage.records import NewImage
 from imgindex.storage.store import Store
 from imgindex.types import FoundFile
 
-COUNT, DIMENSION, TARGET = 24_000, 64, 0.95
+COUNT, DIMENSION, TARGET = 12_000, 64, 0.95
 
 
 def make_store(path: Path) -> tuple[Store, np.ndarray]:
@@ -58,7 +58,7 @@ def large(
             update_search_index(store, writer)
         kind = ExactSearch if request.param == "exact" else IvfSearch
         assert type(load_search(store)) is kind
-        assert type(load_search(store, select(store, "width < 12000"))) is kind
+        assert type(load_search(store, select(store, "width < 6000"))) is kind
         yield store, vectors
         store.close()
 

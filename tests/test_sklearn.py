@@ -14,6 +14,7 @@ import pytest
 from grid_mean import GridMean
 from pictures import draw
 from PIL import Image
+from safetensors.numpy import save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
@@ -23,6 +24,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import imgindex.sklearn
 from imgindex import ImageIndex
+from imgindex.encoders.vgg.layers import shapes
+from imgindex.encoders.weights import load_weights, locate_weights
 from imgindex.errors import ImgindexError, UnreadableImage, UsageError, WeightsMismatch
 from imgindex.sklearn import ImageEncoder
 
@@ -40,13 +43,19 @@ def paths(tmp_path: Path) -> list[str]:
 
 
 def test_vectors_are_those_of_an_index_of_the_same_recipe_and_weights(paths: list[str], tmp_path: Path) -> None:
-    encoder = ImageEncoder(**SMALL, weights="random:0")
-    with ImageIndex.create(tmp_path / "it", recipe="vgg16-pool5", size=32, weights="random:0") as index:
+    weights = load_weights(locate_weights("oxford"), shapes("pool5"))
+    weights["features.0.weight"] = weights["features.0.weight"][:, ::-1].copy()  # so that they are other weights
+    save_file(weights, tmp_path / "weights.safetensors")
+    encoder = ImageEncoder(**SMALL, weights=str(tmp_path / "weights.safetensors"))
+    with ImageIndex.create(
+        tmp_path / "it", recipe="vgg16-pool5", size=32, weights=str(tmp_path / "weights.safetensors")
+    ) as index:
         index.add([tmp_path / "p"])
         expected = dict(zip(index.paths(), index.vectors(), strict=True))
     vectors = encoder.fit_transform(paths)
     assert (vectors.dtype, vectors.shape) == (np.float32, (4, 512))
     np.testing.assert_allclose(vectors, np.stack([expected[path] for path in paths]), atol=2e-3)
+    assert np.abs(vectors - ImageEncoder(**SMALL).fit_transform(paths)).max() > 0.02
 
 
 def test_vectors_of_an_encoder_of_ones_own_are_those_of_its_index(paths: list[str], tmp_path: Path) -> None:

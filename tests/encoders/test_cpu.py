@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -28,8 +29,12 @@ on_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reaso
 
 
 def encoder(precision: str = "fp32", recipe: Recipe = SMALL, **engine: Any) -> CpuEncoder:
-    graphs = VggGraphs(recipe, locate_weights("oxford"))
-    return cpu_encoder(recipe, graphs, Engine(precision=precision, **engine))
+    return cpu_encoder(recipe, graphs(recipe), Engine(precision=precision, **engine))
+
+
+@functools.cache
+def graphs(recipe: Recipe) -> VggGraphs:
+    return VggGraphs(recipe, locate_weights("oxford"))
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +125,7 @@ def test_a_vector_has_the_same_bits_in_every_batch_thread_and_run(
     assert np.array_equal(np.concatenate(alone), expected)
     for threads in ("1", "3"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        graphs.cache_clear()
         again = encoder(precision)
         assert again.streams == int(threads)
         assert np.array_equal(again.encode(pictures), expected)
