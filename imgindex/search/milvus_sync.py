@@ -158,6 +158,12 @@ def restore(store: Store, writer: Writer, before: dict[str, str]) -> None:
     _disconnect(store)
 
 
+def forget_state(writer: Writer) -> None:
+    """Forget what the collection has: the catalogue was rewritten, so the next synchronisation compares everything."""
+    with writer.catalogue.atomic():
+        writer.catalogue.remove_setting(STATE)
+
+
 def load(store: Store, only: Ids | None) -> VectorSearch:
     """Return a search by the collection, for one state of the index.
 
