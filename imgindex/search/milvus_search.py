@@ -73,8 +73,9 @@ class MilvusSearch:
                 found = self._candidates.ask(queries[part], wanted)
                 ids[part], distances[part] = self._nearest(queries[part], found, n)
                 returned = (found >= 0).sum(axis=1)
-                short = (ids[part, -1] < 0) & (returned < rows)
-                # A server that returns fewer than were asked for has no others to return.
+                # A server that returns fewer than were asked for has no others: they are all rows, or a part of its
+                # graph is out of reach.
+                short = (ids[part, -1] < 0) & ((returned == wanted) | (returned < rows))
                 more = short & (returned == wanted) & (wanted < most)
                 again.append(part[more])
                 left.append(part[short & ~more])
