@@ -181,12 +181,12 @@ def _start(folder: Path) -> None:
             stderr=log,
             start_new_session=True,
         )
-    # It ends when nobody uses the server. Python would complain that it still runs.
+    # It ends when no process uses the server. Python would complain that it still runs.
     process.returncode = 0
 
 
 def serve(folder: Path, listener: socket.socket) -> None:
-    """Run the server until nobody uses it; start it again when a test that killed it asks for that."""
+    """Run the server until no process uses it; start it again when a test that killed it asks for that."""
     from milvus import MilvusServer
 
     # The only interface of a new network is the loopback, which is down.
@@ -221,7 +221,7 @@ def _run(folder: Path, server: object) -> None:
 
 
 def _is_unused(folder: Path, users: object) -> bool:
-    """Return whether no process uses the server; nobody can begin to afterwards without starting another one."""
+    """Return whether no process uses the server; none can begin to afterwards without starting another one."""
     with open(folder / "starting", "a") as starting:
         try:
             fcntl.flock(starting, fcntl.LOCK_EX | fcntl.LOCK_NB)

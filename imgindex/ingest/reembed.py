@@ -16,6 +16,7 @@ from imgindex.ingest.store_recorder import StoreRecorder
 from imgindex.ingest.worklist import WorkList
 from imgindex.recipe import Recipe
 from imgindex.results import RepairReport
+from imgindex.search import milvus_sync
 from imgindex.search.upkeep import update_search_files
 from imgindex.sources.registry import read_content, use_settings
 from imgindex.storage.repair import Repair, repair_files
@@ -61,6 +62,8 @@ def repair(path: str, *, make_pipeline: MakePipeline, control: RunControl) -> Re
             seconds=round(time.perf_counter() - started, 3),
         )
     with closing(Store(path)) as store, store.writing(wait=control.go_on_waiting) as writer:
+        if report.mended:
+            milvus_sync.forget_state(writer)
         update_search_files(store, writer)
     return report
 

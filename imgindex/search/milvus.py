@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -51,8 +52,9 @@ SECRETS = ("MILVUS_TOKEN", "MILVUS_PASSWORD")
 
 T = TypeVar("T")
 
-# pymilvus logs each failure to stderr, beside the exception that it raises.
-logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+# pymilvus writes what it does and each failure to stderr, beside the exception that it raises.
+for _name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "pymilvus"]:
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Collection:
 
     def __init__(self, address: MilvusAddress, client: MilvusClient) -> None:
         self.address, self._client, self._name = address, client, address.collection
+        # Connections are not closed by themselves: pymilvus keeps them.
+        self._close = weakref.finalize(self, _close, client)
 
     @classmethod
     def connect(cls, address: MilvusAddress) -> Collection:
@@ -92,8 +96,7 @@ class Collection:
         return cls(address, client)
 
     def close(self) -> None:
-        with contextlib.suppress(MilvusException, RpcError):
-            self._client.close()
+        self._close()
 
     # What it is.
 
@@ -277,6 +280,11 @@ class Collection:
             return bool(self._client.get_server_version(timeout=ALIVE))
         except (MilvusException, RpcError):
             return False
+
+
+def _close(client: MilvusClient) -> None:
+    with contextlib.suppress(MilvusException, RpcError):
+        client.close()
 
 
 def credentials() -> dict[str, Any]:

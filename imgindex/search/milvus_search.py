@@ -73,14 +73,16 @@ class MilvusSearch:
                 found = self._candidates.ask(queries[part], wanted)
                 ids[part], distances[part] = self._nearest(queries[part], found, n)
                 returned = (found >= 0).sum(axis=1)
-                short = (ids[part, -1] < 0) & (returned < rows)
-                # A server that returns fewer than were asked for has no others to return.
+                # A server that returns fewer than were asked for has no others: they are all rows, or a part of its
+                # graph is out of reach.
+                short = (ids[part, -1] < 0) & ((returned == wanted) | (returned < rows))
                 more = short & (returned == wanted) & (wanted < most)
                 again.append(part[more])
                 left.append(part[short & ~more])
             todo, wanted = np.concatenate(again), min(MORE * wanted, most)
-        exact = self._newer.search(queries, n)
-        ids, distances = nearest(np.hstack([exact.ids, ids]), np.hstack([exact.distances, distances]), n)
+        if len(self._newer_ids):
+            newer = self._newer.search(queries, n)
+            ids, distances = nearest(np.hstack([newer.ids, ids]), np.hstack([newer.distances, distances]), n)
         if len(others := np.concatenate([np.arange(0), *left])):
             self._exact = self._exact or self._make_exact()
             found_exactly = self._exact.search(queries[others], n)
@@ -90,7 +92,8 @@ class MilvusSearch:
     def _nearest(self, queries: Vectors, candidates: Ids, n: int) -> tuple[Ids, Vectors]:
         """Return the n nearest (q, n) of candidates (q, k), with their true distances; −1 where too few are present."""
         asked = np.unique(candidates[candidates >= 0])
-        asked = asked[~np.isin(asked, self._newer_ids)]
+        if len(self._newer_ids):
+            asked = asked[~np.isin(asked, self._newer_ids)]
         if self._only is not None:
             asked = asked[np.isin(asked, self._only)]
         ids: Ids = np.full((len(queries), n), -1, np.int64)

@@ -11,12 +11,12 @@ import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from types import NoneType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imgindex.addresses import is_address
 from imgindex.errors import FormatTooNew, IndexDamaged
 from imgindex.storage import checksum, durable, posix_locks, schema
-from imgindex.storage.connection import PATH, RaisingIndexDamaged, connect, no_waiting
+from imgindex.storage.connection import PATH, Kinds, RaisingIndexDamaged, connect, no_waiting
 from imgindex.storage.ledger import Ledger, timestamp
 from imgindex.storage.paths import PathMap, StoredPath, as_on_disk, real_path
 from imgindex.storage.records import KnownImage, Location, NewImage, SameContent, clamp_int64, stored_stat
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 LOG_LIMIT = 64 << 20
 LOCATION = (int, int, int, int)
-PATHS_PER_QUERY = 500  # below the limit on variables of every SQLite
+PATHS_PER_QUERY = IDS_PER_QUERY = 500  # below the limit on variables of every SQLite
 # Folders whose images are found by the index of paths; those of more are found by reading all paths.
 PLACES_PER_QUERY = 50
 # The first formats that record where links lead, ctime and inode, hashes, and versions.
@@ -280,28 +280,29 @@ class Catalogue:
         """Return id → absolute path of the present images: of all in the order of ids, or of `ids` in their order."""
         if ids is None:
             return dict(self.each_path())
-        wanted = list(map(clamp_int64, ids))
-        found: dict[int, str] = {}
-        for start in range(0, len(wanted), PATHS_PER_QUERY):
-            chunk = wanted[start : start + PATHS_PER_QUERY]
-            found.update(self.each_path(chunk))
-        return {id: found[id] for id in wanted if id in found}
+        found = self._by_id((int, PATH), "id, path", "present", map(clamp_int64, ids))
+        return {id: self.paths.absolute(path) for id, path in found}
 
-    def each_path(self, ids: Sequence[int] | None = None) -> Iterator[tuple[int, str]]:
-        """Yield id and absolute path of present images in the order of ids: of all, or of a few with these ids."""
-        which, values = ("", ()) if ids is None else (f"and id in ({','.join('?' * len(ids))})", tuple(ids))
-        query = f"select id, path from images where present {which} order by id"
-        rows = self.connection.rows((int, PATH), query, values)
+    def each_path(self) -> Iterator[tuple[int, str]]:
+        """Yield id and absolute path of all present images in the order of ids."""
+        rows = self.connection.rows((int, PATH), "select id, path from images where present order by id")
         return ((id, self.paths.absolute(path)) for id, path in rows)
 
     def locations(self, ids: Iterable[int] | None = None, *, include_missing: bool = False) -> Iterator[Location]:
         """Yield the locations of the vectors of present images, in the order of segments and rows, or of `ids`."""
-        query = f"select id, segment, row, crc32 from images where {'true' if include_missing else 'present'}"
+        columns, condition = "id, segment, row, crc32", "true" if include_missing else "present"
         if ids is None:
-            rows = self.connection.rows(LOCATION, f"{query} order by segment, row")
-        else:
-            rows = chain.from_iterable(self.connection.rows(LOCATION, f"{query} and id = ?", (id,)) for id in ids)
-        return (Location(*row) for row in rows)
+            query = f"select {columns} from images where {condition} order by segment, row"
+            return (Location(*row) for row in self.connection.rows(LOCATION, query))
+        return (Location(*row) for row in self._by_id(LOCATION, columns, condition, ids))
+
+    def _by_id(self, kinds: Kinds, columns: str, condition: str, ids: Iterable[int]) -> Iterator[Any]:
+        """Yield columns, of which the first is the id, of images with some ids, in the order of these."""
+        ids = iter(ids)
+        while part := list(islice(ids, IDS_PER_QUERY)):
+            query = f"select {columns} from images where {condition} and id in ({','.join('?' * len(part))})"
+            rows = {row[0]: row for row in self.connection.rows(kinds, query, part)}
+            yield from (rows[id] for id in part if id in rows)
 
     def location_table(self) -> npt.NDArray[np.int64]:
         """Return id, segment, row and CRC32 of the vectors of all present images, int64 (n, 4), in the order of ids."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,18 @@ def test_n_may_be_more_than_there_are_rows(block: VectorBlock) -> None:
     now = VectorBlock(block.ids[:7], block.vectors[:7])
     made, exact = search(server, now)
     same(made.search(random(3, seed=1), 10), now, random(3, seed=1), 10)
+    assert exact == []
+
+
+def test_rows_that_another_process_sent_meanwhile_take_no_place(block: VectorBlock) -> None:
+    """The state that is read says 20 rows; the server has 100 by now, most of them nearer."""
+    query = random(1, seed=1)
+    order = ExactSearch([block]).search(query, ROWS).ids[0]
+    now = VectorBlock(order[80:100], block.vectors[order[80:100] - 1])
+    server = Server(order[:100], block.vectors[order[:100] - 1])
+    server.candidates = replace(server.candidates, rows=20)
+    made, exact = search(server, now)
+    same(made.search(query, 18), now, query, 18)
     assert exact == []
 
 
