@@ -591,6 +591,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         smooth: bool = False,
         where: str | None = None,
         label_format: LabelFormat | None = None,
+        ray: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Clustering:
         """Cluster the images by FAISS k-means with Euclidean distance, and keep the clustering in the index.
@@ -609,8 +610,9 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         smooth: average each vector with its 8 nearest neighbours before, as `similar` does with rerank.
         where: an SQL condition on the images that are clustered; all images may be neighbours.
         label_format: how the labels are going to be written; ids that it cannot write are reported before the work.
+        ray: make the k-means steps on the nodes of this Ray cluster, HOST:PORT, or local; the labels are the same.
 
-        Raises TooFewDistinctVectors, UsageError, UnreadableImage, DeviceUnavailable, IndexDamaged.
+        Raises ClusterUnavailable, TooFewDistinctVectors, UsageError, UnreadableImage, DeviceUnavailable, IndexDamaged.
 
         >>> clustering = index.cluster(k=3, seed=7)
         >>> sum(clustering.sizes) == len(index)
@@ -642,6 +644,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             where=where,
             label_format=label_format,
             device=self.engine.device,
+            ray=ray,
             wait=lambda: self._wait,
             on_progress=on_progress or _ignore,
         )

@@ -53,6 +53,7 @@ def command(
     images: label_options.Images = None,
     where: options.Where = None,
     device: options.DeviceName = "auto",
+    ray: options.Ray = None,
     index: options.Index = None,
     wait: options.Wait = False,
     format: options.FormatName = None,
@@ -103,6 +104,7 @@ def command(
                 smooth=smooth,
                 where=where,
                 label_format=labels.label_format(opened.paths()),
+                ray=ray,
                 on_progress=on_progress,
             )
         labels.print_clustering(opened, found)

@@ -19,6 +19,8 @@ from imgindex.vectors.rows import Doubles, Labels, VectorRows, centre_far_rows, 
 if TYPE_CHECKING:
     from imgindex.types import Vectors
 
+# Makes clusters of all points: `Lloyd`, or one whose steps other machines compute.
+MakeClusters = Callable[[VectorRows, int], Lloyd]
 # Multiplications (n × k × d) in one assignment of all rows, below which a whole run takes about a tenth of a second.
 CHEAP = 2.5e8
 MAX_RESTARTS, MAX_ITERATIONS = 10, 300
@@ -78,6 +80,7 @@ def kmeans(
     restarts: int | None = None,
     iterations: int | None = None,
     init: Vectors | None = None,
+    make_clusters: MakeClusters = Lloyd,
 ) -> KMeansResult:
     """Cluster vectors (n, d), in memory, mapped or in blocks, into k parts; the same seed gives the same labels.
 
@@ -91,6 +94,8 @@ def kmeans(
     `init` go on until no label changes; large ones until a step lowers the objective by less than 1e-5 of it, or 1e-4
     where a step takes a second.
 
+    make_clusters: makes the clusters of all rows; those of a sample are always made here.
+
     Raises UsageError for impossible arguments and for vectors with NaN or infinity, TooFewDistinctVectors if there are
     fewer distinct rows than k.
     """
@@ -100,14 +105,14 @@ def kmeans(
     require_distinct(points, k)
     work = len(points) * k * points.dimension
     if init is not None:
-        clusters = Lloyd(points, k)
+        clusters = make_clusters(points, k)
         clusters.centroids = _as_init(init, k, points.dimension) - points.origin
         runs = [_finish(clusters, iterations, Lloyd.run)]
     else:
         count = max(1, min(MAX_RESTARTS, int(CHEAP / work))) if restarts is None else _whole("restarts", restarts)
         runs = []
         descend = partial(_descend, mean=mean, work=work)
-        for clusters in _starts(points, mean, k, seed, count):
+        for clusters in _starts(points, mean, k, seed, count, make_clusters):
             runs.append(_finish(clusters, iterations, descend))
             if restarts is None and _agree(runs):
                 break
@@ -121,17 +126,20 @@ def _agree(runs: list[Run]) -> bool:
     return len(best) == 2 and best[1] - best[0] <= 1e-4 * best[1]
 
 
-def _starts(points: VectorRows, mean: Doubles, k: int, seed: int, count: int) -> Iterator[Lloyd]:
+def _starts(
+    points: VectorRows, mean: Doubles, k: int, seed: int, count: int, make_clusters: MakeClusters
+) -> Iterator[Lloyd]:
     """Yield clusters to start from, found in a sketch of all points, or of a sample where there are very many."""
     sample = points.sample_evenly(max(SEARCHED_ROWS, ROWS_A_CLUSTER * k))
     width = seeding.sketch_width(len(sample), k)
     sketch = seeding.principal_sketch(sample, mean, width, _generator(seed, 0))
+    is_whole = len(sample) == len(points)
     for number in range(count):
-        clusters = Lloyd(sample, k)
+        clusters = make_clusters(points, k) if is_whole else Lloyd(sample, k)
         clusters.adopt(seeding.search_start(sketch, k, _generator(seed, number + 1), TRIES))
-        if len(sample) < len(points):
+        if not is_whole:
             clusters.run(clusters.steps + SAMPLE_STEPS, SAMPLE_TOLERANCE)
-            whole = Lloyd(points, k)
+            whole = make_clusters(points, k)
             whole.centroids, clusters = clusters.centroids, whole
         yield clusters
 
@@ -156,7 +164,7 @@ def _finish(clusters: Lloyd, limit: int, descend: Callable[[Lloyd, int], bool]) 
         converged = descend(clusters, limit)
         labels, centroids = clusters.labels, clusters.centroids
         if clusters.sizes.all():
-            break
+            return Run(labels, centroids, clusters.exact_objective(), clusters.steps, converged)
         centroids, labels = fill_empty(clusters.points, centroids, labels)
         if attempt == REPAIRS or clusters.steps >= limit:
             break

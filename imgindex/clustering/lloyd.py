@@ -14,6 +14,7 @@ TOLERANCE = 1e-5
 class Lloyd:
     """k clusters of points: labels (n,), -1 at first; centroids (k, d), moved in `steps`; objective after `assign`.
 
+    sizes (k,), sums (k, d): of the points of each cluster. moved: points whose label changed since the last `update`.
     The sum of each cluster is kept in float64. Only points that change their cluster are added to it and subtracted
     from it: towards the end there are few.
     """
@@ -24,14 +25,18 @@ class Lloyd:
         self.centroids = np.zeros((k, points.dimension), np.float32)
         self.objective, self.steps = np.inf, 0
         self.sizes = np.zeros(k, np.int64)
-        self._sums = np.zeros((k, points.dimension))
-        self._moved = 0  # since the centroids were the means
+        self.sums = np.zeros((k, points.dimension))
+        self.moved = 0  # since the centroids were the means
 
     def adopt(self, labels: Labels) -> None:
         """Use the labels (n,) given; the centroids become the means."""
+        self.take(labels)
+        self.update()
+
+    def take(self, labels: Labels) -> None:
+        """Use the labels (n,) given; the centroids stay."""
         for places, block in self.points.blocks():
             self._move(places, block, labels[places])
-        self.update()
 
     def assign(self) -> None:
         """Label each point by its nearest centroid.
@@ -49,8 +54,8 @@ class Lloyd:
     def update(self) -> None:
         """Move each centroid to the mean of its points; that of an empty cluster stays."""
         filled = self.sizes > 0
-        self.centroids[filled] = self._sums[filled] / self.sizes[filled, None]
-        self.steps, self._moved = self.steps + 1, 0
+        self.centroids[filled] = self.sums[filled] / self.sizes[filled, None]
+        self.steps, self.moved = self.steps + 1, 0
 
     def run(self, limit: int, tolerance: float = 0.0) -> bool:
         """Step until no label changes, or a step gains at most a share `tolerance`; return whether that happened.
@@ -58,7 +63,7 @@ class Lloyd:
         limit: of the steps of these clusters, including those of earlier calls.
         """
         self.assign()
-        while self._moved:
+        while self.moved:
             if self.steps >= limit:
                 return False
             before = self.objective
@@ -67,6 +72,10 @@ class Lloyd:
             if before - self.objective <= tolerance * self.objective and tolerance:
                 break
         return True
+
+    def exact_objective(self) -> float:
+        """Return the sum of the squared distances of the points to their own centroids, from differences."""
+        return float(distances(self.points, self.centroids, self.labels).sum())
 
     def _move(self, places: slice, block: Vectors, labels: Labels) -> None:
         old = self.labels[places]
@@ -78,13 +87,13 @@ class Lloyd:
         if old[0] >= 0:
             self._add(rows, old[moved], -1)
         self.labels[places] = labels
-        self._moved += len(moved)
+        self.moved += len(moved)
 
     def _add(self, rows: Vectors, labels: Labels, sign: int) -> None:
         order = np.argsort(labels, kind="stable")
         present, starts = np.unique(labels[order], return_index=True)
         for label, members in zip(present, np.split(rows[order], starts[1:]), strict=True):
-            self._sums[label] += sign * members.sum(axis=0, dtype=np.float64)
+            self.sums[label] += sign * members.sum(axis=0, dtype=np.float64)
             self.sizes[label] += sign * len(members)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -13,11 +14,15 @@ from imgindex._version import VERSION
 from imgindex.clustering.balanced import check_room, limit_sizes
 from imgindex.clustering.choose_k import best_k, default_range, score_each_k, share_of_copies
 from imgindex.clustering.history import VECTOR_COLUMNS, store_clustering
-from imgindex.clustering.kmeans import kmeans
+from imgindex.clustering.kmeans import MakeClusters, kmeans
 from imgindex.clustering.labels import empty_submission
+from imgindex.clustering.lloyd import Lloyd
 from imgindex.clustering.metrics import measure_fit
+from imgindex.clustering.nearest import on_device
+from imgindex.clustering.ray_lloyd import RayClusters
 from imgindex.clustering.seeding import anchored_centroids
 from imgindex.errors import TooFewDistinctVectors, UsageError
+from imgindex.nodes.cluster import check_address
 from imgindex.results import Clustering, KScore, LabelFormat
 from imgindex.search.filters import select
 from imgindex.search.smoothed import smoothed_rows, vector_rows
@@ -25,10 +30,6 @@ from imgindex.search.upkeep import prepare_smoothing
 from imgindex.storage.store import Store
 from imgindex.types import Ids, OnProgress, Progress, Vectors
 from imgindex.vectors.rows import Finder, Labels, VectorRows
-
-# Multiplications in one assignment of all rows above which a GPU saves more time than torch's import and start cost:
-# from there on a processor takes about a second for it, and a run makes ten or more.
-WORTH_A_GPU = 5e10
 
 
 def cluster(
@@ -46,6 +47,7 @@ def cluster(
     where: str | None,
     label_format: LabelFormat | None,
     device: str,
+    ray: str | None,
     wait: Callable[[], bool],
     on_progress: OnProgress,
 ) -> Clustering:
@@ -64,7 +66,9 @@ def cluster(
         raise UsageError("both balanced and max_size are given, not one", hint="leave one of them out")
     if max_size is not None and max_size < 1:
         raise UsageError(f"max_size is {max_size}; a cluster has at least 1 image", hint="give 1 or more")
-    if device not in ("auto", "cpu"):
+    if ray is not None:
+        check_address(ray)
+    elif device not in ("auto", "cpu"):
         from imgindex.encoders.devices import choose_device
 
         choose_device(device)
@@ -81,10 +85,22 @@ def cluster(
         check_room(greatest, n, max_size)
     scores, k = _choose_k(images.points, k, len(anchors), seed, on_progress)
     check_room(k, n, max_size)
-    points = _on_device(images.points, device, len(images.points) * k * images.points.dimension)
+    points = on_device(images.points, device, len(images.points) * k * images.points.dimension)
     start = anchored_centroids(points, list(anchors.values()), k, seed=seed) if anchors else init
     on_progress(Progress("k-means", 0, n))
-    result = kmeans(_counting(points, on_progress), k, seed=seed, restarts=restarts, iterations=iterations, init=start)
+    with contextlib.ExitStack() as stack:
+        make_clusters: MakeClusters = Lloyd
+        if ray is not None:
+            make_clusters = stack.enter_context(RayClusters(ray, device=device, on_progress=on_progress))
+        result = kmeans(
+            _counting(points, on_progress),
+            k,
+            seed=seed,
+            restarts=restarts,
+            iterations=iterations,
+            init=start,
+            make_clusters=make_clusters,
+        )
     if balanced or max_size is not None:
         result = limit_sizes(points, result, most=max_size)
     options = {
@@ -185,19 +201,6 @@ def _choose_k(
         scores.append(score)
         on_progress(Progress("choosing k", len(scores), len(ks), unit="clusterings"))
     return tuple(scores), best_k(scores)
-
-
-def _on_device(points: VectorRows, device: str, work: float) -> VectorRows:
-    """Return the points with torch on a device finding their nearest centroids; auto uses a GPU only for large work."""
-    if device == "cpu" or (device == "auto" and work < WORTH_A_GPU):
-        return points
-    from imgindex.clustering.nearest_torch import nearest_on
-    from imgindex.encoders.devices import choose_device
-
-    chosen = choose_device(device)
-    if device == "auto" and not chosen.startswith("cuda"):
-        return points
-    return replace(points, nearest=nearest_on(chosen))
 
 
 def _counting(points: VectorRows, on_progress: OnProgress) -> VectorRows:

@@ -99,17 +99,25 @@ class VectorRows:
 
     def __getitem__(self, places: slice | Labels) -> Vectors:
         """Return these rows (b, d), without a copy where they lie together as float32 and the origin is 0."""
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(self._gather(places, np.dtype(np.float32)), np.float32)
+        return rows - self.origin if self.origin.any() else rows
+
+    def raw(self, places: slice | Labels) -> npt.NDArray[Any]:
+        """Return these rows (b, d) as they are stored, neither converted nor less the origin."""
+        return np.ascontiguousarray(self._gather(places, np.result_type(*self.parts)))
+
+    def _gather(self, places: slice | Labels, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return these rows, without a copy where they lie together; as `dtype` where they do not."""
         part, row = self.part[places], self.row[places]
         present = np.unique(part)
-        rows: npt.NDArray[Any]
-        with np.errstate(over="ignore"):
-            if len(present) == 1 and (np.diff(row) == 1).all():
-                rows = np.ascontiguousarray(self.parts[present[0]][row[0] : row[-1] + 1], np.float32)
-            else:
-                rows = np.empty((len(row), self.dimension), np.float32)
-                for number in present:
-                    rows[part == number] = self.parts[number][row[part == number]]
-        return rows - self.origin if self.origin.any() else rows
+        if len(present) == 1 and (np.diff(row) == 1).all():
+            together: npt.NDArray[Any] = self.parts[present[0]][row[0] : row[-1] + 1]
+            return together
+        rows: npt.NDArray[Any] = np.empty((len(row), self.dimension), dtype)
+        for number in present:
+            rows[part == number] = self.parts[number][row[part == number]]
+        return rows
 
     def take(self, places: Labels) -> VectorRows:
         """Return the rows at these places, without copying them."""

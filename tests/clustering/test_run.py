@@ -62,7 +62,7 @@ def test_large_work_goes_to_the_gpu_and_small_work_does_not(
     monkeypatch.setattr(imgindex.encoders.devices, "choose_device", lambda name: "cuda")
     index.cluster(5)
     assert asked == []
-    monkeypatch.setattr(imgindex.clustering.run, "WORTH_A_GPU", 0)
+    monkeypatch.setattr(imgindex.clustering.nearest, "WORTH_A_GPU", 0)
     np.testing.assert_array_equal(index.cluster(5).labels, expected.labels)
     assert asked == ["cuda"]
 
