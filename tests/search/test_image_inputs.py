@@ -79,7 +79,7 @@ def test_the_bytes_of_an_image_of_the_index_have_its_stored_vector_and_may_match
     path = filled.paths()[3]
     (match,) = filled.similar(Path(path).read_bytes(), n=1)
     assert (match.path, match.distance) == (path, 0.0)
-    assert filled.encoder.embedded == len(filled)  # type: ignore[attr-defined]
+    assert filled.encoder.own.embedded == len(filled)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("mode", MODES)

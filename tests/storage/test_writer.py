@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,7 @@ DEATHS = ["before the append", "half-way in the append", "after the append", "af
 
 
 def die(patch: pytest.MonkeyPatch, point: str) -> None:
-    append, put = durable.append, Catalogue.put
-    calls = []
+    append, put_each = durable.append, Catalogue.put_each
 
     def dying_append(path: str, offset: int, data: bytes) -> None:
         if point == "half-way in the append":
@@ -55,11 +55,9 @@ def die(patch: pytest.MonkeyPatch, point: str) -> None:
             append(path, offset, data)
         raise Died
 
-    def dying_put(self: Catalogue, *arguments: Any, **options: Any) -> None:
-        if calls:
-            raise Died
-        calls.append(1)
-        put(self, *arguments, **options)
+    def dying_put(self: Catalogue, images: Iterable[Any]) -> None:
+        put_each(self, [next(iter(images))])
+        raise Died
 
     def dying_fail(self: Ledger, failure: Failure) -> None:
         raise Died
@@ -67,7 +65,7 @@ def die(patch: pytest.MonkeyPatch, point: str) -> None:
     if "append" in point:
         patch.setattr(durable, "append", dying_append)
     elif point == "after one image":
-        patch.setattr(Catalogue, "put", dying_put)
+        patch.setattr(Catalogue, "put_each", dying_put)
     else:
         patch.setattr(Ledger, "fail", dying_fail)
 
