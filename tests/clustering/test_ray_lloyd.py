@@ -31,7 +31,8 @@ def compare(vectors, k, *, shards=None, watch=lambda clusters: None, **options):
     print(json.dumps({
         "labels": bool((one.labels == many.labels).all()), "sizes": min(many.sizes),
         "centroids": float(abs(one.centroids - many.centroids).max()),
-        "iterations": [one.iterations, many.iterations], "objective": (many.objective - one.objective) / max(one.objective, 1.0),
+        "iterations": [one.iterations, many.iterations],
+        "objective": (many.objective - one.objective) / max(one.objective, 1.0),
         "shards": number, "steps": len(counted), "nodes": max(one.nodes for one in counted),
     }), flush=True)
 
