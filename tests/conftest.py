@@ -63,12 +63,15 @@ SLOW_FILES = (
     "campaigns/",
     "clustering/test_balanced.py",
     "clustering/test_choose_k.py",
+    "clustering/test_nearest_torch.py",
     "curation/test_grouping.py",
     "curation/test_leaks.py",
     "decoding/test_pool.py",
     "decoding/test_process.py",
     "decoding/test_worker.py",
+    "encoders/test_efficientnet.py",
     "encoders/test_registry.py",
+    "encoders/test_state_dict.py",
     "encoders/test_weights.py",
     "encoders/vgg/",
     "ingest/test_reembed.py",
@@ -119,6 +122,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="run the fast tests only")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import slow files where `--quick` asks for it: some import torch, which takes seconds."""
+    slow = _inside(collection_path).startswith(SLOW_FILES)
+    return True if slow and config.getoption("--quick") else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out slow tests where `--quick` asks for it; begin with those that take longest."""
     if config.getoption("--quick"):
@@ -136,14 +145,16 @@ def pytest_collection_finish() -> None:
 
 def _is_slow(item: pytest.Item) -> bool:
     fixtures = set(getattr(item, "fixturenames", ()))
-    slow = (
-        not fixtures.isdisjoint(SLOW_FIXTURES) or _file(item).startswith(SLOW_FILES) or item.get_closest_marker("slow")
-    )
+    slow = not fixtures.isdisjoint(SLOW_FIXTURES) or item.get_closest_marker("slow")
     return bool(slow) and not item.name.startswith(SMOKE)
 
 
 def _file(item: pytest.Item) -> str:
-    return item.path.relative_to(ROOT / "tests").as_posix()
+    return _inside(item.path)
+
+
+def _inside(path: Path) -> str:
+    return Path(os.path.relpath(path, ROOT / "tests")).as_posix()
 
 
 @pytest.fixture(autouse=True)

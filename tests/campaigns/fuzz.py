@@ -30,12 +30,12 @@ from campaign import Figures, main
 
 # Cases of each door: a second or so each for ci, several minutes for full.
 DOORS = {
-    "pictures": ("fuzz_pictures", "Pictures", {"ci": 200, "full": 60_000}),
+    "pictures": ("fuzz_pictures", "Pictures", {"ci": 120, "full": 60_000}),
     "catalogue": ("fuzz_catalogue", "CatalogueBytes", {"ci": 6, "full": 1_000}),
     "tables": ("fuzz_catalogue", "CatalogueTables", {"ci": 10, "full": 2_000}),
     "segments": ("fuzz_catalogue", "SegmentBytes", {"ci": 6, "full": 1_000}),
     "weights": ("fuzz_files", "Weights", {"ci": 50, "full": 15_000}),
-    "archives": ("fuzz_archives", "Archives", {"ci": 200, "full": 30_000}),
+    "archives": ("fuzz_archives", "Archives", {"ci": 120, "full": 30_000}),
     "samples": ("fuzz_files", "Samples", {"ci": 100, "full": 15_000}),
 }
 GIBIBYTE = 1 << 30

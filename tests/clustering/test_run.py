@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from grid_mean import GridMean
 from pictures import draw
 
 import imgindex.clustering.run
 import imgindex.encoders.devices
 from imgindex import Engine, ImageIndex
-from imgindex.clustering import nearest_torch
 from imgindex.clustering.kmeans import kmeans
 from imgindex.errors import DeviceUnavailable, ImgindexError, TooFewDistinctVectors, UsageError
 
@@ -45,9 +43,12 @@ def test_the_vectors_as_they_are_now_are_clustered_in_the_order_of_ids(tmp_path:
         np.testing.assert_array_equal(index.cluster(6).labels, found.labels)
 
 
+@pytest.mark.slow
 def test_large_work_goes_to_the_gpu_and_small_work_does_not(
     index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from imgindex.clustering import nearest_torch
+
     draw_many(tmp_path / "pictures", range(40))
     index.add([tmp_path / "pictures"])
     expected = index.cluster(5)
@@ -67,8 +68,12 @@ def test_large_work_goes_to_the_gpu_and_small_work_does_not(
     assert asked == ["cuda"]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.slow
 def test_a_device_that_is_not_there_is_refused(index: ImageIndex, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
     draw_many(tmp_path / "pictures", range(5))
     index.add([tmp_path / "pictures"])
     index.engine = Engine(device="cuda")

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from torchvision import transforms
 
 from imgindex.decoding.transforms import prepare
 from imgindex.recipe import RECIPES
@@ -108,8 +107,11 @@ SIZES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_the_articles_square_is_torchvisions_pixel_for_pixel(size: tuple[int, int]) -> None:
+    from torchvision import transforms
+
     picture = noise(*size)
     article = transforms.Resize(448)(transforms.CenterCrop(512)(picture))
     assert np.array_equal(prepare(picture, replace(ARTICLE, channels="rgb")), np.asarray(article))

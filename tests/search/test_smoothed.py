@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,21 +36,47 @@ def draw_numbered(folder: Path, numbers: range) -> None:
         draw(folder / f"{number}.png", (int(colour[0]), int(colour[1]), int(colour[2])))
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn") / "p"
+    draw_numbered(folder, range(COUNT))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """For each type of stored numbers an index beside its pictures; it moves with its folder."""
+    found = {}
+    for store in ("fp32", "fp16"):
+        folder = tmp_path_factory.mktemp(store)
+        pictures, found[store] = folder / "p", folder / "it.imgindex"
+        shutil.copytree(drawn, pictures)
+        with ImageIndex.create(found[store], encoder=Normed(), store=store) as index:
+            prepare(index)
+            index.add([pictures])
+            index.similar(pictures / "0.png", rerank=True)
+    return found
+
+
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    draw_numbered(tmp_path / "p", range(COUNT))
-    return tmp_path / "p"
+def pictures(drawn: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn, tmp_path / "p"))
 
 
 @pytest.fixture(params=["fp32", "fp16"])
-def stored(request: pytest.FixtureRequest, tmp_path: Path, pictures: Path) -> Iterator[ImageIndex]:
+def stored(
+    request: pytest.FixtureRequest, tmp_path: Path, pictures: Path, made: dict[str, Path]
+) -> Iterator[ImageIndex]:
     """An index whose vectors have length 1, in several segments, with its averages kept."""
-    with ImageIndex.create(tmp_path / "it.imgindex", encoder=Normed(), store=request.param) as index:
-        index._decoders = DecodersHere(index.recipe)
-        index._store.segments.capacity = 15
-        index.add([pictures])
-        index.similar(pictures / "0.png", rerank=True)
+    shutil.copytree(made[request.param], tmp_path / "it.imgindex")
+    with ImageIndex.open(tmp_path / "it.imgindex", encoder=Normed()) as index:
+        prepare(index)
         yield index
+
+
+def prepare(index: ImageIndex) -> None:
+    index._decoders = DecodersHere(index.recipe)
+    index._store.segments.capacity = 15
 
 
 class Normed(GridMean):
