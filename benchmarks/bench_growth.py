@@ -1,6 +1,6 @@
 """Measures how an index grows: opening it, adding one image, answers, conditions and status, by the number of images.
 
-    python benchmarks/bench_growth.py [--rows 100000 1000000] [--dimension 64] [--rounds 3] [--out FILE.json]
+    python benchmarks/bench_growth.py [--rows 100000 1000000] [--dimension 64] [--rounds 3] [--exact] [--out FILE.json]
 
 The images have no files, and their vectors are drawn around centres: nothing is decoded or encoded, so the figures are
 those of the catalogue, the segments and the search. The catalogue is filled by SQL, as fast as SQLite inserts, and is
@@ -10,6 +10,7 @@ the same as one that `add` would have filled.
 that reads and writes (`add_read_mb`, `add_written_mb`). `similar_ms`: an answer for a stored image, after the first.
 `first_similar_ms`: the first, which reads the places of all vectors and loads or makes the search. `condition_ms`: an
 answer among a hundred images that a condition selects by their ids. `status_ms`: what `imgindex status` computes.
+--exact: build no search index, so that answers are those of the exact search; what the rest costs stays the same.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ CENTRES = 2_000
 PATHS = "printf('/photos/%04d/photo-%07d.jpg', n / 1000, n)"
 
 
-def fill(path: Path, rows: int) -> None:
-    """Fill a new index with so many images, whose names are those of `bench_store.image`."""
+def fill(path: Path, rows: int, *, exact: bool = False) -> None:
+    """Fill a new index with so many images, whose names are those of `bench_store.image`.
+
+    exact: without the search index that so many images have otherwise.
+    """
     with contextlib.closing(Store(str(path))) as store, store.writing() as writer:
         tail = Tail(store.segments, {}, first=1)
         connection = writer.catalogue.connection
@@ -57,7 +61,7 @@ def fill(path: Path, rows: int) -> None:
                            segment, row, crc32, '2026-01-01T00:00:00+00:00'
                     from vectors order by n"""
             )
-    if rows > EXACT_ROWS:
+    if rows > EXACT_ROWS and not exact:
         with contextlib.closing(Store(str(path))) as store, store.writing() as writer:
             update_search_index(store, writer)
 
@@ -102,12 +106,12 @@ class Traffic:
         return read / 1e6, written / 1e6
 
 
-def measured(rows: int, dimension: int, rounds: int, where: str | None) -> measure.Row:
+def measured(rows: int, dimension: int, rounds: int, where: str | None, *, exact: bool) -> measure.Row:
     """Return the figures of an index of so many images."""
     with tempfile.TemporaryDirectory(dir=where) as name:
         path = Path(name) / "index"
         ImageIndex.create(path, encoder=NoNetwork(dimension), store="fp16").close()
-        fill(path, rows)
+        fill(path, rows, exact=exact)
         catalogue = os.path.getsize(path / "catalogue.db")
         traffic = Traffic()
         Store(str(path)).close()
@@ -158,11 +162,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--dimension", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--exact", action="store_true", help="Build no search index.")
     parser.add_argument("--folder", metavar="DIR", help="Where to write; the system's temporary folder by default.")
     parser.add_argument("--out", metavar="FILE.json")
     options = parser.parse_args()
-    rows = [measured(number, options.dimension, options.rounds, options.folder) for number in options.rows]
-    measure.report("growth", rows, options.out, dimension=options.dimension, rounds=options.rounds)
+    rows = [
+        measured(number, options.dimension, options.rounds, options.folder, exact=options.exact)
+        for number in options.rows
+    ]
+    facts = {"dimension": options.dimension, "rounds": options.rounds} | ({"exact": True} if options.exact else {})
+    measure.report("growth", rows, options.out, **facts)
 
 
 if __name__ == "__main__":

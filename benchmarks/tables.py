@@ -324,6 +324,7 @@ BENCHMARKS = (
     "cluster-full",
     "store",
     "growth",
+    "growth-large",
     "milvus",
     "duplicates",
 )

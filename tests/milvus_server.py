@@ -24,11 +24,12 @@ from typing import Any
 
 # The address of a newer server, such as http://127.0.0.1:19530, that is asked instead.
 VARIABLE = "IMGINDEX_TEST_MILVUS"
-START = 120.0
+START = 300.0
 # The server reads them from its environment. By default one that was killed waits 30 seconds for its own lease, a
-# strongly consistent query 200 ms, and a collection that is loaded or indexed seconds for the next look at it.
+# strongly consistent query 200 ms, and a collection that is loaded or indexed seconds for the next look at it. A lease
+# of 5 seconds expires on a busy machine, and then the server ends.
 SETTINGS = {
-    "COMMON_SESSION_TTL": 5,
+    "COMMON_SESSION_TTL": 15,
     "PROXY_TIMETICKINTERVAL": 50,
     "QUERYCOORD_CHECKCHANNELINTERVAL": 100,
     "QUERYCOORD_CHECKSEGMENTINTERVAL": 100,

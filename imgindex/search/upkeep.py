@@ -47,7 +47,7 @@ def update_search_files(
     try:
         _update(store, writer, smooth=smooth, on_progress=on_progress)
     except CANNOT_ASK as error:
-        logger.info("the search is behind: %s", error)
+        logger.debug("the search is behind: %s", error)
         return Behind(milvus_sync.count_behind(writer.catalogue), str(error))
     return Behind()
 
