@@ -88,6 +88,7 @@ FULL_cluster := --size regular --shape all
 FULL_store := --size regular
 FULL_growth := --rows 100000 1000000
 FULL_end_to_end := --rounds 3
+FULL_ray := --rounds 3
 # Labelled photos, CLASS/FILE in a tar: without them quality is not measured.
 PHOTOS ?=
 WITH_PHOTOS := precision embed end_to_end

@@ -324,6 +324,7 @@ BENCHMARKS = (
     "cluster-full",
     "store",
     "growth",
+    "ray",
     "duplicates",
 )
 
