@@ -19,7 +19,7 @@ WORKERS ?= logical
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick test-corpus check fix bench bench-full bench-gpu campaigns clean
+.PHONY: help install demo test test-quick test-corpus check fix bench bench-full bench-gpu campaign-cluster campaigns clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,7 @@ FULL_cluster := --size regular --shape all
 FULL_store := --size regular
 FULL_growth := --rows 100000 1000000
 FULL_end_to_end := --rounds 3
+FULL_ray := --rounds 3
 # Labelled photos, CLASS/FILE in a tar: without them quality is not measured.
 PHOTOS ?=
 WITH_PHOTOS := precision embed end_to_end
@@ -116,6 +117,11 @@ bench-gpu: .venv/bench ## Measure embedding on this machine's GPU, if its vector
 .venv/bench: .venv/installed
 	$(PIP_INSTALL) --quiet --editable '.[dev,bench]'
 	@touch $@
+
+campaign-cluster: install ## Kill nodes of a Ray cluster and its commands at random moments (20 rounds, SEED=n repeats)
+	$(BIN)/python tests/campaigns/cluster.py --size full $(if $(SEED),--seed $(SEED)) \
+		--out tests/campaigns/results/cluster.json
+	$(BIN)/python benchmarks/tables.py
 
 CAMPAIGNS := steps power kills disks names flips stress fuzz pixels corpus
 # Left out, each campaign takes a new seed and prints it.

@@ -33,6 +33,7 @@ PACKAGES = (
     "usearch",
     "pymilvus",
     "milvus",
+    "ray",
 )
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -326,6 +326,7 @@ BENCHMARKS = (
     "growth",
     "growth-large",
     "milvus",
+    "ray",
     "duplicates",
 )
 

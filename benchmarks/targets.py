@@ -186,6 +186,11 @@ def growth(result: Result) -> Iterator[Target]:
             yield at_most(f"{images}: an answer among a hundred by their ids", 100, row["condition_ms"], " ms")
 
 
+def ray(result: Result) -> Iterator[Target]:
+    share = float(value(result, "share_of_plain", contender="imgindex --ray local"))
+    yield at_least("`add --ray local` against `add`, without the start", 0.85, share)
+
+
 PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
     "precision": precision,
     "embed": embed,
@@ -199,4 +204,5 @@ PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
     "growth": growth,
     "copies": copies,
     "cluster": cluster,
+    "ray": ray,
 }

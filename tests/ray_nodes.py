@@ -145,6 +145,10 @@ class RayNodes:
         self._namespace.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def pids(self, number: int) -> list[int]:
+        """The ids of a node's processes."""
+        return children(self._nodes[number].pid)
+
     def processes(self) -> list[str]:
         """The command lines of all processes where the nodes are, but for the nodes' own."""
         own = {pid for node in self._nodes.values() for pid in children(node.pid)} | {self._namespace.pid}

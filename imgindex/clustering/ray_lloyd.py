@@ -103,7 +103,8 @@ class _Shards:
         self.cluster, self._points = cluster, points
         # The worker of each shard that was sent.
         self._owners: dict[int, Worker] = {}
-        self.places = whole_blocks(points, count or self._wait_for_workers())
+        workers = self._wait_for_workers()
+        self.places = whole_blocks(points, count or workers)
         # The call that gave the rows of each shard their labels, for a shard that has to be sent again.
         self._states: list[tuple[str, Any] | None] = [None] * len(self.places)
 
