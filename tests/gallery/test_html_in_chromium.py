@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import pytest
+from browsers import chromium
 from decoders_here import DecodersHere
 from grid_mean import GridMean
 from pictures import draw
@@ -25,9 +25,6 @@ playwright = pytest.importorskip("playwright.sync_api")
 # Waits until an assertion holds. What the browser does in a later task needs it: a `toggle` or `close` event, an image.
 expect = playwright.expect
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run"]
-QUIET += ["--disable-background-networking", "--disable-component-update"]
 HOSTILE = (
     b'"><img src=x onerror=fired=1>.png',
     b"x<" + b"/script><script>fired=1<" + b"/script>.png",
@@ -74,13 +71,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=found, args=QUIET)
+    with chromium() as running:
         yield running
-        running.close()
 
 
 Open = Callable[..., Any]

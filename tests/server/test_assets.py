@@ -17,11 +17,7 @@ FOLDER = Path(imgindex.server.__file__).parent / "pages"
 
 def test_every_file_of_the_page_is_served_with_its_type(client: httpx.Client) -> None:
     assert {path.name for path in FOLDER.iterdir()} == set(ASSETS)
-    types = {
-        ".js": "text/javascript; charset=utf-8",
-        ".css": "text/css; charset=utf-8",
-        ".html": "text/html; charset=utf-8",
-    }
+    types = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
     for name in ASSETS:
         path = "/" if name == PAGE else f"/assets/{name}"
         answer = client.get(at(client, path))

@@ -19,7 +19,7 @@ from imgindex.server import guard
 from imgindex.server.guard import Guard
 from imgindex.server.schema import ENDPOINTS
 
-SHELL = ("/", "/assets/style.css")
+SHELL = ("/", "/assets/app.js", "/assets/style.css")
 
 
 async def answered(headers: list[tuple[str, str]], path: str = "/api/v1/status", method: str = "GET") -> int:
@@ -102,7 +102,7 @@ def test_a_request_of_another_site_is_refused_but_for_opening_the_page(site: str
     assert status(*navigation, path="/api/v1/status") == 403
     assert status(("sec-fetch-site", site), path="/") == 403
     assert status(*navigation[:2], ("sec-fetch-dest", "iframe"), path="/") == 403
-    assert status(("sec-fetch-site", site), ("sec-fetch-dest", "script"), path="/assets/style.css") == 403
+    assert status(("sec-fetch-site", site), ("sec-fetch-dest", "script"), path="/assets/app.js") == 403
 
 
 def test_a_websocket_is_closed() -> None:

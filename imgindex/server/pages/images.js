@@ -1,0 +1,287 @@
+// All images: those that fulfil a condition, sorted; or those similar to one, or to a picture that is dropped here.
+
+import { bus, get, getBlob, send, server, similarTo } from "./api.js";
+import { command, count, el, fileName, printable, quoted, say, state } from "./dom.js";
+import { fill, frame, Grid, ListSource, loadPictures, total, ViewSource } from "./grid.js";
+import { Large } from "./large.js";
+
+const SORTS = { id: "as added", "-added_at": "newest first", path: "by path", "-modified": "last changed first",
+  "-size": "largest file first", "-pixels": "most pixels first", pixels: "fewest pixels first" };
+const OF_A_CLUSTER = { distance: "nearest to the middle", "-distance": "farthest from the middle",
+  margin: "nearest to another cluster" };
+const MATCHES = 100;
+
+export class ImagesPage {
+  constructor(host, { go, problem }) {
+    this.host = host;
+    this.go = go;
+    this.problem = problem;
+    this.where = el("input", { type: "search", name: "where", spellcheck: false, autocomplete: "off",
+      placeholder: "width > 1000 and tags match 'cat'", "aria-label": "Condition" });
+    this.sort = el("select", { name: "sort", "aria-label": "Order", onchange: () => this.submit() });
+    this.form = el("form.tools", { role: "search", onsubmit: (event) => { event.preventDefault(); this.submit(); } },
+      this.where, this.sort, el("button.submit", {}, "Show"),
+      el("button", { type: "button", onclick: () => this.file.click() }, "Similar to a file…"));
+    this.file = el("input", { type: "file", accept: "image/*", hidden: true, onchange: () => {
+      if (this.file.files.length) this.drop(this.file.files[0]);
+      this.file.value = "";
+    } });
+    this.title = el(".result", { role: "status" });
+    this.grid = new Grid({ label: "Images", open: (index) => this.large.open(index),
+      changed: (selected) => this.showSelection(selected), empty: () => this.emptyHint() });
+    this.large = new Large(this.grid, [
+      ["f", "Similar", (item) => this.go("images", { like: item.id })],
+      ["t", "Tag", (item) => { this.selectOnly(item); this.tagName.focus(); }],
+    ]);
+    this.makeSelectionBar();
+    host.replaceChildren(this.form, this.file, this.title, this.grid.element, this.bar);
+    host.classList.add("full");
+    this.grid.element.addEventListener("problem", (event) => this.problem(event.detail));
+    this.dropping = (event) => this.dragged(event);
+    this.pasting = (event) => this.pasted(event);
+    for (const kind of ["dragover", "dragleave", "drop"]) document.addEventListener(kind, this.dropping);
+    document.addEventListener("paste", this.pasting);
+    this.committed = () => this.grid.refresh();
+    bus.addEventListener("changed", this.committed);
+  }
+
+  close() {
+    for (const kind of ["dragover", "dragleave", "drop"]) document.removeEventListener(kind, this.dropping);
+    document.removeEventListener("paste", this.pasting);
+    bus.removeEventListener("changed", this.committed);
+    this.abort?.abort();
+    this.large.close();
+    this.grid.close();
+    this.host.classList.remove("full");
+    document.body.classList.remove("dropping");
+  }
+
+  async open(query) {
+    this.abort?.abort();
+    const { signal } = (this.abort = new AbortController());
+    this.query = query;
+    const inCluster = query.clustering !== undefined;
+    this.where.value = query.where || "";
+    const sorts = inCluster ? { ...OF_A_CLUSTER, ...SORTS } : SORTS;
+    this.sort.replaceChildren(...Object.entries(sorts).map(([value, label]) => el("option", { value }, label)));
+    this.sort.value = query.sort in sorts ? query.sort : Object.keys(sorts)[0];
+    this.grid.clearSelection();
+    this.title.replaceChildren(el("span", {}, "Loading…"));
+    try {
+      if (query.like) await this.showSimilar(Number(query.like), signal);
+      else await this.showView(query, signal);
+    } catch (error) {
+      if (error.name !== "AbortError") this.fail(error);
+    }
+  }
+
+  fail(error) {
+    this.grid.show(new ListSource([]));
+    this.title.replaceChildren(el("span.reason", {}, printable(error.message)),
+      ...(error.hint ? [el("span.hint", {}, ` ${printable(error.hint)}`)] : []));
+  }
+
+  async showView(query, signal) {
+    const body = { sort: this.sort.value };
+    if (query.where) body.where = query.where;
+    if (query.clustering !== undefined) body.clustering = Number(query.clustering);
+    if (query.label !== undefined) body.label = Number(query.label);
+    const [view, heading] = await Promise.all([send("POST", "/views", body, signal), this.clusterName(query, signal)]);
+    if (signal.aborted) return;
+    this.view = view.view;
+    this.grid.show(new ViewSource(view.view, view.total));
+    const parts = [el("strong", {}, total(view.total))];
+    if (heading) parts.push(el("span", {}, ` in ${heading} `), this.link("all clusters", "clusters", {}));
+    if (query.where) parts.push(" that fulfil the condition ", this.link("all images", "images", {}));
+    this.title.replaceChildren(...parts);
+    if (query.where && view.total === 0) await this.sayWhyEmpty(query, signal);
+  }
+
+  async clusterName(query, signal) {
+    if (query.clustering === undefined) return "";
+    if (query.label === undefined) return `clustering ${query.clustering}`;
+    const found = await get(`/clusterings/${query.clustering}`, signal);
+    const name = found.clusters[Number(query.label)]?.name;
+    return name ? `“${printable(name)}”` : `cluster ${query.label}`;
+  }
+
+  // Each part of `a and b` alone: which one hides everything.
+  async sayWhyEmpty(query, signal) {
+    const parts = query.where.split(/\s+and\s+/i);
+    if (parts.length < 2) return;
+    const counts = [];
+    for (const where of parts) {
+      const view = await send("POST", "/views", { where }, signal).catch(() => null);
+      if (view) counts.push(el("li", {}, el("code", {}, where), ` ${total(view.total)}`));
+    }
+    if (counts.length) this.grid.hint?.append(el("p", {}, "Alone, the parts of the condition show:"), el("ul", {}, ...counts));
+  }
+
+  async showSimilar(id, signal) {
+    const answer = await get(`/images/${id}/similar?n=${MATCHES}`, signal);
+    if (!signal.aborted) await this.showMatches(answer, signal, id);
+  }
+
+  async showMatches(answer, signal, id, file) {
+    const ids = answer.matches.map((match) => match.id);
+    const images = ids.length ? await get(`/images?ids=${ids.join(",")}`, signal) : [];
+    const byId = new Map(images.map((image) => [image.id, image]));
+    const box = frame();
+    if (file) {
+      const url = URL.createObjectURL(file);
+      fill(box, { url, reason: "" }, "the picture");
+      box.firstChild.addEventListener("load", () => URL.revokeObjectURL(url));
+      box.firstChild.addEventListener("error", () => box.replaceChildren(el("small", {}, "this browser cannot show it")));
+    } else loadPictures([id], (_, picture) => fill(box, picture, "the query"), signal).catch(() => {});
+    const name = file ? printable(file.name || "the picture") : fileName(answer.query);
+    this.title.replaceChildren(el("span.query-picture", {}, box), el("span", {}, el("strong", {}, `Similar to ${name}`),
+      el("br"), `${count(ids.length, "match", "matches")}, nearest first, with their distances `, this.link("all images", "images", {})));
+    this.grid.show(new ListSource(answer.matches.map((match) => ({ id: match.id, image: byId.get(match.id) || null,
+      note: `${match.rank} · ${match.distance.toFixed(3)}` }))));
+  }
+
+  link(text, page, query) {
+    return el("a", { href: "#", onclick: (event) => { event.preventDefault(); this.go(page, query); } }, text);
+  }
+
+  emptyHint() {
+    if (!this.query) return el("span");
+    if (this.query.where) return state("No image fulfils the condition");
+    if (this.query.like || this.query.clustering !== undefined) return state("No images here");
+    const index = /\/\.imgindex$/.test(server.index) ? "" : ` --index ${quoted(server.index)}`;
+    return state("The index is empty", el("p", {}, "Add a folder of images in a terminal:"), command(`imgindex add FOLDER${index}`));
+  }
+
+  submit() {
+    const query = { ...this.query, where: this.where.value.trim(), sort: this.sort.value };
+    delete query.like;
+    this.go("images", query);
+  }
+
+  // Files that are dropped or pasted.
+
+  dragged(event) {
+    if (![...(event.dataTransfer?.types || [])].includes("Files")) return;
+    event.preventDefault();
+    document.body.classList.toggle("dropping", event.type === "dragover");
+    if (event.type === "drop" && event.dataTransfer.files.length) this.drop(event.dataTransfer.files[0]);
+  }
+
+  pasted(event) {
+    const file = [...(event.clipboardData?.files || [])][0];
+    if (!file) return;
+    event.preventDefault();
+    this.drop(file);
+  }
+
+  async drop(file) {
+    this.abort?.abort();
+    const { signal } = (this.abort = new AbortController());
+    this.query = { like: "file" };
+    this.grid.clearSelection();
+    this.title.replaceChildren(el("span", {}, `Looking for images similar to ${printable(file.name || "the picture")}…`));
+    try {
+      await this.showMatches(await similarTo(file, MATCHES, signal), signal, null, file);
+    } catch (error) {
+      if (error.name !== "AbortError") this.fail(error);
+    }
+  }
+
+  // The selection.
+
+  makeSelectionBar() {
+    this.tagNames = el("datalist", { id: "tags" });
+    this.tagName = el("input.changes", { placeholder: "tag", "aria-label": "Tag", maxLength: 100, autocomplete: "off", list: "tags",
+      onfocus: () => this.listTags() });
+    this.selected = el("strong");
+    this.similar = el("button", { type: "button", onclick: () => this.go("images", { like: this.onlySelected() }) }, "Similar");
+    this.done = el("span.done", { role: "status" });
+    this.bar = el("form.selection", { hidden: true, onsubmit: (event) => { event.preventDefault(); this.tag(true); } },
+      this.selected, this.similar, this.tagName, this.tagNames, el("button.changes", {}, "Add tag"),
+      el("button.changes", { type: "button", onclick: () => this.tag(false) }, "Remove tag"),
+      el("button", { type: "button", onclick: () => this.copyPaths() }, "Copy paths"),
+      el("button", { type: "button", onclick: () => this.download() }, "Save list"),
+      el("button", { type: "button", onclick: () => this.grid.clearSelection() }, "Clear"), this.done);
+  }
+
+  showSelection(selected) {
+    this.bar.hidden = selected.size === 0;
+    this.selected.textContent = `${selected.size.toLocaleString("en")} selected`;
+    this.similar.hidden = selected.size !== 1;
+    this.done.replaceChildren();
+    if (selected.size) say(`${selected.size} selected`);
+  }
+
+  selectOnly(item) {
+    this.grid.selected.clear();
+    this.grid.selected.set(item.id, item);
+    this.grid.update();
+  }
+
+  onlySelected() {
+    return [...this.grid.selected.keys()][0];
+  }
+
+  async listTags() {
+    const tags = await get("/tags").catch(() => []);
+    this.tagNames.replaceChildren(...tags.map((one) => el("option", { value: one.tag })));
+  }
+
+  async tag(add) {
+    const tag = this.tagName.value.trim();
+    if (!tag) {
+      this.tagName.focus();
+      return;
+    }
+    const ids = [...this.grid.selected.keys()];
+    try {
+      const report = await send("PUT", "/images/tags", { ids, [add ? "add" : "remove"]: [tag] });
+      const changed = (add ? report.added : report.removed)[tag];
+      const undo = el("button", { type: "button", onclick: async () => {
+        await this.attempt(() => send("PUT", "/images/tags", { ids: changed, [add ? "remove" : "add"]: [tag] }));
+        this.done.replaceChildren("undone");
+        this.grid.refresh();
+      } }, "Undo");
+      this.done.replaceChildren(`${total(changed.length)} ${add ? "tagged" : "changed"} `, changed.length ? undo : "");
+      this.grid.refresh();
+    } catch (error) {
+      this.problem(error);
+    }
+  }
+
+  async attempt(act) {
+    try {
+      return await act();
+    } catch (error) {
+      this.problem(error);
+      return null;
+    }
+  }
+
+  async copyPaths() {
+    const paths = [...this.grid.selected.values()].map((item) => item.image?.path).filter(Boolean);
+    await this.attempt(() => navigator.clipboard.writeText(paths.join("\n")));
+    this.done.replaceChildren(`${count(paths.length, "path")} copied`);
+  }
+
+  async download() {
+    const ids = [...this.grid.selected.keys()];
+    await this.attempt(async () => {
+      const view = await send("POST", "/views", { where: `id in (${ids.join(",")})` });
+      const blob = await getBlob(`/views/${view.view}/export?format=csv`);
+      const url = URL.createObjectURL(blob);
+      el("a", { href: url, download: "images.csv" }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 1000);
+    });
+  }
+
+  key(event) {
+    if (event.key === "/") this.where.focus();
+    else if (event.key === "t" && this.grid.selected.size) this.tagName.focus();
+    else if (event.key === "f") {
+      const item = this.grid.source.at(this.grid.focused);
+      if (item) this.go("images", { like: item.id });
+    } else return this.grid.key(event);
+    return true;
+  }
+}

@@ -1,0 +1,103 @@
+// One image, as large as the window allows but not larger than it is; arrow keys go to the next one.
+
+import { getBlob } from "./api.js";
+import { bytes, el, fileName, folderOf, printable } from "./dom.js";
+
+export class Large {
+  // actions: [key, label, function of the item]. moved: called with the index that is shown.
+  constructor(grid, actions) {
+    this.grid = grid;
+    this.actions = actions;
+    this.picture = el(".large-picture");
+    this.name = el("h2");
+    this.facts = el("p.detail");
+    this.previous = el("button", { type: "button", onclick: () => this.move(-1), "aria-label": "Previous" }, "←");
+    this.next = el("button", { type: "button", onclick: () => this.move(1), "aria-label": "Next" }, "→");
+    const buttons = actions.map(([key, label, act]) =>
+      el("button", { type: "button", title: `${label} (${key})`, onclick: () => this.act(act) }, label));
+    this.dialog = el("dialog.large", { "aria-label": "Large picture", tabIndex: -1, autofocus: true, onclose: () => this.closed() },
+      this.picture,
+      el(".below", {}, el("div", {}, this.name, this.facts),
+        el(".buttons", {}, this.previous, this.next, ...buttons,
+          el("button", { type: "button", onclick: () => this.dialog.close() }, "Close"))));
+    this.dialog.addEventListener("click", (event) => {
+      if (event.target === this.dialog) this.dialog.close();
+    });
+    this.dialog.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  open(index) {
+    if (!this.dialog.isConnected) document.body.append(this.dialog);
+    if (!this.dialog.open) this.dialog.showModal();
+    this.show(index);
+  }
+
+  act(action) {
+    const item = this.grid.source.at(this.index);
+    this.dialog.close();
+    if (item) action(item);
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "ArrowLeft" || event.key === "h") this.move(-1);
+    else if (event.key === "ArrowRight" || event.key === "l") this.move(1);
+    else if (event.key === "x") this.grid.toggle(this.index);
+    else {
+      const found = this.actions.find(([key]) => key === event.key);
+      if (!found) return;
+      this.act(found[2]);
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  move(by) {
+    const to = this.index + by;
+    if (to >= 0 && to < this.grid.source.total) this.show(to);
+  }
+
+  async show(index) {
+    this.index = index;
+    this.abort?.abort();
+    const { signal } = (this.abort = new AbortController());
+    this.previous.disabled = index === 0;
+    this.next.disabled = index === this.grid.source.total - 1;
+    this.picture.replaceChildren();
+    try {
+      await this.grid.source.load(index, index + 1, signal);
+      const item = this.grid.source.at(index);
+      if (signal.aborted) return;
+      this.describe(item);
+      if (!item.image) throw new Error("it is not in the index any more");
+      const side = Math.min(2048, Math.ceil((Math.max(innerWidth, innerHeight) * devicePixelRatio) / 256) * 256);
+      const blob = await getBlob(`/images/${item.id}/picture?side=${side}`, signal);
+      if (this.url) URL.revokeObjectURL(this.url);
+      this.url = URL.createObjectURL(blob);
+      const image = el("img", { src: this.url, alt: fileName(item.image.path) });
+      await image.decode();
+      if (!signal.aborted) this.picture.replaceChildren(image);
+    } catch (error) {
+      if (error.name !== "AbortError") this.picture.replaceChildren(el("p.reason", {}, printable(error.message)));
+    }
+  }
+
+  describe(item) {
+    const image = item.image;
+    this.name.textContent = image ? fileName(image.path) : "";
+    const facts = image ? [folderOf(image.path), `${image.width} × ${image.height}`, bytes(image.size), image.format,
+      ...(image.tags?.length ? [`tags: ${printable(image.tags.join(", "))}`] : []), item.note] : [];
+    this.facts.textContent = facts.filter(Boolean).join(" · ");
+  }
+
+  closed() {
+    this.abort?.abort();
+    this.grid.focus(this.index);
+  }
+
+  close() {
+    this.abort?.abort();
+    if (this.url) URL.revokeObjectURL(this.url);
+    this.dialog.remove();
+  }
+}
