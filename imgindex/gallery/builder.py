@@ -130,6 +130,11 @@ def build(
     if outliers or isinstance(found, Outliers):
         return GalleryPage(pages.outliers_page(store, outliers, display), store.path)
     answers = [one for one in found if isinstance(one, Answer)]
+    if len(answers) < len(found):
+        raise UsageError(
+            f"an object of the type {type(next(iter(found))).__name__} cannot be shown",
+            hint="show what `cluster`, `duplicates`, `outliers` or, instead of `similar`, `answers` returned",
+        )
     return GalleryPage(pages.matches_page(store, answers, display), store.path)
 
 

@@ -79,7 +79,7 @@ def test_the_bytes_of_an_image_of_the_index_have_its_stored_vector_and_may_match
     path = filled.paths()[3]
     (match,) = filled.similar(Path(path).read_bytes(), n=1)
     assert (match.path, match.distance) == (path, 0.0)
-    assert filled.encoder.embedded == len(filled)  # type: ignore[attr-defined]
+    assert filled.encoder.own.embedded == len(filled)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -136,7 +136,7 @@ def test_an_image_in_memory_is_looked_up(filled: ImageIndex, new: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (7, "a int is not an image"),
+        (7, "an object of the type int is not an image"),
         (None, "NoneType"),
         (np.zeros(5, np.float32), "has 5 numbers, and those of this index have 12"),
         (np.full(12, np.nan), "not finite"),
@@ -145,8 +145,8 @@ def test_an_image_in_memory_is_looked_up(filled: ImageIndex, new: Path) -> None:
         (np.zeros((4, 4, 2), np.uint8), "neither a picture nor a vector"),
         (b"", "has no bytes"),
         (io.StringIO("text"), "gives text"),
-        ([7], "a int is not an image"),
-        ({"a": 1}.values(), "a int is not an image"),
+        ([7], "an object of the type int is not an image"),
+        ({"a": 1}.values(), "an object of the type int is not an image"),
     ],
     ids=[
         "number",

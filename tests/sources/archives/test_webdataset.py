@@ -68,11 +68,11 @@ def test_a_shard_can_be_searched_by_its_captions_and_fields(index: ImageIndex, t
 def test_a_description_that_changes_is_read_again_and_nothing_is_embedded(index: ImageIndex, tmp_path: Path) -> None:
     path = shard(tmp_path / "000.tar", {"000": "a brown dog", "001": "a cat"})
     index.add(path)
-    index.encoder.embedded = 0  # type: ignore[attr-defined]
+    index.encoder.own.embedded = 0  # type: ignore[attr-defined]
     shard(path, {"000": "a black dog", "001": "a cat"})
     assert index.add(path).unchanged == 2
     assert [image.metadata["caption"] for image in index.images()] == ["a black dog", "a cat"]
-    assert index.encoder.embedded == 0  # type: ignore[attr-defined]
+    assert index.encoder.own.embedded == 0  # type: ignore[attr-defined]
 
 
 def test_pictures_with_equal_bytes_keep_their_own_captions(index: ImageIndex, tmp_path: Path) -> None:
