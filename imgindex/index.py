@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, overload
 
+from imgindex.arguments import checked
 from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import UsageError
 from imgindex.recipe import DEFAULT, Recipe
@@ -66,6 +67,7 @@ def _reopened(path: str, weights: str | None, encoder: CustomEncoder | None, eng
     return ImageIndex.open(path, weights=weights, encoder=encoder, engine=engine, wait=wait)
 
 
+@checked
 class ImageIndex(AbstractContextManager["ImageIndex"]):
     """An index of images: their vectors, all made by one recipe, and what is known of their files.
 
@@ -253,7 +255,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         self,
         paths: Path | Iterable[Path],
         *,
-        exclude: Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
         retry_failed: bool = False,
         rehash: bool = False,
         archives: bool = False,
@@ -273,12 +275,12 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         again. Images that are gone from these folders no longer appear in answers. An image that cannot be read is
         listed in `report.failures` and in the ledger, and is tried again when its file changes.
 
-        exclude: globs of files and folders to leave out. retry_failed: try known failures again. rehash: read all
-        files, and compare their bytes with those that were added. archives: search the archives in folders too; those
-        that are named always are. anonymous: from now on, read the buckets of these addresses without credentials
-        (True), or with them (False). dry_run: report what would be done, and change nothing. ray: embed on the nodes
-        of this Ray cluster, HOST:PORT, or local for a Ray of this machine; the nodes read the files. stop: called after
-        each batch; when it returns True the run ends, and what was done is kept.
+        exclude: a glob, or several, of files and folders to leave out. retry_failed: try known failures again. rehash:
+        read all files, and compare their bytes with those that were added. archives: search the archives in folders
+        too; those that are named always are. anonymous: from now on, read the buckets of these addresses without
+        credentials (True), or with them (False). dry_run: report what would be done, and change nothing. ray: embed on
+        the nodes of this Ray cluster, HOST:PORT, or local for a Ray of this machine; the nodes read the files. stop:
+        called after each batch; when it returns True the run ends, and what was done is kept.
 
         Raises PathNotFound (and changes nothing) when a path is missing or unreadable; SourceUnavailable (and removes
         nothing) when a server does not answer or rejects the credentials; IndexLocked; IndexDamaged;
@@ -299,7 +301,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             return preview(
                 self._store,
                 as_list(paths),
-                exclude=exclude,
+                exclude=as_list(exclude),
                 retry_failed=retry_failed,
                 rehash=rehash,
                 archives=archives,
@@ -309,7 +311,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         return add(
             self._store,
             as_list(paths),
-            exclude=exclude,
+            exclude=as_list(exclude),
             retry_failed=retry_failed,
             rehash=rehash,
             archives=archives,

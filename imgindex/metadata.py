@@ -13,7 +13,7 @@ from imgindex.search.filters import select, sorted_ids
 from imgindex.storage import tags
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.named import find_named
-from imgindex.storage.paths import nfc
+from imgindex.storage.paths import nfc, path_text
 from imgindex.storage.store import Store
 from imgindex.types import Path
 
@@ -78,7 +78,7 @@ def import_csv(store: Store, path: Path, id_kind: str, *, wait: Wait) -> ImportR
     id_kind: what the first column holds, stem, name or path. Text that is written as a number becomes one.
     Raises UsageError, and changes nothing, for a file that is not such a table, or images with the same id.
     """
-    header, rows = _read_table(os.fspath(path))
+    header, rows = _read_table(path_text(path))
     with store.writing(wait=wait) as writer:
         stored = writer.catalogue.paths.stored
         ids = {os.fsdecode(stored(path)): id for id, path in writer.catalogue.each_path()}

@@ -75,7 +75,7 @@ def test_copies_are_made_of_members_and_links_refused(added: ImageIndex, archive
     group = {"some": [f"{archive}/a/1.png", f"{archive}/b/7.png", f"{archive}/b/99.png"]}
     with pytest.raises(UsageError, match="in an archive") as caught:
         link_folders(tmp_path / "out", group)
-    assert "--copy-to" in caught.value.hint
+    assert "`copy=True`" in caught.value.hint
     assert not (tmp_path / "out").exists()
     done = link_folders(tmp_path / "out", group, copy=True)
     assert [failure.path for failure in done.failures] == [f"{archive}/b/99.png"]

@@ -41,3 +41,56 @@ def test_mypy_knows_the_types_of_the_package_that_make_install_installs(tmp_path
         0,
         ['Revealed type is "imgindex.index.ImageIndex"', 'Revealed type is "float"'],
     ), done.stdout
+
+
+SCRIPT = """
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+from imgindex import AddReport, Clustering, CustomEncoder, Engine, ImageIndex, Match, Mix, Progress
+
+
+class Colours:
+    name = "colours"
+    digest = hashlib.sha256(b"colours").hexdigest()
+    dimension, side, norm = 3, 32, "l2"
+
+    def encode(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        colours: npt.NDArray[np.float32] = batch.mean(axis=(1, 2), dtype=np.float32)
+        return colours
+
+
+def show(progress: Progress) -> None:
+    print(progress.stage, progress.done, progress.total)
+
+
+def nearest(index: ImageIndex, path: str) -> Match | None:
+    matches: list[Match] = index.similar(path, n=1, where="width > 10")
+    return matches[0] if matches else None
+
+
+encoder: CustomEncoder = Colours()
+with ImageIndex.create("it.imgindex", encoder=encoder, engine=Engine(workers=2), wait=True) as index:
+    report: AddReport = index.add(["photos"], exclude="*.tmp", on_progress=show, stop=lambda: False)
+    vectors: npt.NDArray[np.float32] = index.vectors()
+    clustering: Clustering = index.cluster(k=range(2, 9), anchors={"cats": ["cat.jpg"]})
+    names: list[str | None] = [cluster.name for cluster in index.clusterings.newest.clusters]
+    several: list[list[Match]] = index.similar(["a.jpg", "b.jpg"])
+    mixed = index.similar(Mix(plus=["a.jpg"], minus=["b.jpg"]))
+    print(len(index), "a.jpg" in index, [image.width for image in index], nearest(index, index.paths()[0]))
+    print(report.added, vectors.shape, names, several, mixed[0].distance, index.vector(vectors[0]))
+    index.gallery(clustering).write_html("it.html")
+    index.gallery(index.duplicates(exact=True)).write_sheet("it.png")
+"""
+
+
+@pytest.mark.slow
+def test_mypy_finds_no_fault_in_a_program_that_uses_the_api(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    options = ["--strict", "--follow-imports", "silent", "--cache-dir", str(ROOT / ".mypy_cache/script")]
+    command = [sys.executable, "-m", "mypy", *options, "script.py"]
+    environment = os.environ | {"MYPYPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from imgindex.arguments import checked
 from imgindex.clustering import compare, history, tracking
 from imgindex.clustering.assign import assign
 from imgindex.export.csv_input import read_text
@@ -15,6 +16,7 @@ from imgindex.storage.store import Store
 from imgindex.types import Path
 
 
+@checked
 class Clusterings:
     """The stored clusterings of an index, by id; iteration yields their summaries, the oldest first.
 

@@ -119,7 +119,7 @@ def _problem_of_mean(recipe: Recipe) -> str:
     try:
         right = offset_vector(recipe).shape == (recipe.dimension,)
     except RecipeMismatch:
-        return f"there is no mean {recipe.offset!r} with this SHA-256"
+        return f"no mean {recipe.offset!r} has this SHA-256"
     return "" if right else f"the mean {recipe.offset} is of another layer"
 
 

@@ -166,7 +166,13 @@ def _page(
     # An empty result still has the page of its kind: that of no outliers says so.
     if outliers or isinstance(found, Outliers):
         return pages.outliers_page(store, outliers, display)
-    return pages.matches_page(store, [one for one in found if isinstance(one, Answer)], display)
+    answers = [one for one in found if isinstance(one, Answer)]
+    if len(answers) < len(found):
+        raise UsageError(
+            f"an object of the type {type(next(iter(found))).__name__} cannot be shown",
+            hint="show what `cluster`, `duplicates`, `outliers` or, instead of `similar`, `answers` returned",
+        )
+    return pages.matches_page(store, answers, display)
 
 
 def overview(store: Store, title: str) -> str:

@@ -80,7 +80,7 @@ def as_input(image: Any, dimension: int) -> Any:
         if not isinstance(data, bytes):
             raise UsageError("the file gives text, not bytes", hint="open it with the mode 'rb'")
         return _file(data, str(getattr(image, "name", "")) or f"<file of {len(data):,} bytes>")
-    raise UsageError(f"a {type(image).__name__} is not an image", hint=ACCEPTED)
+    raise UsageError(f"an object of the type {type(image).__name__} is not an image", hint=ACCEPTED)
 
 
 def _file(data: bytes, path: str) -> InMemory:

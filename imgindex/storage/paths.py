@@ -148,8 +148,13 @@ def as_on_disk(path: str) -> str:
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
-    """Return a path as text. Raises UsageError for "" and for bytes."""
-    name = os.fspath(path)
+    """Return a path as text. Raises UsageError for "", for bytes, and for other objects."""
+    try:
+        name = os.fspath(path)
+    except TypeError:
+        raise UsageError(
+            f"an object of the type {type(path).__name__} is not a path", hint="give text, or an os.PathLike object"
+        ) from None
     if not isinstance(name, str):
         raise UsageError(f"the path {name!r} is bytes, not text", hint="convert it with os.fsdecode")
     if not name:

@@ -64,7 +64,7 @@ def test_similar_images_without_copies_make_groups_of_their_own(tmp_path: Path) 
 def test_similar_images_need_a_distance_where_none_is_calibrated(gallery: ImageIndex) -> None:
     with pytest.raises(UsageError, match="no distance is calibrated") as error:
         gallery.duplicates(similar=True)
-    assert "--distance" in error.value.hint
+    assert "`distance=D`" in error.value.hint
     with pytest.raises(UsageError, match="similar images only"):
         gallery.duplicates(distance=0.1)
     with pytest.raises(UsageError, match="not a rule for what to keep"):

@@ -71,7 +71,7 @@ def test_auto_is_another_precision_where_int8_gives_other_vectors(
     assert encoder("auto").precision == precision
     with pytest.raises(DeviceUnavailable, match="cannot take int8: its vector of a drawn picture") as error:
         encoder("int8")
-    assert "--precision auto" in error.value.hint
+    assert "`precision=auto`" in error.value.hint
 
 
 def test_auto_is_another_precision_where_openvino_does_not_compute_in_int8(
@@ -181,7 +181,7 @@ def test_memory_that_runs_out_is_an_error_with_a_way_out(exact: CpuEncoder, monk
     monkeypatch.setattr(cpu._Request, "output", fail)
     with pytest.raises(DeviceUnavailable, match="not have enough memory") as error:
         exact.encode(drawn_pictures(1, 96))
-    assert "--size 128" in error.value.hint
+    assert "`size=128`" in error.value.hint
     monkeypatch.undo()
     # The stream came back: all of them compute.
     with ThreadPoolExecutor(exact.streams) as pool:

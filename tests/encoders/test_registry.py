@@ -123,7 +123,7 @@ def test_a_download_that_fails_is_an_error_with_the_reason(monkeypatch: pytest.M
     monkeypatch.setattr(VGG16_Weights, "get_state_dict", get_state_dict)
     with server(monkeypatch, answer), pytest.raises(WeightsUnavailable, match="connection reset") as error:
         choose_recipe("vgg16-fc1")
-    assert "--recipe vgg16-pool5" in error.value.hint
+    assert "`recipe=vgg16-pool5`" in error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_a_named_recipe_is_never_replaced_and_the_hint_lists_the_ways_out(
     hint = error.value.hint
     assert str(torch_home) in hint
     assert FILE in hint
-    assert "--weights FILE" in hint
-    assert "--recipe vgg16-pool5" in hint
+    assert "`weights=FILE`" in hint
+    assert "`recipe=vgg16-pool5`" in hint
     assert "https://download.pytorch.org/" in hint
 
 
@@ -195,7 +195,7 @@ def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 def test_a_named_recipe_fails_within_15_seconds_when_the_server_does_not_answer(silence: list[float]) -> None:
     outcome = InTime(lambda: choose_recipe("vgg16-fc1"), 60).outcome
     assert isinstance(outcome, WeightsUnavailable)
-    assert "--weights FILE" in outcome.hint
+    assert "`weights=FILE`" in outcome.hint
     assert 0 < sum(silence) < 15
 
 
@@ -347,7 +347,7 @@ def test_moved_weights_must_be_named_and_then_are_found(mine: RecipeChoice, tmp_
     Path(mine.weights.source).rename(moved)
     with pytest.raises(WeightsUnavailable, match=r"mine\.pth, are missing") as error:
         find_weights_again(mine.recipe, source=mine.weights.source)
-    assert "--weights FILE" in error.value.hint
+    assert "`weights=FILE`" in error.value.hint
     assert find_weights_again(mine.recipe, source=mine.weights.source, weights=str(moved)).source == str(moved)
 
 
@@ -358,7 +358,7 @@ def test_changed_weights_are_refused(mine: RecipeChoice) -> None:
     with pytest.raises(RecipeMismatch, match=r"mine\.pth is not the weights file") as error:
         find_weights_again(mine.recipe, source=mine.weights.source)
     assert mine.recipe.weights_sha256 in str(error.value)
-    assert "--weights FILE" in error.value.hint
+    assert "`weights=FILE`" in error.value.hint
 
 
 @pytest.mark.parametrize("weights", ["random:1", SHIPPED])
@@ -379,7 +379,7 @@ def test_after_the_cache_is_emptied_the_hint_lists_the_ways_out(closed: None, to
     (torch_home / FILE).rename(kept)
     with pytest.raises(WeightsUnavailable, match=TORCHVISION) as error:
         find_weights_again(choice.recipe, source=choice.weights.source)
-    assert "--weights FILE" in error.value.hint
+    assert "`weights=FILE`" in error.value.hint
     assert (
         find_weights_again(choice.recipe, source=choice.weights.source, weights=str(kept)).sha256
         == choice.weights.sha256

@@ -281,7 +281,7 @@ def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_does_not_exist_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(WeightsUnavailable, match=r"the weights file .* does not exist") as error:
         locate_weights(str(tmp_path / "nowhere.pth"))
-    assert "--weights" in error.value.hint
+    assert "`weights=" in error.value.hint
     with pytest.raises(WeightsUnavailable, match=r"the weights file .* does not exist"):
         locate_weights(str(tmp_path))
 

@@ -35,7 +35,7 @@ def test_an_id_is_the_stem_the_name_or_the_path(kind: str, id: str) -> None:
 def test_images_that_differ_by_their_ending_only_need_the_name_as_id() -> None:
     with pytest.raises(UsageError) as caught:
         image_ids(["a.jpg", "a.png"], "stem")
-    assert "--id name" in caught.value.hint
+    assert "`id=name`" in caught.value.hint
 
 
 def test_leading_zeros_survive() -> None:

@@ -42,7 +42,7 @@ def test_a_file_of_the_user_stays(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(FileNotOurs, match=r"a\.csv exists") as error:
         write(tmp_path / "a.csv")
     assert error.value.exit_code == 2
-    assert "--overwrite" in error.value.hint
+    assert "`overwrite=True`" in error.value.hint
     assert (tmp_path / "a.csv").read_bytes() == content
     write(tmp_path / "a.csv", overwrite=True)
     write(tmp_path / "a.csv", b"again")

@@ -136,7 +136,7 @@ def test_an_image_in_memory_is_looked_up(filled: ImageIndex, new: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (7, "a int is not an image"),
+        (7, "an object of the type int is not an image"),
         (None, "NoneType"),
         (np.zeros(5, np.float32), "has 5 numbers, and those of this index have 12"),
         (np.full(12, np.nan), "not finite"),
@@ -145,8 +145,8 @@ def test_an_image_in_memory_is_looked_up(filled: ImageIndex, new: Path) -> None:
         (np.zeros((4, 4, 2), np.uint8), "neither a picture nor a vector"),
         (b"", "has no bytes"),
         (io.StringIO("text"), "gives text"),
-        ([7], "a int is not an image"),
-        ({"a": 1}.values(), "a int is not an image"),
+        ([7], "an object of the type int is not an image"),
+        ({"a": 1}.values(), "an object of the type int is not an image"),
     ],
     ids=[
         "number",

@@ -89,7 +89,7 @@ def test_only_copies_are_made_of_objects(added: ImageIndex, bucket: str, folder:
     group = {"some": [f"s3://{bucket}/a/3.png", f"s3://{bucket}/b/7.png"]}
     with pytest.raises(UsageError, match="is in an object store, where no link can lead to it") as raised:
         link_folders(tmp_path / "out", group)
-    assert "--copy-to" in raised.value.hint
+    assert "`copy=True`" in raised.value.hint
     link_folders(tmp_path / "out", group, copy=True)
     assert (tmp_path / "out/some/3.png").read_bytes() == (folder / "a/3.png").read_bytes()
 
@@ -216,7 +216,7 @@ def public(object_store: ObjectStore, folder: Path, relay: Relay, monkeypatch: p
 def test_a_bucket_is_read_anonymously_from_then_on(index: ImageIndex, public: str) -> None:
     with pytest.raises(SourceUnavailable, match="rejects the credentials") as raised:
         index.add(public)
-    assert "--anonymous uses none" in raised.value.hint
+    assert "`anonymous=True` uses none" in raised.value.hint
     assert KEY not in f"{raised.value}{raised.value.hint}"
     assert counts(index.add(public, anonymous=True)) == {"added": 6}
     index.close()
