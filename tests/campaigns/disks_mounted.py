@@ -23,7 +23,7 @@ NO_FILE = (*FULL, "unable to open database file")
 WRITERS = ("add", "remove", "export", "cluster", "compact", "repair")
 # In "ci": so many points, below so many pages.
 SAMPLE = {"add": 2, "remove": 1, "export": 1, "cluster": 1, "compact": 1, "repair": 1}
-UP_TO = {"add": 40, "remove": 10, "export": 2, "cluster": 1, "compact": 30, "repair": 30}
+UP_TO = {"add": 12, "remove": 10, "export": 2, "cluster": 1, "compact": 30, "repair": 30}
 MOST = 400
 # Pages left to the first `add` of all: its catalogue is made, moved, and written to.
 NEW = {"ci": (14,), "full": (0, 1, 2, 3, 5, 8, 12, 14, 16, 20, 24, 28, 30, 32, 34, 36, 40, 44, 48, 52, 60)}

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from grid_mean import GRID_RECIPE, GridMean, replace_encoder
 from pictures import draw
 from PIL import Image
 
-from imgindex import ImageIndex, Recipe
+from imgindex import ImageIndex
 from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import ImgindexError
 from imgindex.storage import durable
@@ -78,6 +78,12 @@ def state_of(home: Path) -> State:
     return {str(path.relative_to(home)): path.read_bytes() for path in sorted(home.rglob("*")) if path.is_file()}
 
 
+class Foreign(GridMean):
+    """An encoder of another recipe."""
+
+    name, digest = "foreign", hashlib.sha256(b"foreign").hexdigest()
+
+
 def build(folder: Path) -> tuple[dict[str, list[State]], dict[str, Truth]]:
     """Make pictures and their indexes below a folder; return each one's states, the newest last, and all contents.
 
@@ -89,7 +95,7 @@ def build(folder: Path) -> tuple[dict[str, list[State]], dict[str, Truth]]:
     truths: dict[str, Truth] = {}
     _first_pictures(pictures, truths)
     states: dict[str, list[State]] = {}
-    with _adding(home, GRID_RECIPE) as index:
+    with _adding(home, GridMean()) as index:
         index.add([pictures])
     states["old"] = [_with_strangers(home)]
     with _opened(home) as index:
@@ -98,11 +104,11 @@ def build(folder: Path) -> tuple[dict[str, list[State]], dict[str, Truth]]:
         _record(recorder, lambda: index.add([pictures]))
         index.remove([pictures / "b/14.png", pictures / "b/15.png"])
     states["log"], states["now"] = recorder.states, [_with_strangers(home)]
-    for name, recipe in {"other": GRID_RECIPE, "foreign": replace(GRID_RECIPE, name="foreign", alpha="drop")}.items():
+    for name, encoder in {"other": GridMean(), "foreign": Foreign()}.items():
         away = folder / name
         for number in range(24):
             draw(away / f"{number}.png", number + 60)
-        with _adding(folder / f"{name}.imgindex", recipe) as index:
+        with _adding(folder / f"{name}.imgindex", encoder) as index:
             recorder = Recorder(folder / f"{name}.imgindex")
             _record(recorder, partial(index.add, [away]))
         states[name] = [_with_strangers(folder / f"{name}.imgindex")]
@@ -151,8 +157,8 @@ def _means(colour: tuple[int, int, int], size: tuple[int, int]) -> tuple[float, 
 
 
 @contextmanager
-def _adding(home: Path, recipe: Recipe) -> Iterator[ImageIndex]:
-    with ImageIndex.create(home, recipe=recipe) as index:
+def _adding(home: Path, encoder: GridMean) -> Iterator[ImageIndex]:
+    with ImageIndex.create(home, encoder=encoder) as index:
         _prepare(index)
         yield index
 
