@@ -26,6 +26,12 @@ from typing import Any
 TESTS = Path(__file__).parent.parent
 sys.path.insert(0, str(TESTS))  # by hand as under pytest: `from grid_mean import GridMean`
 
+from imgindex.ingest import store_recorder  # noqa: E402  the path is only now complete
+
+# Each batch is committed when it is done: what a campaign counts as acknowledged is the progress of `add`, and the more
+# commits there are, the more moments it tries.
+store_recorder.COMMIT_SECONDS = 0.0
+
 Figures = dict[str, Any]
 SIZES = ("ci", "full")
 

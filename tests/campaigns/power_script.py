@@ -24,6 +24,7 @@ from pictures import draw
 from imgindex import ImageIndex
 from imgindex.decoding.pool import DecoderPool
 from imgindex.errors import ImgindexError
+from imgindex.ingest import store_recorder
 from imgindex.storage import segments
 
 TOLD = 7  # the exit code of a run that ended with an error which a caller can expect
@@ -106,6 +107,7 @@ def add(index: ImageIndex, pictures: Path, ledger: Ledger, step: str) -> None:
 if __name__ == "__main__":
     # Decoders have descriptors of their own, which the record would take for the index's.
     DecoderPool.decode = decode_here
+    store_recorder.COMMIT_SECONDS = 0.0  # each batch is acknowledged
     segments.SEALED_SIZE = segments.HEADER_SIZE + ROWS * 4 * GRID_RECIPE.dimension
     try:
         (run_again if sys.argv[2:] else run)(Path(sys.argv[1]))

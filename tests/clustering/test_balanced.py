@@ -63,5 +63,5 @@ def test_too_many_images_for_the_sizes_are_refused_with_both_ways_out() -> None:
     rows = uneven(100, 3, 4)
     with pytest.raises(UsageError, match="leave room for 90 of 100 images") as caught:
         limit_sizes(VectorRows.of(rows), kmeans(rows, 3), most=30)
-    assert "-k 4" in caught.value.hint
+    assert "`k=4`" in caught.value.hint
     assert "`max_size=34`" in caught.value.hint
