@@ -324,7 +324,6 @@ BENCHMARKS = (
     "cluster-full",
     "store",
     "growth",
-    "growth-large",
     "milvus",
     "ray",
     "duplicates",

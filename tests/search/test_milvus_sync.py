@@ -153,6 +153,16 @@ def test_once_its_state_is_forgotten_as_repair_does_everything_is_compared(searc
     check(searched)
 
 
+def test_an_answer_reads_the_places_of_its_candidates_and_of_no_other_images(searched: ImageIndex) -> None:
+    path, statements = searched.paths()[0], list[str]()
+    with ImageIndex.open(searched.path) as index:
+        index._store.catalogue.connection.set_trace_callback(statements.append)
+        assert len(index.similar(path)) == 10
+    places = [statement for statement in statements if "crc32" in statement and "from images" in statement]
+    assert places
+    assert all("id in (" in statement or "row >= 300" in statement for statement in places)
+
+
 def test_a_condition_still_gives_exactly_n(searched: ImageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few images are compared here; of many, Milvus is asked for more candidates until enough are selected."""
     path = searched.paths()[0]
