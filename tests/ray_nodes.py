@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 PORT = 6399
 ADDRESS = f"127.0.0.1:{PORT}"
-START, END = 90.0, 30.0
+START, END = 240.0, 30.0
 ATTEMPTS = 3
 READY = "Ray runtime started"
 NODE_OPTIONS = ("--object-store-memory=100000000", "--disable-usage-stats", "--block")
