@@ -24,7 +24,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 PORT = 6399
 ADDRESS = f"127.0.0.1:{PORT}"
-START, END = 90.0, 30.0
+START, END = 240.0, 30.0
+ATTEMPTS = 3
 READY = "Ray runtime started"
 NODE_OPTIONS = ("--object-store-memory=100000000", "--disable-usage-stats", "--block")
 ENVIRONMENT = {
@@ -73,27 +74,45 @@ class RayNodes:
     def start(self, *numbers: int) -> None:
         """Start nodes, and wait until they take part."""
         for number in numbers:
-            ray = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--node-ip-address=127.0.0.{number + 1}"]
-            if number == 0:
-                ray += ["--head", f"--port={PORT}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false"]
-            else:
-                ray += [f"--address={ADDRESS}"]
             log = self.folder / f"node{number}.log"
-            with log.open("wb") as file:
-                self._nodes[number] = subprocess.Popen(
-                    self.inside(*ray, f"--num-cpus={self.cpus[number]}", *NODE_OPTIONS),
-                    env={**os.environ, **self._environment, **self._environments[number]},
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=file,
-                    cwd=self.folder,
-                    start_new_session=True,
-                )
-            end = time.monotonic() + START
-            while READY not in log.read_text(errors="replace"):
-                assert self._nodes[number].poll() is None, log.read_text(errors="replace")
-                assert time.monotonic() < end, log.read_text(errors="replace")
-                time.sleep(0.1)
+            # Ray gives up after half a minute, which a busy machine may need.
+            for _ in range(ATTEMPTS):
+                self._nodes[number] = self._start(number, log)
+                if self._is_ready(number, log):
+                    break
+            else:
+                raise AssertionError(log.read_text(errors="replace"))
+
+    def _start(self, number: int, log: Path) -> subprocess.Popen[bytes]:
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--node-ip-address=127.0.0.{number + 1}"]
+        if number == 0:
+            ray += ["--head", f"--port={PORT}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false"]
+        else:
+            ray += [f"--address={ADDRESS}"]
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                self.inside(*ray, f"--num-cpus={self.cpus[number]}", *NODE_OPTIONS),
+                env={**os.environ, **self._environment, **self._environments[number]},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+
+    def _is_ready(self, number: int, log: Path) -> bool:
+        """Wait until a node takes part; return False if it ended instead, with what it had started."""
+        started: set[int] = set()
+        end = time.monotonic() + START
+        while READY not in log.read_text(errors="replace"):
+            started |= set(children(self._nodes[number].pid))
+            if self._nodes[number].poll() is not None:
+                for pid in started:
+                    _kill(pid, signal.SIGKILL)
+                return False
+            assert time.monotonic() < end, log.read_text(errors="replace")
+            time.sleep(0.1)
+        return True
 
     def kill(self, number: int) -> None:
         """Kill a node as a power cut does: its raylet at once, and with it its workers."""
