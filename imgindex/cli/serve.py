@@ -25,7 +25,7 @@ from imgindex.cli.output import remark, suggest, write
 from imgindex.errors import UsageError
 
 # Seconds that the threads which use the index have to end.
-LAST_SECONDS = 0.5
+LAST_SECONDS = 0.3
 
 
 def command(
@@ -142,7 +142,7 @@ def _browser(url: str, *, wanted: bool) -> Iterator[None]:
 
 
 def _end() -> NoReturn:
-    """End the process, after half a second at most: not even a long job is waited for.
+    """End the process, after a moment: not even a long job is waited for.
 
     What it has not committed is not lost, as after a crash: the next `add` continues. The interpreter's own end would
     take more than a second after FAISS and OpenVINO were loaded.

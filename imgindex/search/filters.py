@@ -117,6 +117,9 @@ def sorted_ids(store: Store, where: str | None, order: str) -> Ids:
         )
     with store.catalogue.snapshot():
         ids = select(store, where)
+        if name == "id":
+            found: Ids = store.location_table()[:, 0].copy() if ids is None else ids
+            return found[::-1] if order.startswith("-") else found
         direction = "desc" if order.startswith("-") else "asc"
         query = f"select id from images where present order by {ORDERS[name]} {direction}, id"
         every = np.fromiter((id for (id,) in store.catalogue.connection.execute(query)), dtype=np.int64)

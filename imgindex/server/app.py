@@ -286,7 +286,9 @@ class Api:
         job = self._jobs.submit(question[0], work)
         self._answers[str(job.id)] = (question, job)
         while len(self._answers) > MOST_ANSWERS:
-            self._answers.popitem(last=False)
+            _, (_, oldest) = self._answers.popitem(last=False)
+            if oldest.ended.done():
+                oldest.value = None
         return str(job.id), await self._jobs.wait(job)
 
     async def outliers(self, call: Call) -> Reply:

@@ -32,7 +32,11 @@ class JobCancelled(ImgindexError):
 
 @dataclass(slots=True)
 class Job:
-    """One job; value: what it made, for those who wait for it. result: the part of that which its JSON has."""
+    """One job.
+
+    value: what it made, for those who wait for it. result: instead, what its JSON has of that: a listed job must not
+    hold the arrays of a clustering.
+    """
 
     id: int
     kind: str
@@ -72,8 +76,11 @@ class Jobs:
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
 
-    def submit(self, kind: str, work: Work, *, result: Callable[[Any], Any] = lambda value: None) -> Job:
-        """Begin a job as soon as those before it have ended. result: from what the work returns to its JSON."""
+    def submit(self, kind: str, work: Work, *, result: Callable[[Any], Any] | None = None) -> Job:
+        """Begin a job as soon as those before it have ended.
+
+        result: from what the work returns to its JSON; None to keep what it returns as `value`.
+        """
         with self._lock:
             job = Job(next(self._ids), kind)
             self._jobs[job.id] = job
@@ -120,7 +127,7 @@ class Jobs:
         if self._index is not None:
             self._index.close()
 
-    def _do(self, job: Job, work: Work, result: Callable[[Any], Any]) -> None:
+    def _do(self, job: Job, work: Work, result: Callable[[Any], Any] | None) -> None:
         published = 0.0
 
         def on_progress(progress: Progress) -> None:
@@ -139,8 +146,11 @@ class Jobs:
             self._publish(job.to_dict())
             if self._index is None:
                 self._index = self._open_index()
-            job.value = work(self._index, on_progress, lambda: job.is_cancelled)
-            job.result = result(job.value)
+            made = work(self._index, on_progress, lambda: job.is_cancelled)
+            if result is None:
+                job.value = made
+            else:
+                job.result = result(made)
             job.state = CANCELLED if job.is_cancelled and job.kind == "add" else DONE
         except BaseException as error:  # noqa: BLE001  whatever happens, those who wait for the job are answered
             error.__traceback__ = None  # its frames may hold most of the memory

@@ -27,7 +27,7 @@ HEADER_SECONDS = 10.0
 # Connections and requests at once; more are answered with 503.
 MOST_CONNECTIONS = 64
 # Seconds that responses which are being sent may take after Ctrl-C.
-LAST_SECONDS = 0.5
+LAST_SECONDS = 0.2
 
 
 def open_port(host: str, port: int | None) -> socket.socket:
@@ -119,7 +119,7 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end: streams of events are cut off, other responses may take half a second."""
+        """Begin to end: streams of events are cut off, other responses may take a moment."""
         if not self.should_exit:
             self.should_exit = True
             asyncio.get_running_loop().call_later(LAST_SECONDS, self._cut_off)

