@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from decoders_here import DecodersHere, decode_here
+from decoders_here import DecodersHere, work_here
 from forking import ForkServer, Run
 from grid_mean import GridMean
 from hypothesis import settings
@@ -164,7 +164,7 @@ def _inside(path: Path) -> str:
 def decoding_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decode in the process of the test: to start others takes longer than most tests. tests/decoding has real ones."""
     monkeypatch.setattr(DecoderPool, "start", lambda decoders: None)
-    monkeypatch.setattr(DecoderPool, "decode", decode_here)
+    monkeypatch.setattr(DecoderPool, "work", work_here)
 
 
 @pytest.fixture

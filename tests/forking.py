@@ -329,12 +329,12 @@ def is_about_processes(call: Call) -> bool:
 
 def decode_here() -> None:
     """Decode in this process: to start others would take longer than the run. tests/decoding has the command's own."""
-    from decoders_here import decode_here
+    from decoders_here import work_here
 
     from imgindex.decoding.pool import DecoderPool
 
     DecoderPool.start = lambda self: None  # type: ignore[method-assign]
-    DecoderPool.decode = decode_here  # type: ignore[method-assign]
+    DecoderPool.work = work_here  # type: ignore[method-assign]
 
 
 def embed_by_grid_mean() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from campaign import TESTS  # noqa: F401  puts the tests on the path
-from decoders_here import decode_here
+from decoders_here import work_here
 from grid_mean import GRID_RECIPE, GridMean, replace_encoder
 from pictures import draw
 from PIL import Image
@@ -254,7 +254,7 @@ QUESTIONS: dict[str, Callable[[ImageIndex], Any]] = {
 def spare_work() -> Iterator[None]:
     """Let pictures be decoded in this process, and indexes of a few rows have search files."""
     with (
-        patch.object(DecoderPool, "decode", decode_here),
+        patch.object(DecoderPool, "work", work_here),
         patch("imgindex.search.lifecycle.EXACT_ROWS", 8),
         # A question changes nothing here, so that the next one meets the same damage.
         patch("imgindex.clustering.run.store_clustering", lambda store, found, **options: found),

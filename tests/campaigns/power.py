@@ -24,7 +24,7 @@ from unittest import mock
 import campaign
 import numpy as np
 from campaign import Figures, main
-from decoders_here import decode_here
+from decoders_here import work_here
 from pictures import draw
 from PIL import Image as Picture
 from power_check import MEMORY, Ground, State, lay_out, read_journal
@@ -157,7 +157,7 @@ def run(size: str, *, seed: int = 0) -> Figures:
     """Record a run of the store, and try every moment of it; pictures are decoded in this process."""
     vectors = vectors_by_hash()
     with (
-        mock.patch.object(DecoderPool, "decode", decode_here),
+        mock.patch.object(DecoderPool, "work", work_here),
         tempfile.TemporaryDirectory(prefix="imgindex-power-", dir=MEMORY) as place,
     ):
         folder = Path(place).resolve()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from decoders_here import decode_here
+from decoders_here import work_here
 from grid_mean import GRID_RECIPE, GridMean, replace_encoder
 from pictures import draw
 
@@ -106,7 +106,7 @@ def add(index: ImageIndex, pictures: Path, ledger: Ledger, step: str) -> None:
 
 if __name__ == "__main__":
     # Decoders have descriptors of their own, which the record would take for the index's.
-    DecoderPool.decode = decode_here
+    DecoderPool.work = work_here
     store_recorder.COMMIT_SECONDS = 0.0  # each batch is acknowledged
     segments.SEALED_SIZE = segments.HEADER_SIZE + ROWS * 4 * GRID_RECIPE.dimension
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from decoders_here import decode_here
+from decoders_here import work_here
 from grid_mean import GridMean
 from pictures import draw
 
@@ -107,7 +107,7 @@ class Scene:
         with (
             mock.patch.object(segments, "SEALED_SIZE", size),
             mock.patch.object(imgindex.search.lifecycle, "EXACT_ROWS", self.rows),
-            mock.patch.object(DecoderPool, "decode", decode_here),
+            mock.patch.object(DecoderPool, "work", work_here),
         ):
             yield
 
