@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 from decoders_here import work_here
-from grid_mean import GridMean
+from grid_mean import GridMean, replace_encoder
 from pictures import draw
 
 import imgindex.search.lifecycle
@@ -57,7 +57,8 @@ class World:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[ImageIndex]:
-        with ImageIndex.open(self.index, encoder=GridMean(batch_size=2)) as index:
+        with ImageIndex.open(self.index) as index:
+            replace_encoder(index, GridMean(batch_size=2))  # that of the golden index has another form of recipe
             yield index
 
     def add(self) -> None:
