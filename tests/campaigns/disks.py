@@ -49,7 +49,7 @@ def mounted(folder: Path, size: str, seed: int) -> Figures:
 
 def limits(bench: Bench, size: str, chance: random.Random) -> None:
     """No file may grow beyond a limit, as with quotas: most limits make a command fail halfway."""
-    for most in sorted(chance.sample(range(500, 120_500, 500), LIMITS[size])):
+    for most in sorted(chance.sample(range(500, 60_500, 500), LIMITS[size])):
         for name in ("add",) if size == "ci" else ("add", "remove", "export"):
             bench.trial("limit on files", name, nothing, nothing, reasons=TOO_LARGE, limit=most)
 
