@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from decoders_here import DecodersHere
 
 import imgindex.ingest.pipeline
 from imgindex import ImageIndex
@@ -37,21 +38,33 @@ def ids(index: ImageIndex) -> dict[str, int]:
 
 def observe_opened(patch: pytest.MonkeyPatch, observe: Callable[[str], object]) -> None:
     """Call a function with the path of each file before `add` opens it for the first time."""
-    work = DecoderPool.work
 
     def read(path: str) -> Content:
         observe(path)
         return read_content(path)
 
-    def observed(pool: DecoderPool, tasks: Sequence[Task]) -> list[Outcome]:
+    def before_work(tasks: Sequence[Task]) -> None:
         for task in tasks:
             if task.path and not task.sha256:
                 observe(task.path)
-        return work(pool, tasks)
 
-    # Decoder processes read the files of this machine, and this process those of archives.
-    patch.setattr(DecoderPool, "work", observed)
+    # Decoders read the files of this machine, and the pipeline those of archives.
+    observe_work(patch, before_work)
     patch.setattr(imgindex.ingest.pipeline, "read_content", read)
+
+
+def observe_work(patch: pytest.MonkeyPatch, before: Callable[[Sequence[Task]], None]) -> None:
+    """Call a function with the tasks of each lot before decoders work on it."""
+
+    def observed(work: Callable[..., list[Outcome]]) -> Callable[..., list[Outcome]]:
+        def observe(pool: DecoderPool, tasks: Sequence[Task]) -> list[Outcome]:
+            before(tasks)
+            return work(pool, tasks)
+
+        return observe
+
+    for pool in (DecoderPool, DecodersHere):
+        patch.setattr(pool, "work", observed(pool.work))
 
 
 def spoil(path: Path, text: str = "not a picture") -> Path:

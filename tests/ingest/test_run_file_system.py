@@ -11,13 +11,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from add_checks import observe_work
 from forking import ForkServer, Run
 from grid_mean import GridMean
 from pictures import draw
 
 from imgindex import AddReport, ImageIndex, Progress
-from imgindex.decoding.pool import DecoderPool
-from imgindex.decoding.process import Outcome, Task
+from imgindex.decoding.process import Task
 
 SPECIAL = {"fifo.jpg", "socket.jpg", "zero.jpg", "full.jpg", "tty.jpg"}
 
@@ -132,16 +132,14 @@ def test_a_file_that_grows_while_it_is_read_is_a_failure_until_it_has_come_to_re
     index.add([folder / "a/0.png"])
     growing, copy = folder / "a/3.png", folder / "b/copy.png"
     shutil.copy(growing, copy)
-    work = DecoderPool.work
 
-    def grow(pool: DecoderPool, tasks: Sequence[Task]) -> list[Outcome]:
+    def grow(tasks: Sequence[Task]) -> None:
         if any(task.path == str(growing) and task.decode for task in tasks):
             with growing.open("ab") as file:
                 file.write(b"more")
-        return work(pool, tasks)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DecoderPool, "work", grow)
+        observe_work(patch, grow)
         report = index.add([folder])
     # The copy, which waited for the vector of the other file, is embedded by itself.
     assert counts(report) == {"added": 11, "unchanged": 1, "failed": 1}
