@@ -53,7 +53,10 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def watched(tmp_path: Path) -> dict[str, str]:
-    """An environment whose interpreter prints on stderr which pictures it opens and which heavy packages it imports."""
+    """An environment whose interpreter prints on stderr which pictures it opens, or has opened by a decoder process.
+
+    It also prints which heavy packages it imports.
+    """
     hooks = tmp_path / "hooks"
     hooks.mkdir(exist_ok=True)
     (hooks / "sitecustomize.py").write_text(
@@ -61,6 +64,8 @@ def watched(tmp_path: Path) -> dict[str, str]:
         "def hook(event, arguments):\n"
         "    if event == 'open' and str(arguments[0]).endswith(('.png', '.jpg', '.gif')):\n"
         "        sys.stderr.write(f'OPENED {ascii(arguments[0])}\\n')\n"
+        "    if event == 'subprocess.Popen' and 'worker.py' in str(arguments[1]):\n"
+        "        sys.stderr.write('OPENED BY A DECODER\\n')\n"
         "    if event == 'import' and arguments[0] in ('openvino', 'torch', 'torchvision', 'pandas'):\n"
         "        sys.stderr.write(f'IMPORTED {arguments[0]}\\n')\n"
         "sys.addaudithook(hook)\n"

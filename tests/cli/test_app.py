@@ -11,6 +11,7 @@ from forking import ForkServer
 from typer.testing import CliRunner
 
 from imgindex.cli import app
+from imgindex.cli.flags import in_flags
 from imgindex.cli.output import OutputClosed
 from imgindex.errors import OUT_OF_MEMORY, IndexLocked, UsageError
 
@@ -69,14 +70,14 @@ def test_an_error_is_one_line_with_its_hint_and_exit_code(
     capsys: pytest.CaptureFixture[str], error: BaseException, code: int, line: str
 ) -> None:
     assert app._report(error) == code
-    assert capsys.readouterr().err == line
+    assert capsys.readouterr().err == in_flags(line)
 
 
 def test_an_error_that_was_raised_from_one_for_memory_is_reported_as_that(capsys: pytest.CaptureFixture[str]) -> None:
     numpy = ImportError("IMPORTANT: PLEASE READ THIS FOR ADVICE ON HOW TO SOLVE THIS ISSUE!")
     numpy.__cause__ = ImportError("libopenblas.so: cannot allocate memory in static TLS block")
     assert app._report(numpy) == 1
-    assert capsys.readouterr().err == f"imgindex: error: {OUT_OF_MEMORY}\n"
+    assert capsys.readouterr().err == f"imgindex: error: {in_flags(OUT_OF_MEMORY)}\n"
 
 
 def test_debug_is_accepted_anywhere_and_adds_a_traceback(server: ForkServer, three: Path) -> None:

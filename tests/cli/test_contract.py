@@ -43,7 +43,7 @@ def test_a_file_that_cannot_be_written_is_named_in_one_line(run: Run, added: Pat
 def test_pictures_are_embedded_without_torch(run: Run, folder: Path, tmp_path: Path) -> None:
     result = run("add", "pictures", *SMALL, env=watched(tmp_path))
     assert result.returncode == 0
-    assert "OPENED" in result.stderr
+    assert "OPENED BY A DECODER" in result.stderr
     assert "IMPORTED openvino" in result.stderr
     assert "IMPORTED torch" not in result.stderr
     draw(tmp_path / "new.png", 99)
