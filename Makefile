@@ -65,12 +65,13 @@ fix: install ## Write what `make check` can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/python benchmarks/tables.py
 
-BENCHMARKS := start scan sources decode precision embed search cluster store growth end_to_end
+BENCHMARKS := start scan sources decode pipeline precision embed search cluster store growth end_to_end
 FAST_start := --rounds 2
 FAST_scan := --size fast --rounds 3
 FAST_sources := --members 20000 --objects 500 --images 200 --rounds 1
 FAST_decode := --size fast --rounds 3
 FAST_precision := --sides 224 --rounds 1
+FAST_pipeline := --images 400 --rounds 1 --sides 160
 FAST_embed := --images 64 --rounds 1
 FAST_search := --size fast
 FAST_cluster := --size fast
@@ -82,6 +83,7 @@ FULL_scan := --size regular
 FULL_sources := --rounds 5
 FULL_decode := --size regular
 FULL_precision := --rounds 5
+FULL_pipeline := --rounds 3
 FULL_embed := --images 1024 --rounds 3
 FULL_search := --size full
 FULL_cluster := --size regular --shape all
@@ -91,7 +93,7 @@ FULL_end_to_end := --rounds 3
 FULL_ray := --rounds 3
 # Labelled photos, CLASS/FILE in a tar: without them quality is not measured.
 PHOTOS ?=
-WITH_PHOTOS := precision embed end_to_end
+WITH_PHOTOS := pipeline precision embed end_to_end
 
 bench: .venv/bench $(BENCHMARKS:%=bench-fast-%) ## Measure speed within five minutes; prints tables, writes build/bench
 
