@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -70,34 +71,38 @@ def test_when_a_node_is_killed_the_other_one_does_its_work(nodes: RayNodes, nois
     check(index)
 
 
-def test_what_a_killed_or_interrupted_run_committed_is_not_done_again(
-    nodes: RayNodes, noise: Path, tmp_path: Path
-) -> None:
-    index, add = (
-        tmp_path / "it.imgindex",
-        ("add", noise, "--index", tmp_path / "it.imgindex", "--ray", ADDRESS, "--json"),
-    )
-    killed = nodes.start_command(*add, *SMALL)
-    wait_for(index, 60, killed)
-    killed.kill()
-    killed.complete()
-    kept = committed(index)
-    interrupted = nodes.start_command(*add)
-    wait_for(index, kept + 40, interrupted)
-    interrupted.send_signal(signal.SIGINT)
-    done = interrupted.complete()
-    report = answer(done, 130)
+def kill(command: Running, index: Path) -> None:
+    command.kill()
+    command.complete()
+
+
+def interrupt(command: Running, index: Path) -> None:
+    """As Ctrl-C does: what the nodes have begun is waited for, and reported."""
+    command.send_signal(signal.SIGINT)
+    done = command.complete()
+    assert answer(done, 130)["added"] == committed(index)
     assert "finished batches are kept, and the same command continues" in done.stderr
-    assert (report["added"], report["unchanged"]) == (committed(index) - kept, kept)
-    kept = committed(index)
-    without_ray = nodes.start_command(*add)
-    wait_for(index, kept + 16, without_ray)
-    (connected,) = (pid for pid in children(without_ray.pid) if b"ray_process" in _command(pid))
+
+
+def take_ray_away(command: Running, index: Path) -> None:
+    (connected,) = (pid for pid in children(command.pid) if b"ray_process" in _command(pid))
     os.kill(connected, signal.SIGKILL)
-    done = without_ray.complete()
+    done = command.complete()
     assert (done.returncode, done.stdout) == (1, "")
     assert "imgindex: error: the Ray cluster 127.0.0.1:6399 was lost; look at it with `ray status`" in done.stderr
+
+
+@pytest.mark.parametrize("end", [kill, interrupt, take_ray_away])
+def test_what_a_run_that_ended_early_committed_is_not_done_again(
+    nodes: RayNodes, noise: Path, tmp_path: Path, end: Callable[[Running, Path], None]
+) -> None:
+    index = tmp_path / "it.imgindex"
+    add = ("add", noise, "--index", index, "--ray", ADDRESS, "--json")
+    command = nodes.start_command(*add, *SMALL)
+    wait_for(index, 60, command)
+    end(command, index)
     kept = committed(index)
+    assert 60 <= kept < PICTURES
     report = answer(nodes.run(*add))
     assert (report["added"], report["unchanged"], report["found"]) == (PICTURES - kept, kept, PICTURES)
     check(index)
