@@ -243,7 +243,7 @@ class IndexClosed(ImgindexError):
 class AddressTaken(ImgindexError):
     """Another program listens at the port or socket already."""
 
-    hint = "choose another one with --port or --socket, or leave --port out"
+    hint = "choose another port or a socket, or name no port: then a free one is taken"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

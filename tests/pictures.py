@@ -17,9 +17,13 @@ def draw(path: Path, colour: int | tuple[int, int, int], size: tuple[int, int] =
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All bytes below a folder, but for what SQLite's readers and the lock leave in an index."""
+    """All bytes below a folder, but for what SQLite's readers and the lock leave in an index, and thumbnails."""
     passing = {"catalogue.db-shm", "catalogue.db-wal", "lock"}
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in passing)
+    files = (
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in passing and path.parent.name != "thumbnails"
+    )
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

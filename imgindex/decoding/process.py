@@ -299,7 +299,7 @@ def _shared_memory(size: int) -> Iterator[int]:
             with tempfile.TemporaryFile() as file:
                 descriptor = os.dup(file.fileno())
     except OSError as error:
-        raise DecoderUnavailable(f"there is no memory to share with a decoder: {error.strerror}") from error
+        raise DecoderUnavailable(f"cannot share memory with a decoder: {error.strerror}") from error
     try:
         os.ftruncate(descriptor, size)
         yield descriptor

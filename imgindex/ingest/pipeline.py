@@ -65,6 +65,8 @@ class IngestPipeline:
         self._network_failed = False
         self._workers = worker_count(workers)
         self._decoders = decoders
+        # Files in a lot.
+        self._lot = 1
         # A first run decodes each file when it is read. A later one asks the catalogue first, which may know the bytes.
         self._is_first = recorder.is_first
 
@@ -115,13 +117,13 @@ class IngestPipeline:
     def _lots(self, files: Iterable[FoundFile], count: int) -> Iterator[list[_Found]]:
         """Yield the files in lots, with the content of those that are read ahead: see `read_ahead`."""
         # The first lot is one file, so that the network is loaded soon. Few files are shared out among all processes.
-        size, most = 1, max(1, min(self._decoders.lot, count // (4 * self._workers)))
+        size, self._lot = 1, max(1, min(self._decoders.lot, count // (4 * self._workers)))
         lot: list[_Found] = []
         lot_bytes = 0
         for file, content in read_ahead(files):
             if lot and (len(lot) >= size or lot_bytes + max(file.size, 0) > LOT_BYTES):
                 yield lot
-                lot, lot_bytes, size = [], 0, most
+                lot, lot_bytes, size = [], 0, self._lot
             lot.append((file, content))
             lot_bytes += max(file.size, 0)
         if lot:
@@ -243,7 +245,7 @@ class IngestPipeline:
         if self._loading is None:
             return 1  # so that the first image starts the loading
         images = self._look_ahead() if self._loading.done() else self._loading_depth()
-        return max(self._workers + 1, images // self._decoders.lot)
+        return max(self._workers + 1, images // self._lot)
 
     def _look_ahead(self) -> int:
         in_network = 0 if self.encoder is None else self.encoder.streams * self.encoder.batch_size

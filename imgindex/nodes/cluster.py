@@ -369,7 +369,7 @@ class Cluster:
             )
             raise ClusterUnavailable(
                 f"the Ray cluster {self.address} {reason}",
-                hint="`ray status` shows what uses them; end it, or take fewer with --workers N",
+                hint="`ray status` shows what uses them; end it, or take fewer with `workers=N`",
             )
 
     def _send(self, *request: Any) -> None:

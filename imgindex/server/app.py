@@ -403,7 +403,7 @@ def _endpoint(api: Api, endpoint: schema.Endpoint) -> Callable[[HttpRequest], Aw
     async def answer(request: HttpRequest) -> Response:
         try:
             if endpoint.writes and api.read_only:
-                hint = "start `imgindex serve` without --read-only"
+                hint = "start `imgindex serve` so that it may change the index"
                 raise RequestRefused(403, "ReadOnly", "this server changes nothing", hint=hint)
             call = Call(request.path_params, _query(request, endpoint.query), await _body(request, endpoint), request)
             reply = await handler(call)

@@ -113,7 +113,7 @@ class Guard:
             421,
             "ForeignHost",
             f"this server does not answer for the host {named!r}",
-            hint="ask for 127.0.0.1 or localhost, or start `imgindex serve` with --allow-host NAME",
+            hint="ask for 127.0.0.1 or localhost, or allow this name where `imgindex serve` is started",
         )
 
     def _has_token(self, values: list[bytes]) -> bool:

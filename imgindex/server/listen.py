@@ -194,6 +194,6 @@ def _bound(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise AddressTaken(f"another program uses port {port} of {host}") from error
         raise UsageError(
-            f"cannot listen at {host}, port {port}: {error.strerror}", hint="choose another --port"
+            f"cannot listen at {host}, port {port}: {error.strerror}", hint="choose another port"
         ) from error
     return listening

@@ -153,8 +153,8 @@ def test_a_port_that_is_taken_is_one_line(run: Run, three: Path, served: Running
     done = run("serve", "--port", port, cwd=three)
     assert done.returncode == 1
     assert done.stderr == (
-        f"imgindex: error: another program uses port {port} of 127.0.0.1; choose another one with --port or --socket, "
-        "or leave --port out\n"
+        f"imgindex: error: another program uses port {port} of 127.0.0.1; choose another port or a socket, or name no "
+        "port: then a free one is taken\n"
     )
 
 

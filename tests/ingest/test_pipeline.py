@@ -124,7 +124,7 @@ def test_a_killed_add_loses_the_batches_in_flight_at_most(index: ImageIndex, fol
     kept = len(index)
     assert kept in {0, 4, 8}
     assert index.verify(full=True).ok
-    assert counts(index.add([folder])) == {"added": 12 - kept, "unchanged": kept}
+    assert counts(index.add([folder])) == {"added": 12 - kept} | ({"unchanged": kept} if kept else {})
     assert encoder.embedded == 12 - kept
     assert index.verify(full=True).ok
 

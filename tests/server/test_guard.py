@@ -198,7 +198,7 @@ def test_a_body_that_does_not_come_is_refused(connected: socket.socket, monkeypa
     monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
     connected.sendall(head("/views", "Content-Length: 100", "Content-Type: application/json") + b'{"where":')
     assert "408" in first_line(connected)
-    assert connected.recv(10) in (b"", b"{")
+    assert connected.recv(10)[:1] in (b"", b"{")
 
 
 def test_a_body_that_drips_is_refused_although_each_part_comes_soon(
