@@ -142,7 +142,7 @@ with Cluster(address, work, {"word": "it"}) as workers:
 """,
     )
     assert "gave no worker its CPUs within 4 s: 0 are free, wanted are 2 of 127.0.0." in printed
-    assert "take fewer with --workers N" in printed
+    assert "take fewer with `workers=N`" in printed
     assert int(printed.split()[-1]) < 20
 
 
