@@ -28,7 +28,7 @@ REPLY = struct.Struct("!cI")
 READY, NOT_READY, DONE, LARGE, LARGE_DONE = b"R", b"N", b"D", b"L", b"l"
 OUT_OF_MEMORY = 75  # an exit status
 LARGE_PIXELS = 64 * 1024**2
-# Characters, of which JSON may make six bytes each.
+# Characters of a reason; JSON may write each of them as six bytes.
 MAX_REASON = 600
 
 

@@ -16,6 +16,9 @@ from imgindex.sources.base import Content
 from imgindex.storage.records import NewImage
 from imgindex.types import Encoder, Failure, FoundFile, Pixels, Vectors
 
+# Images whose pixels are kept until the end of a run, to measure its precision.
+SAMPLES = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -151,7 +154,7 @@ class Pipeline(Protocol):
         ...
 
     def run(self, files: Files) -> Generator[int, None, None]:
-        """Process the files; yield after each commit how many are done."""
+        """Process the files; yield after each batch how many are done. All are committed at the end."""
         ...
 
     def stop(self) -> None:

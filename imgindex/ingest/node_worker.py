@@ -120,7 +120,7 @@ class NodeRecorder:
         self.results.append(NodeResult(number, image.file, image.sha256, image, vector))
 
     def record_outcome(self, outcome: Relocated | Copied | Failed) -> None:
-        assert isinstance(outcome, Failed)  # `sort` returns none of the others
+        assert isinstance(outcome, Failed)  # `decide` returns none of the others
         failure, asked = outcome.failure, self._files[outcome.failure.path]
         file = FoundFile(failure.path, failure.size, failure.mtime_ns, failure.ctime_ns, failure.inode, failure.version)
         self.results.append(NodeResult(asked.number, file, outcome.sha256, failure=failure))

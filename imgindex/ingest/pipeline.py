@@ -19,7 +19,7 @@ from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.process import DecodedImage, Done, Task
 from imgindex.errors import DecoderUnavailable, SourceUnavailable, UnreadableImage
-from imgindex.ingest.items import Failed, Files, Opened, Outcome, Prepared, Recorder, StageTimes, unreadable
+from imgindex.ingest.items import SAMPLES, Failed, Files, Opened, Outcome, Prepared, Recorder, StageTimes, unreadable
 from imgindex.sources.base import Content
 from imgindex.sources.registry import is_own_file, read_ahead, read_content
 from imgindex.storage.records import NewImage
@@ -34,8 +34,6 @@ LOADING_LOOK_AHEAD, LOADING_BYTES = 1024, 64 << 20
 LOT_BYTES = 4 << 20
 # Threads for batches in the network; the encoder's `streams` decides how many are in flight.
 NETWORK_THREADS = 64
-# Images whose pixels are kept until the end of a run, one of each batch.
-SAMPLES = 8
 # Files that need no vector are counted and recorded in parts of so many.
 CHANGES_AT_ONCE = 256
 

@@ -1,7 +1,8 @@
 """The pipeline of `add` on a Ray cluster: nodes read, decode and embed, and this machine records what they send.
 
 Chunks of the work list go to whichever node has room, so the memory that a run takes does not depend on its length. A
-chunk whose node is lost goes to another one. Results come in any order; ids, and so answers, do not depend on it.
+chunk whose node is lost goes to another one. Results come in any order. New ids follow that order; vectors and counts
+do not depend on it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from imgindex.errors import (
     UnreadableImage,
     WeightsUnavailable,
 )
-from imgindex.ingest.items import Failed, Files, Prepared, StageTimes
+from imgindex.ingest.items import SAMPLES, Failed, Files, Prepared, StageTimes
 from imgindex.ingest.node_worker import NodeBatch, NodeFile, NodeInfo, NodeResult
 from imgindex.ingest.store_recorder import StoreRecorder
 from imgindex.nodes.cluster import Answer, Cluster, Lost, Worker
@@ -41,8 +42,6 @@ CHUNKS_A_WORKER = 8
 TICK = 0.5
 # A chunk whose worker was lost is given to another one so often.
 ATTEMPTS = 4
-# Images whose pixels are kept until the end of a run.
-SAMPLES = 8
 NO_PIXELS: Pixels = np.empty((0, 0, 3), np.uint8)
 
 

@@ -160,7 +160,7 @@ class StoreRecorder:
 
     def _is_due(self) -> bool:
         changes = len(self.writer)
-        vector_bytes = changes * self.writer.segments.dimension * self.writer.segments.dtype.itemsize
+        vector_bytes = changes * self.writer.segments.row_size
         waited = time.monotonic() - self._last_commit
         return waited >= COMMIT_SECONDS or changes >= COMMIT_CHANGES or vector_bytes >= COMMIT_BYTES
 

@@ -115,42 +115,30 @@ def _answers(
         with store.reading():
             select(store, where)  # a mistake in the condition is reported before the work
         prepare_smoothing(store, on_progress)
-    yield from store.each(
-        lambda: _answers_of_a_state(context, images, n, max_distance, include_self, where, rerank, on_progress)
-    )
 
+    def of_a_state() -> Iterator[Answer]:
+        only = select(store, where)
+        # No more than there are: the search allocates n answers for each query.
+        most = min(n, store.catalogue.last_id() if only is None else len(only))
+        size = max(1, min(AT_ONCE, MATCHES_AT_ONCE // (most + 1)))
+        search: VectorSearch | None = None
+        averages: QueryAverages | None = None
+        requested = _inputs(store, images)
+        while batch := list(islice(requested, size)):
+            queries = resolve(context, batch)
+            readable = [query for query in queries if query.failure is None]
+            matches: Iterator[list[Match]] = iter(())
+            if readable and most:
+                if rerank:
+                    search = search or _smoothed_search(store, only, on_progress)
+                    averages = averages or QueryAverages(store)
+                    readable = _averaged(averages, readable)
+                search = search or load_search(store, only)
+                matches = iter(_matches(store, search, readable, most, max_distance, include_self))
+            for query in queries:
+                yield Answer(query.text, next(matches, []) if query.failure is None else [], query.failure, rerank)
 
-def _answers_of_a_state(
-    context: QueryContext,
-    images: Iterable[ImageInput | Mix],
-    n: int,
-    max_distance: float | None,
-    include_self: bool,
-    where: str | None,
-    rerank: bool,
-    on_progress: OnProgress,
-) -> Iterator[Answer]:
-    store = context.store
-    only = select(store, where)
-    # No more than there are: the search allocates n answers for each query.
-    n = min(n, store.catalogue.last_id() if only is None else len(only))
-    size = max(1, min(AT_ONCE, MATCHES_AT_ONCE // (n + 1)))
-    search: VectorSearch | None = None
-    averages: QueryAverages | None = None
-    requested = _inputs(store, images)
-    while batch := list(islice(requested, size)):
-        queries = resolve(context, batch)
-        readable = [query for query in queries if query.failure is None]
-        matches: Iterator[list[Match]] = iter(())
-        if readable and n:
-            if rerank:
-                search = search or _smoothed_search(store, only, on_progress)
-                averages = averages or QueryAverages(store)
-                readable = _averaged(averages, readable)
-            search = search or load_search(store, only)
-            matches = iter(_matches(store, search, readable, n, max_distance, include_self))
-        for query in queries:
-            yield Answer(query.text, next(matches, []) if query.failure is None else [], query.failure, rerank)
+    yield from store.each(of_a_state)
 
 
 def _smoothed_search(store: Store, only: Ids | None, on_progress: OnProgress) -> VectorSearch:

@@ -297,7 +297,7 @@ class Catalogue:
         return (Location(*row) for row in self._by_id(LOCATION, columns, condition, ids))
 
     def _by_id(self, kinds: Kinds, columns: str, condition: str, ids: Iterable[int]) -> Iterator[Any]:
-        """Yield columns, of which the first is the id, of images with some ids, in the order of these."""
+        """Yield columns of the images with these ids, in the order of `ids`; the first column is the id."""
         ids = iter(ids)
         while part := list(islice(ids, IDS_PER_QUERY)):
             query = f"select {columns} from images where {condition} and id in ({','.join('?' * len(part))})"
