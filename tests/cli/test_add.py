@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from archived import pack
@@ -125,17 +124,40 @@ def test_a_dry_run_says_what_would_be_done_and_does_not(run: Run, folder: Path, 
     assert not (tmp_path / ".imgindex").exists()
 
 
-def test_kill_in_the_middle_loses_at_most_the_batch_in_flight(run: Run, tmp_path: Path) -> None:
-    for number in range(80):
-        draw(tmp_path / "many" / f"{number}.png", number, size=(200, 200))
-    command = [sys.executable, "-m", "imgindex", "add", "many", "--recipe", "vgg16-pool5", "--size", "96"]
-    process = subprocess.Popen([*command, "--batch-size", "4"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    rows = tmp_path / ".imgindex" / "segments" / "000001.vec"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (rows.exists() and rows.stat().st_size > 4096 + 5 * 2048):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+# Runs the command line in a process that commits each batch, and that sends itself a signal after the second commit.
+SIGNALLED = """
+import os, sys
+from imgindex.__main__ import main
+from imgindex.ingest import store_recorder
+from imgindex.ingest.store_recorder import StoreRecorder
+
+number, commits, commit = int(sys.argv.pop(1)), [], StoreRecorder.commit
+
+def commit_and_signal(self, **options):
+    changes = len(self.writer)
+    commit(self, **options)
+    if changes:
+        commits.append(changes)
+        if len(commits) == 2:
+            os.kill(os.getpid(), number)
+
+StoreRecorder.commit = commit_and_signal
+store_recorder.COMMIT_SECONDS = 0.0
+main()
+"""
+
+
+def add_and_signal(folder: Path, number: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """Add 80 images in batches of 4 in a process that gets this signal after its second commit."""
+    for image in range(80):
+        draw(folder / "many" / f"{image}.png", image, size=(200, 200))
+    arguments = ["add", "many", "--recipe", "vgg16-pool5", "--size", "96", "--batch-size", "4"]
+    command = [sys.executable, "-c", SIGNALLED, str(int(number)), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_kill_in_the_middle_loses_what_is_not_committed(run: Run, tmp_path: Path) -> None:
+    assert add_and_signal(tmp_path, signal.SIGKILL).returncode == -signal.SIGKILL
     assert run("verify", "--full").returncode == 0
     kept = json.loads(run("status", "--json").stdout)["images"]
     assert 4 <= kept < 80
@@ -145,20 +167,9 @@ def test_kill_in_the_middle_loses_at_most_the_batch_in_flight(run: Run, tmp_path
 
 
 def test_ctrl_c_finishes_the_batch_and_ends_with_130(run: Run, tmp_path: Path) -> None:
-    for number in range(80):
-        draw(tmp_path / "many" / f"{number}.png", number, size=(200, 200))
-    command = [sys.executable, "-m", "imgindex", "add", "many", "--recipe", "vgg16-pool5", "--size", "96"]
-    process = subprocess.Popen(
-        [*command, "--batch-size", "4"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    rows = tmp_path / ".imgindex" / "segments" / "000001.vec"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not rows.exists():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
+    done = add_and_signal(tmp_path, signal.SIGINT)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
     kept = json.loads(run("status", "--json").stdout)["images"]
     assert 4 <= kept < 80
     assert kept % 4 == 0
