@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,10 @@ QUOTED = re.compile(
     r"""'(?:[^']|'')*'|\[[^\]]*\]|`(?:[^`]|``)*`|--[^\n]*|/\*.*?(?:\*/|\Z)|"((?:[^"]|"")*)\"""", re.DOTALL
 )
 MARKS = re.compile(r'["`\[\]]')
+# Finds the operator `match` after the column of tags, and passes over texts and comments.
+MATCH_OF_TAGS = re.compile(
+    r"""'(?:[^']|'')*'|--[^\n]*|/\*.*?(?:\*/|\Z)|(\btags["`\]]?[)\s]*\s(?:not\s+)?)match\b""", re.DOTALL | re.IGNORECASE
+)
 # SQLite's codes for errors of a statement, rather than of the file: SQLITE_ERROR and SQLITE_TOOBIG.
 OF_A_STATEMENT = (1, 18)
 
@@ -202,7 +207,7 @@ class _Condition:
         form = "{}" if self._text.isascii() else "imgindex_nfc({})"
         view = ", ".join(f"{form.format(sql)} as {_quoted(name)}" for name, sql in used.items())
         query = f"""with images as (select {view} from main.images where present)
-                    select id from images where (\n{self._text}\n) order by id"""
+                    select id from images where (\n{_of_tags(self._text)}\n) order by id"""
         deadline = time.monotonic() + seconds
         closed = RaisingIndexDamaged(connection.path)  # another thread may close the index
         functions = _functions(connection, labels)
@@ -247,20 +252,45 @@ def _functions(connection: sqlite3.Connection, labels: Mapping[int, tuple[int, s
         "imgindex_label": lambda id: labels[id][0] if id in labels else None,
         "imgindex_cluster_name": lambda id: labels[id][1] if id in labels else None,
     }
-    # SQLite turns `tags match 'cat'` into match('cat', tags).
-    connection.create_function("match", 2, _has_tag)
+    # SQLite turns `caption match 'cat'` into match('cat', caption), and the same with regexp.
+    connection.create_function("match", 2, _has_words)
+    connection.create_function("regexp", 2, _has_tag)
     for name, function in functions.items():
         connection.create_function(name, 1, function)
     try:
         yield
     finally:
         connection.create_function("match", 2, None)
+        connection.create_function("regexp", 2, None)
         for name in functions:
             connection.create_function(name, 1, None)
 
 
+def _of_tags(condition: str) -> str:
+    """Return a condition in which `match` after the column of tags is `regexp`, which programs define too.
+
+    A function of SQLite sees values, and does not know which column they come from.
+    """
+    return MATCH_OF_TAGS.sub(lambda found: f"{found[1]}regexp" if found[1] else found[0], condition)
+
+
 def _has_tag(tag: object, tags: object) -> bool | None:
     return tag in tags.split(",") if isinstance(tags, str) else None
+
+
+def _has_words(words: object, text: object) -> bool | None:
+    """Return whether these words stand in a text one after the other; case does not matter. Null is in no text."""
+    if words is None or text is None:
+        return None
+    if not str(words).strip():
+        return False
+    return _words(str(words)).search(str(text).casefold()) is not None
+
+
+@lru_cache(maxsize=64)
+def _words(words: str) -> re.Pattern[str]:
+    """Return a pattern that finds words in text without capitals."""
+    return re.compile(r"(?<!\w)" + r"\W+".join(map(re.escape, words.casefold().split())) + r"(?!\w)")
 
 
 def _text(path: str | bytes) -> str:

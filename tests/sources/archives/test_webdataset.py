@@ -59,6 +59,7 @@ def test_a_shard_can_be_searched_by_its_captions_and_fields(index: ImageIndex, t
     path = shard(tmp_path / f"000{ending}", {"000": "a brown dog", "001": "a cat", "002": "two dogs"})
     report = index.add(path)
     assert (report.added, report.failed) == (3, 0)
+    assert [Path(image.path).name for image in index.images(where="caption match 'Dog'")] == ["000.png"]
     assert [Path(image.path).name for image in index.images(where="caption like '%dog%'")] == ["000.png", "002.png"]
     assert [Path(image.path).name for image in index.images(where="metadata_width > 32 and cls < 2")] == ["001.png"]
     (image, *_) = index.images()
