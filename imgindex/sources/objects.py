@@ -19,6 +19,7 @@ from typing import Any
 
 from imgindex.errors import ExtraMissing, SourceUnavailable, UnreadableImage
 from imgindex.sources.base import BLOCK, MAX_BYTES, Content, FileHash, Found, ReadPart, far_file_hash, megabytes
+from imgindex.sources.gateway import Gateway
 from imgindex.sources.outages import Outages
 from imgindex.sources.selection import NameRules, Selection
 from imgindex.sources.signature import HEAD
@@ -54,6 +55,11 @@ CREDENTIALS = {
         "AZURE_STORAGE_CLIENT_ID", "AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_TOKEN",
     ),
 }  # fmt: skip
+# With these, keys come from a server.
+KEYS_OF_SERVERS = (
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_WEB_IDENTITY_TOKEN_FILE",
+    *CREDENTIALS["gs"], "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_STORAGE_CLIENT_ID",
+)  # fmt: skip
 TO_SET = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
@@ -85,6 +91,7 @@ class ObjectSource:
         self._stores: dict[tuple[str, bool, int], Any] = {}
         self._lock = threading.Lock()
         self._outages = Outages()
+        self._gateway = Gateway()
 
     def read_anonymously(self, buckets: Iterable[str], anonymous: bool) -> None:
         """Let requests to these buckets be unsigned from now on, or signed again."""
@@ -294,7 +301,7 @@ class ObjectSource:
         key = (place, is_signed, hash(frozenset(variables.items())))
         with self._lock:
             if key not in self._stores:
-                self._stores[key] = _make_store(scheme, place, variables, is_signed=is_signed)
+                self._stores[key] = _make_store(scheme, place, variables, self._gateway, is_signed=is_signed)
             return self._stores[key]
 
     @contextmanager
@@ -322,11 +329,15 @@ class ObjectSource:
             return SourceUnavailable(f"{place} does not exist", hint="check the name, and the endpoint")
         if isinstance(error, FileNotFoundError):
             return _NoSuchObject(NO_SUCH_OBJECT)
-        of_object = BAD_NAME if kind == "InvalidPathError" or isinstance(error, ValueError) else ""
+        of_object = "the store redirects to another server, which is not asked" if self._gateway.explains(text) else ""
+        of_object = BAD_NAME if kind == "InvalidPathError" or isinstance(error, ValueError) else of_object
         if "InvalidObjectState" in found:
             of_object = "the object is in an archive of the store; restore it first"
         if kind in DENIED and place == FILES:
             of_object = "permission denied"
+        if "InvalidCertificate" in text:
+            hint = "name the file with the certificate of its authority in SSL_CERT_FILE"
+            return SourceUnavailable(f"{place} has a certificate that is not trusted", hint=hint)
         if of_object and what == "read":
             return UnreadableImage(of_object, stage="read")
         if of_object:
@@ -363,7 +374,7 @@ class _NoSuchObject(UnreadableImage):
         super().__init__(reason, stage="read")
 
 
-def _make_store(scheme: str, place: str, variables: dict[str, str], *, is_signed: bool) -> Any:
+def _make_store(scheme: str, place: str, variables: dict[str, str], gateway: Gateway, *, is_signed: bool) -> Any:
     try:
         from obstore.exceptions import BaseError
         from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
@@ -380,13 +391,18 @@ def _make_store(scheme: str, place: str, variables: dict[str, str], *, is_signed
                 f"{place} cannot be reached: {name} is not the address of a server", hint="write http://HOST:PORT there"
             )
     bucket = place.partition("://")[2]
-    client = {
+    # Without an endpoint the store is the provider's, whose servers may redirect to each other. Where keys come from a
+    # server, obstore asks that one too.
+    endpoints = [value for name, value in variables.items() if name.endswith(ENDPOINTS) and value]
+    client: dict[str, Any] = {
         "connect_timeout": CONNECTING,
         "read_timeout": PATIENCE,
         "timeout": LONGEST,
         # Only where the user wrote an endpoint without TLS.
         "allow_http": any(value.startswith("http://") for value in variables.values()),
     }
+    if proxy := gateway.address_for([] if any(map(variables.get, KEYS_OF_SERVERS)) else endpoints):
+        client["proxy_url"] = proxy
     retries = {
         "max_retries": RETRIES,
         "retry_timeout": RETRIES_WITHIN,

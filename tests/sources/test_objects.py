@@ -262,9 +262,10 @@ def own_store(
 
 
 def test_a_server_that_stops_in_the_middle_of_a_run_ends_it_and_the_next_run_completes(
-    index: ImageIndex, own_store: ObjectStore, many: Path
+    index: ImageIndex, own_store: ObjectStore, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_store.put_folder("many", many)
+    monkeypatch.setattr("imgindex.ingest.store_recorder.COMMIT_SECONDS", 0.0)
     stopped: list[float] = []
 
     def stop(progress: object) -> None:
