@@ -16,7 +16,7 @@ def command(
     target_recall: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE", help="From now on: share of true neighbours that searches above 100,000 images find."
+            metavar="SHARE", help="From now on: share of true neighbours that searches of 100,000 images and more find."
         ),
     ] = None,
     search: Annotated[

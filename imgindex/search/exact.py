@@ -180,4 +180,5 @@ def true_distances(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
 def nearest(ids: Ids, distances: Vectors, n: int) -> tuple[Ids, Vectors]:
     """Return the n nearest of each row of candidates; ties by id, candidates without an id last."""
     order = np.lexsort((ids, distances))[:, :n]
-    return np.take_along_axis(ids, order, 1), np.take_along_axis(distances, order, 1)
+    query = np.arange(len(ids))[:, np.newaxis]
+    return ids[query, order], distances[query, order]

@@ -113,11 +113,13 @@ class IvfSearch:
     def search(self, queries: Vectors, n: int) -> Neighbours:
         """Return the n nearest rows of float32 queries (q, dimension), ties by id; id -1 where there are fewer."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        exact = self._exact.search(queries, n)
         if not len(self._ids):
-            return exact
+            return self._exact.search(queries, n)
         ids, distances = self._nearest(queries, self._candidates(queries, n), n)
-        return Neighbours(*nearest(np.hstack([exact.ids, ids]), np.hstack([exact.distances, distances]), n))
+        if self._exact.blocks or ids.shape[1] < n:
+            exact = self._exact.search(queries, n)
+            ids, distances = nearest(np.hstack([exact.ids, ids]), np.hstack([exact.distances, distances]), n)
+        return Neighbours(ids, distances)
 
     def _candidates(self, queries: Vectors, n: int) -> Ids:
         """Return ids (q, k) of present rows that may be among the n nearest: at least n, if the index has that many."""
@@ -142,24 +144,29 @@ class IvfSearch:
 
     def _nearest(self, queries: Vectors, ids: Ids, n: int) -> tuple[Ids, Vectors]:
         """Return the n nearest of candidates (q, k) with their true distances; an id of -1 is not a candidate."""
-        places = np.searchsorted(self._ids, ids).clip(max=len(self._ids) - 1)
-        rows = [
-            np.where((ids >= 0) & (self._block[places] == i), self._row[places], -1) for i in range(len(self.blocks))
-        ]
+        found = self._rows_of(ids)
         squares = np.full(ids.shape, np.inf, dtype=np.float32)
-        for block, of_block in zip(self.blocks, rows, strict=True):
-            compared = np.unique(of_block[of_block >= 0])
-            if len(compared):
-                block.check(compared)
-                squares = np.minimum(squares, _squares(block, queries, of_block))
+        for block, rows in found:
+            block.check(rows[rows >= 0])
+            squares = np.minimum(squares, _squares(block, queries, rows))
         # True distances take several times as long, so only the nearest by float32 get them.
-        kept = np.argsort(squares, axis=1, kind="stable")[:, : n + SPARE]
+        kept = squares.argsort(axis=1, kind="stable")[:, : n + SPARE]
+        query = np.arange(len(queries))[:, np.newaxis]
         distances = np.full(kept.shape, np.inf, dtype=np.float32)
-        for block, of_block in zip(self.blocks, rows, strict=True):
-            few = np.take_along_axis(of_block, kept, 1)
-            if (few >= 0).any():
-                distances = np.minimum(distances, true_distances(block, queries, few))
-        return nearest(np.take_along_axis(ids, kept, 1), distances, n)
+        for block, rows in found:
+            distances = np.minimum(distances, true_distances(block, queries, rows[query, kept]))
+        return nearest(ids[query, kept], distances, n)
+
+    def _rows_of(self, ids: Ids) -> list[tuple[VectorBlock, Ids]]:
+        """Return the blocks that have any of the images, each with the numbers of their rows; -1 for the others."""
+        places = self._ids.searchsorted(ids)
+        places[ids < 0] = 0
+        rows = self._row[places]
+        rows[ids < 0] = -1
+        if len(self.blocks) == 1:
+            return [(self.blocks[0], rows)]
+        of_block = self._block[places]
+        return [(self.blocks[i], np.where(of_block == i, rows, -1)) for i in np.unique(of_block[ids >= 0]).tolist()]
 
 
 def _squares(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
@@ -170,7 +177,8 @@ def _squares(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
         of_query, of_row = (np.ascontiguousarray(part, dtype=np.int64) for part in (valid.nonzero()[0], rows[valid]))
         found = np.empty(len(of_row), dtype=np.float32)
         x, y, ix, iy, out = (faiss.swig_ptr(array) for array in (queries, vectors, of_query, of_row, found))
-        faiss.pairwise_indexed_L2sqr(vectors.shape[1], len(of_row), x, ix, y, iy, out)
+        with _threads(min(len(queries), faiss.omp_get_max_threads())):
+            faiss.pairwise_indexed_L2sqr(vectors.shape[1], len(of_row), x, ix, y, iy, out)
         squares[valid] = found
     else:
         for query, of_query, valid_of_query, out in zip(queries, rows, valid, squares, strict=True):

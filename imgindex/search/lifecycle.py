@@ -1,7 +1,7 @@
 """Chooses the search of an index: exact, by FAISS or by Milvus; and renews what the last two search, when it is stale.
 
-A server searches only if the index names it. It is asked for everything but selections of up to 100,000 images, which
-are compared exactly on this machine.
+A server searches only if the index names it. It is asked for everything but selections of fewer than 100,000 images,
+which are compared exactly on this machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from imgindex.search.faiss_ivf import SearchMetadata
 
 # Up to this many rows an exact search answers in milliseconds, and needs no file.
-EXACT_ROWS = 100_000
+EXACT_ROWS = 99_999
 # A search index is rebuilt when more than this share of the rows is newer than it.
 STALE = 0.2
 TARGET_SETTING, DEFAULT_TARGET = "target_recall", 0.99
@@ -35,7 +35,7 @@ CANNOT_ASK = (SearchUnavailable, CollectionNotOurs, ExtraMissing)
 
 
 def load_search(store: Store, only: Ids | None = None) -> VectorSearch:
-    """Return a search over the present images, or over those of `only`; an exact one up to 100,000 rows.
+    """Return a search over the present images, or over those of `only`; an exact one below 100,000 rows.
 
     That over all images is made once for each state of the index. Where Milvus searches, it is asked for more than that
     selection.

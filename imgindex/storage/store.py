@@ -378,14 +378,16 @@ class Store:
     def _check(
         self, number: int, stored: Stored, ids: Ids, crcs: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
     ) -> None:
-        """Raise IndexDamaged unless rows of a segment, which may have been checked before, have their CRC32s."""
+        """Raise IndexDamaged unless rows of a segment have their CRC32s; some may be checked already, or twice here."""
         checked = self._checked.get(number, np.zeros(0, dtype=np.bool_))
         if len(checked) < len(stored):
             checked = np.concatenate([checked, np.zeros(len(stored) - len(checked), dtype=np.bool_)])
             self._checked[number] = checked
         unchecked = rows[~checked[rows]]
-        self._check_copies(number, stored, ids, crcs, unchecked)
-        checked[unchecked] = True
+        if len(unchecked):
+            unchecked = np.unique(unchecked)
+            self._check_copies(number, stored, ids, crcs, unchecked)
+            checked[unchecked] = True
 
     def _check_copies(
         self, number: int, vectors: Stored, ids: Ids, crcs: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
