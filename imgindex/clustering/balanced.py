@@ -11,6 +11,7 @@ from imgindex.clustering.kmeans import KMeansResult, Run, in_order
 from imgindex.clustering.lloyd import Lloyd, distances
 from imgindex.errors import UsageError
 from imgindex.types import Vectors
+from imgindex.vectors.nearest_centroids import nearest_centroids
 from imgindex.vectors.rows import Labels, VectorRows
 
 # Nearest centroids that a row may be given to.
@@ -74,14 +75,11 @@ class _Near:
 
 
 def _nearest(points: VectorRows, centroids: Vectors) -> _Near:
-    import faiss
-
-    index = faiss.IndexFlatL2(centroids.shape[1])
-    index.add(np.ascontiguousarray(centroids))
     m = min(CANDIDATES, len(centroids))
+    find = nearest_centroids(centroids, m)
     labels, squares = np.empty((len(points), m), np.int32), np.empty((len(points), m), np.float32)
     for places, block in points.blocks():
-        squares[places], labels[places] = index.search(block, m)
+        labels[places], squares[places] = find(block)
     return _Near(labels, squares)
 
 

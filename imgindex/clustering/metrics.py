@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from imgindex.results import Fit
 from imgindex.types import Vectors
+from imgindex.vectors.nearest_centroids import nearest_centroids
 from imgindex.vectors.rows import Labels, VectorRows
 
 # Silhouettes compare every row with at most about this many rows, taken evenly from each cluster.
@@ -20,16 +21,12 @@ def measure_fit(points: VectorRows, labels: Labels, centroids: Vectors, *, silho
     """
     own = np.empty(len(points), np.float32)
     second_labels, margins = np.full(len(points), -1, np.int64), np.full(len(points), np.nan, np.float32)
-    # Imported late: where both are loaded, torch must come before FAISS.
-    import faiss
-
     centroids = centroids - points.origin
-    index = faiss.IndexFlatL2(points.dimension)
-    index.add(np.ascontiguousarray(centroids))
+    find = nearest_centroids(centroids, min(2, len(centroids)))
     for places, block in points.blocks():
         own[places] = _distances(block, centroids[labels[places]])
         if len(centroids) > 1:
-            nearest_two = index.search(block, 2)[1]
+            nearest_two = find(block)[0]
             other = np.where(nearest_two[:, 0] == labels[places], nearest_two[:, 1], nearest_two[:, 0])
             second_labels[places] = other
             margins[places] = _distances(block, centroids[other]) - own[places]

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from imgindex.search.exact import SPARE, ExactSearch, nearest, true_distances
 from imgindex.storage.derived import read_metadata
 from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
+from imgindex.vectors.faiss_threads import limited_threads
 
 # How many neighbours of each query the recall counts. A search for more of them visits more lists.
 NEIGHBOURS = 10
@@ -134,7 +135,8 @@ class IvfSearch:
             how = lists = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector)
             if isinstance(self.index, faiss.IndexPreTransform):
                 how = faiss.SearchParametersPreTransform(index_params=lists)
-            with _threads(min(len(todo), faiss.omp_get_max_threads())):
+            # A query takes 0.1 ms, less than a thread takes to start on a busy core.
+            with limited_threads(len(todo)):
                 found[todo] = self.index.search(queries[todo], k, params=how)[1]
             if nprobe == self.metadata.nlist:
                 break
@@ -177,7 +179,7 @@ def _squares(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
         of_query, of_row = (np.ascontiguousarray(part, dtype=np.int64) for part in (valid.nonzero()[0], rows[valid]))
         found = np.empty(len(of_row), dtype=np.float32)
         x, y, ix, iy, out = (faiss.swig_ptr(array) for array in (queries, vectors, of_query, of_row, found))
-        with _threads(min(len(queries), faiss.omp_get_max_threads())):
+        with limited_threads(len(queries)):
             faiss.pairwise_indexed_L2sqr(vectors.shape[1], len(of_row), x, ix, y, iy, out)
         squares[valid] = found
     else:
@@ -185,17 +187,6 @@ def _squares(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
             difference = vectors[of_query[valid_of_query]] - query
             out[valid_of_query] = np.einsum("ij,ij->i", difference, difference)
     return squares
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Limit FAISS's threads: a query takes 0.1 ms, less than a thread takes to start on a busy core."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def _left_to_exact(block: VectorBlock, covered: int, held: npt.NDArray[np.bool_]) -> Iterator[VectorBlock]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from imgindex.errors import TooFewDistinctVectors, UsageError
 from imgindex.types import VectorBlock, Vectors
+from imgindex.vectors.nearest_centroids import nearest_centroids
 
 Labels = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -27,18 +28,14 @@ SAMPLE = 1024
 
 
 def nearest_by_faiss(centroids: Vectors) -> Finder:
-    """Return a function that finds the nearest of centroids (k, d), as FAISS's own k-means does."""
-    # Imported late: where both are loaded, torch must come before FAISS.
-    import faiss
+    """Return a function that finds the nearest of centroids (k, d)."""
+    find = nearest_centroids(centroids)
 
-    index = faiss.IndexFlatL2(centroids.shape[1])
-    index.add(np.ascontiguousarray(centroids))
-
-    def find(rows: Vectors) -> tuple[Labels, Vectors]:
-        squares, labels = index.search(rows, 1)
+    def find_one(rows: Vectors) -> tuple[Labels, Vectors]:
+        labels, squares = find(rows)
         return labels[:, 0], squares[:, 0]
 
-    return find
+    return find_one
 
 
 @dataclass(frozen=True, slots=True)
