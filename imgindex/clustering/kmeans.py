@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,20 +105,53 @@ def kmeans(
     points, mean = centre_far_rows(vectors if isinstance(vectors, VectorRows) else VectorRows.of(vectors))
     require_distinct(points, k)
     work = len(points) * k * points.dimension
+    with _one_thread() if work <= CHEAP else nullcontext():
+        runs = _runs(points, mean, k, seed, restarts, iterations, init, make_clusters)
+    best = min(runs, key=lambda run: run.objective)
+    return in_order(best, points.origin, tuple(run.objective for run in runs))
+
+
+def _runs(
+    points: VectorRows,
+    mean: Doubles,
+    k: int,
+    seed: int,
+    restarts: int | None,
+    iterations: int,
+    init: Vectors | None,
+    make_clusters: MakeClusters,
+) -> list[Run]:
+    """Return the result of each restart; the parameters are those of `kmeans`."""
+    work = len(points) * k * points.dimension
     if init is not None:
         clusters = make_clusters(points, k)
         clusters.centroids = _as_init(init, k, points.dimension) - points.origin
-        runs = [_finish(clusters, iterations, Lloyd.run)]
-    else:
-        count = max(1, min(MAX_RESTARTS, int(CHEAP / work))) if restarts is None else _whole("restarts", restarts)
-        runs = []
-        descend = partial(_descend, mean=mean, work=work)
-        for clusters in _starts(points, mean, k, seed, count, make_clusters):
-            runs.append(_finish(clusters, iterations, descend))
-            if restarts is None and _agree(runs):
-                break
-    best = min(runs, key=lambda run: run.objective)
-    return in_order(best, points.origin, tuple(run.objective for run in runs))
+        return [_finish(clusters, iterations, Lloyd.run)]
+    count = max(1, min(MAX_RESTARTS, int(CHEAP / work))) if restarts is None else _whole("restarts", restarts)
+    runs: list[Run] = []
+    descend = partial(_descend, mean=mean, work=work)
+    for clusters in _starts(points, mean, k, seed, count, make_clusters):
+        runs.append(_finish(clusters, iterations, descend))
+        if restarts is None and _agree(runs):
+            break
+    return runs
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Let numpy's products use one thread within the block, as FAISS does for work of this size.
+
+    Small products gain little by threads, and wait long for them where other programs use the cores.
+    """
+    limit: AbstractContextManager[Any] = _thread_pools().limit(limits=1, user_api="blas")
+    return limit
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> Any:
+    # Imported late: it looks through all libraries that are loaded, for some milliseconds.
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _agree(runs: list[Run]) -> bool:
