@@ -90,6 +90,8 @@ def without_leading_bytes(data: bytes) -> bytes:
 
 def lacks_end(data: bytes) -> bool:
     """Whether a JPEG has no end marker behind the start of its first scan."""
+    if data.endswith(_END_MARKER):
+        return False
     for code, start in _jpeg_markers(data):
         if code == _END_OF_IMAGE:
             return False

@@ -8,6 +8,8 @@ permutation of the bits.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -53,12 +55,14 @@ def hashes(*pictures: Image.Image) -> bytes:
     The hashes are of the whole picture, of the picture without uniform borders, of the middle parts of that, and of the
     picture without the bars of a screenshot. A picture of one colour has none, unless it is the only one.
     """
-    shown = [picture for picture in pictures if not blank.is_blank(picture)] or pictures[:1]
-    codes = dict.fromkeys(code for picture in shown for code in _codes(picture))
-    return bytes([VERSION]) + np.array(list(codes), dtype="<u8").tobytes()
+    shown = [picture for picture in pictures if not blank.is_blank(picture)] if len(pictures) > 1 else []
+    codes = np.concatenate([_codes(picture) for picture in shown or pictures[:1]])
+    # Each once, in the order of the parts.
+    distinct = dict.fromkeys(codes.tolist())
+    return bytes([VERSION]) + np.array(list(distinct), dtype="<u8").tobytes()
 
 
-def _codes(picture: Image.Image) -> list[int]:
+def _codes(picture: Image.Image) -> Codes:
     width, height = picture.size
     scale = SMALL / max(width, height)
     size = max(SIDE // 2, round(width * scale)), max(SIDE // 2, round(height * scale))
@@ -70,7 +74,13 @@ def _codes(picture: Image.Image) -> list[int]:
         x, y = (right - left) * (1 - share) / 2, (bottom - top) * (1 - share) / 2
         boxes.append((left + x, top + y, right - x, bottom - y))
     # Most pictures have no borders: then the first boxes are the same one.
-    return [_code(small.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box)) for box in dict.fromkeys(boxes)]
+    parts = [small.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box).tobytes() for box in dict.fromkeys(boxes)]
+    squares = np.frombuffer(b"".join(parts), np.uint8).reshape(-1, SIDE, SIDE).astype(np.float32)
+    bits = (_COSINES @ squares @ _COSINES.T > 0).reshape(-1, FREQUENCIES**2)
+    bits[:, 0] = False  # the mean
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    codes: Codes = packed.view("<u8")[:, 0]
+    return codes
 
 
 def parse(data: bytes | None) -> Codes | None:
@@ -119,27 +129,33 @@ def _within_bars(grey: Grey) -> tuple[int, int, int, int]:
 
 def _longest_run(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
     """Return the ends of the longest run of True; all if there is none."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.view(np.int8), [0]])))
-    if not len(edges):
-        return 0, len(flags)
-    longest = int((edges[1::2] - edges[::2]).argmax())
-    return int(edges[2 * longest]), int(edges[2 * longest + 1])
+    text = flags.tobytes()
+    longest = max(text.split(b"\0"), key=len)
+    start = text.find(longest)
+    return (start, start + len(longest)) if longest else (0, len(text))
 
 
 def _are_other(lines: Grey, outermost: Grey, share: float) -> npt.NDArray[np.bool_]:
     """Return which lines are not border: more than a share of their pixels differ from the usual grey of `outermost`.
 
-    Each picture needs this about ten times, so it stays in bytes and calls few functions: the cost of a call in numpy
-    is that of a thousand pixels.
+    Each picture needs this several times, so it stays in bytes and calls few functions: the cost of a call in numpy is
+    that of a thousand pixels.
     """
-    ordered = sorted(outermost.tobytes())
-    middle = len(ordered) // 2
-    twice_usual = ordered[middle] + ordered[-1 - middle]  # the median is half of it
-    lowest, highest = max(0, -(-twice_usual // 2) - EVEN), min(255, twice_usual // 2 + EVEN)
+    lowest, highest = _usual(np.sort(outermost).tobytes())
     # Numbers below the lowest wrap around to large ones.
     differs = lines - np.uint8(lowest) > np.uint8(highest - lowest)
-    others: npt.NDArray[np.bool_] = np.add.reduce(differs, axis=1, dtype=np.intp) > share * lines.shape[1]
+    # A line has at most SMALL pixels, so that a byte can count them.
+    others: npt.NDArray[np.bool_] = (
+        np.add.reduce(differs.view(np.uint8), axis=1, dtype=np.uint8) > share * lines.shape[1]
+    )
     return others
+
+
+def _usual(ordered: bytes) -> tuple[int, int]:
+    """Return the least and the greatest grey that differs by at most EVEN from the median of pixels in their order."""
+    middle = len(ordered) // 2
+    twice_usual = ordered[middle] + ordered[-1 - middle]  # the median is half of it
+    return max(0, -(-twice_usual // 2) - EVEN), min(255, twice_usual // 2 + EVEN)
 
 
 def _between(lines: Grey) -> tuple[int, int]:
@@ -150,14 +166,9 @@ def _between(lines: Grey) -> tuple[int, int]:
 
 def _border(lines: Grey) -> int:
     """Return how many lines at the beginning are border; 0 if all are."""
-    if _are_other(lines[:1], lines[0], SPECKS)[0]:
+    ordered = np.sort(lines[0]).tobytes()
+    lowest, highest = _usual(ordered)
+    even = bisect_right(ordered, highest) - bisect_left(ordered, lowest)
+    if len(ordered) - even > SPECKS * len(ordered):
         return 0  # as in most pictures
     return int(_are_other(lines, lines[0], SPECKS).argmax())
-
-
-def _code(square: Image.Image) -> int:
-    values = np.frombuffer(square.tobytes(), np.uint8).reshape(SIDE, SIDE).astype(np.float32)
-    lowest = _COSINES @ values @ _COSINES.T
-    bits = (lowest > 0).reshape(-1)
-    bits[0] = False  # the mean
-    return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")

@@ -175,17 +175,19 @@ class DecoderProcess:
         import numpy as np
 
         # The lot's pixels are copied at once, because the process writes those of the next lot in their place.
-        pixels = np.frombuffer(self._block.pixels(len(tasks) if any(task.decode for task in tasks) else 0), np.uint8)
-        pictures = pixels.reshape(-1, self._side, self._side, 3).copy()
-        found: list[Outcome] = []
-        for number, task in enumerate(tasks):
-            content, picture, failure = _parsed(self._block.text(number))
-            if failure:
-                found.append(failure)
-                continue
-            if (content is None) == bool(task.path) or (picture is None) == task.decode:
-                raise DecoderDied(INVALID_REPLY)
-            found.append(Done(content, DecodedImage(pictures[number], **picture) if picture else None))
+        count = len(tasks) if any(task.decode for task in tasks) else 0
+        pixels = np.frombuffer(self._block.pixels(count), np.uint8)
+        lot = pixels.reshape(-1, self._side, self._side, 3).copy()
+        pictures = lot if count else [lot] * len(tasks)
+        # One text, because a call of the parser costs more than what it reads of an image.
+        texts = ",".join([self._block.text(number) for number in range(len(tasks))])
+        try:
+            outcomes = json.loads(f"[{texts}]")
+            found = [
+                _outcome(outcome, task, pixels) for outcome, task, pixels in zip(outcomes, tasks, pictures, strict=True)
+            ]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise DecoderDied(INVALID_REPLY) from None
         self.used = self.used or bool(found)
         return found
 
@@ -318,26 +320,26 @@ def _task_settings(task: Task) -> dict[str, Any]:
     return settings
 
 
-def _parsed(text: str) -> tuple[Content | None, dict[str, Any] | None, UnreadableImage | None]:
-    """Return the file, the picture and the failure of an outcome. Raises DecoderDied for one of another form."""
-    try:
-        outcome = json.loads(text)
-        content = _content(*outcome["file"]) if "file" in outcome else None
-        picture = _picture(**outcome["picture"]) if "picture" in outcome else None
-        if "failure" in outcome:
-            stage, reason, decoder = map(str, outcome["failure"])
-            return None, None, UnreadableImage(reason, stage=stage, decoder=decoder)
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise DecoderDied(INVALID_REPLY) from None
-    return content, picture, None
+def _outcome(outcome: dict[str, Any], task: Task, pixels: Pixels) -> Outcome:
+    """Return what a process left of a task. Raises ValueError, TypeError or KeyError for what no worker leaves."""
+    if "failure" in outcome:
+        stage, reason, decoder = map(str, outcome["failure"])
+        return UnreadableImage(reason, stage=stage, decoder=decoder)
+    if ("file" in outcome) != bool(task.path) or ("picture" in outcome) != task.decode:
+        raise ValueError
+    content = _content(*outcome["file"]) if task.path else None
+    return Done(content, _picture(pixels, **outcome["picture"]) if task.decode else None)
 
 
 def _content(size: int, mtime_ns: int, ctime_ns: int, inode: int, sha256: str) -> Content:
     return Content(b"", bytes.fromhex(sha256), int(size), int(mtime_ns), int(ctime_ns), int(inode))
 
 
-def _picture(*, width: int, height: int, format: str, hashes: str, is_transparent: bool, blank: bool) -> dict[str, Any]:
-    if not all(type(length) is int and 0 < length < 2**31 for length in (width, height)) or len(format) > 64:
+def _picture(
+    pixels: Pixels, *, width: int, height: int, format: str, hashes: str, is_transparent: bool, blank: bool
+) -> DecodedImage:
+    if type(width) is not int or type(height) is not int or not (0 < width < 2**31 and 0 < height < 2**31):
         raise ValueError
-    flags = {"is_transparent": bool(is_transparent), "blank": bool(blank)}
-    return {"width": width, "height": height, "format": str(format), "hashes": bytes.fromhex(hashes), **flags}
+    if len(format) > 64:
+        raise ValueError
+    return DecodedImage(pixels, width, height, str(format), bool(is_transparent), bytes.fromhex(hashes), bool(blank))

@@ -11,14 +11,13 @@ from imgindex.decoding.decode import Draft, scaled_size
 from imgindex.recipe import Recipe
 from imgindex.types import Pixels
 
-WHITE = (255, 255, 255)
+WHITE = 255
 ARTICLE_CROP = 512
 
 
 def prepare(picture: Image.Image, recipe: Recipe) -> Pixels:
     """Return uint8 pixels (side, side, 3) in the recipe's channel order, of an upright RGB picture."""
-    square = GEOMETRIES[recipe.geometry](picture, recipe.side)
-    pixels = np.asarray(square, dtype=np.uint8)
+    pixels = GEOMETRIES[recipe.geometry](picture, recipe.side)
     return np.ascontiguousarray(pixels[:, :, ::-1]) if recipe.channels == "bgr" else pixels
 
 
@@ -27,15 +26,17 @@ def draft(recipe: Recipe) -> Draft | None:
     return Draft(recipe.side, recipe.draft_margin) if recipe.geometry == "letterbox" else None
 
 
-def letterbox(picture: Image.Image, side: int) -> Image.Image:
+def letterbox(picture: Image.Image, side: int) -> Pixels:
     """Scale the whole picture into a square, with its proportions; the rest is white."""
     width, height = scaled_size(picture.size, side)
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(picture, dtype=np.uint8)
     if width == height:
-        return picture
-    square = Image.new("RGB", (side, side), WHITE)
-    square.paste(picture, ((side - width) // 2, (side - height) // 2))
+        return pixels
+    square = np.full((side, side, 3), WHITE, np.uint8)
+    left, top = (side - width) // 2, (side - height) // 2
+    square[top : top + height, left : left + width] = pixels
     return square
 
 
@@ -48,7 +49,7 @@ def crop_border(pixels: Pixels, recipe: Recipe, width: int, height: int) -> Pixe
     return pixels[top : top + inner_height, left : left + inner_width]
 
 
-def article(picture: Image.Image, side: int) -> Image.Image:
+def article(picture: Image.Image, side: int) -> Pixels:
     """Cut 512 × 512 out of the middle (black where the picture is smaller), then scale it to a square of `side`.
 
     The article's CenterCrop(512), Resize(448). Rounds as torchvision's `center_crop` does, to the pixel.
@@ -62,7 +63,7 @@ def article(picture: Image.Image, side: int) -> Image.Image:
         width, height = picture.size
     left, top = round((width - crop) / 2.0), round((height - crop) / 2.0)
     middle = picture.crop((left, top, left + crop, top + crop))
-    return middle.resize((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(middle.resize((side, side), Image.Resampling.BILINEAR), dtype=np.uint8)
 
 
-GEOMETRIES: dict[str, Callable[[Image.Image, int], Image.Image]] = {"letterbox": letterbox, "article": article}
+GEOMETRIES: dict[str, Callable[[Image.Image, int], Pixels]] = {"letterbox": letterbox, "article": article}

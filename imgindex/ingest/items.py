@@ -93,11 +93,6 @@ class Recorder(Protocol):
         """How many files are recorded."""
         ...
 
-    @property
-    def commit_failed(self) -> bool:
-        """Whether the last commit raised an error."""
-        ...
-
     def decide(self, lot: list[Opened | Failed]) -> list[Opened | Outcome]:
         """Return what becomes of files that were read: those that are Opened are to be decoded.
 
@@ -105,8 +100,8 @@ class Recorder(Protocol):
         """
         ...
 
-    def record(self, item: Prepared, vector: Vectors) -> None:
-        """Record an image with its vector (dimension,)."""
+    def record(self, batch: Sequence[Prepared], vectors: Vectors) -> None:
+        """Record images with their vectors (n, dimension)."""
         ...
 
     def record_outcome(self, outcome: Relocated | Copied | Failed) -> None:
@@ -119,6 +114,10 @@ class Recorder(Protocol):
 
     def commit(self, *, if_due: bool = False) -> None:
         """Make durable what was recorded; `if_due`: only if it is time to, or if it is much."""
+        ...
+
+    def commit_after(self, error: BaseException) -> None:
+        """Make durable what was recorded before an error that ends the run, if that is possible."""
         ...
 
 

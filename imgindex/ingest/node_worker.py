@@ -98,7 +98,6 @@ class NodeRecorder:
         self.results: list[NodeResult] = []
         self._files = {one.file.path: one for one in files}
         self.is_first = not any(one.known_sha256 for one in files)
-        self.commit_failed = False
 
     @property
     def done(self) -> int:
@@ -114,10 +113,11 @@ class NodeRecorder:
                 decided.append(item)
         return decided
 
-    def record(self, item: Prepared, vector: Vectors) -> None:
-        image = item.image
-        number = self._files[image.file.path].number
-        self.results.append(NodeResult(number, image.file, image.sha256, image, vector))
+    def record(self, batch: Sequence[Prepared], vectors: Vectors) -> None:
+        for item, vector in zip(batch, vectors, strict=True):
+            image = item.image
+            number = self._files[image.file.path].number
+            self.results.append(NodeResult(number, image.file, image.sha256, image, vector))
 
     def record_outcome(self, outcome: Relocated | Copied | Failed) -> None:
         assert isinstance(outcome, Failed)  # `decide` returns none of the others
@@ -130,4 +130,7 @@ class NodeRecorder:
         return []
 
     def commit(self, *, if_due: bool = False) -> None:
+        """Do nothing: the machine with the index commits."""
+
+    def commit_after(self, error: BaseException) -> None:
         """Do nothing: the machine with the index commits."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, repeat
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from imgindex.ingest.items import SAMPLES, Failed, Files, Opened, Outcome, Prepa
 from imgindex.sources.base import Content
 from imgindex.sources.registry import is_own_file, read_ahead, read_content
 from imgindex.storage.records import NewImage
-from imgindex.types import Encoder, FoundFile, Vectors
+from imgindex.types import Encoder, FoundFile, Pixels, Vectors
 
 # Images in flight between the disk and the network: at least so many, or as many as the network has in work; but not
 # of more bytes, as pixels.
@@ -36,7 +36,7 @@ LOT_BYTES = 4 << 20
 NETWORK_THREADS = 64
 # Files that need no vector are counted and recorded in parts of so many.
 CHANGES_AT_ONCE = 256
-
+NO_VECTORS: Vectors = np.empty((0, 0), np.float32)
 
 Item = TypeVar("Item")
 # A file, and its content where it was read ahead.
@@ -85,11 +85,11 @@ class IngestPipeline:
             decoded = map_ahead(
                 decode_threads, self._decode, map(self.recorder.decide, opened), depth=depths[1], size=_bytes_of_opened
             )
-            batches = self._batches(chain.from_iterable(self._timed("decoding", decoded)), network_threads)
+            batches = self._batches(self._timed("decoding", decoded), network_threads)
             embedded = map_ahead(network_threads, self._embed, batches, depth=self._network_depth)
             for batch, vectors in self._timed("the network", embedded):
-                for item, vector in zip(batch, vectors, strict=True):
-                    self.recorder.record(item, vector)
+                if batch:
+                    self.recorder.record(batch, vectors)
                 if batch and len(self.samples) < SAMPLES:
                     # A copy: the pixels of a whole lot are one array.
                     self.samples.append(replace(batch[0], pixels=batch[0].pixels.copy()))
@@ -101,8 +101,7 @@ class IngestPipeline:
         except BaseException as error:
             # Otherwise threads would wait for images that are no longer needed.
             self._decoders.close()
-            if not isinstance(error, GeneratorExit) and not self.recorder.commit_failed:
-                self._commit()
+            self.recorder.commit_after(error)
             raise
         finally:
             for threads in (decode_threads, network_threads):
@@ -114,14 +113,18 @@ class IngestPipeline:
 
     def _lots(self, files: Iterable[FoundFile], count: int) -> Iterator[list[_Found]]:
         """Yield the files in lots, with the content of those that are read ahead: see `read_ahead`."""
-        # The first lot is one file, so that the network is loaded soon. Few files are shared out among all processes.
-        size, self._lot = 1, max(1, min(self._decoders.lot, count // (4 * self._workers)))
+        # Few files are shared out among all processes.
+        self._lot = max(1, min(self._decoders.lot, count // (4 * self._workers)))
+        # The first lot is one file, so that the network is loaded soon. It and the second one have as many as the
+        # others have, so that batches end where lots end: see `_stacked`.
+        sizes = chain([1, max(1, self._lot - 1)], repeat(self._lot))
+        size = next(sizes)
         lot: list[_Found] = []
         lot_bytes = 0
         for file, content in read_ahead(files):
             if lot and (len(lot) >= size or lot_bytes + max(file.size, 0) > LOT_BYTES):
                 yield lot
-                lot, lot_bytes, size = [], 0, self._lot
+                lot, lot_bytes, size = [], 0, next(sizes)
             lot.append((file, content))
             lot_bytes += max(file.size, 0)
         if lot:
@@ -138,7 +141,7 @@ class IngestPipeline:
                 tasks[len(opened)] = Task(file.path, decode=self._is_first)
                 opened.append(None)
                 continue
-            read = _read(file) if content is None else _opened(file, content)
+            read = _read(file, content)
             if self._is_first and isinstance(read, Opened):
                 tasks[len(opened)] = Task(data=read.content.data)
             opened.append(read)
@@ -149,8 +152,7 @@ class IngestPipeline:
             elif isinstance(item, Opened):
                 opened[number] = replace(item, picture=outcome.picture)
             elif outcome.content:
-                read = _opened(file, outcome.content)
-                opened[number] = replace(read, picture=outcome.picture) if isinstance(read, Opened) else read
+                opened[number] = _opened(file, outcome.content, outcome.picture)
         return [item for item in opened if item is not None]
 
     def _decode(self, lot: list[Opened | Outcome]) -> list[Outcome]:
@@ -181,28 +183,30 @@ class IngestPipeline:
 
     # Called in the caller's thread.
 
-    def _batches(self, outcomes: Iterator[Outcome], network_threads: Executor) -> Iterator[list[Prepared]]:
-        """Yield the prepared images in batches; record the other outcomes, and yield an empty batch after a commit."""
+    def _batches(self, lots: Iterator[list[Outcome]], network_threads: Executor) -> Iterator[list[Prepared]]:
+        """Yield the prepared images in batches; record the other outcomes, and yield an empty batch after some."""
         prepared: list[Prepared] = []
         recorded = 0
         while not self._is_ending():
-            outcome = self._next(outcomes)
-            if outcome is None or self._is_ending():
+            lot = self._next(lots)
+            if lot is None or self._is_ending():
                 break
-            if isinstance(outcome, Prepared):
-                prepared.append(outcome)
-                if self.encoder is None:
-                    self.on_decoded(len(prepared))
-                if self._loading is None:
-                    # Not before the first image that needs it: a run without new images makes no network.
-                    self._loading = network_threads.submit(self._make_encoder)
-                if self._loading.done() or len(prepared) >= self._loading_depth():
-                    yield from self._full_batches(prepared, self._loading.result())
-            else:
-                self.recorder.record_outcome(outcome)
-                recorded += 1
-                if recorded % CHANGES_AT_ONCE == 0:
-                    yield []
+            for outcome in lot:
+                if isinstance(outcome, Prepared):
+                    prepared.append(outcome)
+                else:
+                    self.recorder.record_outcome(outcome)
+                    recorded += 1
+            if prepared and self._loading is None:
+                # Not before the first image that needs it: a run without new images makes no network.
+                self._loading = network_threads.submit(self._make_encoder)
+            if prepared and self.encoder is None:
+                self.on_decoded(len(prepared))
+            if self._loading is not None and (self._loading.done() or len(prepared) >= self._loading_depth()):
+                yield from self._full_batches(prepared, self._loading.result())
+            if recorded >= CHANGES_AT_ONCE:
+                recorded = 0
+                yield []
         if not self._is_ending() and self._loading is not None:
             yield from self._full_batches(prepared, self._loading.result())
         if not self._is_ending():
@@ -226,9 +230,9 @@ class IngestPipeline:
     def _is_ending(self) -> bool:
         return self.stopping or self._network_failed
 
-    def _next(self, outcomes: Iterator[Outcome]) -> Outcome | None:
+    def _next(self, lots: Iterator[list[Outcome]]) -> list[Outcome] | None:
         try:
-            return next(outcomes, None)
+            return next(lots, None)
         except DecoderUnavailable:
             if self._network_failed:  # that closed the decoders, and its own error is raised
                 return None
@@ -258,11 +262,11 @@ class IngestPipeline:
 
     # Called in network_threads.
 
-    def _embed(self, batch: list[Prepared]) -> tuple[list[Prepared], Sequence[Vectors]]:
+    def _embed(self, batch: list[Prepared]) -> tuple[list[Prepared], Vectors]:
         if not batch or self.encoder is None:
-            return [], []
+            return [], NO_VECTORS
         try:
-            return batch, list(self.encoder.encode(np.stack([item.pixels for item in batch])))
+            return batch, self.encoder.encode(_stacked([item.pixels for item in batch]))
         except BaseException:
             # The caller's thread may be waiting for a decoder.
             self._network_failed = True
@@ -286,22 +290,42 @@ class IngestPipeline:
             yield item
 
 
-def _read(file: FoundFile) -> Opened | Failed:
+def _read(file: FoundFile, content: Content | UnreadableImage | None) -> Opened | Failed:
+    """Return a file that was read ahead, or read it here."""
     try:
-        return _opened(file, read_content(file.path))
+        content = read_content(file.path) if content is None else content
     except SourceUnavailable:
         raise
     except UnreadableImage as error:
-        return _opened(file, error)
+        content = error
+    return Failed(unreadable(file, content)) if isinstance(content, UnreadableImage) else _opened(file, content)
 
 
-def _opened(file: FoundFile, content: Content | UnreadableImage) -> Opened | Failed:
+def _opened(file: FoundFile, content: Content, picture: DecodedImage | None = None) -> Opened:
     """Return a file with the numbers that it had when it was read."""
-    if isinstance(content, UnreadableImage):
-        return Failed(unreadable(file, content))
     found = content.file_at(file.path)
     # The inode of some file systems does not last.
-    return Opened(found if file.inode is not None else replace(found, inode=None), content)
+    return Opened(found if file.inode is not None else replace(found, inode=None), content, picture=picture)
+
+
+def _stacked(pictures: Sequence[Pixels]) -> Pixels:
+    """Return pictures as one array (n, side, side, 3), without a copy where they are consecutive ones of a lot.
+
+    The pictures of a lot are in its order, and no two of them the same: so the first and the last one show whether
+    others lie between them.
+    """
+    lot, first, last = pictures[0].base, pictures[0], pictures[-1]
+    if isinstance(lot, np.ndarray) and lot.ndim == 4 and all(one.base is lot for one in pictures):
+        start, end = ((_address(one) - _address(lot)) // lot.strides[0] for one in (first, last))
+        if end - start == len(pictures) - 1 and first.strides == last.strides == lot.strides[1:]:
+            consecutive: Pixels = lot[start : end + 1]
+            return consecutive
+    return np.stack(pictures)
+
+
+def _address(pixels: Pixels) -> int:
+    address: int = pixels.__array_interface__["data"][0]
+    return address
 
 
 def _prepared(item: Opened, picture: DecodedImage) -> Prepared:

@@ -129,8 +129,7 @@ class RayPipeline:
                 yield from self._run(left)
             except BaseException as error:
                 # What the nodes have sent is kept, whatever happens to them.
-                if not isinstance(error, GeneratorExit) and not self.recorder.commit_failed:
-                    self._commit()
+                self.recorder.commit_after(error)
                 raise
         self._commit()
         self.recorder.failures = [failure for _, failure in sorted(self._failed, key=lambda one: one[0])]
@@ -228,7 +227,7 @@ class RayPipeline:
         else:
             failures = len(self.recorder.failures)
             image = replace(result.image, file=result.file)
-            self.recorder.record(Prepared(image, NO_PIXELS, is_known), result.vector)
+            self.recorder.record([Prepared(image, NO_PIXELS, is_known)], result.vector[None])
             self._failed += [(asked.number, failure) for failure in self.recorder.failures[failures:]]
         return True
 

@@ -108,8 +108,8 @@ def scan(
             result.skipped.by_ending[""] += len(not_images)
             files = [file for file in files if file.path not in not_images]
         for at, file in enumerate(files):
-            if file.path not in known:
-                files[at] = replace(file, path=stored.of_file(file, known))
+            if file.path not in known and (path := stored.of_file(file, known)) != file.path:
+                files[at] = replace(file, path=path)
         result.to_open.extend(list(_files_to_open(files, known, known_failures, result, rehash=rehash)))
         control.on_progress(Progress("scan", result.found, 0))
         if len(others) >= RECORDED:

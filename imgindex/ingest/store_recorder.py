@@ -42,7 +42,7 @@ class StoreRecorder:
         # Ids of missing images that were found at another path in this run.
         self._renamed_ids: set[int] = set()
         self.is_first = not writer.catalogue.has_images()
-        self.commit_failed = False
+        self._commit_failed = False
         self._last_commit = time.monotonic()
 
     @property
@@ -107,12 +107,17 @@ class StoreRecorder:
             return Copied(copy, vector, known)
         return None
 
-    def record(self, item: Prepared, vector: Vectors) -> None:
-        """Record an image's vector for its file, and for the files with the same content that waited for it."""
-        others = self._waiting.pop(item.image.sha256, [])
+    def record(self, batch: Sequence[Prepared], vectors: Vectors) -> None:
+        """Record vectors for the files of images, and for the files with the same content that waited for them."""
         with np.errstate(over="ignore"):
-            stored = vector.astype(self.writer.segments.dtype)  # numbers beyond the range of float16 become infinite
-        if not np.isfinite(stored).all():
+            stored = vectors.astype(self.writer.segments.dtype)  # numbers beyond the range of float16 become infinite
+        are_finite = np.isfinite(stored).all(axis=1).tolist()
+        for item, vector, is_finite in zip(batch, vectors, are_finite, strict=True):
+            self._record(item, vector, is_finite=is_finite)
+
+    def _record(self, item: Prepared, vector: Vectors, *, is_finite: bool) -> None:
+        others = self._waiting.pop(item.image.sha256, [])
+        if not is_finite:
             for file in (item.image.file, *(other.file for other in others)):
                 self._fail(failure_of(file, "embed", NOT_FINITE))
             return
@@ -152,11 +157,16 @@ class StoreRecorder:
         """Commit what is recorded; `if_due`: only if it is time to, or if it is much."""
         if if_due and not self._is_due():
             return
-        self.commit_failed = True
+        self._commit_failed = True
         self.writer.commit()
-        self.commit_failed = False
+        self._commit_failed = False
         self._recorded.clear()
         self._last_commit = time.monotonic()
+
+    def commit_after(self, error: BaseException) -> None:
+        """Commit what was recorded before an error; not where a commit failed, or the caller left the pipeline."""
+        if not isinstance(error, GeneratorExit) and not self._commit_failed:
+            self.commit()
 
     def _is_due(self) -> bool:
         changes = len(self.writer)

@@ -350,15 +350,11 @@ class Catalogue:
         """Return the highest id of an image, 0 where there is none: no more images than that can be found."""
         return int(self.connection.execute("select coalesce(max(id), 0) from images").fetchone()[0])
 
-    def put(self, image: NewImage, segment: int, row: int, crc32: int, *, real: StoredPath | None = None) -> None:
-        """Record an image and its vector. A new path gets a new id, a known path keeps its id.
-
-        real: the stored form of the file's real path, where that is another one.
-        """
-        self.put_each([(image, segment, row, crc32, real)])
-
     def put_each(self, images: Iterable[tuple[NewImage, int, int, int, StoredPath | None]]) -> None:
-        """Record images with segment, row and CRC32 of their vectors, and their real path: see `put`."""
+        """Record images with segment, row and CRC32 of their vectors. A new path gets a new id; a known one keeps its.
+
+        The last value is the stored form of the file's real path, where that is another one.
+        """
         now = timestamp()
         columns = (
             "path, real_path, size, mtime_ns, ctime_ns, inode, version, sha256, width, height, format, hashes, blank, "
@@ -378,7 +374,10 @@ class Catalogue:
         self.ledger.clear_each(paths)
 
     def move(self, id: int, file: FoundFile, *, real: StoredPath | None = None) -> None:
-        """Record that an image lies at `file` now, or has new times there, and mark it as present; real: as `put`."""
+        """Record that an image lies at `file` now, or has new times there, and mark it as present.
+
+        real: as the last value in `put_each`.
+        """
         stored = self.paths.stored(file.path)
         self.connection.execute(
             "update images set (path, real_path, size, mtime_ns, ctime_ns, inode, version) = (?,?,?,?,?,?,?), "

@@ -176,11 +176,12 @@ class RealPaths:
     """Finds the real paths of many files within a moment: a folder is resolved once for the files that follow in it."""
 
     def __init__(self) -> None:
-        self._folder, self._real_folder = "", "/"
+        self._folder: str | None = None
+        self._real_folder = "/"
 
     def of(self, path: str) -> str:
         """Return what `real_path` returns."""
-        return real_path(path) if is_address(path) or os.path.islink(path) else self.of_entry(path)
+        return real_path(path) if os.path.islink(path) else self.of_entry(path)
 
     def of_entry(self, path: str) -> str:
         """Return the real path of a name in its folder: if it is a link, that of the link itself."""
@@ -188,8 +189,8 @@ class RealPaths:
             return path
         folder, _, name = path.rpartition("/")
         if folder != self._folder:
-            self._folder, self._real_folder = folder, real_path(folder or "/")
-        return os.path.join(self._real_folder, name)
+            self._folder, self._real_folder = folder, _with_slash(real_path(folder or "/"))
+        return self._real_folder + name
 
 
 def nfc(text: str) -> str:

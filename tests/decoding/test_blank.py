@@ -25,6 +25,11 @@ def test_one_colour_or_nearly_one_is_blank() -> None:
     dot = Image.new("RGB", (300, 200), "white")
     ImageDraw.Draw(dot).text((140, 90), "7", "black")
     assert not blank.is_blank(dot)
+    # Between the pixels that are looked at first.
+    stripes = Image.new("RGB", (640, 480), "white")
+    for left in range(0, 640, 40):
+        ImageDraw.Draw(stripes).rectangle((left, 0, left + 9, 479), "black")
+    assert not blank.is_blank(stripes)
     assert not blank.is_blank(textured(1))
 
 

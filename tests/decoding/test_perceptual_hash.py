@@ -64,3 +64,14 @@ def test_stored_hashes_of_another_version_are_not_used() -> None:
 def test_strips_of_one_pixel_and_pictures_of_one_colour_have_hashes() -> None:
     for size in ((1, 1), (400, 1), (1, 400), (300, 200)):
         assert len(codes(Image.new("RGB", size, "red"))) >= 1
+
+
+def test_hashes_stay_those_that_indexes_have_stored() -> None:
+    bordered = ImageOps.expand(textured(2, (250, 188)), (0, 30, 17, 9), "gray")
+    stored = "01f60c7ab106c90d6ef68deab9b25197ad7ea184f9f9167b7ef60ce891b25397ad628ee9907252939d"
+    # VERSION is increased where this cannot be.
+    assert perceptual_hash.hashes(bordered).hex() == stored
+    assert (
+        perceptual_hash.hashes(textured(1)).hex()
+        == "01ce26b325537f68bd6c4b0f1ac3b530938c22b3f7d23e60fd0c2291d7d62e20d3"
+    )

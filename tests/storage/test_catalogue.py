@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from catalogue_images import image
+from catalogue_images import image, record
 
 from imgindex.storage.catalogue import PATHS_PER_QUERY, Catalogue
 from imgindex.storage.paths import PathMap
@@ -19,7 +19,7 @@ def paths(catalogue: Catalogue) -> dict[int, str]:
 
 
 def test_an_image_is_recorded_with_all_that_is_known_of_it(catalogue: Catalogue) -> None:
-    catalogue.put(image("/home/ann/a.png", 7, size=123, mtime_ns=2**60), 1, 5, 0xFFFFFFFF)
+    record(catalogue, image("/home/ann/a.png", 7, size=123, mtime_ns=2**60), 1, 5, 0xFFFFFFFF)
     (found,) = catalogue.images()
     assert (found.id, found.path, found.size, found.mtime_ns) == (1, "/home/ann/a.png", 123, 2**60)
     assert (found.sha256, found.width, found.height, found.format) == ("07" * 32, 640, 480, "PNG")
@@ -28,22 +28,22 @@ def test_an_image_is_recorded_with_all_that_is_known_of_it(catalogue: Catalogue)
 
 
 def test_a_changed_image_keeps_its_id(catalogue: Catalogue) -> None:
-    catalogue.put(image("/a.png", 1), 1, 0, 0)
-    catalogue.put(image("/b.png", 2), 1, 1, 0)
-    catalogue.put(image("/a.png", 3), 1, 2, 0)
+    record(catalogue, image("/a.png", 1), 1, 0, 0)
+    record(catalogue, image("/b.png", 2), 1, 1, 0)
+    record(catalogue, image("/a.png", 3), 1, 2, 0)
     assert {found.id: found.sha256[:2] for found in catalogue.images()} == {1: "03", 2: "02"}
 
 
 def test_an_id_is_never_used_again(catalogue: Catalogue) -> None:
-    catalogue.put(image("/a.png"), 1, 0, 0)
-    catalogue.put(image("/b.png"), 1, 1, 0)
+    record(catalogue, image("/a.png"), 1, 0, 0)
+    record(catalogue, image("/b.png"), 1, 1, 0)
     catalogue.forget([2])
-    catalogue.put(image("/b.png"), 1, 2, 0)
+    record(catalogue, image("/b.png"), 1, 2, 0)
     assert paths(catalogue) == {1: "/a.png", 3: "/b.png"}
 
 
 def test_a_missing_image_is_in_no_answer_but_still_known(catalogue: Catalogue) -> None:
-    catalogue.put(image("/a.png"), 1, 0, 0)
+    record(catalogue, image("/a.png"), 1, 0, 0)
     catalogue.set_present([1], False)
     assert list(catalogue.images()) == []
     assert catalogue.image_paths([1]) == {}
@@ -56,7 +56,7 @@ def test_a_missing_image_is_in_no_answer_but_still_known(catalogue: Catalogue) -
 
 
 def test_a_moved_image_is_present_at_its_new_path_under_its_id(catalogue: Catalogue) -> None:
-    catalogue.put(image("/a.png"), 1, 0, 0)
+    record(catalogue, image("/a.png"), 1, 0, 0)
     catalogue.set_present([1], False)
     catalogue.ledger.fail(Failure("/b.png", "decode", "broken"))
     catalogue.move(1, FoundFile("/b.png", 5, 6))
@@ -69,14 +69,14 @@ def test_known_answers_for_more_paths_than_one_query_can_name(catalogue: Catalog
     many = [f"/{number}.png" for number in range(2 * PATHS_PER_QUERY + 1)]
     with catalogue.atomic():
         for row, path in enumerate(many):
-            catalogue.put(image(path), 1, row, 0)
+            record(catalogue, image(path), 1, row, 0)
     known = catalogue.known([*many, "/unknown.png"])
     assert {path: one.id for path, one in known.items()} == {path: row for row, path in enumerate(many, 1)}
 
 
 def test_images_with_the_same_content_are_found_by_it_missing_ones_too(catalogue: Catalogue) -> None:
     for row, (path, content) in enumerate([("/a.png", 1), ("/b.png", 2), ("/c.png", 1)]):
-        catalogue.put(image(path, content), 1, row, 0)
+        record(catalogue, image(path, content), 1, row, 0)
     catalogue.set_present([1], False)
     assert [(one.location.id, one.path) for one in catalogue.same_content(b"\x01" * 32)] == [
         (1, "/a.png"),
@@ -86,11 +86,11 @@ def test_images_with_the_same_content_are_found_by_it_missing_ones_too(catalogue
 
 
 def test_a_transaction_that_fails_leaves_nothing(catalogue: Catalogue) -> None:
-    catalogue.put(image("/a.png"), 1, 0, 0)
+    record(catalogue, image("/a.png"), 1, 0, 0)
 
     def fail() -> None:
         with catalogue.atomic():
-            catalogue.put(image("/b.png"), 1, 1, 0)
+            record(catalogue, image("/b.png"), 1, 1, 0)
             catalogue.forget([1])
             raise ZeroDivisionError
 
@@ -100,9 +100,9 @@ def test_a_transaction_that_fails_leaves_nothing(catalogue: Catalogue) -> None:
 
 
 def test_two_images_never_share_a_row(catalogue: Catalogue) -> None:
-    catalogue.put(image("/a.png"), 1, 0, 0)
+    record(catalogue, image("/a.png"), 1, 0, 0)
     with pytest.raises(sqlite3.IntegrityError):
-        catalogue.put(image("/b.png"), 1, 0, 0)
+        record(catalogue, image("/b.png"), 1, 0, 0)
 
 
 def test_a_reader_cannot_write(catalogue: Catalogue) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from catalogue_images import image
+from catalogue_images import image, record
 
 from imgindex import ImageIndex
 from imgindex.storage import comparisons
@@ -20,7 +20,7 @@ ONE, TWO, THREE = (bytes([number]) * 32 for number in (1, 2, 3))
 
 def put(catalogue: Catalogue, *contents: int) -> None:
     for number, content in enumerate(contents):
-        catalogue.put(image(f"/home/ann/{number}.png", content), 1, number, 0)
+        record(catalogue, image(f"/home/ann/{number}.png", content), 1, number, 0)
 
 
 def test_hashes_are_recorded_for_every_image_with_the_content(catalogue: Catalogue) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from catalogue_images import image
+from catalogue_images import image, record
 
 from imgindex.storage.catalogue import Catalogue
 from imgindex.types import Failure
 
 
 def test_a_failure_makes_the_image_at_its_path_missing_until_it_is_recorded_again(catalogue: Catalogue) -> None:
-    catalogue.put(image("/a.png"), 1, 0, 0)
+    record(catalogue, image("/a.png"), 1, 0, 0)
     catalogue.ledger.fail(Failure("/a.png", "decode", "broken", 5, 6))
     assert catalogue.image_paths() == {}
     (failure,) = catalogue.ledger.failures()
@@ -21,13 +21,13 @@ def test_a_failure_makes_the_image_at_its_path_missing_until_it_is_recorded_agai
         6,
     )
     assert failure.tried_at
-    catalogue.put(image("/a.png", 2), 1, 1, 0)
+    record(catalogue, image("/a.png", 2), 1, 1, 0)
     assert catalogue.image_paths() == {1: "/a.png"}
     assert list(catalogue.ledger.failures()) == []
 
 
 def test_an_image_that_is_present_again_has_no_failure(catalogue: Catalogue) -> None:
-    catalogue.put(image("/a.png"), 1, 0, 0)
+    record(catalogue, image("/a.png"), 1, 0, 0)
     catalogue.ledger.fail(Failure("/a.png", "decode", "broken"))
     catalogue.ledger.fail(Failure("/b.png", "decode", "broken"))
     catalogue.set_present([1], True)

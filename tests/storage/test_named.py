@@ -6,7 +6,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from catalogue_images import image
+from catalogue_images import image, record
 
 from imgindex.errors import PathNotFound
 from imgindex.storage.catalogue import Catalogue
@@ -19,7 +19,7 @@ NFC, NFD = (unicodedata.normalize(form, "\u00e9") for form in ("NFC", "NFD"))
 def put(catalogue: Catalogue, *paths: str) -> None:
     first = len(list(catalogue.each_path()))
     for number, path in enumerate(paths, first):
-        catalogue.put(image(path, number), 1, number, 0)
+        record(catalogue, image(path, number), 1, number, 0)
 
 
 def test_a_path_names_the_image_at_it_and_those_below_it(catalogue: Catalogue) -> None:
@@ -55,7 +55,7 @@ def test_an_image_that_was_found_through_a_link_is_named_by_its_real_path_and_by
     (tmp_path / "real/1.jpg").touch()
     for name in ("one", "two"):
         (tmp_path / name).symlink_to("real")
-    catalogue.put(image(f"{tmp_path}/one/1.jpg"), 1, 0, 0, real=catalogue.paths.stored(f"{tmp_path}/real/1.jpg"))
+    record(catalogue, image(f"{tmp_path}/one/1.jpg"), 1, 0, 0, real=catalogue.paths.stored(f"{tmp_path}/real/1.jpg"))
     for path in ("one", "two", "real", "two/1.jpg", "real/1.jpg"):
         assert find_named(catalogue, [f"{tmp_path}/{path}"]).images == [1]
         assert path.endswith(".jpg") or catalogue.find(f"{tmp_path}/{path}/1.jpg") is not None
@@ -68,7 +68,7 @@ def test_a_link_that_leads_elsewhere_now_is_no_longer_the_old_file(catalogue: Ca
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "1.jpg").touch()
     (tmp_path / "link").symlink_to("old")
-    catalogue.put(image(f"{tmp_path}/link/1.jpg"), 1, 0, 0, real=f"{tmp_path}/old/1.jpg")
+    record(catalogue, image(f"{tmp_path}/link/1.jpg"), 1, 0, 0, real=f"{tmp_path}/old/1.jpg")
     assert catalogue.find(f"{tmp_path}/old/1.jpg") is not None
     (tmp_path / "link").unlink()
     (tmp_path / "link").symlink_to("new")
@@ -96,7 +96,7 @@ def test_the_images_below_a_few_folders_are_found_without_reading_those_of_other
     home = catalogue.paths.absolute(".")
     put(catalogue, "/a/1.jpg", "/a/\udcff.jpg", "/a0/2.jpg", "/a", "/\udcff/3.jpg", f"{home}/in/4.jpg", f"{home}/5.jpg")
     linked = image("/link/6.jpg", 7)
-    catalogue.put(linked, 1, 7, 0, real=catalogue.paths.stored("/far/6.jpg"))
+    record(catalogue, linked, 1, 7, 0, real=catalogue.paths.stored("/far/6.jpg"))
 
     def found(*below: str) -> list[str]:
         return [path for _, path, _ in catalogue.each_place(below)]

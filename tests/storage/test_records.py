@@ -6,7 +6,7 @@ import dataclasses
 import sys
 
 import pytest
-from catalogue_images import image
+from catalogue_images import image, record
 
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.records import clamp_int64, is_same_stat, stored_stat
@@ -29,8 +29,8 @@ def test_a_greater_number_becomes_the_greatest_and_a_lesser_one_the_least(number
 
 @pytest.mark.parametrize("mtime_ns", TIMES)
 def test_the_catalogue_stores_every_time_of_images_and_failures(catalogue: Catalogue, mtime_ns: int) -> None:
-    catalogue.put(image("/a.png", 1, mtime_ns=mtime_ns), 1, 0, 0)
-    catalogue.put(image("/b.png", 2), 1, 1, 0)
+    record(catalogue, image("/a.png", 1, mtime_ns=mtime_ns), 1, 0, 0)
+    record(catalogue, image("/b.png", 2), 1, 1, 0)
     catalogue.move(2, FoundFile("/b.png", 2**64, mtime_ns))
     catalogue.ledger.fail(Failure("/c.png", "read", "reason", 10**30, mtime_ns))
     clamped = max(min(mtime_ns, 2**63 - 1), -(2**63))
@@ -44,7 +44,7 @@ def test_the_catalogue_stores_every_time_of_images_and_failures(catalogue: Catal
 
 def test_a_file_with_another_version_has_changed_whatever_its_numbers(catalogue: Catalogue) -> None:
     file = FoundFile("/a.zip/1.png", 5, 7, version="crc32:1")
-    catalogue.put(dataclasses.replace(image("/a.zip/1.png", 1), file=file), 1, 0, 0)
+    record(catalogue, dataclasses.replace(image("/a.zip/1.png", 1), file=file), 1, 0, 0)
     catalogue.ledger.fail(Failure("/a.zip/2.png", "read", "reason", 5, 7, version="crc32:2"))
     catalogue.ledger.add_other_files([FoundFile("/a.zip/3", 5, 7, version="crc32:3")])
     before = catalogue.known(["/a.zip/1.png"])["/a.zip/1.png"].stat

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from catalogue_images import image
+from catalogue_images import image, record
 
 from imgindex.storage import tags
 from imgindex.storage.catalogue import Catalogue
@@ -11,7 +11,7 @@ from imgindex.storage.catalogue import Catalogue
 
 def put(catalogue: Catalogue, count: int) -> None:
     for number in range(count):
-        catalogue.put(image(f"/home/ann/{number}.png", number), 1, number, 0)
+        record(catalogue, image(f"/home/ann/{number}.png", number), 1, number, 0)
 
 
 @pytest.mark.parametrize("tag", ["", " cat", "cat ", "a,b", "a\nb", "a\0b", "x" * 101])
