@@ -621,17 +621,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         True
         """
         from imgindex.clustering.run import cluster
-        from imgindex.search.image_inputs import as_images
-        from imgindex.search.query import anchor_vectors
-        from imgindex.search.upkeep import prepare_smoothing
 
-        context = self._query_context()
-        if smooth and anchors:
-            prepare_smoothing(self._store, on_progress or _ignore)
-        examples = {
-            name: anchor_vectors(context, name, as_images(images), smooth=smooth)
-            for name, images in (anchors or {}).items()
-        }
         return cluster(
             self._store,
             k,
@@ -639,7 +629,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             restarts=restarts,
             iterations=iterations,
             init=init,
-            anchors=examples,
+            anchors=self._anchor_vectors(anchors or {}, smooth, on_progress or _ignore),
             balanced=balanced,
             max_size=max_size,
             smooth=smooth,
@@ -662,7 +652,25 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.clustering.collection import Clusterings
 
-        return Clusterings(self._store, wait=lambda: self._wait)
+        return Clusterings(self._store, wait=lambda: self._wait, read_examples=self._anchor_vectors)
+
+    def _anchor_vectors(
+        self,
+        anchors: Mapping[str, ImageInput | Iterable[ImageInput]],
+        smooth: bool,
+        on_progress: OnProgress = _ignore,
+    ) -> dict[str, Vectors]:
+        """Return the vectors (m, dimension) of the examples of each anchor by its name, averaged with smooth."""
+        from imgindex.search.image_inputs import as_images
+        from imgindex.search.query import anchor_vectors
+        from imgindex.search.upkeep import prepare_smoothing
+
+        context = self._query_context()
+        if smooth and anchors:
+            prepare_smoothing(self._store, on_progress)
+        return {
+            name: anchor_vectors(context, name, as_images(images), smooth=smooth) for name, images in anchors.items()
+        }
 
     def label_table(self, clustering: Clustering, label_format: LabelFormat | None = None) -> Table:
         """Return the labels of a clustering as a table with a row an image, whose `columns` are those of the CSV.
