@@ -247,6 +247,28 @@ class Api:
             call, lambda index: asdict(index.clusterings.rename_cluster(label, name, clustering=clustering))
         )
 
+    async def edit_clustering(self, call: Call) -> Reply:
+        id, body = call.path["clustering"], call.body
+
+        def edit(index: ImageIndex) -> dict[str, Any]:
+            of = index.clusterings
+            match body:
+                case schema.MergeBody():
+                    found = of.merge(body.labels, clustering=id)
+                case schema.SplitBody():
+                    anchors = {
+                        name: list(index.vectors([_image(index, one).id for one in ids]))
+                        for name, ids in body.anchors.items()
+                    }
+                    found = of.split(body.label, body.k, anchors=anchors, seed=body.seed, clustering=id)
+                case schema.MoveBody():
+                    found = of.move(body.ids, body.label, clustering=id)
+                case _:
+                    found = of.undo(clustering=id)
+            return documents.clustering(found)
+
+        return await self._write(call, edit)
+
     # Curation.
 
     async def duplicates(self, call: Call) -> Reply:

@@ -153,6 +153,32 @@ class NameBody(Request, frozen=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None
 
 
+class MergeBody(Request, frozen=True, tag="merge", tag_field="kind"):
+    """Make one cluster of those with these labels."""
+
+    labels: Annotated[list[Number], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]
+
+
+class SplitBody(Request, frozen=True, tag="split", tag_field="kind"):
+    """Make several clusters of one; k: null for 2, or for as many as there are anchors, ids of images by name."""
+
+    label: Number
+    k: Annotated[int, msgspec.Meta(ge=2, le=MOST_ROWS)] | None = None
+    anchors: dict[str, Annotated[list[Id], msgspec.Meta(max_length=MOST_ROWS)]] = {}
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 42
+
+
+class MoveBody(Request, frozen=True, tag="move", tag_field="kind"):
+    """Move images to the cluster with a label."""
+
+    ids: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=MOST_TAGGED)]
+    label: Number
+
+
+class UndoBody(Request, frozen=True, tag="undo", tag_field="kind"):
+    """Delete this clustering, which an edit made, and go back to the one before."""
+
+
 class AddBody(Request, frozen=True, tag="add", tag_field="kind"):
     """Add what is new in folders that were added before; none for all of them."""
 
@@ -358,6 +384,15 @@ ENDPOINTS: Sequence[Endpoint] = (
         "Name a cluster",
         Cluster,
         body=NameBody,
+        writes=True,
+    ),
+    Endpoint(
+        "POST",
+        "/clusterings/{clustering:int}/edits",
+        "edit_clustering",
+        "Edit a clustering: the answer is the new one, or the one before",
+        ClusteringDocument,
+        body=MergeBody | SplitBody | MoveBody | UndoBody,
         writes=True,
     ),
     Endpoint("GET", "/duplicates", "duplicates", "Groups of duplicates", DuplicateGroups, Duplicates, is_paged=True),

@@ -233,6 +233,55 @@ def test_a_cluster_is_named_and_the_name_is_removed(client: httpx.Client) -> Non
     assert client.get("/clusterings/1").json()["clusters"][0]["name"] is None
 
 
+def test_a_clustering_is_edited_and_the_edit_is_undone(client: httpx.Client, server: ForkServer, home: Path) -> None:
+    first = client.get("/clusterings/1").json()
+    seen = client.get("/clusterings/1").headers["etag"]
+    ids = client.post("/views", json={"clustering": 1, "label": 0}).json()["view"]
+    moved = client.get(f"/views/{ids}/rows?limit=2").json()["ids"]
+    body = {"kind": "move", "ids": moved, "label": 1}
+    assert client.post("/clusterings/1/edits", json=body).status_code == 428
+    done = client.post("/clusterings/1/edits", json=body, headers={"If-Match": seen})
+    assert (done.status_code, done.json()["id"]) == (200, 2)
+    assert client.post("/clusterings/2/edits", json={"kind": "undo"}, headers={"If-Match": seen}).status_code == 412
+    merged = client.post("/clusterings/2/edits", json={"kind": "merge", "labels": [0, 2]}, headers=ANY).json()
+    assert merged["k"] == 2
+    assert merged["options"] == {"edit": {"of": 2, "kind": "merge", "labels": [0, 2]}}
+    split = {"kind": "split", "label": 0, "anchors": {"one": [moved[0]], "other": [moved[1], 9]}}
+    parts = client.post("/clusterings/3/edits", json=split, headers=ANY).json()
+    assert {"one", "other"} < {cluster["name"] for cluster in parts["clusters"]}
+    assert client.post("/clusterings/3/edits", json={"kind": "split", "label": 1, "k": 3}, headers=ANY).json()["k"] == 4
+    shown = json.loads(server.run("clusterings", "show", "4", "--json", "--out", "a.csv", folder=home).stdout)
+    assert parts == shown
+    assert [one["edited_from"] for one in client.get("/clusterings").json()] == [None, 1, 2, 3, 3]
+    for id, before in ((5, 3), (4, 3), (3, 2), (2, 1)):
+        assert client.post(f"/clusterings/{id}/edits", json={"kind": "undo"}, headers=ANY).json()["id"] == before
+    assert client.get("/clusterings/1").json() == first
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        ({"kind": "merge", "labels": [0, 0]}, 400, "cluster 0 is given twice"),
+        ({"kind": "merge", "labels": [0, 7]}, 400, "no label 7"),
+        ({"kind": "merge"}, 400, "labels"),
+        ({"kind": "split", "label": 0, "k": 1}, 400, ">= 2"),
+        ({"kind": "split", "label": 0, "k": 99}, 400, "cannot be split into 99"),
+        ({"kind": "split", "label": 0, "anchors": {"a": [1], "b": [999]}}, 404, "no image with the id 999"),
+        ({"kind": "split", "label": 0, "anchors": {"a": [1], "b": []}}, 400, "the anchor 'b' has no images"),
+        ({"kind": "move", "ids": [999], "label": 0}, 404, "no image with the id 999"),
+        ({"kind": "undo"}, 400, "was not made by an edit"),
+        ({"kind": "rename"}, 400, "rename"),
+    ],
+    ids=str,
+)
+def test_a_wrong_edit_is_refused_with_the_reason(client: httpx.Client, body: Any, status: int, detail: str) -> None:
+    refused = client.post("/clusterings/1/edits", json=body, headers=ANY)
+    assert refused.status_code == status
+    assert detail in refused.json()["detail"]
+    assert client.post("/clusterings/9/edits", json={"kind": "undo"}, headers=ANY).status_code == 404
+    assert [one["id"] for one in client.get("/clusterings").json()] == [1]
+
+
 def test_while_another_process_writes_a_change_is_refused_and_reading_goes_on(client: httpx.Client, home: Path) -> None:
     with ImageIndex.open(home / ".imgindex") as index, index._store.writing():
         refused = client.put("/images/tags", json={"ids": [1], "add": ["cat"]}, headers=ANY)
