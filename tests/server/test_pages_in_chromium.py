@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 from browsers import chromium
 from forking import ForkServer
+from page_visits import TOKEN_IN_ADDRESS, Visit, visits
 from pictures import draw
-from serving import TOKEN, at_a_port
+from serving import at_a_port
 
 from imgindex import ImageIndex
 from imgindex.server.app import build_app
@@ -29,7 +30,6 @@ HOSTILE = (
     b"not utf-8 \xff.png",
     b"a\xe2\x80\xaegnp.exe.png",
 )
-Visit = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -65,44 +65,10 @@ def site(hostile: Path, tmp_path: Path) -> Iterator[tuple[Path, int]]:
     close()
 
 
-TOKEN_IN_ADDRESS = TOKEN.replace(" ", "-")
-
-
 @pytest.fixture
 def visit(browser: Any, site: tuple[Path, int]) -> Iterator[Visit]:
-    """Open a page with the token; in the end nothing may have gone wrong in it, nor been asked of another host."""
-    wrong: list[str] = []
-    contexts = []
-
-    def visit(path: str = "", *, width: int = 1280, scheme: str = "light") -> Any:
-        context = browser.new_context(
-            viewport={"width": width, "height": 860}, color_scheme=scheme, reduced_motion="reduce"
-        )
-        contexts.append(context)
-        page = context.new_page()
-        # A condition that is wrong is answered with 400.
-        page.on("console", lambda message: wrong.append(message.text) if is_wrong(message) else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: wrong.append(request.url) if is_outside(request.url, site[1]) else None)
-        page.goto(f"http://127.0.0.1:{site[1]}/#token={TOKEN_IN_ADDRESS}")
-        page.locator(".cell img").first.wait_for()
-        if path:
-            page.evaluate("path => { location.hash = path; }", f"#/{path}")
-        return page
-
-    yield visit
-    for context in contexts:
-        assert all(page.evaluate("typeof fired") == "undefined" for page in context.pages)
-        context.close()
-    assert wrong == []
-
-
-def is_wrong(message: Any) -> bool:
-    return message.type == "error" and "status of 400" not in message.text
-
-
-def is_outside(url: str, port: int) -> bool:
-    return not url.startswith(("blob:", "data:")) and urlsplit(url).netloc != f"127.0.0.1:{port}"
+    with visits(browser, site[1]) as visit:
+        yield visit
 
 
 def test_the_token_leaves_the_address_and_stays_in_the_tab(visit: Visit) -> None:

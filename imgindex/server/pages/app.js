@@ -9,9 +9,10 @@ import { ImagesPage } from "./images.js";
 const PAGES = { images: ["Images", ImagesPage], clusters: ["Clusters", ClustersPage], duplicates: ["Duplicates", DuplicatesPage] };
 const KEYS = [
   ["arrows, h j k l", "move"], ["Enter", "large picture"], ["x, Space", "select"], ["Shift + arrows", "select a range"],
-  ["f", "similar images"], ["t", "tag the selection"], ["/", "condition"], ["n", "name a cluster"], ["Esc", "clear, close"],
+  ["f", "similar images"], ["t", "tag the selection"], ["/", "condition"], ["n", "name a cluster"],
+  ["m", "merge clusters, move images to a cluster"], ["u", "undo"], ["Esc", "clear, close"],
   ["1 … 9", "duplicates: keep that one"], ["a", "duplicates: keep as proposed"], ["b", "duplicates: keep all"],
-  ["s", "duplicates: skip"], ["u", "duplicates: undo"], ["Space", "duplicates: blink"], ["z", "duplicates: 1:1"], ["?", "this list"],
+  ["s", "duplicates: skip"], ["Space", "duplicates: blink"], ["z", "duplicates: 1:1"], ["?", "this list"],
 ];
 const KEYS_OFF = "imgindex-keys-off";
 const content = document.getElementById("content");
