@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import chromium
 from page_visits import TOKEN_IN_ADDRESS, Visit, visits
 from serving import at_a_port
 
@@ -16,20 +14,6 @@ from imgindex.server.app import build_app
 
 pytestmark = pytest.mark.slow
 expect = pytest.importorskip("playwright.sync_api").expect
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def visit(browser: Any, home: Path) -> Iterator[Visit]:
-    app, close = build_app(str(home / ".imgindex"), token=TOKEN_IN_ADDRESS)
-    with at_a_port(app) as port, visits(browser, port) as visit:
-        yield visit
-    close()
 
 
 @pytest.fixture

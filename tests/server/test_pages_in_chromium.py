@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browsers import chromium
 from forking import ForkServer
 from page_visits import TOKEN_IN_ADDRESS, Visit, visits
 from pictures import draw
@@ -30,12 +29,6 @@ HOSTILE = (
     b"not utf-8 \xff.png",
     b"a\xe2\x80\xaegnp.exe.png",
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +75,7 @@ def test_the_token_leaves_the_address_and_stays_in_the_tab(visit: Visit) -> None
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("path", ["images", "clusters", "duplicates", "images?like=2"])
+@pytest.mark.parametrize("path", ["images", "clusters", "duplicates", "odd", "images?like=2"])
 def test_a_page_fits_the_window_and_its_pictures_are_drawn(visit: Visit, path: str, width: int) -> None:
     page = visit(path, width=width)
     page.locator("#content img").first.wait_for()
@@ -93,7 +86,9 @@ def test_a_page_fits_the_window_and_its_pictures_are_drawn(visit: Visit, path: s
     assert all(width > 0 for width in widths)
 
 
-@pytest.mark.parametrize("path", ["images", "clusters", "duplicates", "images?like=2", "images?clustering=2&label=0"])
+@pytest.mark.parametrize(
+    "path", ["images", "clusters", "duplicates", "odd", "images?like=2", "images?clustering=2&label=0"]
+)
 def test_names_that_are_markup_are_shown_as_text(visit: Visit, path: str) -> None:
     page = visit(path)
     page.locator("#content img").first.wait_for()
@@ -123,7 +118,7 @@ def test_a_script_that_gets_into_the_page_does_not_run(browser: Any, site: tuple
     page.close()
 
 
-@pytest.mark.parametrize("path", ["images", "clusters", "duplicates"])
+@pytest.mark.parametrize("path", ["images", "clusters", "duplicates", "odd"])
 def test_a_page_follows_the_dark_or_light_setting(visit: Visit, path: str) -> None:
     brightness = {}
     for scheme in ("light", "dark"):
@@ -398,6 +393,9 @@ def test_an_empty_index_says_how_to_fill_it(browser: Any, templates: dict[int, P
         expect(page.locator(".state")).to_contain_text("No clustering yet")
         page.evaluate("location.hash = '#/duplicates'")
         expect(page.locator(".state")).to_contain_text("No duplicates among 0 images")
+        page.evaluate("location.hash = '#/odd'")
+        expect(page.locator(".state")).to_contain_text("Nothing to compare")
+        page.evaluate("location.hash = '#/duplicates'")
         assert json.loads(page.evaluate("JSON.stringify(document.title)")) == "Duplicates – imgindex"
         page.close()
     close()
