@@ -319,7 +319,8 @@ def test_every_endpoint_that_changes_the_index_says_so(client: httpx.Client, hom
         assert client.request(endpoint.method, path, **options).status_code < 500, endpoint
     after = {name: data for name, data in contents(home).items() if "catalogue.db" not in name}
     assert {name: after.get(name) for name in before} == before
-    assert all(name.startswith(".imgindex/thumbnails/") for name in after.keys() - before.keys())
+    derived = (".imgindex/thumbnails/", ".imgindex/search/map-pca")
+    assert all(name.startswith(derived) for name in after.keys() - before.keys())
 
 
 # Lists in parts.
@@ -461,14 +462,22 @@ def test_a_job_clusters_and_its_result_is_the_clustering(client: httpx.Client) -
 
 
 def test_a_map_is_made_by_a_job_and_read_as_numbers(client: httpx.Client, home: Path) -> None:
-    assert client.get("/map").status_code == 404
-    ended(client, client.post("/jobs", json={"kind": "map"}, headers=ANY))
+    assert client.get("/map?method=tsne").json()["type"] == "urn:imgindex:MapNotFound"
+    ended(client, client.post("/jobs", json={"kind": "map", "method": "tsne"}, headers=ANY))
+    assert client.get("/map?method=tsne").status_code == 200
+    # By principal components it is made at once.
     data = client.get("/map?clustering=1").content
     n = int.from_bytes(data[:4], "little")
-    assert (n, len(data)) == (13, 4 + 13 * (4 + 2 + 2 + 2))
+    assert n == 13
+    made = [one["method"] for one in client.get("/maps").json() if one["is_made"]]
+    assert made == ["pca", "tsne"]
     ids = np.frombuffer(data, "<u4", n, 4)
     x, y = (np.frombuffer(data, "<u2", n, 4 + 4 * n + 2 * n * axis).astype(float) for axis in (0, 1))
     labels = np.frombuffer(data, "<i2", n, 4 + 8 * n)
+    groups = json.loads(data[4 + 10 * n :])
+    assert [(group["name"], group["images"]) for group in groups] == [
+        (f"cluster {label}", size) for label, size in enumerate(client.get("/clusterings/1").json()["sizes"])
+    ]
     with ImageIndex.open(home / ".imgindex") as index:
         found, members = index.map(), index.clusterings[1]
     assert ids.tolist() == found.ids.tolist()
@@ -477,8 +486,26 @@ def test_a_map_is_made_by_a_job_and_read_as_numbers(client: httpx.Client, home: 
     for one, drawn in zip(found.xy.T, (x, y), strict=True):
         np.testing.assert_allclose((drawn - drawn.mean()) / 65535, (one - one.mean()) / extent, atol=1e-3)
     assert max(np.ptp(x), np.ptp(y)) == 65535
-    unlabelled = client.get("/map").content
-    assert set(np.frombuffer(unlabelled, "<i2", n, 4 + 8 * n).tolist()) == {-1}
+    assert client.get("/map?clustering=9").status_code == 404
+
+
+def test_a_map_is_kept_for_the_next_run_of_the_server(home: Path) -> None:
+    for expected in ([], ["pca"]):
+        with client_of(home / ".imgindex") as client:
+            assert [one["method"] for one in client.get("/maps").json() if one["is_made"]] == expected
+            assert client.get("/map").status_code == 200
+            client.put("/images/tags", json={"ids": [1], "add": ["cat"]}, headers=ANY)
+            assert [one["method"] for one in client.get("/maps").json() if one["is_made"]] == ["pca"]
+    with ImageIndex.open(home / ".imgindex") as index:
+        index.remove(home / "photos" / "a" / "4.png")
+    with client_of(home / ".imgindex", read_only=True) as client:
+        assert int.from_bytes(client.get("/map").content[:4], "little") == 12
+
+
+def test_a_view_may_be_of_some_ids(client: httpx.Client) -> None:
+    view = client.post("/views", json={"ids": [9, 3, 5, 999], "where": "id > 3", "sort": "-id"}).json()
+    assert client.get(f"/views/{view['view']}/rows").json()["ids"] == [9, 5]
+    assert client.post("/views", json={"ids": []}).json()["total"] == 0
 
 
 # Names that are not text.
