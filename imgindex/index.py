@@ -621,17 +621,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         True
         """
         from imgindex.clustering.run import cluster
-        from imgindex.search.image_inputs import as_images
-        from imgindex.search.query import anchor_vectors
-        from imgindex.search.upkeep import prepare_smoothing
 
-        context = self._query_context()
-        if smooth and anchors:
-            prepare_smoothing(self._store, on_progress or _ignore)
-        examples = {
-            name: anchor_vectors(context, name, as_images(images), smooth=smooth)
-            for name, images in (anchors or {}).items()
-        }
         return cluster(
             self._store,
             k,
@@ -639,7 +629,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
             restarts=restarts,
             iterations=iterations,
             init=init,
-            anchors=examples,
+            anchors=self._anchor_vectors(anchors or {}, smooth, on_progress or _ignore),
             balanced=balanced,
             max_size=max_size,
             smooth=smooth,
@@ -662,7 +652,25 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.clustering.collection import Clusterings
 
-        return Clusterings(self._store, wait=lambda: self._wait)
+        return Clusterings(self._store, wait=lambda: self._wait, read_examples=self._anchor_vectors)
+
+    def _anchor_vectors(
+        self,
+        anchors: Mapping[str, ImageInput | Iterable[ImageInput]],
+        smooth: bool,
+        on_progress: OnProgress = _ignore,
+    ) -> dict[str, Vectors]:
+        """Return the vectors (m, dimension) of the examples of each anchor by its name, averaged with smooth."""
+        from imgindex.search.image_inputs import as_images
+        from imgindex.search.query import anchor_vectors
+        from imgindex.search.upkeep import prepare_smoothing
+
+        context = self._query_context()
+        if smooth and anchors:
+            prepare_smoothing(self._store, on_progress)
+        return {
+            name: anchor_vectors(context, name, as_images(images), smooth=smooth) for name, images in anchors.items()
+        }
 
     def label_table(self, clustering: Clustering, label_format: LabelFormat | None = None) -> Table:
         """Return the labels of a clustering as a table with a row an image, whose `columns` are those of the CSV.
@@ -971,9 +979,9 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """Return a page that shows what a method of this index returned: an HTML file, a contact sheet, or a preview.
 
         found: what `cluster`, `duplicates`, `answers` or `outliers` returned. maps: the maps on the page of a
-        clustering: pca, umap and tsne, see `map`, whose errors it raises. images: how many images the clusters on that
-        page list, all clusters together; None for all. relative_to: the folder that paths below it
-        are shown relative to; None for absolute paths. Links open the files wherever the page is written.
+        clustering: pca, pacmap, umap and tsne, see `map`, whose errors it raises. images: how many images the clusters
+        on that page list, all clusters together; None for all. relative_to: the folder that paths below it are shown
+        relative to; None for absolute paths. Links open the files wherever the page is written.
 
         Raises IndexDamaged.
 
@@ -1016,18 +1024,21 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         return each()
 
-    def map(self, method: str = "pca", *, seed: int = 42) -> Map:
-        """Return coordinates of all images on a plane, by pca, umap or tsne; the same seed gives the same map.
+    def map(self, method: str = "pca", *, seed: int = 42, on_progress: OnProgress | None = None) -> Map:
+        """Return coordinates of all images on a plane, by pca, pacmap, umap or tsne; the same seed gives the same map.
+
+        The index keeps the newest map by each method, where it can be written to, and returns it until its images
+        change. pacmap lays out 50,000 images, evenly taken, and places others among their nearest of these.
 
         Raises UsageError for another method, or for t-SNE of more than 20,000 images; ExtraMissing without the library
-        of umap or tsne; IndexDamaged.
+        of pacmap or umap; IndexDamaged.
 
         >>> index.map("pca").xy.shape == (len(index), 2)
         True
         """
-        from imgindex.gallery.map import make_map
+        from imgindex.gallery.kept_maps import kept_map
 
-        return make_map(self._store, method, seed=seed)
+        return kept_map(self._store, method, seed=seed, on_progress=on_progress or _ignore)
 
     def export(
         self,
@@ -1045,8 +1056,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         format: npz, npy, parquet, faiss or csv; None for that of the ending of `out`. npz: `ids` int64 (n,), `paths`
         str (n,), `vectors` float32 (n, dimension). npy: the vectors alone. faiss: an IndexIDMap2 of them. parquet: also
-        clusters, tags, metadata, coordinates by `map` (pca, umap, tsne or none) and JPEG thumbnails, whose longer side
-        has so many pixels; 0 for none. The file appears when it is complete.
+        clusters, tags, metadata, coordinates by `map` (pca, pacmap, umap, tsne or none) and JPEG thumbnails, whose
+        longer side has so many pixels; 0 for none. The file appears when it is complete.
 
         overwrite: replace a file that imgindex did not write. where: an SQL condition on the images. relative_to: the
         folder that paths below it are relative to; None for absolute paths. Raises FileNotOurs (and changes nothing)

@@ -258,7 +258,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Clustering:
-    """One k-means run, and how it was made.
+    """One k-means run or an edit of one, and how it was made.
 
     labels (n,): the cluster of paths[i], in the order of ids; label 0 is the largest cluster. objective: the sum of
     squared Euclidean distances to the nearest centroid, over all n rows. curve: how well each number of clusters fits
@@ -303,6 +303,11 @@ class Clustering:
         """Whether averaged vectors were clustered; centroids and distances are then those of averaged vectors."""
         return self.options.get("smooth") is True
 
+    @property
+    def edited_from(self) -> int | None:
+        """The id of the clustering that this one was made from by an edit; None where it was made otherwise."""
+        return edited_from(self.options)
+
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas DataFrame with the columns id, path, label, and those of the fit where it is known."""
         import pandas as pd
@@ -322,6 +327,13 @@ class Clustering:
         return f"<Clustering{id}: {images}, sizes {_few(self.sizes)}, objective {self.objective:.4g}>"
 
 
+def edited_from(options: Mapping[str, Any]) -> int | None:
+    """Return the id of the clustering that an edit was made from, by the options that it was stored with."""
+    edit = options.get("edit")
+    of = edit.get("of") if isinstance(edit, Mapping) else None
+    return of if isinstance(of, int) else None
+
+
 @dataclass(frozen=True, slots=True)
 class ClusteringSummary:
     """A clustering that the index keeps, without its images; the fields are those of `Clustering`."""
@@ -335,6 +347,7 @@ class ClusteringSummary:
     recipe: str
     seconds: float
     names: tuple[str | None, ...]
+    edited_from: int | None
 
     def __repr__(self) -> str:
         images = f"{_count(self.k, 'cluster')} of {_count(self.images, 'image')}"

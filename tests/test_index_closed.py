@@ -65,8 +65,12 @@ OF_CLUSTERINGS: dict[str, Callable[[Clusterings, Clustering], Any]] = {
     "delete": lambda found, made: found.delete(1),
     "diff": lambda found, made: found.diff(1, 1),
     "evaluate": lambda found, made: found.evaluate(),
+    "merge": lambda found, made: found.merge([0, 1]),
+    "move": lambda found, made: found.move(1, 0),
     "newest": lambda found, made: found.newest,
     "rename_cluster": lambda found, made: found.rename_cluster(0, "cats"),
+    "split": lambda found, made: found.split(0),
+    "undo": lambda found, made: found.undo(),
     "with_fit": lambda found, made: found.with_fit(made),
 }
 # These need no open index.

@@ -98,6 +98,24 @@ def _evaluated(index: ImageIndex, path: Any) -> int:
     return index.clusterings.evaluate("paths.csv", id_kind="path", relative_to=path).images
 
 
+def _moved_to_the_other(index: ImageIndex, path: Any) -> list[str]:
+    made = index.clusterings.newest
+    at = made.paths.index(os.path.abspath(IMAGE))
+    moved = index.clusterings.move(path, 1 - int(made.labels[at]))
+    try:
+        return [one.path for one in index.clusterings.diff(made.id or 0, moved.id or 0).moved]
+    finally:
+        index.clusterings.undo()
+
+
+def _split(index: ImageIndex, path: Any) -> tuple[int, ...]:
+    made = index.clusterings.newest
+    label = int(made.labels[made.paths.index(os.path.abspath(IMAGE))])
+    split = index.clusterings.split(label, 2, anchors={"x": path})
+    index.clusterings.undo()
+    return split.sizes
+
+
 # For each parameter of the public API that takes a path: a path that it takes, and a call that returns what it did.
 Case = tuple[str, Callable[[ImageIndex, Any], object]]
 IMAGE, FOLDER = "pictures/a/0.png", "pictures/a"
@@ -124,6 +142,8 @@ CASES: dict[tuple[object, str], Case] = {
     (ImageIndex.gallery, "relative_to"): (".", _names),
     (ImageIndex.export, "out"): ("out.npy", lambda index, path: index.export(path)),
     (ImageIndex.export, "relative_to"): (".", _exported),
+    (Clusterings.move, "images"): (IMAGE, _moved_to_the_other),
+    (Clusterings.split, "anchors"): (IMAGE, _split),
     (Clusterings.evaluate, "truth"): ("t.csv", lambda index, path: index.clusterings.evaluate(path).images),
     (Clusterings.evaluate, "relative_to"): (".", _evaluated),
     (GalleryPage.write_html, "out"): ("out.html", lambda index, path: _page(index).write_html(path)),

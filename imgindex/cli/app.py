@@ -22,6 +22,7 @@ from imgindex.cli import (
     add,
     bench,
     cluster,
+    clustering_edits,
     clusterings,
     compact,
     duplicates,
@@ -94,7 +95,15 @@ help.add_group(
     app,
     "clusterings",
     clusterings.command,
-    {"show": clusterings.show, "assign": clusterings.assign, "delete": clusterings.delete},
+    {
+        "show": clusterings.show,
+        "assign": clusterings.assign,
+        "merge": clustering_edits.merge,
+        "split": clustering_edits.split,
+        "move": clustering_edits.move,
+        "undo": clustering_edits.undo,
+        "delete": clusterings.delete,
+    },
 )
 
 

@@ -98,7 +98,7 @@ def command(
                 seed=seed,
                 restarts=restarts,
                 iterations=iterations,
-                anchors=_anchors(anchor or []),
+                anchors=read_anchors(anchor or []),
                 balanced=most == BALANCED,
                 max_size=None if most == BALANCED else most,
                 smooth=smooth,
@@ -242,7 +242,7 @@ def _most_in_a_cluster(text: str | None) -> int | Literal["balanced"] | None:
     return int(text)
 
 
-def _anchors(texts: list[str]) -> dict[str, list[str]]:
+def read_anchors(texts: list[str]) -> dict[str, list[str]]:
     """Return the images of each name from texts like NAME=IMAGE,IMAGE; a name may be repeated. Raises UsageError."""
     from imgindex.sources.registry import exists
 

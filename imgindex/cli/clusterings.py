@@ -13,7 +13,7 @@ from imgindex.cli.help import put_options_last
 from imgindex.cli.output import choose_format, emit, remark, suggest
 from imgindex.export.tables import Table
 
-COLUMNS = ["id", "made_at", "k", "seed", "images", "seconds", "names"]
+COLUMNS = ["id", "made_at", "k", "seed", "images", "seconds", "edited_from", "names"]
 # The length of a time in ISO 8601 without its seconds.
 MINUTES = 16
 
@@ -28,7 +28,7 @@ def command(
     out: options.Out = None,
     quiet: options.Quiet = False,
 ) -> int:
-    """List, show, continue or delete clusterings.
+    """List, show, continue, edit or delete clusterings.
 
     Without a subcommand, the clusterings that the index keeps are listed, the oldest first.
 
@@ -49,7 +49,9 @@ def command(
     if chosen == "table":
         rows = [{**row, "made_at": row["made_at"][:MINUTES].replace("T", " ")} for row in rows]
         rows = [{**row, "seconds": f"{row['seconds']:,.1f}"} for row in rows]
-        columns = [name for name in COLUMNS if name != "names" or any(row["names"] for row in rows)]
+        rows = [{**row, "edited_from": row["edited_from"] or ""} for row in rows]
+        rare = {name for name in ("names", "edited_from") if not any(row[name] for row in rows)}
+        columns = [name for name in COLUMNS if name not in rare]
     emit(Table(found, rows, columns), chosen, out, optional=["seconds", "seed"])
     if not found:
         remark("the index keeps no clustering", quiet=quiet)

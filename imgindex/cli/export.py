@@ -18,7 +18,10 @@ def command(
     ],
     where: options.Where = None,
     map: Annotated[
-        str, typer.Option(metavar="METHOD", help="x and y in .parquet: pca, umap, tsne (of all these images) or none.")
+        str,
+        typer.Option(
+            metavar="METHOD", help="x and y in .parquet: pca, pacmap, umap, tsne (of all these images) or none."
+        ),
     ] = "pca",
     thumbnails: Annotated[
         int, typer.Option(metavar="PIXELS", min=0, help="Longer side of the thumbnails in .parquet; 0 for none.")

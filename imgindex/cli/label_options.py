@@ -42,7 +42,10 @@ With = Annotated[
 Maps = Annotated[
     str | None,
     typer.Option(
-        "--map", metavar="METHODS", help="Maps on the page of --html: pca, umap, tsne, or several.", show_default="pca"
+        "--map",
+        metavar="METHODS",
+        help="Maps on the page of --html: pca, pacmap, umap, tsne, or several.",
+        show_default="pca",
     ),
 ]
 

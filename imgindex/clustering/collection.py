@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from imgindex.arguments import checked
-from imgindex.clustering import compare, history, tracking
+from imgindex.clustering import compare, editing, history, tracking
 from imgindex.clustering.assign import assign
 from imgindex.export.csv_input import read_text
 from imgindex.export.submission import read_classes
 from imgindex.results import Assignment, Cluster, Clustering, ClusteringDiff, ClusteringSummary, Evaluation
 from imgindex.storage import clusterings
-from imgindex.storage.paths import absolute
+from imgindex.storage.paths import absolute, as_list, as_written
 from imgindex.storage.store import Store
-from imgindex.types import Path
+from imgindex.types import Path, Vectors
+
+if TYPE_CHECKING:
+    from imgindex.search.image_inputs import ImageInput
+
+# From the examples of anchors by name, and whether vectors are averaged, to their vectors by name.
+ReadExamples = Callable[["Mapping[str, ImageInput | Iterable[ImageInput]]", bool], Mapping[str, Vectors]]
 
 
 @checked
@@ -27,9 +35,10 @@ class Clusterings:
     3
     """
 
-    def __init__(self, store: Store, *, wait: Callable[[], bool]) -> None:
+    def __init__(self, store: Store, *, wait: Callable[[], bool], read_examples: ReadExamples) -> None:
         self._store = store
         self._wait = wait
+        self._read_examples = read_examples
 
     def __getitem__(self, id: int) -> Clustering:
         """Return a clustering as it was stored, with the names that its clusters have now.
@@ -82,6 +91,93 @@ class Clusterings:
         ()
         """
         return assign(self._store, id, wait=self._wait)
+
+    def merge(self, clusters: Iterable[int | str], *, clustering: int | None = None) -> Clustering:
+        """Make one cluster of several, each given by its label or its name, and keep the result as a new clustering.
+
+        The new cluster continues the first of these that has a name, or the first if none has. All other clusters keep
+        their images, ids and names; labels are again by falling size. clustering: the one to edit, None for the newest,
+        which stays as it is. The images that were assigned to it are in the result, those that are gone are not.
+
+        Raises ClusteringNotFound, UsageError for an unknown cluster or fewer than two, IndexLocked, IndexDamaged.
+
+        >>> made = index.cluster(k=3)
+        >>> merged = index.clusterings.merge([1, 2])
+        >>> (merged.k, merged.edited_from == made.id)
+        (2, True)
+        >>> index.clusterings.undo().k
+        3
+        """
+        return editing.merge(self._store, as_list(clusters), id=clustering, wait=self._wait)
+
+    def split(
+        self,
+        cluster: int | str,
+        k: int | None = None,
+        *,
+        anchors: Mapping[str, ImageInput | Iterable[ImageInput]] | None = None,
+        seed: int = 42,
+        clustering: int | None = None,
+    ) -> Clustering:
+        """Make k clusters of one, given by its label or its name, and keep the result as a new clustering.
+
+        K-means among the images of the cluster finds the parts. The largest part continues the cluster, unless there
+        are anchors. k: None for as many as there are anchors, or 2. anchors: images by the name of the part that begins
+        with them, as in `ImageIndex.cluster`; a part with the name of the cluster continues it. clustering: as in
+        `merge`.
+
+        Raises ClusteringNotFound, UsageError, TooFewDistinctVectors for images that do not differ, UnreadableImage,
+        IndexLocked, IndexDamaged.
+
+        >>> made = index.cluster(k=2)
+        >>> index.clusterings.split(0, k=2).k
+        3
+        >>> index.clusterings.undo().id == made.id
+        True
+        """
+        return editing.split(
+            self._store,
+            cluster,
+            k,
+            anchors=lambda smooth: self._read_examples(anchors or {}, smooth),
+            seed=seed,
+            id=clustering,
+            wait=self._wait,
+        )
+
+    def move(
+        self, images: int | Path | Iterable[int | Path], to: int | str, *, clustering: int | None = None
+    ) -> Clustering:
+        """Move images to a cluster, given by its label or its name, and keep the result as a new clustering.
+
+        images: paths of images or of folders, or ids. clustering: as in `merge`.
+
+        Raises ClusteringNotFound, PathNotFound, UsageError for images that the clustering lacks, or where a cluster
+        would be left without images; IndexLocked, IndexDamaged.
+
+        >>> made = index.cluster(k=2)
+        >>> moved = index.clusterings.move(made.paths[:1], to=1 - int(made.labels[0]))
+        >>> len(index.clusterings.diff(made.id, moved.id).moved)
+        1
+        """
+        given = as_list(images)
+        is_id = [isinstance(one, numbers.Integral) and not isinstance(one, bool) for one in given]
+        ids = [int(one) for one, known in zip(given, is_id, strict=True) if known]
+        paths = [as_written(one) for one, known in zip(given, is_id, strict=True) if not known]
+        return editing.move(self._store, ids, paths, to, id=clustering, wait=self._wait)
+
+    def undo(self, *, clustering: int | None = None) -> Clustering:
+        """Delete a clustering that an edit made (None: the newest), and return the one that was edited.
+
+        Names that were given to clusters since stay. Raises ClusteringNotFound, UsageError for a clustering that no
+        edit made or that was edited again, IndexLocked, IndexDamaged.
+
+        >>> made = index.cluster(k=3)
+        >>> merged = index.clusterings.merge([0, 1])
+        >>> index.clusterings.undo(clustering=merged.id).id == made.id
+        True
+        """
+        return editing.undo(self._store, clustering, wait=self._wait)
 
     def rename_cluster(self, label: int, name: str | None, *, clustering: int | None = None) -> Cluster:
         """Name the cluster with a label of a clustering (None: the newest); later clusterings keep the name.

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import platform
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
+from imgindex._version import VERSION
 from imgindex.clustering.metrics import measure_fit
-from imgindex.clustering.tracking import compare_with_previous, persistent_ids, previous_clustering
+from imgindex.clustering.tracking import (
+    PreviousClustering,
+    compare_with_previous,
+    persistent_ids,
+    previous_clustering,
+)
 from imgindex.errors import ImgindexError, IndexDamaged, IndexLocked
 from imgindex.recipe import Recipe
-from imgindex.results import Cluster, Clustering, ClusteringSummary, Fit, KScore, LabelFormat
+from imgindex.results import Cluster, Clustering, ClusteringSummary, Fit, KScore, LabelFormat, edited_from
 from imgindex.search.smoothed import vector_rows
 from imgindex.search.upkeep import prepare_smoothing
 from imgindex.storage import clusterings
@@ -78,7 +85,9 @@ def store_clustering(
     found = replace(found, recipe=Recipe.from_json(store.recipe_json).name)
     try:
         with store.writing(wait=wait) as writer, writer.catalogue.atomic():
-            return _store(writer.catalogue, found, crcs, names)
+            previous = previous_clustering(writer.catalogue, found)
+            ids = persistent_ids(found, previous, names)
+            return keep(writer.catalogue, found, ids, previous, crcs=crcs, names=names)
     except (IndexLocked, IndexDamaged, OSError, sqlite3.Error) as error:
         with store.reading():
             previous = previous_clustering(store.catalogue, found)
@@ -146,15 +155,38 @@ def with_fit(store: Store, clustering: Clustering, *, silhouettes: bool) -> Clus
     return replace(clustering, fit=Fit(spread(fit.distances), second_labels, spread(fit.margins), scores))
 
 
+def software_versions() -> dict[str, str]:
+    """Return the versions by which a clustering could be made again."""
+    import faiss
+
+    return {
+        "imgindex": VERSION,
+        "faiss": faiss.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
 def clusters_of(labels: Ids, header: ClusteringHeader, names: Mapping[int, str | None]) -> tuple[Cluster, ...]:
     """Return the clusters of a stored clustering with the sizes that labels (n,) give them, −1 being no label."""
     sizes = np.bincount(labels[labels >= 0], minlength=len(header.clusters)).tolist()
     return tuple(Cluster(label, id, names.get(id), sizes[label]) for label, id in enumerate(header.clusters))
 
 
-def _store(catalogue: Catalogue, found: Clustering, crcs: Ids, names: Mapping[int, str]) -> Clustering:
-    previous = previous_clustering(catalogue, found)
-    ids = [id or clusterings.new_cluster(catalogue) for id in persistent_ids(found, previous, names)]
+def keep(
+    catalogue: Catalogue,
+    found: Clustering,
+    ids: Sequence[int],
+    previous: PreviousClustering | None,
+    *,
+    crcs: Ids,
+    names: Mapping[int, str],
+) -> Clustering:
+    """Store a clustering, and return it with its id and what became of the previous one; the caller commits.
+
+    ids: for each label the id of its cluster, 0 for a new one. crcs, names: as in `store_clustering`.
+    """
+    ids = [id or clusterings.new_cluster(catalogue) for id in ids]
     for label, name in names.items():
         clusterings.set_name(catalogue, ids[label], name)
     found = compare_with_previous(found, previous, ids, names)
@@ -176,7 +208,7 @@ def _store(catalogue: Catalogue, found: Clustering, crcs: Ids, names: Mapping[in
 
 
 def _provenance(store: Store, header: ClusteringHeader) -> Provenance:
-    """Return the provenance of a stored clustering. Raises IndexDamaged for JSON that `_store` cannot have written."""
+    """Return the provenance of a stored clustering. Raises IndexDamaged for JSON that `keep` cannot have written."""
     try:
         provenance = msgspec.convert(header.provenance, Provenance)
     except (msgspec.ValidationError, OverflowError) as error:
@@ -202,6 +234,7 @@ def _summary(header: ClusteringHeader, provenance: Provenance, names: Mapping[in
         recipe=provenance.recipe,
         seconds=provenance.seconds,
         names=tuple(names.get(id) for id in header.clusters),
+        edited_from=edited_from(provenance.options),
     )
 
 

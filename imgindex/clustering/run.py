@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from imgindex._version import VERSION
 from imgindex.clustering.balanced import check_room, limit_sizes
 from imgindex.clustering.choose_k import best_k, default_range, score_each_k, share_of_copies
-from imgindex.clustering.history import VECTOR_COLUMNS, store_clustering
+from imgindex.clustering.history import VECTOR_COLUMNS, software_versions, store_clustering
 from imgindex.clustering.kmeans import MakeClusters, kmeans
 from imgindex.clustering.labels import empty_submission
 from imgindex.clustering.lloyd import Lloyd
@@ -134,7 +132,7 @@ def cluster(
         restart_objectives=result.restart_objectives,
         converged=result.converged,
         recipe_digest=store.settings.get("recipe_digest", ""),
-        versions=_versions(),
+        versions=software_versions(),
         options={name: value for name, value in options.items() if value is not None},
         label_format=label_format,
         fit=measure_fit(points, result.labels, result.centroids, silhouettes=silhouettes) if computed else None,
@@ -220,14 +218,3 @@ def _counting(points: VectorRows, on_progress: OnProgress) -> VectorRows:
         return counting
 
     return replace(points, nearest=nearest)
-
-
-def _versions() -> dict[str, str]:
-    import faiss
-
-    return {
-        "imgindex": VERSION,
-        "faiss": faiss.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from imgindex.search.smoothed import vector_rows
 from imgindex.search.upkeep import prepare_smoothing
 from imgindex.storage.store import Store
-from imgindex.types import Vectors
+from imgindex.types import OnProgress, Vectors
 from imgindex.vectors.distances import DistanceDistribution, distance_distribution
 from imgindex.vectors.projection import project_to_plane
 
@@ -29,15 +29,15 @@ class Map:
         return f"<Map of {len(self.ids):,} images by {self.method}, seed {self.seed}>"
 
 
-def make_map(store: Store, method: str, *, seed: int) -> Map:
+def make_map(store: Store, method: str, *, seed: int, on_progress: OnProgress = lambda progress: None) -> Map:
     """Return the coordinates of all present images, in the order of ids, from one state of the index.
 
-    method: pca, umap or tsne. Raises UsageError, ExtraMissing or IndexDamaged.
+    method: pca, pacmap, umap or tsne. Raises UsageError, ExtraMissing or IndexDamaged.
     """
     with store.reading():
         paths = store.catalogue.image_paths()
         points = vector_rows(store, smooth=False)
-        xy = project_to_plane(points, method, seed=seed)
+        xy = project_to_plane(points, method, seed=seed, on_progress=on_progress)
     return Map(np.fromiter(paths, dtype=np.int64), list(paths.values()), xy, method, seed)
 
 

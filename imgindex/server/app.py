@@ -8,7 +8,7 @@ import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlencode
 
 import msgspec
@@ -23,9 +23,10 @@ from imgindex import documents, results
 from imgindex._version import VERSION
 from imgindex.errors import PathNotFound, UnreadableImage, UsageError
 from imgindex.export.tables import Table, render
+from imgindex.gallery.kept_maps import find_map
 from imgindex.gallery.map import Map
 from imgindex.index import ImageIndex
-from imgindex.server import problems, schema, views
+from imgindex.server import map_groups, problems, schema, views
 from imgindex.server.assets import ASSETS, PAGE
 from imgindex.server.events import Events
 from imgindex.server.guard import App, Guard
@@ -34,7 +35,7 @@ from imgindex.server.pictures import Pictures, Shown
 from imgindex.server.problems import RequestRefused, refusal_of
 from imgindex.server.snapshot import Snapshot
 from imgindex.storage.paths import absolute
-from imgindex.types import Image
+from imgindex.types import Image, OnProgress
 
 # The answers of long questions that stay: a page goes on in one of them.
 MOST_ANSWERS = 8
@@ -136,6 +137,7 @@ class Api:
         ids = await self.snapshot.call(
             lambda index: views.select(
                 index,
+                among=body.ids,
                 where=body.where,
                 tag=body.tag,
                 clustering=body.clustering,
@@ -247,6 +249,28 @@ class Api:
             call, lambda index: asdict(index.clusterings.rename_cluster(label, name, clustering=clustering))
         )
 
+    async def edit_clustering(self, call: Call) -> Reply:
+        id, body = call.path["clustering"], call.body
+
+        def edit(index: ImageIndex) -> dict[str, Any]:
+            of = index.clusterings
+            match body:
+                case schema.MergeBody():
+                    found = of.merge(body.labels, clustering=id)
+                case schema.SplitBody():
+                    anchors = {
+                        name: list(index.vectors([_image(index, one).id for one in ids]))
+                        for name, ids in body.anchors.items()
+                    }
+                    found = of.split(body.label, body.k, anchors=anchors, seed=body.seed, clustering=id)
+                case schema.MoveBody():
+                    found = of.move(body.ids, body.label, clustering=id)
+                case _:
+                    found = of.undo(clustering=id)
+            return documents.clustering(found)
+
+        return await self._write(call, edit)
+
     # Curation.
 
     async def duplicates(self, call: Call) -> Reply:
@@ -355,29 +379,55 @@ class Api:
     async def _begin_map(self, body: schema.MapBody) -> Job:
         return self._jobs.submit(
             "map",
-            lambda index, on_progress, stop: self._make_map(index, body.method, body.seed),
+            lambda index, on_progress, stop: self._make_map(index, body.method, body.seed, on_progress),
             result=lambda found: {"method": found.method, "seed": found.seed, "images": len(found.ids)},
         )
 
-    def _make_map(self, index: ImageIndex, method: str, seed: int) -> Map:
-        found = self._maps[method] = index.map(method, seed=seed)
+    def _make_map(self, index: ImageIndex, method: str, seed: int, on_progress: OnProgress) -> Map:
+        found = self._maps[method] = index.map(method, seed=seed, on_progress=on_progress)
+        return found
+
+    async def maps(self, call: Call) -> Reply:
+        return await self._read(
+            lambda index: [
+                {"method": method, "is_made": self._known_map(index, method) is not None}
+                for method in get_args(schema.MapMethod)
+            ]
+        )
+
+    def _known_map(self, index: ImageIndex, method: str) -> Map | None:
+        """Return the map of the images that the index has now, where it was made in this run or is kept."""
+        made = self._maps.get(method)
+        if made is not None and np.array_equal(made.ids, index.ids()):
+            return made
+        found = find_map(index._store, method)
+        if found is not None:
+            self._maps[method] = found
         return found
 
     async def map(self, call: Call) -> Response:
-        """Return n as uint32, then n ids uint32, n x and n y uint16 (0…65535), n labels int16 (−1: none)."""
-        found = self._maps.get(call.query.method)
-        if found is None:
+        """Return n as uint32, then n ids uint32, n x and n y uint16 (0…65535), n groups int16 (−1: none), and JSON.
+
+        The JSON has the groups: the name, the number of images and a number for the colour of each. A map by pca is
+        made now; others are made by jobs.
+        """
+        query: schema.MapQuery = call.query
+        found = await self.snapshot.call(lambda index: self._known_map(index, query.method))
+        if found is None and query.method != "pca":
             hint = 'make it with POST /api/v1/jobs, {"kind": "map"}'
-            raise RequestRefused(404, "MapNotFound", f"a map by {call.query.method} was not made yet", hint=hint)
-        labels = np.full(len(found.ids), -1, np.int64)
-        if call.query.clustering is not None:
-            members = await self.snapshot.call(lambda index: index.clusterings[call.query.clustering])
-            at = np.searchsorted(members.ids, found.ids).clip(max=len(members.ids) - 1)
-            same = members.ids[at] == found.ids
-            labels[same] = members.labels[at[same]]
-        columns = (found.ids.astype("<u4"), *_scaled(found.xy).T, labels.clip(-1, 32767).astype("<i2"))
-        data = len(found.ids).to_bytes(4, "little") + b"".join(column.tobytes() for column in columns)
-        return Response(data, media_type=schema.BINARY)
+            raise RequestRefused(404, "MapNotFound", f"a map by {query.method} was not made yet", hint=hint)
+        if found is None:
+            _, found = await self._answer(
+                ("map", query.method),
+                lambda index, on_progress, stop: self._make_map(index, "pca", 42, on_progress),
+            )
+        placed: Map = found
+        groups, tag = await self.snapshot.call_with_tag(
+            lambda index: map_groups.of_images(index, placed, query.by, query.clustering)
+        )
+        columns = (placed.ids.astype("<u4"), *_scaled(placed.xy).T, groups.of_each.astype("<i2"))
+        data = len(placed.ids).to_bytes(4, "little") + b"".join(column.tobytes() for column in columns)
+        return Response(data + _json(groups.all), media_type=schema.BINARY, headers={"ETag": tag})
 
     async def events(self, call: Call) -> Response:
         return StreamingResponse(self.events_hub.stream(), media_type="text/event-stream")

@@ -33,6 +33,7 @@ Id = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 Rows = Annotated[int, msgspec.Meta(ge=1, le=MOST_ROWS)]
 Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+MapMethod = Literal["pca", "pacmap", "umap", "tsne"]
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,9 +117,10 @@ class Samples(Request, frozen=True):
 
 
 class MapQuery(Request, frozen=True):
-    """Which map is wanted, and the clustering whose labels its marks have."""
+    """Which map is wanted, and which groups its marks have; clustering: null for the newest."""
 
-    method: Literal["pca", "umap", "tsne"] = "pca"
+    method: MapMethod = "pca"
+    by: Literal["cluster", "folder", "tag"] = "cluster"
     clustering: Number | None = None
 
 
@@ -126,8 +128,9 @@ class MapQuery(Request, frozen=True):
 
 
 class ViewBody(Request, frozen=True):
-    """Which images a view has, and in which order."""
+    """Which images a view has, and in which order; ids: only these."""
 
+    ids: Annotated[list[Id], msgspec.Meta(max_length=MOST_TAGGED)] | None = None
     where: Text | None = None
     tag: Tag | None = None
     clustering: Number | None = None
@@ -153,6 +156,32 @@ class NameBody(Request, frozen=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None
 
 
+class MergeBody(Request, frozen=True, tag="merge", tag_field="kind"):
+    """Make one cluster of those with these labels."""
+
+    labels: Annotated[list[Number], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]
+
+
+class SplitBody(Request, frozen=True, tag="split", tag_field="kind"):
+    """Make several clusters of one; k: null for 2, or for as many as there are anchors, ids of images by name."""
+
+    label: Number
+    k: Annotated[int, msgspec.Meta(ge=2, le=MOST_ROWS)] | None = None
+    anchors: dict[str, Annotated[list[Id], msgspec.Meta(max_length=MOST_ROWS)]] = {}
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 42
+
+
+class MoveBody(Request, frozen=True, tag="move", tag_field="kind"):
+    """Move images to the cluster with a label."""
+
+    ids: Annotated[list[Id], msgspec.Meta(min_length=1, max_length=MOST_TAGGED)]
+    label: Number
+
+
+class UndoBody(Request, frozen=True, tag="undo", tag_field="kind"):
+    """Delete this clustering, which an edit made, and go back to the one before."""
+
+
 class AddBody(Request, frozen=True, tag="add", tag_field="kind"):
     """Add what is new in folders that were added before; none for all of them."""
 
@@ -173,7 +202,7 @@ class ClusterBody(Request, frozen=True, tag="cluster", tag_field="kind"):
 class MapBody(Request, frozen=True, tag="map", tag_field="kind"):
     """Make a map of all images."""
 
-    method: Literal["pca", "umap", "tsne"] = "pca"
+    method: MapMethod = "pca"
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 42
 
 
@@ -289,6 +318,13 @@ class ViewRows(msgspec.Struct):
     images: list[Image]
 
 
+class MapState(msgspec.Struct):
+    """A method of maps: whether its map of the present images is made."""
+
+    method: MapMethod
+    is_made: bool
+
+
 class JobDocument(msgspec.Struct):
     """A job; result: an AddReport, a ClusteringDocument, or the method of a map."""
 
@@ -360,9 +396,19 @@ ENDPOINTS: Sequence[Endpoint] = (
         body=NameBody,
         writes=True,
     ),
+    Endpoint(
+        "POST",
+        "/clusterings/{clustering:int}/edits",
+        "edit_clustering",
+        "Edit a clustering: the answer is the new one, or the one before",
+        ClusteringDocument,
+        body=MergeBody | SplitBody | MoveBody | UndoBody,
+        writes=True,
+    ),
     Endpoint("GET", "/duplicates", "duplicates", "Groups of duplicates", DuplicateGroups, Duplicates, is_paged=True),
     Endpoint("GET", "/outliers", "outliers", "The images least like any other", list[Outlier], Outliers),
-    Endpoint("GET", "/map", "map", "A map that a job has made", BINARY, MapQuery),
+    Endpoint("GET", "/map", "map", "Where images are on a map, and their groups", BINARY, MapQuery),
+    Endpoint("GET", "/maps", "maps", "The methods of maps, and which maps are made", list[MapState]),
     Endpoint("GET", "/jobs", "jobs", "All jobs", list[JobDocument]),
     Endpoint(
         "POST",

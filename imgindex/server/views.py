@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,7 @@ class Views:
 def select(
     index: ImageIndex,
     *,
+    among: Sequence[int] | None,
     where: str | None,
     tag: str | None,
     clustering: int | None,
@@ -64,8 +66,8 @@ def select(
 ) -> Ids:
     """Return the ids of the present images that fulfil all conditions, sorted.
 
-    clustering, label: only images of that cluster. sort: as in `ImageIndex.ids`, or one of OF_A_CLUSTERING.
-    Raises UsageError, ClusteringNotFound, IndexDamaged.
+    among: only images with these ids. clustering, label: only images of that cluster. sort: as in `ImageIndex.ids`, or
+    one of OF_A_CLUSTERING. Raises UsageError, ClusteringNotFound, IndexDamaged.
     """
     by_fit = sort in OF_A_CLUSTERING
     if clustering is None and (label is not None or by_fit):
@@ -74,6 +76,8 @@ def select(
     if tag is not None:
         conditions.append("tags match '{}'".format(tag.replace("'", "''")))
     ids = index.ids(where=" and ".join(conditions) or None, sort="id" if by_fit else sort)
+    if among is not None:
+        ids = ids[np.isin(ids, np.array(among, np.int64))]
     if clustering is None:
         return ids
     members = index.clusterings[clustering]

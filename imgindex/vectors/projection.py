@@ -1,8 +1,9 @@
-"""Projects vectors to the plane, for maps: by principal components, or by the libraries of UMAP and t-SNE."""
+"""Projects vectors to the plane, for maps: by principal components, or by the libraries of PaCMAP, UMAP and t-SNE."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import warnings
 from collections.abc import Callable
 
@@ -10,33 +11,40 @@ import numpy as np
 import numpy.typing as npt
 
 from imgindex.errors import ExtraMissing, UsageError
-from imgindex.types import Vectors
+from imgindex.types import OnProgress, Progress, Vectors
 from imgindex.vectors.pca import principal_directions, project
 from imgindex.vectors.rows import VectorRows, centre_far_rows
 
 Rows = npt.NDArray[np.int32]
 
-# Components that UMAP and t-SNE start from: the rest is mostly noise, and distances in 50 numbers cost a tenth.
+# Components that the other methods start from: the rest is mostly noise, and distances in 50 numbers cost a tenth.
 REDUCED = 50
 # See `principal_directions`: the two of a map settle within a few passes.
 SPARE, PASSES = 14, 12
 # t-SNE of this many points takes three minutes on two cores; UMAP takes as long for five times as many.
 MOST_TSNE = 20_000
-# With fewer points UMAP and t-SNE fail, or draw chance: they need neighbours that have neighbours of their own.
+# With fewer points the other methods fail, or draw chance: they need neighbours that have neighbours of their own.
 FEW = 10
 # Up to so many points UMAP is given each one's nearest neighbours. To find them by itself, it compiles code for six
 # seconds and more.
 MOST_COMPARED = 50_000
-# The libraries of UMAP and t-SNE take seeds of 32 bits.
+# PaCMAP lays out at most so many points, which takes it a minute or two; the others stand among their nearest of these.
+MOST_LAID_OUT = 50_000
+AMONG = 4
+PLACED_AT_ONCE = 4096
+# The libraries take seeds of 32 bits.
 SEEDS = 2**32
 
 
-def project_to_plane(points: VectorRows, method: str = "pca", *, seed: int = 42) -> Vectors:
-    """Return coordinates float32 (n, 2) of the points: `pca`, `umap` or `tsne`; the same seed gives the same ones.
+def project_to_plane(
+    points: VectorRows, method: str = "pca", *, seed: int = 42, on_progress: OnProgress = lambda progress: None
+) -> Vectors:
+    """Return coordinates float32 (n, 2) of the points: `pca`, `pacmap`, `umap` or `tsne`; the same seed, the same ones.
 
-    umap and tsne start from the first 50 principal components. Fewer than 10 points are always projected by pca.
+    All but pca start from the first 50 principal components. Fewer than 10 points are always projected by pca. pacmap
+    (Wang et al. 2021) lays out 50,000 points, taken evenly, and places the others among their nearest four of these.
     Raises UsageError for another method, a negative seed, or t-SNE of more than 20,000 points; ExtraMissing without
-    umap-learn.
+    the library of pacmap or umap.
     """
     check_method(method)
     if seed < 0:
@@ -44,11 +52,13 @@ def project_to_plane(points: VectorRows, method: str = "pca", *, seed: int = 42)
     if method == "tsne" and len(points) > MOST_TSNE:
         raise UsageError(
             f"t-SNE of {len(points):,} images takes too long; it is limited to {MOST_TSNE:,}",
-            hint="choose umap or pca",
+            hint="choose pacmap, umap or pca",
         )
+    on_progress(Progress("principal components", 0, len(points)))
     if method == "pca" or len(points) < FEW:
         return principal_components(points, 2, seed=seed)
     reduced = principal_components(points, REDUCED, seed=seed)
+    on_progress(Progress(f"layout by {method}", 0, len(points)))
     seed %= SEEDS
     with warnings.catch_warnings():
         # The libraries warn of their internals; a user who asks for a map cannot act on that.
@@ -61,15 +71,16 @@ def check_method(method: str) -> None:
     """Raise UsageError for an unknown method, ExtraMissing where its library is not installed: before any work."""
     if method not in METHODS:
         raise UsageError(f"a map cannot be made by {method!r}", hint=f"choose one of: {', '.join(METHODS)}")
-    if method == "umap" and not _has_umap():
+    if method in LIBRARIES and not _has(method):
+        title, package = LIBRARIES[method]
         raise ExtraMissing(
-            "a UMAP map needs umap-learn", hint="install it with `pip install umap-learn`, or choose pca or tsne"
+            f"a {title} map needs {package}", hint=f"install it with `pip install {package}`, or choose pca or tsne"
         )
 
 
-def _has_umap() -> bool:
+def _has(library: str) -> bool:
     try:
-        return importlib.util.find_spec("umap") is not None
+        return importlib.util.find_spec(library) is not None
     except (ImportError, ValueError):
         return False
 
@@ -84,6 +95,39 @@ def principal_components(points: VectorRows, count: int, *, seed: int = 42) -> V
     basis = principal_directions(points, mean, count, rng=rng, spare=SPARE, passes=PASSES, settle=2).directions
     found[:, : basis.shape[1]] = project(points, mean, basis)
     return found
+
+
+def _pacmap(reduced: Vectors, seed: int) -> Vectors:
+    from pacmap import PaCMAP
+
+    logging.getLogger("pacmap").setLevel(logging.ERROR)  # it warns that a seed is set
+    laid_out = np.arange(0, len(reduced), -(-len(reduced) // MOST_LAID_OUT))
+    # It begins by centring and scaling its input in place.
+    rows = np.array(reduced[laid_out])
+    pacmap = PaCMAP(n_neighbors=min(10, len(rows) - 1), random_state=seed, apply_pca=False)
+    found: Vectors = pacmap.fit_transform(rows, init="pca")
+    return found if len(laid_out) == len(reduced) else _placed_among(reduced, laid_out, found)
+
+
+def _placed_among(reduced: Vectors, laid_out: npt.NDArray[np.int64], found: Vectors) -> Vectors:
+    """Return coordinates (n, 2) of all rows: those that were laid out stay, the others are means of their nearest.
+
+    The nearer one of these counts more, by the inverse of its distance.
+    """
+    # Imported late: where both are loaded, torch must come before FAISS.
+    import faiss
+
+    index = faiss.IndexFlatL2(reduced.shape[1])
+    index.add(np.ascontiguousarray(reduced[laid_out]))
+    made = np.empty((len(reduced), 2), np.float32)
+    made[laid_out] = found
+    others = np.setdiff1d(np.arange(len(reduced)), laid_out, assume_unique=True)
+    for start in range(0, len(others), PLACED_AT_ONCE):
+        rows = others[start : start + PLACED_AT_ONCE]
+        squares, nearest = index.search(np.ascontiguousarray(reduced[rows]), AMONG)
+        weights = 1 / (np.sqrt(squares.clip(0)) + 1e-6)
+        made[rows] = (found[nearest] * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
+    return made
 
 
 def _umap(reduced: Vectors, seed: int) -> Vectors:
@@ -118,6 +162,9 @@ def _tsne(reduced: Vectors, seed: int) -> Vectors:
 
 METHODS: dict[str, Callable[[Vectors, int], Vectors]] = {
     "pca": lambda reduced, seed: reduced[:, :2],
+    "pacmap": _pacmap,
     "umap": _umap,
     "tsne": _tsne,
 }
+# What is imported for a method, its name, and the package to install.
+LIBRARIES = {"pacmap": ("PaCMAP", "pacmap"), "umap": ("UMAP", "umap-learn")}

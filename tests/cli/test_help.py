@@ -122,6 +122,9 @@ def collection(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> 
         ["add", "photos", "train", "test", "--recipe", "vgg16-pool5", "--size", "32"],
         ["cluster", "-k", "2"],
         ["cluster", "-k", "5"],
+        ["label", "0", "cats", "--clustering", "2"],
+        ["label", "2", "kittens", "--clustering", "2"],
+        ["clusterings", "merge", "3", "4"],
     ):
         done = server.run(*arguments, folder=folder)
         assert done.code == 0, done

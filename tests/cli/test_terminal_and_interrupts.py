@@ -266,6 +266,7 @@ PLAIN = [
 
 
 HELP = ["", *COMMANDS, "bench", "cluster diff", "cluster evaluate", "clusterings show", "clusterings assign"]
+HELP += [f"clusterings {edit}" for edit in ("merge", "split", "move", "undo")]
 
 
 @pytest.mark.parametrize("environment", PLAIN, ids=str)

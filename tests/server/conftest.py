@@ -5,13 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from browsers import chromium
 from forking import ForkServer
+from page_visits import TOKEN_IN_ADDRESS, Visit, visits
 from pictures import draw
-from serving import client_of
+from serving import at_a_port, client_of
 from small_recipe import SMALL
+
+from imgindex.server.app import build_app
 
 INDEX = ".imgindex"
 
@@ -41,3 +46,19 @@ def client(home: Path) -> Iterator[httpx.Client]:
     """A client of the server of the copy, with the token."""
     with client_of(home / INDEX) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser; the tests of a file share it."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def visit(browser: Any, home: Path) -> Iterator[Visit]:
+    """Open a page of the server of the copy in the browser."""
+    app, close = build_app(str(home / INDEX), token=TOKEN_IN_ADDRESS)
+    with at_a_port(app) as port, visits(browser, port) as visit:
+        yield visit
+    close()

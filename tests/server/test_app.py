@@ -233,6 +233,55 @@ def test_a_cluster_is_named_and_the_name_is_removed(client: httpx.Client) -> Non
     assert client.get("/clusterings/1").json()["clusters"][0]["name"] is None
 
 
+def test_a_clustering_is_edited_and_the_edit_is_undone(client: httpx.Client, server: ForkServer, home: Path) -> None:
+    first = client.get("/clusterings/1").json()
+    seen = client.get("/clusterings/1").headers["etag"]
+    ids = client.post("/views", json={"clustering": 1, "label": 0}).json()["view"]
+    moved = client.get(f"/views/{ids}/rows?limit=2").json()["ids"]
+    body = {"kind": "move", "ids": moved, "label": 1}
+    assert client.post("/clusterings/1/edits", json=body).status_code == 428
+    done = client.post("/clusterings/1/edits", json=body, headers={"If-Match": seen})
+    assert (done.status_code, done.json()["id"]) == (200, 2)
+    assert client.post("/clusterings/2/edits", json={"kind": "undo"}, headers={"If-Match": seen}).status_code == 412
+    merged = client.post("/clusterings/2/edits", json={"kind": "merge", "labels": [0, 2]}, headers=ANY).json()
+    assert merged["k"] == 2
+    assert merged["options"] == {"edit": {"of": 2, "kind": "merge", "labels": [0, 2]}}
+    split = {"kind": "split", "label": 0, "anchors": {"one": [moved[0]], "other": [moved[1], 9]}}
+    parts = client.post("/clusterings/3/edits", json=split, headers=ANY).json()
+    assert {"one", "other"} < {cluster["name"] for cluster in parts["clusters"]}
+    assert client.post("/clusterings/3/edits", json={"kind": "split", "label": 1, "k": 3}, headers=ANY).json()["k"] == 4
+    shown = json.loads(server.run("clusterings", "show", "4", "--json", "--out", "a.csv", folder=home).stdout)
+    assert parts == shown
+    assert [one["edited_from"] for one in client.get("/clusterings").json()] == [None, 1, 2, 3, 3]
+    for id, before in ((5, 3), (4, 3), (3, 2), (2, 1)):
+        assert client.post(f"/clusterings/{id}/edits", json={"kind": "undo"}, headers=ANY).json()["id"] == before
+    assert client.get("/clusterings/1").json() == first
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        ({"kind": "merge", "labels": [0, 0]}, 400, "cluster 0 is given twice"),
+        ({"kind": "merge", "labels": [0, 7]}, 400, "no label 7"),
+        ({"kind": "merge"}, 400, "labels"),
+        ({"kind": "split", "label": 0, "k": 1}, 400, ">= 2"),
+        ({"kind": "split", "label": 0, "k": 99}, 400, "cannot be split into 99"),
+        ({"kind": "split", "label": 0, "anchors": {"a": [1], "b": [999]}}, 404, "no image with the id 999"),
+        ({"kind": "split", "label": 0, "anchors": {"a": [1], "b": []}}, 400, "the anchor 'b' has no images"),
+        ({"kind": "move", "ids": [999], "label": 0}, 404, "no image with the id 999"),
+        ({"kind": "undo"}, 400, "was not made by an edit"),
+        ({"kind": "rename"}, 400, "rename"),
+    ],
+    ids=str,
+)
+def test_a_wrong_edit_is_refused_with_the_reason(client: httpx.Client, body: Any, status: int, detail: str) -> None:
+    refused = client.post("/clusterings/1/edits", json=body, headers=ANY)
+    assert refused.status_code == status
+    assert detail in refused.json()["detail"]
+    assert client.post("/clusterings/9/edits", json={"kind": "undo"}, headers=ANY).status_code == 404
+    assert [one["id"] for one in client.get("/clusterings").json()] == [1]
+
+
 def test_while_another_process_writes_a_change_is_refused_and_reading_goes_on(client: httpx.Client, home: Path) -> None:
     with ImageIndex.open(home / ".imgindex") as index, index._store.writing():
         refused = client.put("/images/tags", json={"ids": [1], "add": ["cat"]}, headers=ANY)
@@ -270,7 +319,8 @@ def test_every_endpoint_that_changes_the_index_says_so(client: httpx.Client, hom
         assert client.request(endpoint.method, path, **options).status_code < 500, endpoint
     after = {name: data for name, data in contents(home).items() if "catalogue.db" not in name}
     assert {name: after.get(name) for name in before} == before
-    assert all(name.startswith(".imgindex/thumbnails/") for name in after.keys() - before.keys())
+    derived = (".imgindex/thumbnails/", ".imgindex/search/map-pca")
+    assert all(name.startswith(derived) for name in after.keys() - before.keys())
 
 
 # Lists in parts.
@@ -412,14 +462,22 @@ def test_a_job_clusters_and_its_result_is_the_clustering(client: httpx.Client) -
 
 
 def test_a_map_is_made_by_a_job_and_read_as_numbers(client: httpx.Client, home: Path) -> None:
-    assert client.get("/map").status_code == 404
-    ended(client, client.post("/jobs", json={"kind": "map"}, headers=ANY))
+    assert client.get("/map?method=tsne").json()["type"] == "urn:imgindex:MapNotFound"
+    ended(client, client.post("/jobs", json={"kind": "map", "method": "tsne"}, headers=ANY))
+    assert client.get("/map?method=tsne").status_code == 200
+    # By principal components it is made at once.
     data = client.get("/map?clustering=1").content
     n = int.from_bytes(data[:4], "little")
-    assert (n, len(data)) == (13, 4 + 13 * (4 + 2 + 2 + 2))
+    assert n == 13
+    made = [one["method"] for one in client.get("/maps").json() if one["is_made"]]
+    assert made == ["pca", "tsne"]
     ids = np.frombuffer(data, "<u4", n, 4)
     x, y = (np.frombuffer(data, "<u2", n, 4 + 4 * n + 2 * n * axis).astype(float) for axis in (0, 1))
     labels = np.frombuffer(data, "<i2", n, 4 + 8 * n)
+    groups = json.loads(data[4 + 10 * n :])
+    assert [(group["name"], group["images"]) for group in groups] == [
+        (f"cluster {label}", size) for label, size in enumerate(client.get("/clusterings/1").json()["sizes"])
+    ]
     with ImageIndex.open(home / ".imgindex") as index:
         found, members = index.map(), index.clusterings[1]
     assert ids.tolist() == found.ids.tolist()
@@ -428,8 +486,26 @@ def test_a_map_is_made_by_a_job_and_read_as_numbers(client: httpx.Client, home: 
     for one, drawn in zip(found.xy.T, (x, y), strict=True):
         np.testing.assert_allclose((drawn - drawn.mean()) / 65535, (one - one.mean()) / extent, atol=1e-3)
     assert max(np.ptp(x), np.ptp(y)) == 65535
-    unlabelled = client.get("/map").content
-    assert set(np.frombuffer(unlabelled, "<i2", n, 4 + 8 * n).tolist()) == {-1}
+    assert client.get("/map?clustering=9").status_code == 404
+
+
+def test_a_map_is_kept_for_the_next_run_of_the_server(home: Path) -> None:
+    for expected in ([], ["pca"]):
+        with client_of(home / ".imgindex") as client:
+            assert [one["method"] for one in client.get("/maps").json() if one["is_made"]] == expected
+            assert client.get("/map").status_code == 200
+            client.put("/images/tags", json={"ids": [1], "add": ["cat"]}, headers=ANY)
+            assert [one["method"] for one in client.get("/maps").json() if one["is_made"]] == ["pca"]
+    with ImageIndex.open(home / ".imgindex") as index:
+        index.remove(home / "photos" / "a" / "4.png")
+    with client_of(home / ".imgindex", read_only=True) as client:
+        assert int.from_bytes(client.get("/map").content[:4], "little") == 12
+
+
+def test_a_view_may_be_of_some_ids(client: httpx.Client) -> None:
+    view = client.post("/views", json={"ids": [9, 3, 5, 999], "where": "id > 3", "sort": "-id"}).json()
+    assert client.get(f"/views/{view['view']}/rows").json()["ids"] == [9, 5]
+    assert client.post("/views", json={"ids": []}).json()["total"] == 0
 
 
 # Names that are not text.

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browsers import chromium
 from forking import ForkServer
+from page_visits import TOKEN_IN_ADDRESS, Visit, visits
 from pictures import draw
-from serving import TOKEN, at_a_port
+from serving import at_a_port
 
 from imgindex import ImageIndex
 from imgindex.server.app import build_app
@@ -29,13 +29,6 @@ HOSTILE = (
     b"not utf-8 \xff.png",
     b"a\xe2\x80\xaegnp.exe.png",
 )
-Visit = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -65,44 +58,10 @@ def site(hostile: Path, tmp_path: Path) -> Iterator[tuple[Path, int]]:
     close()
 
 
-TOKEN_IN_ADDRESS = TOKEN.replace(" ", "-")
-
-
 @pytest.fixture
 def visit(browser: Any, site: tuple[Path, int]) -> Iterator[Visit]:
-    """Open a page with the token; in the end nothing may have gone wrong in it, nor been asked of another host."""
-    wrong: list[str] = []
-    contexts = []
-
-    def visit(path: str = "", *, width: int = 1280, scheme: str = "light") -> Any:
-        context = browser.new_context(
-            viewport={"width": width, "height": 860}, color_scheme=scheme, reduced_motion="reduce"
-        )
-        contexts.append(context)
-        page = context.new_page()
-        # A condition that is wrong is answered with 400.
-        page.on("console", lambda message: wrong.append(message.text) if is_wrong(message) else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: wrong.append(request.url) if is_outside(request.url, site[1]) else None)
-        page.goto(f"http://127.0.0.1:{site[1]}/#token={TOKEN_IN_ADDRESS}")
-        page.locator(".cell img").first.wait_for()
-        if path:
-            page.evaluate("path => { location.hash = path; }", f"#/{path}")
-        return page
-
-    yield visit
-    for context in contexts:
-        assert all(page.evaluate("typeof fired") == "undefined" for page in context.pages)
-        context.close()
-    assert wrong == []
-
-
-def is_wrong(message: Any) -> bool:
-    return message.type == "error" and "status of 400" not in message.text
-
-
-def is_outside(url: str, port: int) -> bool:
-    return not url.startswith(("blob:", "data:")) and urlsplit(url).netloc != f"127.0.0.1:{port}"
+    with visits(browser, site[1]) as visit:
+        yield visit
 
 
 def test_the_token_leaves_the_address_and_stays_in_the_tab(visit: Visit) -> None:
@@ -116,7 +75,7 @@ def test_the_token_leaves_the_address_and_stays_in_the_tab(visit: Visit) -> None
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("path", ["images", "clusters", "duplicates", "images?like=2"])
+@pytest.mark.parametrize("path", ["images", "clusters", "duplicates", "odd", "images?like=2"])
 def test_a_page_fits_the_window_and_its_pictures_are_drawn(visit: Visit, path: str, width: int) -> None:
     page = visit(path, width=width)
     page.locator("#content img").first.wait_for()
@@ -127,7 +86,9 @@ def test_a_page_fits_the_window_and_its_pictures_are_drawn(visit: Visit, path: s
     assert all(width > 0 for width in widths)
 
 
-@pytest.mark.parametrize("path", ["images", "clusters", "duplicates", "images?like=2", "images?clustering=2&label=0"])
+@pytest.mark.parametrize(
+    "path", ["images", "clusters", "duplicates", "odd", "images?like=2", "images?clustering=2&label=0"]
+)
 def test_names_that_are_markup_are_shown_as_text(visit: Visit, path: str) -> None:
     page = visit(path)
     page.locator("#content img").first.wait_for()
@@ -157,7 +118,7 @@ def test_a_script_that_gets_into_the_page_does_not_run(browser: Any, site: tuple
     page.close()
 
 
-@pytest.mark.parametrize("path", ["images", "clusters", "duplicates"])
+@pytest.mark.parametrize("path", ["images", "clusters", "duplicates", "odd"])
 def test_a_page_follows_the_dark_or_light_setting(visit: Visit, path: str) -> None:
     brightness = {}
     for scheme in ("light", "dark"):
@@ -432,6 +393,9 @@ def test_an_empty_index_says_how_to_fill_it(browser: Any, templates: dict[int, P
         expect(page.locator(".state")).to_contain_text("No clustering yet")
         page.evaluate("location.hash = '#/duplicates'")
         expect(page.locator(".state")).to_contain_text("No duplicates among 0 images")
+        page.evaluate("location.hash = '#/odd'")
+        expect(page.locator(".state")).to_contain_text("Nothing to compare")
+        page.evaluate("location.hash = '#/duplicates'")
         assert json.loads(page.evaluate("JSON.stringify(document.title)")) == "Duplicates – imgindex"
         page.close()
     close()

@@ -45,7 +45,7 @@ def test_stored_blocks_in_half_precision_give_what_the_matrix_gives() -> None:
 
 def test_few_points_and_equal_ones_get_finite_coordinates() -> None:
     for n in (0, 1, 2, 3):
-        for method in ("pca", "umap", "tsne"):
+        for method in ("pca", "pacmap", "umap", "tsne"):
             made = project_to_plane(VectorRows.of(blobs(n, 8, 2)), method)
             assert made.shape == (n, 2)
             assert np.isfinite(made).all()
@@ -54,8 +54,8 @@ def test_few_points_and_equal_ones_get_finite_coordinates() -> None:
     np.testing.assert_allclose(project_to_plane(VectorRows.of(line))[:, 0], line[:, 0] - 4.5, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["umap", "tsne"])
-def test_umap_and_tsne_keep_clusters_together_and_the_same_seed_gives_the_same_map(method: str) -> None:
+@pytest.mark.parametrize("method", ["pacmap", "umap", "tsne"])
+def test_a_layout_keeps_clusters_together_and_the_same_seed_gives_the_same_map(method: str) -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(4), 40)
     vectors = (4 * rng.standard_normal((4, 60))[labels] + rng.standard_normal((160, 60))).astype(np.float32)
@@ -76,18 +76,41 @@ def test_umap_is_given_exact_neighbours_and_equal_rows_are_at_distance_zero() ->
 
 
 @pytest.mark.parametrize("n", [10, 12, 40])
-@pytest.mark.parametrize("method", ["umap", "tsne"])
-def test_umap_and_tsne_work_from_ten_images_on(method: str, n: int) -> None:
+@pytest.mark.parametrize("method", ["pacmap", "umap", "tsne"])
+def test_a_layout_works_from_ten_images_on(method: str, n: int) -> None:
     made = project_to_plane(VectorRows.of(blobs(n, 20, 3)), method)
     assert made.shape == (n, 2)
     assert np.isfinite(made).all()
 
 
-def test_without_umap_learn_the_error_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "umap", None)
+@pytest.mark.parametrize(("method", "package"), [("umap", "umap-learn"), ("pacmap", "pacmap")])
+def test_without_its_library_a_method_names_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch, method: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, method, None)
     with pytest.raises(ExtraMissing) as raised:
-        project_to_plane(VectorRows.of(blobs(20, 8, 2)), "umap")
-    assert "pip install umap-learn" in raised.value.hint
+        project_to_plane(VectorRows.of(blobs(20, 8, 2)), method)
+    assert f"pip install {package}`" in raised.value.hint
+
+
+def test_pacmap_lays_out_some_and_places_the_others_where_their_neighbours_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 90)
+    vectors = (6 * rng.standard_normal((3, 60))[labels] + rng.standard_normal((270, 60))).astype(np.float32)
+    monkeypatch.setattr(projection, "MOST_LAID_OUT", 100)
+    seen: list[str] = []
+    made = project_to_plane(VectorRows.of(vectors), "pacmap", on_progress=lambda progress: seen.append(progress.stage))
+    assert silhouette_score(made, labels) > 0.6
+    assert seen == ["principal components", "layout by pacmap"]
+    # A row that equals one that was laid out stands where that stands.
+    twice = np.concatenate([vectors[:90], vectors[:90]])
+    monkeypatch.setattr(projection, "MOST_LAID_OUT", 90)
+    order = np.arange(180).reshape(2, 90).T.ravel()
+    placed = project_to_plane(VectorRows.of(twice[order]), "pacmap")
+    np.testing.assert_allclose(placed[0::2], placed[1::2], atol=0.05)
+    assert caplog.records == []
 
 
 def test_other_methods_and_too_much_for_tsne_are_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +122,7 @@ def test_other_methods_and_too_much_for_tsne_are_refused_with_the_way_out(monkey
     assert "umap" in raised.value.hint
 
 
-@pytest.mark.parametrize("method", ["pca", "umap", "tsne"])
+@pytest.mark.parametrize("method", ["pca", "pacmap", "umap", "tsne"])
 def test_a_seed_may_be_any_number_from_0_up(method: str) -> None:
     points = VectorRows.of(blobs(20, 8, 2))
     first, second = (project_to_plane(points, method, seed=10**30) for _ in range(2))

@@ -1,22 +1,31 @@
-// The clusters of one clustering: their nearest images, names that can be changed, and a way to make another clustering.
+// The clusters of one clustering: their nearest images, names, and edits, each of which makes a clustering of its own.
 
 import { bus, get, send, server } from "./api.js";
-import { command, count, el, printable, state } from "./dom.js";
+import { command, count, el, printable, say, state } from "./dom.js";
 import { fill, frame, loadPictures } from "./grid.js";
 
 const SAMPLES = 8;
+const DONE = { merge: "Merged", split: "Split", move: "Moved images" };
+
+export function clusterName(cluster) {
+  return cluster.name ? `“${printable(cluster.name)}”` : `cluster ${cluster.label}`;
+}
 
 export class ClustersPage {
   constructor(host, { go, problem }) {
     this.host = host;
     this.go = go;
     this.problem = problem;
+    this.selected = new Set();
     this.choice = el("select", { "aria-label": "Clustering", onchange: () => this.go("clusters", { c: this.choice.value }) });
     this.k = el("input.k", { type: "number", min: 1, max: 100000, placeholder: "auto", "aria-label": "Number of clusters" });
+    this.undoButton = el("button.changes", { type: "button", hidden: true, onclick: () => this.undo() });
     this.form = el("form.tools", { onsubmit: (event) => { event.preventDefault(); this.cluster(); } },
-      this.choice, el("label.changes", {}, "Make one with k = ", this.k), el("button.changes", {}, "Cluster"));
+      this.choice, this.undoButton, el("label.changes", {}, "Make one with k = ", this.k), el("button.changes", {}, "Cluster"));
+    this.note = el(".result.note", { role: "status", hidden: true });
     this.list = el(".clusters");
-    host.replaceChildren(this.form, this.list);
+    this.makeSelectionBar();
+    host.replaceChildren(this.form, this.note, this.list, this.bar);
     this.ended = (event) => this.jobEnded(event.detail);
     bus.addEventListener("job", this.ended);
   }
@@ -29,13 +38,16 @@ export class ClustersPage {
   async open(query) {
     this.abort?.abort();
     const { signal } = (this.abort = new AbortController());
-    this.list.replaceChildren(state("Loading…"));
+    this.selected.clear();
+    this.showSelection();
+    if (!this.list.querySelector(".cluster-card")) this.list.replaceChildren(state("Loading…"));
     try {
       const kept = await get("/clusterings", signal);
       this.choice.hidden = !kept.length;
       this.choice.replaceChildren(...[...kept].reverse().map((one) => el("option", { value: one.id },
-        `#${one.id} · ${count(one.k, "cluster")} · ${one.made_at.slice(0, 16).replace("T", " ")}`)));
+        `#${one.id} · ${count(one.k, "cluster")} · ${one.edited_from ? `edited from #${one.edited_from}` : one.made_at.slice(0, 16).replace("T", " ")}`)));
       if (!kept.length) {
+        this.undoButton.hidden = true;
         this.list.replaceChildren(state("No clustering yet", el("p", {}, "Make one above, or in a terminal:"),
           command("imgindex cluster -k auto")));
         return;
@@ -54,7 +66,15 @@ export class ClustersPage {
       get(`/clusterings/${id}/samples?n=${SAMPLES}`, signal)]);
     const boxes = new Map();
     const most = Math.max(...found.sizes);
+    this.found = found;
+    const edit = found.options.edit;
+    this.undoButton.hidden = !edit;
+    this.undoButton.replaceChildren(`Undo ${edit?.kind ?? ""}`, el("kbd", {}, "u"));
+    const said = this.said?.id === id ? this.said.text : "";
+    this.note.hidden = !said;
+    this.note.replaceChildren(said);
     this.list.replaceChildren(...found.clusters.map((cluster) => this.card(id, cluster, samples[cluster.label], boxes, most)));
+    this.focusCard(Math.max(0, found.clusters.findIndex((one) => one.id === this.current)), false);
     await loadPictures([...boxes.keys()], (one, picture) => {
       for (const box of boxes.get(one)) fill(box, picture, "");
     }, signal);
@@ -66,6 +86,8 @@ export class ClustersPage {
       event.preventDefault();
       this.go("images", query);
     };
+    const pick = el("button.pick.changes", { type: "button", tabIndex: -1, "aria-pressed": "false",
+      "aria-label": `Select ${clusterName(cluster)}`, title: "Select (x)", onclick: () => this.toggle(cluster.label) });
     const name = el("input.cluster-name", { value: cluster.name ?? "", placeholder: `cluster ${cluster.label}`,
       "aria-label": `Name of cluster ${cluster.label}`, maxLength: 200, disabled: server.readOnly,
       onchange: () => this.rename(id, cluster, name),
@@ -83,8 +105,9 @@ export class ClustersPage {
     });
     const bar = el("span.size-bar");
     bar.style.width = `${Math.max(1, (100 * cluster.size) / most)}%`;
-    return el(`section.cluster-card.c${cluster.label % 8}`, { "aria-label": cluster.name || `cluster ${cluster.label}` },
-      el(".cluster-head", {}, el("span.dot"), name, el("span.count", {}, count(cluster.size, "image"))),
+    return el(`section.cluster-card.c${cluster.id % 8}`, { "aria-label": cluster.name || `cluster ${cluster.label}`,
+      onfocusin: () => { this.at = cluster.label; this.current = cluster.id; } },
+      el(".cluster-head", {}, el("span.dot"), name, el("span.count", {}, count(cluster.size, "image")), pick),
       el(".size", { "aria-hidden": "true" }, bar),
       el("a.strip", { href: "#", onclick: open(where), "aria-label": `All images of cluster ${cluster.label}` }, ...pictures),
       el(".links", {}, el("a", { href: "#", onclick: open(where) }, `all ${cluster.size.toLocaleString("en")}`),
@@ -112,6 +135,95 @@ export class ClustersPage {
     }
   }
 
+  // The selection.
+
+  makeSelectionBar() {
+    this.many = el("strong");
+    this.mergeButton = el("button.main", { type: "button", onclick: () => this.merge() }, "Merge", el("kbd", {}, "m"));
+    this.parts = el("input.k", { type: "number", min: 2, max: 1000, value: 2, "aria-label": "Parts" });
+    this.splitButton = el("button.main", {}, "Split");
+    this.splitting = el("label", {}, "into ", this.parts, " parts");
+    this.bar = el("form.selection.changes", { hidden: true, onsubmit: (event) => { event.preventDefault(); this.split(); } },
+      this.many, this.mergeButton, this.splitButton, this.splitting,
+      el("button", { type: "button", onclick: () => this.clear() }, "Clear"));
+  }
+
+  toggle(label) {
+    if (server.readOnly || !this.found?.clusters[label]) return;
+    if (!this.selected.delete(label)) this.selected.add(label);
+    this.showSelection();
+  }
+
+  clear() {
+    this.selected.clear();
+    this.showSelection();
+  }
+
+  showSelection() {
+    const { size } = this.selected;
+    for (const [label, pick] of this.picks().entries()) pick.setAttribute("aria-pressed", this.selected.has(label));
+    this.bar.hidden = size === 0;
+    this.many.textContent = `${size} selected`;
+    this.mergeButton.hidden = size < 2;
+    this.splitButton.hidden = this.splitting.hidden = size !== 1;
+    if (size) say(`${count(size, "cluster")} selected`);
+  }
+
+  picks() {
+    return [...this.list.querySelectorAll(".pick")];
+  }
+
+  focusCard(label, move = true) {
+    const picks = this.picks();
+    if (!picks.length) return;
+    this.at = Math.max(0, Math.min(picks.length - 1, label));
+    for (const [one, pick] of picks.entries()) pick.tabIndex = one === this.at ? 0 : -1;
+    if (move) picks[this.at].focus();
+  }
+
+  // How many cards are in a row.
+  columns() {
+    const tops = [...this.list.children].map((card) => card.offsetTop);
+    return Math.max(1, tops.filter((top) => top === tops[0]).length);
+  }
+
+  // Edits.
+
+  merge() {
+    // The cluster that was selected first comes first: its name stays.
+    const labels = [...this.selected];
+    if (labels.length < 2) return;
+    const names = labels.map((label) => clusterName(this.found.clusters[label]));
+    this.edit({ kind: "merge", labels }, `Merged ${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);
+  }
+
+  split() {
+    const [label] = this.selected;
+    if (this.selected.size !== 1) return;
+    const k = Number(this.parts.value);
+    this.edit({ kind: "split", label, k }, `Split ${clusterName(this.found.clusters[label])} into ${count(k, "part")}`);
+  }
+
+  undo() {
+    const edit = this.found?.options.edit;
+    if (edit) this.edit({ kind: "undo" }, `Undone: ${DONE[edit.kind].toLowerCase()}`);
+  }
+
+  async edit(body, text) {
+    if (server.readOnly || this.busy) return;
+    this.busy = true;
+    try {
+      const made = await send("POST", `/clusterings/${this.found.id}/edits`, body);
+      this.said = { id: made.id, text };
+      say(text);
+      this.go("clusters", { c: made.id });
+    } catch (error) {
+      this.problem(error);
+    } finally {
+      this.busy = false;
+    }
+  }
+
   async cluster() {
     const k = this.k.value ? Number(this.k.value) : null;
     try {
@@ -129,10 +241,19 @@ export class ClustersPage {
   }
 
   key(event) {
-    if (event.key !== "n") return false;
-    const names = [...this.list.querySelectorAll(".cluster-name")];
-    const here = document.activeElement?.closest?.(".cluster-card")?.querySelector(".cluster-name");
-    (here || names[0])?.select();
+    const cards = [...this.list.querySelectorAll(".cluster-card")];
+    if (!cards.length) return false;
+    const at = this.at ?? 0;
+    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns(), ArrowDown: this.columns(), h: -1, l: 1,
+      k: -this.columns(), j: this.columns(), Home: -cards.length, End: cards.length };
+    if (event.key in moves) this.focusCard(at + moves[event.key]);
+    else if (event.key === "n") cards[at].querySelector(".cluster-name").select();
+    else if (event.key === "x" || event.key === " ") this.toggle(at);
+    else if (event.key === "Enter") this.go("images", { clustering: this.found.id, label: at, sort: "distance" });
+    else if (event.key === "m") this.merge();
+    else if (event.key === "u") this.undo();
+    else if (event.key === "Escape" && this.selected.size) this.clear();
+    else return false;
     return true;
   }
 }

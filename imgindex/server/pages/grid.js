@@ -132,6 +132,7 @@ export class Grid {
 
   show(source, focused = 0) {
     this.source = source;
+    this.clearSelection();
     this.focused = Math.min(focused, Math.max(0, source.total - 1));
     this.anchor = this.focused;
     this.clearRows();

@@ -2,6 +2,7 @@
 
 import { bus, get, getBlob, send, server, similarTo } from "./api.js";
 import { command, count, el, fileName, printable, quoted, say, state } from "./dom.js";
+import { clusterName } from "./clusters.js";
 import { fill, frame, Grid, ListSource, loadPictures, total, ViewSource } from "./grid.js";
 import { Large } from "./large.js";
 
@@ -10,6 +11,10 @@ const SORTS = { id: "as added", "-added_at": "newest first", path: "by path", "-
 const OF_A_CLUSTER = { distance: "nearest to the middle", "-distance": "farthest from the middle",
   margin: "nearest to another cluster" };
 const MATCHES = 100;
+
+function inCluster(query) {
+  return query.clustering !== undefined;
+}
 
 export class ImagesPage {
   constructor(host, { go, problem }) {
@@ -60,11 +65,11 @@ export class ImagesPage {
     this.abort?.abort();
     const { signal } = (this.abort = new AbortController());
     this.query = query;
-    const inCluster = query.clustering !== undefined;
     this.where.value = query.where || "";
-    const sorts = inCluster ? { ...OF_A_CLUSTER, ...SORTS } : SORTS;
+    const sorts = inCluster(query) ? { ...OF_A_CLUSTER, ...SORTS } : SORTS;
     this.sort.replaceChildren(...Object.entries(sorts).map(([value, label]) => el("option", { value }, label)));
     this.sort.value = query.sort in sorts ? query.sort : Object.keys(sorts)[0];
+    this.clustering = null;
     this.grid.clearSelection();
     this.title.replaceChildren(el("span", {}, "Loading…"));
     try {
@@ -86,23 +91,25 @@ export class ImagesPage {
     if (query.where) body.where = query.where;
     if (query.clustering !== undefined) body.clustering = Number(query.clustering);
     if (query.label !== undefined) body.label = Number(query.label);
-    const [view, heading] = await Promise.all([send("POST", "/views", body, signal), this.clusterName(query, signal)]);
+    const [view, clustering] = await Promise.all([send("POST", "/views", body, signal),
+      inCluster(query) ? get(`/clusterings/${query.clustering}`, signal) : null]);
     if (signal.aborted) return;
+    this.clustering = clustering;
+    this.listTargets();
+    const cluster = clustering?.clusters[Number(query.label)];
     this.view = view.view;
     this.grid.show(new ViewSource(view.view, view.total));
     const parts = [el("strong", {}, total(view.total))];
-    if (heading) parts.push(el("span", {}, ` in ${heading} `), this.link("all clusters", "clusters", {}));
+    if (clustering) {
+      parts.push(el("span", {}, ` in ${cluster ? clusterName(cluster) : `clustering ${clustering.id}`} `),
+        this.link("all clusters", "clusters", { c: clustering.id }));
+    }
+    if (this.said && this.said.id === clustering?.id) {
+      parts.push(el("span.note", {}, this.said.text, " ", this.said.undo ? el("button", { type: "button", onclick: () => this.undoMove() }, "Undo", el("kbd", {}, "u")) : ""));
+    }
     if (query.where) parts.push(" that fulfil the condition ", this.link("all images", "images", {}));
     this.title.replaceChildren(...parts);
     if (query.where && view.total === 0) await this.sayWhyEmpty(query, signal);
-  }
-
-  async clusterName(query, signal) {
-    if (query.clustering === undefined) return "";
-    if (query.label === undefined) return `clustering ${query.clustering}`;
-    const found = await get(`/clusterings/${query.clustering}`, signal);
-    const name = found.clusters[Number(query.label)]?.name;
-    return name ? `“${printable(name)}”` : `cluster ${query.label}`;
   }
 
   // Each part of `a and b` alone: which one hides everything.
@@ -194,11 +201,14 @@ export class ImagesPage {
     this.tagName = el("input.changes", { placeholder: "tag", "aria-label": "Tag", maxLength: 100, autocomplete: "off", list: "tags",
       onfocus: () => this.listTags() });
     this.selected = el("strong");
+    this.target = el("select", { "aria-label": "Move to the cluster" });
+    this.moving = el("span.changes.moving", { hidden: true }, this.target, el("button", { type: "button", onclick: () => this.move() }, "Move"));
     this.similar = el("button", { type: "button", onclick: () => this.go("images", { like: this.onlySelected() }) }, "Similar");
     this.done = el("span.done", { role: "status" });
     this.bar = el("form.selection", { hidden: true, onsubmit: (event) => { event.preventDefault(); this.tag(true); } },
       this.selected, this.similar, this.tagName, this.tagNames, el("button.changes", {}, "Add tag"),
       el("button.changes", { type: "button", onclick: () => this.tag(false) }, "Remove tag"),
+      this.moving,
       el("button", { type: "button", onclick: () => this.copyPaths() }, "Copy paths"),
       el("button", { type: "button", onclick: () => this.download() }, "Save list"),
       el("button", { type: "button", onclick: () => this.grid.clearSelection() }, "Clear"), this.done);
@@ -210,6 +220,35 @@ export class ImagesPage {
     this.similar.hidden = selected.size !== 1;
     this.done.replaceChildren();
     if (selected.size) say(`${selected.size} selected`);
+  }
+
+  // The clusters that the selection can be moved to.
+  listTargets() {
+    const own = Number(this.query.label ?? -1);
+    const others = this.clustering?.clusters.filter((cluster) => cluster.label !== own) ?? [];
+    this.moving.hidden = !others.length;
+    this.target.replaceChildren(...others.map((cluster) => el("option", { value: cluster.label }, `to ${clusterName(cluster)}, ${total(cluster.size)}`)));
+  }
+
+  async move() {
+    const target = this.clustering.clusters[Number(this.target.value)];
+    const ids = [...this.grid.selected.keys()];
+    await this.edit({ kind: "move", ids, label: target.label }, `${total(ids.length)} moved to ${clusterName(target)}`, true);
+  }
+
+  async undoMove() {
+    if (this.said?.undo && this.said.id === this.clustering?.id) await this.edit({ kind: "undo" }, "Undone", false);
+  }
+
+  // Edit the clustering that is shown, and show the same cluster in the one that comes of it.
+  async edit(body, text, undo) {
+    const shown = this.clustering.clusters[Number(this.query.label)];
+    const made = await this.attempt(() => send("POST", `/clusterings/${this.clustering.id}/edits`, body));
+    if (!made) return;
+    this.said = { id: made.id, text, undo };
+    say(text);
+    const label = shown && made.clusters.find((cluster) => cluster.id === shown.id)?.label;
+    this.go("images", { ...this.query, clustering: made.id, label });
   }
 
   selectOnly(item) {
@@ -278,6 +317,8 @@ export class ImagesPage {
   key(event) {
     if (event.key === "/") this.where.focus();
     else if (event.key === "t" && this.grid.selected.size) this.tagName.focus();
+    else if (event.key === "m" && this.grid.selected.size && !this.moving.hidden) this.target.focus();
+    else if (event.key === "u" && this.said?.undo) this.undoMove();
     else if (event.key === "f") {
       const item = this.grid.source.at(this.grid.focused);
       if (item) this.go("images", { like: item.id });
