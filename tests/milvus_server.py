@@ -111,9 +111,19 @@ class MilvusProcess:
         os.kill(self.pid, signal.SIGKILL)
 
     def restart(self) -> None:
-        """Start the server if it was killed, and wait until it answers."""
+        """Start the server if it was killed, and wait until it answers.
+
+        Its port is open long before: it waits for the lease of the one that was killed, and loads its collections.
+        """
+        if (self.folder / "ready").exists():
+            return
         (self.folder / "restart").touch()
         self.wait()
+        deadline = time.monotonic() + START
+        while not _answers(self.port):
+            if time.monotonic() > deadline:
+                raise AssertionError((self.folder / "log").read_text(errors="replace")[-2000:])
+            time.sleep(1)
 
     def wait(self) -> None:
         deadline = time.monotonic() + START
@@ -121,6 +131,20 @@ class MilvusProcess:
             if time.monotonic() > deadline or (self.folder / "failed").exists():
                 raise AssertionError((self.folder / "log").read_text(errors="replace")[-2000:])
             time.sleep(0.1)
+
+
+def _answers(port: int) -> bool:
+    """Return whether a server answers queries to all of its collections."""
+    from pymilvus import MilvusClient
+    from pymilvus.exceptions import MilvusException
+
+    try:
+        with contextlib.closing(MilvusClient(uri=f"http://127.0.0.1:{port}", timeout=5, dedicated=True)) as client:
+            for name in client.list_collections(timeout=5):
+                client.query(name, filter="id >= 0", limit=1, consistency_level="Strong", timeout=5)
+    except MilvusException:
+        return False
+    return True
 
 
 Addresses = Callable[[], str]
