@@ -39,7 +39,7 @@ def visits(browser: Any, port: int) -> Iterator[Visit]:
     for context in contexts:
         assert all(page.evaluate("typeof fired") == "undefined" for page in context.pages)
         context.close()
-    assert wrong == []
+    assert wrong == [], wrong
 
 
 def is_wrong(message: Any) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib import resources
 
 PAGE = "index.html"
-SCRIPTS: tuple[str, ...] = ("app.js", "api.js", "dom.js", "grid.js", "large.js")
-SCRIPTS += ("images.js", "clusters.js", "duplicates.js", "odd.js")
+SCRIPTS: tuple[str, ...] = ("app.js", "api.js", "dom.js", "grid.js", "large.js", "selection.js")
+SCRIPTS += ("images.js", "clusters.js", "duplicates.js", "odd.js", "map.js")
 STYLE = "style.css"
 # The style of pages that are files comes first: colours, buttons and pictures are the same in both.
 SHARED_STYLE = ("imgindex.gallery", "templates", "style.css")

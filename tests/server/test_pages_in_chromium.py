@@ -99,6 +99,8 @@ def test_names_that_are_markup_are_shown_as_text(visit: Visit, path: str) -> Non
         assert "\u202e" not in page.locator("#content").inner_text()
     if path == "clusters":
         assert page.locator(".cluster-name").first.input_value() == "<script>fired=1</script>"
+        page.get_by_role("button", name="Map").click()
+        expect(page.locator(".legend .name").first).to_have_text("<script>fired=1</script>")
 
 
 def test_a_script_that_gets_into_the_page_does_not_run(browser: Any, site: tuple[Path, int]) -> None:
@@ -118,7 +120,7 @@ def test_a_script_that_gets_into_the_page_does_not_run(browser: Any, site: tuple
     page.close()
 
 
-@pytest.mark.parametrize("path", ["images", "clusters", "duplicates", "odd"])
+@pytest.mark.parametrize("path", ["images", "clusters", "duplicates", "odd", "map"])
 def test_a_page_follows_the_dark_or_light_setting(visit: Visit, path: str) -> None:
     brightness = {}
     for scheme in ("light", "dark"):
@@ -393,6 +395,8 @@ def test_an_empty_index_says_how_to_fill_it(browser: Any, templates: dict[int, P
         expect(page.locator(".state")).to_contain_text("No clustering yet")
         page.evaluate("location.hash = '#/duplicates'")
         expect(page.locator(".state")).to_contain_text("No duplicates among 0 images")
+        page.evaluate("location.hash = '#/map'")
+        expect(page.locator(".state")).to_contain_text("The index is empty")
         page.evaluate("location.hash = '#/odd'")
         expect(page.locator(".state")).to_contain_text("Nothing to compare")
         page.evaluate("location.hash = '#/duplicates'")

@@ -58,6 +58,10 @@ export async function getPart(path, signal) {
   return { data: await answer.json(), next: next ? next[1] : null };
 }
 
+export async function getBytes(path, signal) {
+  return (await ask(path, { signal })).arrayBuffer();
+}
+
 export async function getBlob(path, signal) {
   return (await ask(path, { signal })).blob();
 }

@@ -5,17 +5,19 @@ import { el, printable, say, state } from "./dom.js";
 import { ClustersPage } from "./clusters.js";
 import { DuplicatesPage } from "./duplicates.js";
 import { ImagesPage } from "./images.js";
+import { MapPage } from "./map.js";
 import { OddPage } from "./odd.js";
 
 const PAGES = { images: ["Images", ImagesPage], clusters: ["Clusters", ClustersPage], duplicates: ["Duplicates", DuplicatesPage],
-  odd: ["Odd", OddPage] };
+  odd: ["Odd", OddPage], map: ["Map", MapPage] };
 const KEYS = [
   ["arrows, h j k l", "move"], ["Enter", "large picture"], ["x, Space", "select"], ["Shift + arrows", "select a range"],
   ["f", "similar images"], ["t", "tag the selection"], ["/", "condition"], ["n", "name a cluster"],
   ["m", "merge clusters, move images to a cluster"], ["u", "undo"], ["Esc", "clear, close"],
   ["1 … 9", "duplicates: keep that one"], ["a", "duplicates: keep as proposed"], ["b", "duplicates: keep all"],
   ["s", "duplicates: skip"], ["Space", "duplicates: blink"], ["z", "duplicates: 1:1"],
-  ["f", "odd: it is fine"], ["o", "odd: it is odd"], ["s", "odd: similar images"], ["?", "this list"],
+  ["f", "odd: it is fine"], ["o", "odd: it is odd"], ["s", "odd: similar images"],
+  ["+, -, 0", "map: zoom, all of it"], ["o, Shift + drag", "map: lasso"], ["?", "this list"],
 ];
 const KEYS_OFF = "imgindex-keys-off";
 const content = document.getElementById("content");

@@ -21,7 +21,7 @@ export class ClustersPage {
     this.k = el("input.k", { type: "number", min: 1, max: 100000, placeholder: "auto", "aria-label": "Number of clusters" });
     this.undoButton = el("button.changes", { type: "button", hidden: true, onclick: () => this.undo() });
     this.form = el("form.tools", { onsubmit: (event) => { event.preventDefault(); this.cluster(); } },
-      this.choice, this.undoButton, el("label.changes", {}, "Make one with k = ", this.k), el("button.changes", {}, "Cluster"));
+      this.choice, el("button", { type: "button", onclick: () => this.go("map", { c: this.found?.id }) }, "Map"), this.undoButton, el("label.changes", {}, "Make one with k = ", this.k), el("button.changes", {}, "Cluster"));
     this.note = el(".result.note", { role: "status", hidden: true });
     this.list = el(".clusters");
     this.makeSelectionBar();

@@ -1,10 +1,11 @@
 // All images: those that fulfil a condition, sorted; or those similar to one, or to a picture that is dropped here.
 
-import { bus, get, getBlob, send, server, similarTo } from "./api.js";
+import { bus, get, send, server, similarTo } from "./api.js";
 import { command, count, el, fileName, printable, quoted, say, state } from "./dom.js";
 import { clusterName } from "./clusters.js";
 import { fill, frame, Grid, ListSource, loadPictures, total, ViewSource } from "./grid.js";
 import { Large } from "./large.js";
+import { Selection } from "./selection.js";
 
 const SORTS = { id: "as added", "-added_at": "newest first", path: "by path", "-modified": "last changed first",
   "-size": "largest file first", "-pixels": "most pixels first", pixels: "fewest pixels first" };
@@ -36,10 +37,10 @@ export class ImagesPage {
       changed: (selected) => this.showSelection(selected), empty: () => this.emptyHint() });
     this.large = new Large(this.grid, [
       ["f", "Similar", (item) => this.go("images", { like: item.id })],
-      ["t", "Tag", (item) => { this.selectOnly(item); this.tagName.focus(); }],
+      ["t", "Tag", (item) => { this.selectOnly(item); this.selection.tagName.focus(); }],
     ]);
-    this.makeSelectionBar();
-    host.replaceChildren(this.form, this.file, this.title, this.grid.element, this.bar);
+    this.makeSelection();
+    host.replaceChildren(this.form, this.file, this.title, this.grid.element, this.selection.element);
     host.classList.add("full");
     this.grid.element.addEventListener("problem", (event) => this.problem(event.detail));
     this.dropping = (event) => this.dragged(event);
@@ -91,7 +92,7 @@ export class ImagesPage {
     if (query.where) body.where = query.where;
     if (query.clustering !== undefined) body.clustering = Number(query.clustering);
     if (query.label !== undefined) body.label = Number(query.label);
-    const [view, clustering] = await Promise.all([send("POST", "/views", body, signal),
+    const [view, clustering] = await Promise.all([query.view ? get(`/views/${query.view}`, signal) : send("POST", "/views", body, signal),
       inCluster(query) ? get(`/clusterings/${query.clustering}`, signal) : null]);
     if (signal.aborted) return;
     this.clustering = clustering;
@@ -107,6 +108,7 @@ export class ImagesPage {
     if (this.said && this.said.id === clustering?.id) {
       parts.push(el("span.note", {}, this.said.text, " ", this.said.undo ? el("button", { type: "button", onclick: () => this.undoMove() }, "Undo", el("kbd", {}, "u")) : ""));
     }
+    if (query.view) parts.push(el("span", {}, " that were selected "), this.link("all images", "images", {}));
     if (query.where) parts.push(" that fulfil the condition ", this.link("all images", "images", {}));
     this.title.replaceChildren(...parts);
     if (query.where && view.total === 0) await this.sayWhyEmpty(query, signal);
@@ -162,6 +164,7 @@ export class ImagesPage {
   submit() {
     const query = { ...this.query, where: this.where.value.trim(), sort: this.sort.value };
     delete query.like;
+    delete query.view;
     this.go("images", query);
   }
 
@@ -196,30 +199,17 @@ export class ImagesPage {
 
   // The selection.
 
-  makeSelectionBar() {
-    this.tagNames = el("datalist", { id: "tags" });
-    this.tagName = el("input.changes", { placeholder: "tag", "aria-label": "Tag", maxLength: 100, autocomplete: "off", list: "tags",
-      onfocus: () => this.listTags() });
-    this.selected = el("strong");
+  makeSelection() {
     this.target = el("select", { "aria-label": "Move to the cluster" });
     this.moving = el("span.changes.moving", { hidden: true }, this.target, el("button", { type: "button", onclick: () => this.move() }, "Move"));
     this.similar = el("button", { type: "button", onclick: () => this.go("images", { like: this.onlySelected() }) }, "Similar");
-    this.done = el("span.done", { role: "status" });
-    this.bar = el("form.selection", { hidden: true, onsubmit: (event) => { event.preventDefault(); this.tag(true); } },
-      this.selected, this.similar, this.tagName, this.tagNames, el("button.changes", {}, "Add tag"),
-      el("button.changes", { type: "button", onclick: () => this.tag(false) }, "Remove tag"),
-      this.moving,
-      el("button", { type: "button", onclick: () => this.copyPaths() }, "Copy paths"),
-      el("button", { type: "button", onclick: () => this.download() }, "Save list"),
-      el("button", { type: "button", onclick: () => this.grid.clearSelection() }, "Clear"), this.done);
+    this.selection = new Selection({ ids: () => [...this.grid.selected.keys()], more: [this.similar, this.moving],
+      tagged: () => this.grid.refresh(), clear: () => this.grid.clearSelection(), problem: this.problem });
   }
 
   showSelection(selected) {
-    this.bar.hidden = selected.size === 0;
-    this.selected.textContent = `${selected.size.toLocaleString("en")} selected`;
+    this.selection.show(selected.size);
     this.similar.hidden = selected.size !== 1;
-    this.done.replaceChildren();
-    if (selected.size) say(`${selected.size} selected`);
   }
 
   // The clusters that the selection can be moved to.
@@ -243,7 +233,7 @@ export class ImagesPage {
   // Edit the clustering that is shown, and show the same cluster in the one that comes of it.
   async edit(body, text, undo) {
     const shown = this.clustering.clusters[Number(this.query.label)];
-    const made = await this.attempt(() => send("POST", `/clusterings/${this.clustering.id}/edits`, body));
+    const made = await this.selection.attempt(() => send("POST", `/clusterings/${this.clustering.id}/edits`, body));
     if (!made) return;
     this.said = { id: made.id, text, undo };
     say(text);
@@ -261,62 +251,9 @@ export class ImagesPage {
     return [...this.grid.selected.keys()][0];
   }
 
-  async listTags() {
-    const tags = await get("/tags").catch(() => []);
-    this.tagNames.replaceChildren(...tags.map((one) => el("option", { value: one.tag })));
-  }
-
-  async tag(add) {
-    const tag = this.tagName.value.trim();
-    if (!tag) {
-      this.tagName.focus();
-      return;
-    }
-    const ids = [...this.grid.selected.keys()];
-    try {
-      const report = await send("PUT", "/images/tags", { ids, [add ? "add" : "remove"]: [tag] });
-      const changed = (add ? report.added : report.removed)[tag];
-      const undo = el("button", { type: "button", onclick: async () => {
-        await this.attempt(() => send("PUT", "/images/tags", { ids: changed, [add ? "remove" : "add"]: [tag] }));
-        this.done.replaceChildren("undone");
-        this.grid.refresh();
-      } }, "Undo");
-      this.done.replaceChildren(`${total(changed.length)} ${add ? "tagged" : "changed"} `, changed.length ? undo : "");
-      this.grid.refresh();
-    } catch (error) {
-      this.problem(error);
-    }
-  }
-
-  async attempt(act) {
-    try {
-      return await act();
-    } catch (error) {
-      this.problem(error);
-      return null;
-    }
-  }
-
-  async copyPaths() {
-    const paths = [...this.grid.selected.values()].map((item) => item.image?.path).filter(Boolean);
-    await this.attempt(() => navigator.clipboard.writeText(paths.join("\n")));
-    this.done.replaceChildren(`${count(paths.length, "path")} copied`);
-  }
-
-  async download() {
-    const ids = [...this.grid.selected.keys()];
-    await this.attempt(async () => {
-      const view = await send("POST", "/views", { where: `id in (${ids.join(",")})` });
-      const blob = await getBlob(`/views/${view.view}/export?format=csv`);
-      const url = URL.createObjectURL(blob);
-      el("a", { href: url, download: "images.csv" }).click();
-      setTimeout(() => URL.revokeObjectURL(url), 1000);
-    });
-  }
-
   key(event) {
     if (event.key === "/") this.where.focus();
-    else if (event.key === "t" && this.grid.selected.size) this.tagName.focus();
+    else if (event.key === "t" && this.grid.selected.size) this.selection.tagName.focus();
     else if (event.key === "m" && this.grid.selected.size && !this.moving.hidden) this.target.focus();
     else if (event.key === "u" && this.said?.undo) this.undoMove();
     else if (event.key === "f") {
