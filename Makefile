@@ -65,7 +65,7 @@ fix: install ## Write what `make check` can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/python benchmarks/tables.py
 
-BENCHMARKS := start scan sources decode pipeline precision embed search cluster store growth end_to_end
+BENCHMARKS := start scan sources decode pipeline precision embed search cluster store growth api end_to_end
 FAST_start := --rounds 2
 FAST_scan := --size fast --rounds 3
 FAST_sources := --members 20000 --objects 500 --images 200 --rounds 1
@@ -77,6 +77,7 @@ FAST_search := --size fast
 FAST_cluster := --size fast
 FAST_store := --size fast
 FAST_growth := --rows 20000
+FAST_api := --rows 20000 --calls 200
 FAST_end_to_end := --images 300 --rounds 1 --sizes 96,160 --without-fastdup
 FULL_start := --rounds 7
 FULL_scan := --size regular
@@ -102,7 +103,7 @@ bench-fast-%: .venv/bench
 	@echo "== $*"
 	@$(BIN)/python benchmarks/bench_$*.py $(FAST_$*) --out build/bench/$*.json
 
-bench-full: .venv/bench $(BENCHMARKS:%=bench-full-%) ## Measure all of docs/benchmarks.md (about an hour, PHOTOS=tar)
+bench-full: .venv/bench $(BENCHMARKS:%=bench-full-%) bench-full-serve ## Measure all of docs/benchmarks.md (about an hour, PHOTOS=tar)
 	$(BIN)/python benchmarks/bench_search.py --size growth --out benchmarks/results/search-growth.json
 	$(BIN)/python benchmarks/bench_cluster.py --size full --out benchmarks/results/cluster-full.json
 	$(BIN)/python benchmarks/plots.py

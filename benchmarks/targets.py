@@ -186,6 +186,37 @@ def growth(result: Result) -> Iterator[Target]:
             yield at_most(f"{images}: an answer among a hundred by their ids", 100, row["condition_ms"], " ms")
 
 
+def api(result: Result) -> Iterator[Target]:
+    for row in result["rows"]:
+        yield at_most(f"{row['rows']:,} images: an open index answers for a stored one", 1, row["similar_ms"], " ms")
+        yield at_most(f"{row['rows']:,} images: opening the index", 50, row["open_ms"], " ms")
+
+
+def pipeline(result: Result) -> Iterator[Target]:
+    for row in result["rows"]:
+        if row["run"] == "first" and row["pictures"] == "500 × 375":
+            of = f"`add` at {row['side']} px, processor time of the parent for an image of {row['pictures']}"
+            yield at_most(of, 60, row["parent_us"], " µs")
+
+
+def serve(result: Result) -> Iterator[Target]:
+    for row in result["rows"]:
+        of = f"the page of {row['rows']:,} images"
+        is_large = row["rows"] > 100_000
+        yield at_most(f"{of}: ready", 3 if is_large else 1, row["ready_s"], " s")
+        yield at_most(f"{of}: first names in the grid", 300, row["paint_ms"], " ms")
+        yield at_most(f"{of}: ten pictures", 1000, row["pictures_ms"], " ms")
+        yield at_most(f"{of}: scrolled at 1280 px, between frames (p95)", 34, row["frame_p95_ms"], " ms")
+        yield at_most(f"{of}: scrolled at 390 px, between frames (p95)", 34, row["narrow_frame_p95_ms"], " ms")
+        yield at_most(f"{of}: a jump to 70 %", 500, row["jump_ms"], " ms")
+        yield at_most(f"{of}: a jump with answers 80 ms later", 800, row["far_jump_ms"], " ms")
+        yield at_most(f"{of}: similar images (p95)", 150, row["similar_p95_ms"], " ms")
+        yield at_most(f"{of}: to fetch the map", 1000, row["map_ms"], " ms")
+        yield at_most(f"{of}: the map is moved, between frames (p95)", 40, row["pan_p95_ms"], " ms")
+        yield at_most(f"{of}: memory of the page with the grid", 20, row["heap_mb"], " MB")
+        yield at_most(f"{of}: the same with the map", 60, row["map_heap_mb"], " MB")
+
+
 def ray(result: Result) -> Iterator[Target]:
     share = float(value(result, "share_of_plain", contender="imgindex --ray local"))
     yield at_least("`add --ray local` against `add`, without the start", 0.85, share)
@@ -202,6 +233,9 @@ PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
     "start": start,
     "search": search,
     "growth": growth,
+    "api": api,
+    "pipeline": pipeline,
+    "serve": serve,
     "copies": copies,
     "cluster": cluster,
     "ray": ray,
