@@ -143,7 +143,8 @@ class Api:
                 clustering=body.clustering,
                 label=body.label,
                 sort=body.sort,
-            )
+            ),
+            is_slow=body.where is not None,
         )
         view = self._views.put(ids)
         headers = {"Location": f"{PREFIX}/views/{view.id}"}
@@ -198,7 +199,7 @@ class Api:
             ranked = [results.Match(rank, match.path, match.distance, match.id) for rank, match in enumerate(others, 1)]
             return documents.answer(results.Answer(image.path, ranked))
 
-        return await self._read(answer)
+        return await self._read(answer, is_slow=query.where is not None)
 
     async def similar(self, call: Call) -> Reply:
         query = call.query
@@ -209,7 +210,7 @@ class Api:
                 raise UnreadableImage(f"the image cannot be read: {found.failure.reason}", stage=found.failure.stage)
             return documents.answer(found)
 
-        return await self._read(answer)
+        return await self._read(answer, is_slow=True)
 
     # Pictures.
 
@@ -434,8 +435,8 @@ class Api:
 
     # What endpoints share.
 
-    async def _read(self, read: Callable[[ImageIndex], Any]) -> Reply:
-        data, tag = await self.snapshot.call_with_tag(read)
+    async def _read(self, read: Callable[[ImageIndex], Any], *, is_slow: bool = False) -> Reply:
+        data, tag = await self.snapshot.call_with_tag(read, is_slow=is_slow)
         return Reply(data, headers={"ETag": tag})
 
     async def _write(self, call: Call, write: Callable[[ImageIndex], Any]) -> Reply:
@@ -444,7 +445,7 @@ class Api:
             data = write(index)
             return Reply(data, headers={"ETag": self.snapshot.tag(index)})
 
-        return await self.snapshot.call(checked)
+        return await self.snapshot.change(checked)
 
 
 def _endpoint(api: Api, endpoint: schema.Endpoint) -> Callable[[HttpRequest], Awaitable[Response]]:

@@ -1,4 +1,4 @@
-"""The open index of the server: requests read it, and change its tags and names, one after the other.
+"""The open index of the server: requests read it in several threads, and change it one after the other.
 
 What the index computes of one commit, such as its search, stays in memory until the next one.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -16,50 +17,61 @@ from imgindex.index import ImageIndex
 from imgindex.storage.store import Store
 
 T = TypeVar("T")
-# A condition of a request may take so many seconds: all others wait meanwhile.
+# Requests that read the index at a time.
+THREADS = 4
+# A condition of a request may take so many seconds; other conditions, and pictures to be compared, wait meanwhile.
 CONDITION_SECONDS = 2.0
 
 
 class Snapshot:
-    """An index, opened in a thread of its own, which alone uses it."""
+    """An open index, and the threads that use it."""
 
     def __init__(self, path: str) -> None:
         """Open the index. Raises IndexNotFound, IndexDamaged or FormatTooNew."""
         self.path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="imgindex-snapshot")
         self._run = secrets.token_hex(4)
-        try:
-            self._index = self._thread.submit(ImageIndex.open, path, condition_seconds=CONDITION_SECONDS).result()
-        except BaseException:
-            self._thread.shutdown()
-            raise
+        self._index = ImageIndex.open(path, condition_seconds=CONDITION_SECONDS)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="imgindex-snapshot")
+        self._slow_thread = ThreadPoolExecutor(1, thread_name_prefix="imgindex-slow")
+        self._changing = threading.Lock()
 
-    async def call(self, function: Callable[[ImageIndex], T]) -> T:
-        """Return what a function makes of the index."""
+    async def call(self, function: Callable[[ImageIndex], T], *, is_slow: bool = False) -> T:
+        """Return what a function makes of the index. is_slow: whether it may take seconds; one such runs at a time."""
+        threads = self._slow_thread if is_slow else self._threads
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function, self._index)
+            return await asyncio.get_running_loop().run_in_executor(threads, function, self._index)
         except RuntimeError as error:
             if "shutdown" in str(error):
                 raise IndexClosed("the server is ending") from error
             raise
 
-    async def call_with_tag(self, function: Callable[[ImageIndex], T]) -> tuple[T, str]:
+    async def call_with_tag(self, function: Callable[[ImageIndex], T], *, is_slow: bool = False) -> tuple[T, str]:
         """Return what a function makes of the index, and the entity tag of the commit that it read."""
 
         def read(index: ImageIndex) -> tuple[T, str]:
-            tag = self.tag(index)
-            return function(index), tag
+            with index._store.reading():
+                return function(index), self.tag(index)
 
-        return await self.call(read)
+        return await self.call(read, is_slow=is_slow)
+
+    async def change(self, function: Callable[[ImageIndex], T]) -> T:
+        """Return what a function that changes the index returns, while no other request changes it."""
+
+        def alone(index: ImageIndex) -> T:
+            with self._changing:
+                return function(index)
+
+        return await self.call(alone)
 
     def tag(self, index: ImageIndex) -> str:
         """Return the entity tag of the commit that the index reads now, in this run of the server."""
         return f'"{self._run}-{index._store.once(_new_commit):x}"'
 
     def close(self) -> None:
-        """Close the index when the call in progress has ended; later calls are refused."""
-        self._thread.submit(self._index.close)
-        self._thread.shutdown(wait=False, cancel_futures=False)
+        """Close the index; calls in progress get IndexClosed, and later ones are refused."""
+        self._threads.submit(self._index.close)
+        for threads in (self._threads, self._slow_thread):
+            threads.shutdown(wait=False, cancel_futures=False)
 
 
 _commits = iter(range(1, 1 << 62))

@@ -1,9 +1,10 @@
-"""The snapshot: one thread uses the index, and its entity tag changes with each commit of any process."""
+"""The snapshot: several threads read the index, and its entity tag changes with each commit of any process."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,48 @@ from imgindex.errors import IndexClosed, IndexNotFound
 from imgindex.server.snapshot import Snapshot
 
 
-def test_one_thread_uses_the_index(home: Path) -> None:
+def test_a_slow_request_holds_up_no_other_one(home: Path) -> None:
     snapshot = Snapshot(str(home / ".imgindex"))
+    begun, others = threading.Event(), threading.Event()
 
-    async def threads() -> set[int]:
-        return set(await asyncio.gather(*(snapshot.call(lambda index: threading.get_ident()) for _ in range(20))))
+    def wait(index: ImageIndex) -> bool:
+        begun.set()
+        return others.wait(20)
 
-    found = asyncio.run(threads())
-    assert len(found) == 1
-    assert threading.get_ident() not in found
+    async def both() -> list[bool]:
+        slow = [asyncio.ensure_future(snapshot.call(wait, is_slow=True)) for _ in range(3)]
+        assert await asyncio.get_running_loop().run_in_executor(None, begun.wait, 20)
+        assert await asyncio.gather(*(snapshot.call(len) for _ in range(20))) == [13] * 20
+        others.set()
+        return await asyncio.gather(*slow)
+
+    assert asyncio.run(both()) == [True] * 3
+    snapshot.close()
+
+
+def test_changes_come_one_after_the_other_and_readers_see_one_commit(home: Path) -> None:
+    snapshot = Snapshot(str(home / ".imgindex"))
+    now: list[int] = []
+
+    def change(number: int) -> Callable[[ImageIndex], None]:
+        def tag(index: ImageIndex) -> None:
+            now.append(number)
+            index.change_tags([1 + number % 13], add=f"tag-{number}")
+            assert now[-1] == number
+
+        return tag
+
+    def read(index: ImageIndex) -> tuple[int, int]:
+        return len(index.tags()), len(index.tags())
+
+    async def all_of_them() -> list[tuple[int, int]]:
+        changes = [snapshot.change(change(number)) for number in range(20)]
+        reads = [snapshot.call_with_tag(read) for _ in range(40)]
+        return [found for found, _ in (await asyncio.gather(*changes, *reads))[20:]]
+
+    found = asyncio.run(all_of_them())
+    assert all(first == second for first, second in found)
+    assert len(now) == 20
     snapshot.close()
 
 
