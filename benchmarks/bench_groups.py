@@ -9,7 +9,6 @@ makes vectors of coarse colours, so that nothing is embedded; all else is what `
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -80,9 +79,9 @@ def main() -> None:
                 ends.append(time.perf_counter())
                 seconds[progress.stage] = seconds.get(progress.stage, 0.0) + ends[-1] - ends.pop(0)
 
-            started, before = ends[0], processor_seconds()
+            started, before = ends[0], measure.processor_seconds()
             found = index.duplicates(on_progress=note)
-            wall, used = time.perf_counter() - started, processor_seconds() - before
+            wall, used = time.perf_counter() - started, measure.processor_seconds() - before
     sizes = [len(group.images) for group in found.groups]
     rows: list[dict[str, Any]] = [{"step": step, "seconds": took} for step, took in seconds.items()]
     extra = {
@@ -96,12 +95,6 @@ def main() -> None:
         "processor_seconds": used,
     }
     measure.report("groups", rows, options.out, **extra)
-
-
-def processor_seconds() -> float:
-    """Return the processor time of this process and of the decoder processes that have ended."""
-    of = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in of)
 
 
 if __name__ == "__main__":

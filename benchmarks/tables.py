@@ -220,9 +220,10 @@ def copies() -> str:
             f"{result['side']} px (`python benchmarks/bench_copies.py --photos photos.tar`):",
             table(["change", "found as a copy", "vector within the distance"], [*rows, mean]),
             f"**{wrong} wrong pairs**, among photographs and these: {kinds}. {result['compared_pairs']:,} pairs were "
-            f"compared, in {result['ms_a_pair']:.0f} ms each with the reading of both files; a second run took "
+            f"compared. Each took {result['processor_ms_a_pair']:.0f} ms of processor time, with the reading of both "
+            f"files and all other steps, and {result['ms_a_pair']:.0f} ms on this machine. A second run took "
             f"{result['seconds_again']:.1f} s.",
-            f"*{measured_on(result)}.*",
+            f"*{measured_on(result)}, load {result['machine']['load_average']:.0f} at the end.*",
         ]
     )
 

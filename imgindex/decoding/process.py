@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from imgindex.decoding import worker
 from imgindex.errors import DecoderUnavailable, UnreadableImage
+from imgindex.recipe import Recipe
 from imgindex.sources.base import Content
 from imgindex.types import Pixels
 
@@ -51,7 +52,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """The pixels that the network sees, uint8 (side, side, 3), and the upright width, height and format of the file.
+    """The prepared pixels (see `transforms.prepare`), and the upright width, height and format of the file.
 
     is_transparent: whether the file has pixels that are not opaque. blank: whether the picture has one colour, or
     nearly so. hashes: see `perceptual_hash.hashes`, and `blank.digest_of_file` for a blank one. Empty and False where
@@ -106,15 +107,16 @@ class DecoderDied(Exception):
 class DecoderProcess:
     """One process that decodes, used by one thread at a time; `used` is True after its first image.
 
-    settings: those of `worker.py`, without the block of shared memory, which is made here for lots of so many tasks.
+    settings: those of `worker.py`, the recipe among them, without the block of shared memory, which is made here for
+    lots of so many tasks.
     """
 
-    def __init__(self, settings: Mapping[str, Any], limits: DecodeLimits, side: int, tasks: int) -> None:
+    def __init__(self, settings: Mapping[str, Any], limits: DecodeLimits, recipe: Recipe, tasks: int) -> None:
         self.used = False
         self._ready = False
         self._limits = limits
-        self._side = side
-        picture_bytes = 3 * side * side
+        self._recipe = recipe
+        picture_bytes = 3 * recipe.side**2
         with _shared_memory(worker.Block.size(tasks, picture_bytes)) as descriptor:
             self._block = worker.Block(descriptor, tasks, picture_bytes)
             self._process = _start_worker(descriptor)
@@ -174,9 +176,10 @@ class DecoderProcess:
         """Return what came of the first tasks of a lot. Raises DecoderDied for what the worker cannot have left."""
         import numpy as np
 
-        # The lot's pixels are copied at once, because the process writes those of the next lot in their place.
+        from imgindex.decoding.transforms import shape_of
+
         pixels = np.frombuffer(self._block.pixels(len(tasks) if any(task.decode for task in tasks) else 0), np.uint8)
-        pictures = pixels.reshape(-1, self._side, self._side, 3).copy()
+        pictures = pixels.reshape(-1, 3 * self._recipe.side**2)
         found: list[Outcome] = []
         for number, task in enumerate(tasks):
             content, picture, failure = _parsed(self._block.text(number))
@@ -185,7 +188,13 @@ class DecoderProcess:
                 continue
             if (content is None) == bool(task.path) or (picture is None) == task.decode:
                 raise DecoderDied(INVALID_REPLY)
-            found.append(Done(content, DecodedImage(pictures[number], **picture) if picture else None))
+            if picture is None:
+                found.append(Done(content, None))
+                continue
+            height, width, channels = shape_of(self._recipe, picture["width"], picture["height"])
+            # Copied, because the process writes the pixels of the next lot in their place.
+            own = pictures[number, : height * width * channels].reshape(height, width, channels).copy()
+            found.append(Done(content, DecodedImage(own, **picture)))
         self.used = self.used or bool(found)
         return found
 
