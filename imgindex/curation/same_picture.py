@@ -231,7 +231,7 @@ def _by_features(a: View, b: View) -> Matrix | None:
 
 
 def _is_plainly_different(a: View, b: View, matrix: Matrix) -> bool:
-    """Whether most blocks differ in a small version of both: most pairs that are no copies are found so, quickly."""
+    """Whether most blocks differ in a small version of both: most pairs of different pictures are found so, quickly."""
     grey, grey_b, inside = _aligned(a.grey, b.grey, matrix, side=SMALL)
     structure, _ = _structure(grey, grey_b, inside, np.zeros_like(inside))
     return len(structure) >= LEAST_BLOCKS and bool(structure[len(structure) // 2] < LEAST_MEDIAN)
