@@ -1,6 +1,6 @@
 """Measures how long `duplicates` takes to grade groups of copies: real files, and vectors that were made up.
 
-    python benchmarks/bench_groups.py [--groups 100] [--copies 10] [--out FILE.json]
+    python benchmarks/bench_groups.py [--groups 100 200 …] [--copies 10] [--out FILE.json]
 
 Each group is a small picture of its own, encoded as JPEG in several qualities. A stand-in for the network
 makes vectors of coarse colours, so that nothing is embedded; all else is what `add` and `duplicates` do.
@@ -9,7 +9,7 @@ makes vectors of coarse colours, so that nothing is embedded; all else is what `
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -59,49 +59,47 @@ def write_pictures(folder: Path, groups: int, copies: int) -> None:
             original.save(folder / f"{number:05} {copy}.jpg", "JPEG", quality=95 - 3 * copy)
 
 
-def main() -> None:
-    """Read the command line, make the pictures and the index, print the times."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--groups", type=int, default=100)
-    parser.add_argument("--copies", type=int, default=10)
-    parser.add_argument("--out", metavar="FILE.json")
-    options = parser.parse_args()
+def grade(groups: int, copies: int) -> dict[str, Any]:
+    """Return what grading so many groups of so many copies took."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "pictures"
         folder.mkdir()
-        write_pictures(folder, options.groups, options.copies)
+        write_pictures(folder, groups, copies)
         with ImageIndex.create(Path(name) / "it.imgindex", recipe="vgg16-pool5", size=SIDE) as index:
             index._encoder = MadeUp(index.recipe.dimension)
             index.add(folder)
-            seconds, ends = {}, [time.perf_counter()]
+            steps, ends = {}, [time.perf_counter()]
 
             def note(progress: Progress) -> None:
                 """Add the time since the last report to the step that it is about."""
                 ends.append(time.perf_counter())
-                seconds[progress.stage] = seconds.get(progress.stage, 0.0) + ends[-1] - ends.pop(0)
+                steps[progress.stage] = steps.get(progress.stage, 0.0) + ends[-1] - ends.pop(0)
 
-            started, before = ends[0], processor_seconds()
+            started, before = ends[0], measure.processor_seconds()
             found = index.duplicates(on_progress=note)
-            wall, used = time.perf_counter() - started, processor_seconds() - before
-    sizes = [len(group.images) for group in found.groups]
-    rows: list[dict[str, Any]] = [{"step": step, "seconds": took} for step, took in seconds.items()]
-    extra = {
-        "groups": options.groups,
-        "copies": options.copies,
-        "side": SIDE,
-        "found_whole": sum(size == options.copies for size in sizes),
-        "found": len(sizes),
+            wall, used = time.perf_counter() - started, measure.processor_seconds() - before
+    return {
+        "groups": groups,
+        "images": groups * copies,
         "compared_pairs": found.compared,
-        "seconds": wall,
+        "found": len(found.groups),
+        "found_whole": sum(len(group.images) == copies for group in found.groups),
         "processor_seconds": used,
+        "seconds": wall,
+        "load": os.getloadavg()[0],
+        "steps": [{"step": step, "seconds": took} for step, took in steps.items()],
     }
-    measure.report("groups", rows, options.out, **extra)
 
 
-def processor_seconds() -> float:
-    """Return the processor time of this process and of the decoder processes that have ended."""
-    of = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in of)
+def main() -> None:
+    """Read the command line, make the pictures and the indexes, print the times."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--groups", type=int, nargs="+", default=[100], help="one or several numbers of groups")
+    parser.add_argument("--copies", type=int, default=10)
+    parser.add_argument("--out", metavar="FILE.json")
+    options = parser.parse_args()
+    rows = [grade(groups, options.copies) for groups in options.groups]
+    measure.report("groups", rows, options.out, copies=options.copies, side=SIDE)
 
 
 if __name__ == "__main__":

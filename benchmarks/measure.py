@@ -101,6 +101,14 @@ def in_child(arguments: list[str]) -> dict[str, Any]:
     return answer
 
 
+def processor_seconds() -> float:
+    """Return the processor time of this process and of the decoder processes that have ended."""
+    import resource
+
+    of = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in of)
+
+
 def peak_mib() -> float:
     """Return the largest resident size of this process so far, in MiB: VmHWM, or ru_maxrss on other systems than Linux.
 

@@ -53,7 +53,7 @@ class Recipe:
     pooled); EfficientNet-lite2 has head (1280 maps, pooled).
     alpha: visible (composed on white, or on black where the drawing cannot be seen on white), white, black, or drop
     (the stored colour).
-    geometry: letterbox or article (see decoding/transforms.py).
+    geometry: letterbox or article (see decoding/transforms.py); reduced, which no network takes, keeps the shape.
     side: pixels of the square that the network sees.
     mean and std: of the channels in RGB order, for pixels in [0, 1].
     pooling: none, average, or gem (generalised mean, p = 3: Radenović et al. 2018).

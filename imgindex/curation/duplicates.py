@@ -14,7 +14,7 @@ import numpy as np
 
 from imgindex.curation.candidates import near_vectors, read_hashes
 from imgindex.curation.copies import CopyFinder
-from imgindex.curation.grouping import group_copies
+from imgindex.curation.grouping import batches, group_copies
 from imgindex.curation.keep_policy import Candidate, KeepPolicy
 from imgindex.curation.neighbours import StoredVectors, first_with_same_content, first_with_same_vector
 from imgindex.curation.rotations import turns
@@ -30,6 +30,8 @@ from imgindex.types import Failure, Ids, OnProgress
 
 # How many images of a group stand for the one that is kept, for those that are not copies of it by themselves.
 OTHERS = 3
+# Images whose copies are searched for together, so that their pictures stay decoded meanwhile.
+IMAGES_AT_ONCE = 64
 ORDER = ("kept", "same", "copy", "similar")
 # Neighbours of each image that may be similar.
 NEIGHBOURS = 32
@@ -74,7 +76,7 @@ def duplicates(
             with Verifier(store, decoders, on_progress=on_progress, wait=wait) as verifier:
                 finder = CopyFinder(store, recipe, hashes, verifier, turns(rotations=rotations, flips=flips))
                 edges = finder.candidates(contents.firsts, rows, on_progress)
-                copies = group_copies(edges, _rank(edges), lambda pairs: _decided(finder.verify(pairs)))
+                copies = _copies(edges, finder, verifier)
                 grouped = {first for group in copies for first in group}
                 groups = copies + [group for group in same if group[0] not in grouped]
                 making = _Drafts(store, contents, policy)
@@ -161,6 +163,19 @@ class _Drafts:
 
     def _inspect(self, ids: Sequence[int]) -> dict[int, Candidate]:
         return {one.image.id: one for one in self._policy.inspect(self._store.catalogue.records(ids))}
+
+
+def _copies(edges: Sequence[tuple[int, int]], finder: CopyFinder, verifier: Verifier) -> list[list[int]]:
+    """Return the groups of copies by their centres."""
+    rank, copies = _rank(edges), []
+    left = len(rank)
+    for batch in batches(edges, IMAGES_AT_ONCE):
+        left -= len({id for edge in batch for id in edge})
+        verifier.ahead = left
+        copies += group_copies(batch, rank, lambda pairs: _decided(finder.verify(pairs)))
+    if verifier.compared:
+        verifier.report()  # the last batches may have had nothing new
+    return sorted(copies)
 
 
 def _decided(turned: Iterable[str | None]) -> list[bool]:

@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Edge = tuple[int, int]
 # Compares pairs and returns which of them are copies; called with many pairs at once.
 Verify = Callable[[Sequence[Edge]], Sequence[bool]]
+
+
+def batches(edges: Iterable[Edge], images: int) -> Iterator[list[Edge]]:
+    """Yield the pairs in batches of at least so many images, those that are connected in the same batch.
+
+    `group_copies` looks at an image several times. In batches, its picture need not stay decoded for long.
+
+    >>> [*batches([(1, 2), (3, 4), (2, 5)], images=3)]
+    [[(1, 2), (2, 5)], [(3, 4)]]
+    """
+    edges = list(edges)
+    parent = {id: id for edge in edges for id in edge}
+
+    def root(id: int) -> int:
+        while parent[id] != id:
+            parent[id] = id = parent[parent[id]]
+        return id
+
+    for a, b in edges:
+        first, second = sorted((root(a), root(b)))
+        parent[second] = first
+    connected: dict[int, list[Edge]] = {}
+    for edge in edges:
+        connected.setdefault(root(edge[0]), []).append(edge)
+    batch: list[Edge] = []
+    count = 0
+    for together in connected.values():
+        batch += together
+        count += len({id for edge in together for id in edge})
+        if count >= images:
+            yield batch
+            batch, count = [], 0
+    if batch:
+        yield batch
 
 
 def group_copies(edges: Iterable[Edge], rank: Mapping[int, int], verify: Verify) -> list[list[int]]:

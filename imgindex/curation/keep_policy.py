@@ -320,7 +320,7 @@ def _protected(one: Candidate, kept: Candidate) -> str:
 
 def with_sharpness(candidates: Sequence[Candidate], recipe: Recipe) -> Iterator[Candidate]:
     """Yield the candidates with their sharpness, in order; one that cannot be decoded has the reason as its problem."""
-    large = _decoded_at(SIDE, recipe)
+    large = replace(recipe, side=SIDE, geometry="letterbox", channels="rgb")
     decoders = DecoderPool(large)
 
     def measured(one: Candidate) -> Candidate:
@@ -338,24 +338,18 @@ def with_sharpness(candidates: Sequence[Candidate], recipe: Recipe) -> Iterator[
 
 def _areas(candidates: Sequence[Candidate], recipe: Recipe) -> Iterable[tuple[int, float]]:
     """Yield ids with the pixels of the picture inside its borders; of the whole picture if it cannot be decoded."""
-    small = _decoded_at(BORDER_SIDE, recipe)
-    decoders = DecoderPool(small)
+    decoders = DecoderPool(replace(recipe, side=BORDER_SIDE, geometry="reduced", channels="rgb"))
 
     def measured(one: Candidate) -> tuple[int, float]:
         try:
             picture = decoders.decode(read_content(one.image.path).data)
         except UnreadableImage:
             return one.image.id, one.pixels
-        pixels = crop_border(picture.pixels, small, picture.width, picture.height)
-        left, top, right, bottom = content_box(pixels)
-        share = (right - left) * (bottom - top) / (pixels.shape[0] * pixels.shape[1])
+        left, top, right, bottom = content_box(picture.pixels)
+        share = (right - left) * (bottom - top) / (picture.pixels.shape[0] * picture.pixels.shape[1])
         return one.image.id, one.pixels * share
 
     return _decode_each(measured, candidates, decoders)
-
-
-def _decoded_at(side: int, recipe: Recipe) -> Recipe:
-    return replace(recipe, side=side, geometry="letterbox", channels="rgb")
 
 
 def _decode_each(

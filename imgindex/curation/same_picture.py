@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from imgindex.types import Pixels
 
+# Pixels in colour or grey.
+Values = npt.NDArray[np.uint8]
 Grey = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -26,9 +28,9 @@ Counts = npt.NDArray[np.float64]
 Box = tuple[int, int, int, int]
 
 # Increased when the same pixels may be judged differently: stored judgements of another method are not used.
-METHOD = 2
-# The longer side in pixels at which pictures are compared.
-SIDE = 768
+METHOD = 3
+# The longer side in pixels at which pictures are compared, and how far smaller ones are smoothed.
+SIDE, SMOOTHING = 768, 0.53
 # Features (Lowe, SIFT, IJCV 2004; Arandjelović, RootSIFT, CVPR 2012) at this longer side, at most so many.
 FEATURES_SIDE, FEATURES = 320, 300
 SMALLEST_FEATURES_SIDE = 160
@@ -42,6 +44,10 @@ BLOCK, TEXTURE, NOISE = 1 / 24, 100.0, 40.0
 LEAST_BLOCKS = 12
 # Below it the structure of a block is another one; and how far the worst block may be below the others.
 LEAST_STRUCTURE, OUTLIER, OUTLIER_FACTOR = 0.65, 0.02, 4.0
+# The longer side of the small version of a picture, and what half of its blocks must have in common at least.
+SMALL, LEAST_MEDIAN = 128, 0.8
+# The longer side at which colours are compared.
+COLOURS = 64
 # Different pixels in a window of 11 × 11.
 WINDOW, MOST_DIFFERENT = 11, 24
 # Text across a picture: the share of pixels that it may cover, how thick its lines may be (of the longer side), how far
@@ -89,7 +95,16 @@ class View:
 
     def __init__(self, pixels: Pixels, others: Sequence[View] = (), features: Features | None = None) -> None:
         self.pixels, self.others, self.known_features = pixels, others, features
-        self.grey: Grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+        grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        if max(grey.shape) < SIDE:
+            # It is at its own size, and has details that its blurred and enlarged copies lack.
+            grey = cv2.GaussianBlur(grey, (3, 3), SMOOTHING)
+        self.grey: Grey = grey.astype(np.uint8, copy=False)
+
+    @property
+    def bytes(self) -> int:
+        """How much memory the picture takes: three bytes a pixel, one for its grey value, one for its texture."""
+        return 5 * self.grey.size + sum(one.bytes for one in self.others)
 
     def changed(self, change: Callable[[Pixels], Pixels]) -> View:
         """Return the view of the changed picture."""
@@ -135,7 +150,7 @@ def content_box(pixels: Pixels, tolerance: int = 20) -> Box:
             if right - left < 16 or bottom - top < 16:
                 return 0, 0, width, height
             part = pixels[top:bottom, left:right]
-            lines = part if side % 2 else part.swapaxes(0, 1)
+            lines = part if side % 2 else cv2.transpose(part).astype(np.uint8, copy=False)
             count = _border_lines(lines if side < 2 else lines[::-1], tolerance)
             box[side] += count if side < 2 else -count
     left, top, right, bottom = box
@@ -147,11 +162,12 @@ def _border_lines(lines: Pixels, tolerance: int) -> int:
 
     Most pictures have no border, so few lines are looked at: all would take longer than the rest of a comparison.
     """
-    colour = np.median(lines[0], axis=0).astype(np.float32)
+    colour = np.median(lines[0], axis=0)
+    low, high = np.ceil(colour - tolerance), np.floor(colour + tolerance)
     start, length = 0, 4
     while start < len(lines):
-        differs = np.abs(lines[start : start + length] - colour) > tolerance
-        other = (differs[..., 0] | differs[..., 1] | differs[..., 2]).mean(axis=1) > 0.02
+        near = cv2.inRange(lines[start : start + length], low, high)
+        other = cv2.reduce(near, 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F).ravel() < 0.98 * 255
         if other.any():
             return start + int(other.argmax())
         start, length = start + length, 2 * length
@@ -173,6 +189,8 @@ def _compare(a: View, b: View) -> Comparison:
     for find in (_by_boxes, _by_features):
         matrix = find(a, b)
         if matrix is None:
+            continue
+        if _is_plainly_different(a, b, matrix):
             continue
         share = _share_in_common(a, b, matrix)
         if share >= LEAST_SHARE and _are_equal_where_aligned(a, b, matrix):
@@ -212,30 +230,35 @@ def _by_features(a: View, b: View) -> Matrix | None:
     return np.asarray(matrix, np.float64)
 
 
+def _is_plainly_different(a: View, b: View, matrix: Matrix) -> bool:
+    """Whether most blocks differ in a small version of both: most pairs of different pictures are found so, quickly."""
+    grey, grey_b, inside = _aligned(a.grey, b.grey, matrix, side=SMALL)
+    structure, _ = _structure(grey, grey_b, inside, np.zeros_like(inside))
+    return len(structure) >= LEAST_BLOCKS and bool(structure[len(structure) // 2] < LEAST_MEDIAN)
+
+
 def _are_equal_where_aligned(a: View, b: View, matrix: Matrix) -> bool:
-    pixels, pixels_b, inside = _aligned(a, b, matrix)
+    grey, grey_b, inside = _aligned(a.grey, b.grey, matrix)
     if cv2.countNonZero(inside) < 200:
         return False
-    one, other, difference = _tone_matched(pixels, pixels_b, inside)
+    one, other, difference = _tone_matched(grey, grey_b, inside)
     low, high = _percentiles(_histogram(other, inside), (1, 99))
     base = 10 + 0.12 * (high - low)
     marks: Grey = cv2.morphologyEx(_above(difference, base, inside), cv2.MORPH_CLOSE, KERNEL).astype(
         np.uint8, copy=False
     )
     structure, unmarked = _structure(one, other, inside, marks)
-    mask = inside > 0
     if len(structure) < LEAST_BLOCKS:
-        return _are_equal(pixels, pixels_b, mask)
-    if not _same_colours(pixels, pixels_b, mask):
-        return False
+        return _are_equal(a, b, matrix)
     if _is_even(structure):
         (noise,) = _percentiles(_histogram(difference, inside), (97,))
         different = _above(difference, max(base, 3 * noise), inside)
         window = cv2.boxFilter(different, cv2.CV_32F, (WINDOW, WINDOW), normalize=False, borderType=cv2.BORDER_CONSTANT)
         if window.max() <= MOST_DIFFERENT:
-            return True
+            return _same_colours(a, b, matrix)
     enough = len(unmarked) >= max(LEAST_BLOCKS, len(structure) / 5)
-    return bool(enough and unmarked[0] >= LEAST_BESIDE_TEXT and _is_text_on_picture(one, other, marks, mask))
+    is_text = enough and unmarked[0] >= LEAST_BESIDE_TEXT and _is_text_on_picture(one, other, marks, inside > 0)
+    return bool(is_text and _same_colours(a, b, matrix))
 
 
 def _above(values: Grey, bound: float, inside: Grey) -> Grey:
@@ -261,7 +284,7 @@ def _percentiles(counts: Counts, shares: Sequence[float]) -> list[float]:
     return found
 
 
-def _is_even(structure: npt.NDArray[np.float32]) -> bool:
+def _is_even(structure: Counts) -> bool:
     """Whether all blocks have the same structure, and none is much worse than the others; structure: ascending."""
     usual = float(structure[len(structure) // 20])
     return bool(structure[0] >= LEAST_STRUCTURE and 1 - structure[0] <= OUTLIER + OUTLIER_FACTOR * (1 - usual))
@@ -269,13 +292,10 @@ def _is_even(structure: npt.NDArray[np.float32]) -> bool:
 
 def _share_in_common(a: View, b: View, matrix: Matrix) -> float:
     """Return how much of the larger picture is in the other one, 0…1; 0 if neither lies nearly whole in the other."""
-    back = cv2.invertAffineTransform(matrix)
+    back = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
     shares = []
     for view, other, map in ((a, b, matrix), (b, a, back)):
-        size = view.grey.shape[1], view.grey.shape[0]
-        covered = cv2.warpAffine(
-            np.ones(other.grey.shape, np.uint8), map, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-        )
+        covered = _covered(view.grey.shape, other.grey.shape, map, margin=0.5)
         left, top, right, bottom = view.box
         of_box = cv2.mean(covered[top:bottom, left:right])[0]
         of_texture = cv2.mean(covered, mask=view.texture)[0]
@@ -283,38 +303,52 @@ def _share_in_common(a: View, b: View, matrix: Matrix) -> float:
     return min(shares) if max(shares) >= LEAST_COVERED else 0.0
 
 
-def _aligned(a: View, b: View, matrix: Matrix) -> tuple[Pixels, Pixels, Grey]:
-    """Return both pictures in the frame of a, at the resolution of the coarser one, and 255 where both are."""
+def _covered(shape: tuple[int, ...], other: tuple[int, ...], matrix: Matrix, margin: float) -> Grey:
+    """Return 1 in each pixel of a shape that a map takes into another shape, and 0 elsewhere.
+
+    margin: how far beyond the centres of its outermost pixels the other shape goes.
+    """
+    right, bottom = other[1] - 1 + margin, other[0] - 1 + margin
+    corners = np.array([[-margin, -margin], [right, -margin], [right, bottom], [-margin, bottom]])
+    back = cv2.invertAffineTransform(matrix)
+    points = np.rint((corners @ back[:, :2].T + back[:, 2]) * 256).astype(np.int32)
+    return cv2.fillConvexPoly(np.zeros(shape[:2], np.uint8), points, 1, shift=8).astype(np.uint8, copy=False)
+
+
+def _aligned(a: Values, b: Values, matrix: Matrix, side: int = SIDE) -> tuple[Values, Values, Grey]:
+    """Return both pictures in the frame of a, at the resolution of the coarser one, and 1 where both are.
+
+    side: the longer side that a then has at most.
+    """
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    pixels, to_a = _shrunk(a.pixels, min(1.0, scale))
-    pixels_b, to_b = _shrunk(b.pixels, min(1.0, 1 / scale))
+    of_a = min(1.0, scale, side / max(a.shape))
+    pixels, to_a = _shrunk(a, of_a)
+    pixels_b, to_b = _shrunk(b, min(1.0, of_a / scale))
     # Scaling takes corners of pixels to corners, the other maps take centres to centres.
     whole = LESS_HALF @ to_b @ HALF @ np.vstack([matrix, [0, 0, 1]]) @ LESS_HALF @ np.linalg.inv(to_a) @ HALF
     size, flags = (pixels.shape[1], pixels.shape[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(pixels_b, whole[:2], size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    inside = cv2.warpAffine(np.full(pixels_b.shape[:2], 255, np.uint8), whole[:2], size, flags=flags)
-    inside = cv2.erode(cv2.threshold(inside, 250, 255, cv2.THRESH_BINARY)[1], KERNEL, borderValue=255)
+    inside = cv2.erode(_covered(pixels.shape, pixels_b.shape, np.asarray(whole[:2]), margin=0.0), KERNEL, borderValue=1)
     return pixels, warped.astype(np.uint8, copy=False), inside.astype(np.uint8, copy=False)
 
 
-def _shrunk(pixels: Pixels, scale: float) -> tuple[Pixels, Matrix]:
+def _shrunk(pixels: Values, scale: float) -> tuple[Values, Matrix]:
     if scale > 0.97:
         return pixels, np.eye(3)
-    height, width, _ = pixels.shape
+    height, width = pixels.shape[:2]
     size = max(8, round(width * scale)), max(8, round(height * scale))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     return small, np.diag([size[0] / width, size[1] / height, 1.0])
 
 
-def _tone_matched(a: Pixels, b: Pixels, inside: Grey) -> tuple[Grey, Grey, Grey]:
+def _tone_matched(a: Grey, b: Grey, inside: Grey) -> tuple[Grey, Grey, Grey]:
     """Return grey values of both with the same brightness and contrast, and how far they differ beside edges.
 
     One picture is mapped to the other by a monotone curve: from the one that was not clipped, whichever that is.
     """
-    greys: list[Grey] = [cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False) for pixels in (a, b)]
-    together = cv2.calcHist(greys, [0, 1], inside, [256, 256], [0, 256, 0, 256]).astype(np.float64)
+    together = cv2.calcHist([a, b], [0, 1], inside, [256, 256], [0, 256, 0, 256]).astype(np.float64)
     best: tuple[float, Grey, Grey, Grey] | None = None
-    for one, other, joint in ((greys[0], greys[1], together), (greys[1], greys[0], together.T)):
+    for one, other, joint in ((a, b, together), (b, a, together.T)):
         mapped: Grey = cv2.LUT(one, _tone_curve(joint)).astype(np.uint8, copy=False)
         difference = _beyond_edges(mapped, other)
         contrast = max(20.0, _deviation(joint.sum(axis=0)))
@@ -348,27 +382,34 @@ def _beyond_edges(a: Grey, b: Grey) -> Grey:
     return cv2.max(over, under).astype(np.uint8, copy=False)
 
 
-def _structure(a: Grey, b: Grey, inside: Grey, marks: Grey) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _structure(a: Grey, b: Grey, inside: Grey, marks: Grey) -> tuple[Counts, Counts]:
     """Return the structure that blocks have in common, ascending; of all blocks with structure, and of those unmarked.
 
     The structural term of SSIM (Wang et al., Image quality assessment, IEEE TIP 2004).
     """
     side = max(9, round(max(a.shape) * BLOCK)) | 1
-    block, step = (side, side), max(2, side // 2)
+    step = max(2, side // 2)
+    # At the very edge, a rotated copy is blended with what is beside it.
+    first = step // 2
+    if min(a.shape) < first + side:
+        return np.empty(0), np.empty(0)
 
-    def blurred(values: npt.NDArray[Any], border: int = cv2.BORDER_DEFAULT) -> npt.NDArray[np.float32]:
-        """Return the averages of the blocks that are compared: those of all other places are not needed."""
-        found = cv2.blur(values.astype(np.float32, copy=False), block, borderType=border)
-        return found[step // 2 :: step, step // 2 :: step].astype(np.float32, copy=False)
+    def means(sums: npt.NDArray[Any]) -> Counts:
+        """Return the averages of whole blocks from the sums of all that is above and left of each place."""
+        ends, starts = sums[first + side :: step], sums[first:-side:step]
+        rows = (ends - starts).astype(np.float64)
+        found: Counts = (rows[:, first + side :: step] - rows[:, first:-side:step]) / side**2
+        return found
 
-    x, y = (cv2.blur(grey, (2, 2)).astype(np.float32) for grey in (a, b))
-    mean_x, mean_y = blurred(x), blurred(y)
-    of_x = np.maximum(blurred(x * x) - mean_x * mean_x, 0)
-    of_y = np.maximum(blurred(y * y) - mean_y * mean_y, 0)
-    common = blurred(x * y) - mean_x * mean_y
+    x, y = (cv2.blur(grey, (2, 2)) for grey in (a, b))
+    (sums_x, squares_x), (sums_y, squares_y) = cv2.integral2(x), cv2.integral2(y)
+    mean_x, mean_y = means(sums_x), means(sums_y)
+    of_x = np.maximum(means(squares_x) - mean_x * mean_x, 0)
+    of_y = np.maximum(means(squares_y) - mean_y * mean_y, 0)
+    common = means(cv2.integral(cv2.multiply(x, y, dtype=cv2.CV_32F))) - mean_x * mean_y
     value = (common + NOISE) / np.sqrt((of_x + NOISE) * (of_y + NOISE))
-    chosen = (blurred(inside, cv2.BORDER_CONSTANT) > 0.99 * 255) & (np.maximum(of_x, of_y) > TEXTURE)
-    around = blurred(cv2.dilate(marks, NINE))
+    chosen = (means(cv2.integral(inside)) > 0.99) & (np.maximum(of_x, of_y) > TEXTURE)
+    around = means(cv2.integral(cv2.dilate(marks, NINE)))
     return np.sort(value[chosen]), np.sort(value[chosen & (around < 0.01)])
 
 
@@ -399,11 +440,12 @@ def _share_of_two_values(values: Grey) -> float:
     return float(near[first] + np.convolve(counts, np.ones(2 * TEXT_VALUES + 1), "same").max()) / len(values)
 
 
-def _same_colours(a: Pixels, b: Pixels, mask: Mask) -> bool:
+def _same_colours(a: View, b: View, matrix: Matrix) -> bool:
     """Whether the colours of both agree up to saturation and tint, or one of the pictures is grey."""
-    small = [cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32) for pixels in (a, b)]
-    inside = cv2.resize(mask.astype(np.uint8), (64, 64), interpolation=cv2.INTER_NEAREST) > 0
-    colours = [np.stack([one[..., 0] - one[..., 1], one[..., 2] - one[..., 1]], axis=2)[inside] for one in small]
+    *small, inside = _aligned(a.pixels, b.pixels, matrix, side=COLOURS)
+    mask = inside > 0
+    values = [pixels.astype(np.float32) for pixels in small]
+    colours = [np.stack([one[..., 0] - one[..., 1], one[..., 2] - one[..., 1]], axis=2)[mask] for one in values]
     x, y = (one - one.mean(axis=0) for one in colours)
     strength, strength_b = float(np.sqrt((x**2).mean())), float(np.sqrt((y**2).mean()))
     if min(strength, strength_b) < 4:  # grey, or of one tint
@@ -411,10 +453,12 @@ def _same_colours(a: Pixels, b: Pixels, mask: Mask) -> bool:
     return float((x * y).mean()) / (strength * strength_b) > 0.5
 
 
-def _are_equal(a: Pixels, b: Pixels, mask: Mask) -> bool:
+def _are_equal(a: View, b: View, matrix: Matrix) -> bool:
     """Whether the colours are equal up to compression, for pictures with too little structure to compare."""
-    difference = cv2.absdiff(cv2.blur(a, (3, 3)), cv2.blur(b, (3, 3))).max(axis=2)[mask]
-    has_detail = a[mask].std(axis=0).max() > 4
+    pixels, pixels_b, inside = _aligned(a.pixels, b.pixels, matrix)
+    mask = inside > 0
+    difference = cv2.absdiff(cv2.blur(pixels, (3, 3)), cv2.blur(pixels_b, (3, 3))).max(axis=2)[mask]
+    has_detail = pixels[mask].std(axis=0).max() > 4
     return bool(has_detail and difference.max() <= 10 and difference.mean() <= 2.5)
 
 

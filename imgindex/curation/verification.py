@@ -10,36 +10,42 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-import cv2
-
 from imgindex.curation.rotations import ALL, inverse
 from imgindex.curation.same_picture import DIFFERENT, METHOD, SIDE, Comparison, Features, View, compare
 from imgindex.decoding import blank
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.process import DecodedImage
-from imgindex.decoding.transforms import crop_border
 from imgindex.errors import ImgindexError, UnreadableImage
 from imgindex.recipe import Recipe
 from imgindex.sources.registry import read_content
 from imgindex.storage import comparisons
 from imgindex.storage.comparisons import Key
 from imgindex.storage.store import Store
-from imgindex.types import Failure, Image, OnProgress, counted
+from imgindex.types import Failure, Image, OnProgress, Progress, counted
 
 Decoded = TypeVar("Decoded")
 
 CHANGED = "changed since it was added: run `imgindex add`"
 ALPHAS: tuple[Literal["visible", "white", "black"], ...] = ("visible", "white", "black")
 SAME_PIXELS = Comparison(True, 1.0)
-# Pictures that are kept decoded, each of at most 2 MB.
-VIEWS = 64
+# Bytes of pictures that are kept decoded, each of at most 3 MB: so 50 large ones, and 400 of 320 × 240 pixels.
+VIEW_BYTES = 150 << 20
 # Pictures whose features are kept, of about 50 kB each: to find them takes longer than to decode the picture.
 FEATURES_KEPT = 2000
 # Results that are written to the index together: every commit takes the lock.
 RESULTS_AT_ONCE = 20_000
 # The recipe by which pictures are decoded to be compared.
-VIEW_RECIPE = Recipe(name="compare", layer="", weights="", weights_sha256="", side=SIDE, dimension=0, draft_margin=1.0)
+VIEW_RECIPE = Recipe(
+    name="compare",
+    layer="",
+    weights="",
+    weights_sha256="",
+    side=SIDE,
+    dimension=0,
+    geometry="reduced",
+    draft_margin=1.0,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,36 +75,28 @@ class ViewDecoder:
         """Return the view of a picture; a transparent one has others on more backgrounds. Raises UnreadableImage."""
         decoded = self._pools["visible"].decode(data)
         if not decoded.is_transparent:
-            return _view_of(decoded)
-        return _view_of(decoded, *(_view_of(self._pools[alpha].decode(data)) for alpha in ("white", "black")))
+            return View(decoded.pixels)
+        others = [View(self._pools[alpha].decode(data).pixels) for alpha in ("white", "black")]
+        return View(decoded.pixels, others)
 
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
 
 
-def _view_of(decoded: DecodedImage, *others: View) -> View:
-    """Return the view of a picture that was decoded by VIEW_RECIPE, at its own size where that is smaller."""
-    pixels = crop_border(decoded.pixels, VIEW_RECIPE, decoded.width, decoded.height)
-    longer = max(decoded.width, decoded.height)
-    if longer < SIDE:  # it was enlarged
-        size = decoded.width, decoded.height
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(pixels.dtype, copy=False)
-    return View(pixels, others)
-
-
 class Verifier:
     """Compares pairs of images of an index; `failures` are images that could not be read for it.
 
     decoders: a pool that computes hashes, by which images are found to be blank. compared: how many pairs were compared
-    now, and not in an earlier run.
+    now, and not in an earlier run. ahead: about how many pairs the caller will want after the next ones, for the total
+    of the progress.
     """
 
     def __init__(
         self, store: Store, decoders: DecoderPool, *, on_progress: OnProgress, wait: Callable[[], bool]
     ) -> None:
         self.failures: dict[int, Failure] = {}
-        self.compared = 0
+        self.compared = self.ahead = 0
         self._store, self._on_progress, self._wait = store, on_progress, wait
         self._images: dict[int, Image] = {}
         stored = comparisons.compared(store.catalogue, METHOD)
@@ -107,6 +105,7 @@ class Verifier:
         self._decoders, self._blank_decoders = ViewDecoder(), decoders
         self._digests: dict[int, bytes] = {}
         self._views: OrderedDict[int, View] = OrderedDict()
+        self._view_bytes = 0
         self._features: OrderedDict[int, Features] = OrderedDict()
         self._views_lock = threading.Lock()
         self._can_record = True
@@ -129,16 +128,22 @@ class Verifier:
         workers = worker_count(None)
         with ThreadPoolExecutor(workers, thread_name_prefix="imgindex-compare") as threads:
             each = map_ahead(threads, self._compare, iter(new.values()), depth=2 * workers)
-            if new:
-                each = counted(each, len(new), "compare pixels", self._on_progress, every=1, unit="pairs")
-            for pair, result in each:
+            if new and not self.compared:
+                self.report(len(new))
+            for place, (pair, result) in enumerate(each, 1):
+                self.compared += 1
+                self.report(len(new) - place)
                 if result is not None:
                     self._known[self._key(pair)] = result
                     self._new[self._key(pair)] = result
                 if len(self._new) >= RESULTS_AT_ONCE:
                     self.record()
-        self.compared += len(new)
         return [self._known.get(self._key(pair), DIFFERENT) for pair in pairs]
+
+    def report(self, left: int = 0) -> None:
+        """Report the progress; left: how many pairs of the present ones are still to be compared."""
+        total = self.compared + left + self.ahead
+        self._on_progress(Progress("compare pixels", self.compared, total, unit="pairs"))
 
     def load(self, ids: Iterable[int]) -> None:
         """Read what the catalogue has of images, before threads ask for their views."""
@@ -183,13 +188,18 @@ class Verifier:
                 return self._views[id]
         view = self._decoded(id, self._decoders.view)
         with self._views_lock:
+            if id in self._views:  # another thread was faster
+                return self._views[id]
             view.known_features = self._features.get(id)
             self._views[id] = view
-            while len(self._views) > VIEWS:
-                self._keep_features(*self._views.popitem(last=False))
+            self._view_bytes += view.bytes
+            while self._view_bytes > VIEW_BYTES and len(self._views) > 1:
+                self._forget(*self._views.popitem(last=False))
         return view
 
-    def _keep_features(self, id: int, view: View) -> None:
+    def _forget(self, id: int, view: View) -> None:
+        """Keep only the features of a view, if they were needed."""
+        self._view_bytes -= view.bytes
         if view.known_features is not None:
             self._features[id] = view.known_features
             self._features.move_to_end(id)

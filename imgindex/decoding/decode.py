@@ -71,11 +71,17 @@ class Draft:
     """A size to which a picture may be scaled while it is decoded.
 
     side: the pixels of the longer side that it gets. margin: a JPEG that is decoded at a half, a quarter or an eighth
-    of its size keeps at least so many times the pixels on each side, and is scaled from there.
+    of its size keeps at least so many times the pixels on each side, and is scaled from there. enlarges: whether a
+    smaller picture is scaled up.
     """
 
     side: int
     margin: float = 2.0
+    enlarges: bool = True
+
+    def size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (width, height) that a picture of the given size gets."""
+        return scaled_size(size, self.side) if self.enlarges else reduced_size(size, self.side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +243,7 @@ def _finish(
 ) -> Picture:
     """Return the picture scaled and upright; size: of the whole picture, before it was drafted."""
     if draft:
-        picture = picture.resize(scaled_size(size, draft.side), Image.Resampling.BILINEAR, drafted)
+        picture = picture.resize(draft.size(size), Image.Resampling.BILINEAR, drafted)
     if orientation in _TRANSPOSE_BY_ORIENTATION:
         picture = picture.transpose(_TRANSPOSE_BY_ORIENTATION[orientation])
     # EXIF and profiles may be megabytes, and pictures wait in queues.
@@ -354,6 +360,11 @@ def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
+def reduced_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return (width, height) of a picture whose longer side is scaled to `side` pixels, unless it is smaller."""
+    return scaled_size(size, min(side, max(size)))
+
+
 def _draft(image: ImageFile.ImageFile, draft: Draft) -> Box | None:
     """Set a JPEG to be decoded at a reduced size; return the part of it that the picture covers, or None.
 
@@ -362,7 +373,7 @@ def _draft(image: ImageFile.ImageFile, draft: Draft) -> Box | None:
     """
     if image.format not in {"JPEG", "MPO"}:
         return None  # an HEIC's draft is the preview in it, which may show something else
-    width, height = scaled_size(image.size, draft.side)
+    width, height = draft.size(image.size)
     drafted = image.draft(None, (math.ceil(draft.margin * width), math.ceil(draft.margin * height)))
     return drafted and drafted[1]
 

@@ -122,7 +122,7 @@ class DecoderPool:
         return self._start(times_closed)
 
     def _start(self, times_closed: int) -> DecoderProcess:
-        started = DecoderProcess(self._settings(), self._limits, self._recipe.side, self.lot)
+        started = DecoderProcess(self._settings(), self._limits, self._recipe, self.lot)
         with self._lock:
             self._processes.add(started)
             closed_meanwhile = times_closed != self._times_closed

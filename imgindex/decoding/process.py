@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from imgindex.decoding import worker
 from imgindex.errors import DecoderUnavailable, UnreadableImage
+from imgindex.recipe import Recipe
 from imgindex.sources.base import Content
 from imgindex.types import Pixels
 
@@ -51,7 +52,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """The pixels that the network sees, uint8 (side, side, 3), and the upright width, height and format of the file.
+    """The prepared pixels (see `transforms.prepare`), and the upright width, height and format of the file.
 
     is_transparent: whether the file has pixels that are not opaque. blank: whether the picture has one colour, or
     nearly so. hashes: see `perceptual_hash.hashes`, and `blank.digest_of_file` for a blank one. Empty and False where
@@ -106,15 +107,16 @@ class DecoderDied(Exception):
 class DecoderProcess:
     """One process that decodes, used by one thread at a time; `used` is True after its first image.
 
-    settings: those of `worker.py`, without the block of shared memory, which is made here for lots of so many tasks.
+    settings: those of `worker.py`, the recipe among them, without the block of shared memory, which is made here for
+    lots of so many tasks.
     """
 
-    def __init__(self, settings: Mapping[str, Any], limits: DecodeLimits, side: int, tasks: int) -> None:
+    def __init__(self, settings: Mapping[str, Any], limits: DecodeLimits, recipe: Recipe, tasks: int) -> None:
         self.used = False
         self._ready = False
         self._limits = limits
-        self._side = side
-        picture_bytes = 3 * side * side
+        self._recipe = recipe
+        picture_bytes = 3 * recipe.side**2
         with _shared_memory(worker.Block.size(tasks, picture_bytes)) as descriptor:
             self._block = worker.Block(descriptor, tasks, picture_bytes)
             self._process = _start_worker(descriptor)
@@ -177,14 +179,15 @@ class DecoderProcess:
         # The lot's pixels are copied at once, because the process writes those of the next lot in their place.
         count = len(tasks) if any(task.decode for task in tasks) else 0
         pixels = np.frombuffer(self._block.pixels(count), np.uint8)
-        lot = pixels.reshape(-1, self._side, self._side, 3).copy()
+        lot = pixels.reshape(-1, 3 * self._recipe.side**2).copy()
         pictures = lot if count else [lot] * len(tasks)
         # One text, because a call of the parser costs more than what it reads of an image.
         texts = ",".join([self._block.text(number) for number in range(len(tasks))])
         try:
             outcomes = json.loads(f"[{texts}]")
             found = [
-                _outcome(outcome, task, pixels) for outcome, task, pixels in zip(outcomes, tasks, pictures, strict=True)
+                _outcome(outcome, task, pixels, self._recipe)
+                for outcome, task, pixels in zip(outcomes, tasks, pictures, strict=True)
             ]
         except (ValueError, TypeError, KeyError, RecursionError):
             raise DecoderDied(INVALID_REPLY) from None
@@ -320,7 +323,7 @@ def _task_settings(task: Task) -> dict[str, Any]:
     return settings
 
 
-def _outcome(outcome: dict[str, Any], task: Task, pixels: Pixels) -> Outcome:
+def _outcome(outcome: dict[str, Any], task: Task, pixels: Pixels, recipe: Recipe) -> Outcome:
     """Return what a process left of a task. Raises ValueError, TypeError or KeyError for what no worker leaves."""
     if "failure" in outcome:
         stage, reason, decoder = map(str, outcome["failure"])
@@ -328,7 +331,7 @@ def _outcome(outcome: dict[str, Any], task: Task, pixels: Pixels) -> Outcome:
     if ("file" in outcome) != bool(task.path) or ("picture" in outcome) != task.decode:
         raise ValueError
     content = _content(*outcome["file"]) if task.path else None
-    return Done(content, _picture(pixels, **outcome["picture"]) if task.decode else None)
+    return Done(content, _picture(pixels, recipe, **outcome["picture"]) if task.decode else None)
 
 
 def _content(size: int, mtime_ns: int, ctime_ns: int, inode: int, sha256: str) -> Content:
@@ -336,10 +339,22 @@ def _content(size: int, mtime_ns: int, ctime_ns: int, inode: int, sha256: str) -
 
 
 def _picture(
-    pixels: Pixels, *, width: int, height: int, format: str, hashes: str, is_transparent: bool, blank: bool
+    pixels: Pixels,
+    recipe: Recipe,
+    *,
+    width: int,
+    height: int,
+    format: str,
+    hashes: str,
+    is_transparent: bool,
+    blank: bool,
 ) -> DecodedImage:
     if type(width) is not int or type(height) is not int or not (0 < width < 2**31 and 0 < height < 2**31):
         raise ValueError
     if len(format) > 64:
         raise ValueError
-    return DecodedImage(pixels, width, height, str(format), bool(is_transparent), bytes.fromhex(hashes), bool(blank))
+    from imgindex.decoding.transforms import shape_of
+
+    shape = shape_of(recipe, width, height)
+    own = pixels[: shape[0] * shape[1] * shape[2]].reshape(shape)
+    return DecodedImage(own, width, height, str(format), bool(is_transparent), bytes.fromhex(hashes), bool(blank))

@@ -1,4 +1,4 @@
-"""Prepares pictures for the network: turns an upright RGB picture into the square of pixels that a recipe wants."""
+"""Prepares pictures for the network: turns an upright RGB picture into the pixels that a recipe wants."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageOps
 
-from imgindex.decoding.decode import Draft, scaled_size
+from imgindex.decoding.decode import Draft, reduced_size, scaled_size
 from imgindex.recipe import Recipe
 from imgindex.types import Pixels
 
@@ -16,14 +16,24 @@ ARTICLE_CROP = 512
 
 
 def prepare(picture: Image.Image, recipe: Recipe) -> Pixels:
-    """Return uint8 pixels (side, side, 3) in the recipe's channel order, of an upright RGB picture."""
+    """Return uint8 pixels in the recipe's channel order, of an upright RGB picture; their shape is `shape_of`."""
     pixels = GEOMETRIES[recipe.geometry](picture, recipe.side)
     return np.ascontiguousarray(pixels[:, :, ::-1]) if recipe.channels == "bgr" else pixels
 
 
+def shape_of(recipe: Recipe, width: int, height: int) -> tuple[int, int, int]:
+    """Return the shape of the prepared pixels of a picture with this width and height, (side, side, 3) at most."""
+    if recipe.geometry != "reduced":
+        return recipe.side, recipe.side, 3
+    width, height = reduced_size((width, height), recipe.side)
+    return height, width, 3
+
+
 def draft(recipe: Recipe) -> Draft | None:
     """Return the size to which a picture may be scaled while it is decoded; None if the recipe needs it whole."""
-    return Draft(recipe.side, recipe.draft_margin) if recipe.geometry == "letterbox" else None
+    if recipe.geometry == "article":
+        return None
+    return Draft(recipe.side, recipe.draft_margin, enlarges=recipe.geometry == "letterbox")
 
 
 def letterbox(picture: Image.Image, side: int) -> Pixels:
@@ -49,6 +59,16 @@ def crop_border(pixels: Pixels, recipe: Recipe, width: int, height: int) -> Pixe
     return pixels[top : top + inner_height, left : left + inner_width]
 
 
+def reduced(picture: Image.Image, side: int) -> Pixels:
+    """Scale the whole picture down to fit into a square; a smaller one stays as it is. For comparing, not for networks:
+    a border or an enlarged picture would only be more pixels to compare.
+    """
+    size = reduced_size(picture.size, side)
+    return np.asarray(
+        picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR), dtype=np.uint8
+    )
+
+
 def article(picture: Image.Image, side: int) -> Pixels:
     """Cut 512 × 512 out of the middle (black where the picture is smaller), then scale it to a square of `side`.
 
@@ -66,4 +86,8 @@ def article(picture: Image.Image, side: int) -> Pixels:
     return np.asarray(middle.resize((side, side), Image.Resampling.BILINEAR), dtype=np.uint8)
 
 
-GEOMETRIES: dict[str, Callable[[Image.Image, int], Pixels]] = {"letterbox": letterbox, "article": article}
+GEOMETRIES: dict[str, Callable[[Image.Image, int], Pixels]] = {
+    "letterbox": letterbox,
+    "article": article,
+    "reduced": reduced,
+}

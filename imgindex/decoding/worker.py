@@ -79,9 +79,9 @@ class Block:
         return self._memory[start : start + length].decode(errors="replace") if length <= self.TEXT_BYTES else ""
 
     def put_pixels(self, task: int, pixels: memoryview) -> None:
-        """Leave the pixels of a task."""
+        """Leave the pixels of a task, at most those of a whole picture."""
         at = self._pixels + task * self._picture_bytes
-        self._memory[at : at + self._picture_bytes] = pixels
+        self._memory[at : at + len(pixels)] = pixels
 
     def pixels(self, tasks: int) -> memoryview:
         """Return the memory of the pixels of the first tasks."""

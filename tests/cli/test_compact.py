@@ -13,6 +13,8 @@ def test_the_rows_of_removed_images_are_dropped_and_the_others_stay_as_they_are(
     run("remove", "pictures/red")
     done = run("compact")
     assert (done.returncode, done.stderr.splitlines()[-1][:24]) == (0, "5 unused vectors dropped")
+    again = run("compact")
+    assert again.stderr.splitlines()[-1] == "0 unused vectors dropped, 0 B freed"
     report = json.loads(run("compact", "--json").stdout)
     assert (report["rows_dropped"], report["bytes_before"]) == (0, report["bytes_after"])
     assert json.loads(run("list", "--json").stdout) == [one for one in before if "/red/" not in one["path"]]

@@ -40,6 +40,23 @@ def test_progress_counts_images_from_the_start_and_each_stage_ends(command: str,
     assert max(one.total for one in seen) >= 5
 
 
+def test_pairs_are_counted_through_all_batches_up_to_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgindex.curation.duplicates.IMAGES_AT_ONCE", 1)
+    for number in range(4):
+        write(tmp_path / f"p/{number}.png", textured(number, (96, 96)))
+        write(tmp_path / f"p/{number} again.jpg", textured(number, (96, 96)))
+    seen: list[Progress] = []
+    with indexed(tmp_path, tmp_path / "p") as index:
+        found = index.duplicates(on_progress=seen.append)
+    assert len(found.groups) == 4
+    pairs = [one for one in seen if one.stage == "compare pixels"]
+    assert [one.done for one in pairs] == sorted(one.done for one in pairs)
+    assert (pairs[0].done, pairs[-1].done, pairs[-1].total) == (0, found.compared, found.compared)
+    assert all(one.done < one.total for one in pairs if one.done < found.compared)
+
+
 def test_the_first_report_of_an_empty_index_is_at_once(tmp_path: Path) -> None:
     seen: list[Progress] = []
     (tmp_path / "p").mkdir()

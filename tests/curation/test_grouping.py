@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgindex.curation.grouping import group_copies
+from imgindex.curation.grouping import batches, group_copies
 
 Pair = tuple[int, int]
 
@@ -46,6 +46,19 @@ def test_the_image_with_the_lowest_rank_is_the_centre() -> None:
 
 def test_without_pairs_there_are_no_groups() -> None:
     assert group_copies([], {}, Pictures({})) == []
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40),
+    images=st.integers(1, 20),
+)
+@settings(deadline=None)
+def test_batches_keep_connected_pairs_together_and_lose_none(pairs: list[Pair], images: int) -> None:
+    found = list(batches(pairs, images))
+    assert sorted(pair for batch in found for pair in batch) == sorted(pairs)
+    of_batches = [{id for pair in batch for id in pair} for batch in found]
+    assert sum(map(len, of_batches)) == len(set().union(*of_batches))
+    assert all(len(ids) >= images for ids in of_batches[:-1])
 
 
 @given(

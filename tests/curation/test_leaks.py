@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from collections_of import leaking_sets
+from collections_of import indexed, leaking_sets
+from PIL import Image, ImageDraw
+from textures import textured, write
 
 from imgindex import ImageIndex
 from imgindex.errors import PathNotFound, UsageError
@@ -48,6 +50,22 @@ def test_an_image_below_both_paths_never_pairs_with_itself_and_pairs_once_with_a
     # compressed.png is a copy of the 2.png of either set.
     assert len(found) == 4
     assert pairs(split, tmp_path / "train", tmp_path / "train") == []
+
+
+@pytest.mark.parametrize("background", ["white", "black"])
+def test_a_cut_out_leaks_that_was_flattened_elsewhere(tmp_path: Path, background: str) -> None:
+    picture = textured(4).convert("RGBA")
+    mask = Image.new("L", picture.size, 0)
+    ImageDraw.Draw(mask).ellipse((30, 20, 210, 160), fill=255)
+    picture.putalpha(mask)
+    flat = Image.new("RGBA", picture.size, background)
+    flat.alpha_composite(picture)
+    write(tmp_path / "train/cut out.png", picture)
+    write(tmp_path / "test/flat.png", flat.convert("RGB"))
+    write(tmp_path / "test/other.png", textured(5))
+    with indexed(tmp_path, tmp_path / "train", tmp_path / "test") as index:
+        found = pairs(index, tmp_path / "train", tmp_path / "test")
+    assert found == [("cut out.png", "flat.png", "copy")]
 
 
 def test_similar_images_are_listed_on_request(split: ImageIndex, tmp_path: Path) -> None:

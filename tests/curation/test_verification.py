@@ -146,7 +146,10 @@ def test_features_outlive_the_pictures_that_they_were_found_in(
         return find(view)
 
     monkeypatch.setattr(View, "_find_features", counting)
-    monkeypatch.setattr(imgindex.curation.verification, "VIEWS", 2)
+    with verifier(gallery) as before:
+        before.load(ids.values())
+        largest = max(before.view(id).bytes for id in ids.values())
+    monkeypatch.setattr(imgindex.curation.verification, "VIEW_BYTES", 2 * largest)
     names = ("red", "other", "larger", "turned")
     pairs = [Pair(ids[a], ids[b]) for a in names for b in names if a < b and {a, b} != {"red", "larger"}]
     with verifier(gallery) as one:
@@ -155,6 +158,7 @@ def test_features_outlive_the_pictures_that_they_were_found_in(
     # Without them each pair finds those of both pictures again, and is judged equally.
     found.clear()
     monkeypatch.setattr(imgindex.curation.verification, "FEATURES_KEPT", 0)
+    monkeypatch.setattr(imgindex.curation.verification, "VIEW_BYTES", 0)
     with verifier(gallery) as other:
         other.load(ids.values())
         assert [other._compare(pair)[1] for pair in pairs] == [DIFFERENT] * 5

@@ -90,6 +90,27 @@ def test_a_hundred_pictures_over_four_processes_keep_their_order_and_every_pixel
             assert np.array_equal(one.pixels, prepare(picture.image, recipe))
 
 
+def test_reduced_pictures_of_a_lot_have_their_own_sizes() -> None:
+    recipe = replace(POOL5, side=200, geometry="reduced")
+    sizes = [(300, 200), (20, 30), (200, 200), (1, 900), (120, 199)]
+    pictures = [Image.effect_noise(size, 80).convert("RGB") for size in sizes]
+    pool = DecoderPool(recipe)
+    try:
+        found = pool.work([Task(data=encoded(picture, "PNG")) for picture in pictures])
+    finally:
+        pool.close()
+    decoded = [one.picture for one in found if isinstance(one, Done) and one.picture is not None]
+    assert [one.pixels.shape for one in decoded] == [
+        (133, 200, 3),
+        (30, 20, 3),
+        (200, 200, 3),
+        (200, 1, 3),
+        (199, 120, 3),
+    ]
+    for one, picture in zip(decoded, pictures, strict=True):
+        assert np.array_equal(one.pixels, prepare(picture, recipe))
+
+
 def test_an_unreadable_file_has_the_reason_of_decode_and_costs_no_process(decoders: DecoderPool) -> None:
     assert reason(decoders, b"not a picture") == "not an image that Pillow can read"
     before = pids(decoders)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from imgindex.decoding.transforms import prepare
+from imgindex.decoding.transforms import prepare, shape_of
 from imgindex.recipe import RECIPES
 
 LETTERBOX = replace(RECIPES["vgg16-pool5"], side=64)
@@ -105,6 +105,19 @@ SIZES = [
     (1, 1), (1, 2), (2, 3), (3, 1), (1, 5000), (5000, 1), (100, 77), (511, 900), (900, 511), (640, 480), (1023, 769),
     (448, 448), (513, 1), (1, 513), (525, 527),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_a_reduced_picture_keeps_its_shape_and_is_never_enlarged(size: tuple[int, int]) -> None:
+    picture, recipe = noise(*size), replace(LETTERBOX, geometry="reduced", side=500)
+    pixels = prepare(picture, recipe)
+    assert pixels.shape == shape_of(recipe, *size)
+    height, width, _ = pixels.shape
+    if max(size) <= 500:
+        assert np.array_equal(pixels, np.asarray(picture))
+    else:
+        assert max(width, height) == 500
+        assert abs(width * size[1] / size[0] - height) <= max(1, size[1] / size[0])
 
 
 @pytest.mark.slow
