@@ -358,5 +358,5 @@ def test_a_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(weights_module, "RECENT_NS", 0)
     assert {locate_weights(str(file)).sha256 for _ in range(3)} == {first.sha256}
     assert len(hashed) == 3
-    file.write_bytes(b"more weights")
-    assert locate_weights(str(file)).sha256 == hashlib.sha256(b"more weights").hexdigest()
+    file.write_bytes(b"longer weights")
+    assert locate_weights(str(file)).sha256 == hashlib.sha256(b"longer weights").hexdigest()
