@@ -4,8 +4,9 @@
 
 The network is a stub that returns a few pixels as the vector, so everything else is measured: the scan, reading,
 hashing, decoding, and the store. Images are JPEGs of 500 × 375, and a twentieth as many of 12 megapixels, varied from
-the photos of a tar or from drawn pictures. Each run is a process of its own, and adds files to a new index (`first`),
-or to an index that has one of them, so that the catalogue is asked before anything is decoded (`later`).
+the photos of a tar or from drawn pictures. Each run is a process of its own, and adds a folder to a new index
+(`first`), or to an index that has one of its files, so that the catalogue is asked before anything is decoded
+(`later`), or to a new index as a list of files (`listed`).
 
 `parent_us`: processor time of the parent for each image, in microseconds; `decoders_us`: that of the decoder processes.
 `images_per_second`: with two workers. The least of the rounds is reported, because other work on the machine only adds.
@@ -60,12 +61,11 @@ def add(folder: Path, kind: str, side: int) -> dict[str, Any]:
         ) as index:
             if kind == "later":
                 index.add(files[0])
-                files = files[1:]
             before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-            report = index.add(files)
+            report = index.add(files if kind == "listed" else folder)
             seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert report.added == len(files)
+    assert report.added == len(files) - (kind == "later")
     return {
         "parent_us": round((_cpu(after) - _cpu(before)) / len(files) * 1e6),
         "decoders_us": round(_cpu(children) / len(files) * 1e6),
@@ -84,7 +84,7 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[measure.Row]:
         count = max(20, arguments.images // share)
         files = folder / name
         photos.write(files, count, archive=arguments.photos, size=size)
-        for kind in ("first", "later"):
+        for kind in ("first", "later", "listed"):
             for side in arguments.sides:
                 runs = [
                     measure.in_child([__file__, "--run", str(files), "--kind", kind, "--sides", str(side)])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import logging
 import os
 import pickle
 import threading
+import time
 import urllib.request
 from collections.abc import Iterable
 from http.client import HTTPException
@@ -19,8 +21,9 @@ from safetensors import safe_open
 from imgindex.encoders.base import WeightsFile
 from imgindex.encoders.state_dict import NOT_A_STATE_DICT, read_state_dict
 from imgindex.errors import UsageError, WeightsMismatch, WeightsUnavailable
+from imgindex.sources.base import numbers
 from imgindex.sources.content import file_digest
-from imgindex.storage.paths import absolute
+from imgindex.storage.paths import RECENT_NS, absolute
 from imgindex.types import Vectors
 
 log = logging.getLogger(__name__)
@@ -172,10 +175,20 @@ def _seed(source: str) -> int:
 
 
 def _sha256(path: str) -> str:
+    """Return the SHA-256 of a file. That of a large one takes half a second, so a process computes it once."""
     try:
-        return file_digest(path).hex()
+        info = os.stat(path)
+        # A file that changed a moment ago may change again within the resolution of its time.
+        if time.time_ns() - info.st_ctime_ns < RECENT_NS:
+            return file_digest(path).hex()
+        return _sha256_of(path, numbers(info))
     except OSError as error:
         raise WeightsUnavailable(f"cannot read weights from {path}: {error.strerror}") from error
+
+
+@functools.lru_cache(maxsize=16)
+def _sha256_of(path: str, numbers: tuple[int, ...]) -> str:
+    return file_digest(path).hex()
 
 
 def _read(path: str, keys: Iterable[str]) -> dict[str, object]:

@@ -18,7 +18,7 @@ from imgindex.ingest.worklist import WorkList
 from imgindex.sources.registry import AT_ONCE, find_files, gone, have_image_content, is_folder
 from imgindex.sources.selection import SkippedFiles
 from imgindex.storage.catalogue import Catalogue
-from imgindex.storage.paths import RealPaths, real_path, under
+from imgindex.storage.paths import RealPaths, under
 from imgindex.storage.records import KnownImage, StoredStat, is_same_stat, is_same_version, stored_stat
 from imgindex.types import Failure, FoundFile, Item, Progress, UnnamedFile
 
@@ -84,6 +84,7 @@ def scan(
     known_failures = {} if retry_failed or rehash else _failures_to_leave(ledger)
     stored = _StoredPaths(catalogue, ledger)
     others: list[FoundFile] = []
+    has_images = catalogue.has_images()
     found = find_files(
         roots,
         exclude=exclude,
@@ -97,7 +98,7 @@ def scan(
         files = [item for item in chunk if isinstance(item, FoundFile)]
         failures = [item for item in chunk if isinstance(item, Failure)]
         result.failures += [replace(one, path=stored.of_failure(one.path)) for one in failures]
-        known = catalogue.known([file.path for file in files])
+        known = catalogue.known([file.path for file in files]) if has_images else {}
         unknown = [
             file
             for file in files
@@ -225,9 +226,9 @@ def find_missing(
     Only what lies below the roots is returned. An image is not missing only because this scan excluded it, or because
     its folder cannot be listed, or because it lies below one of `unmounted`, the roots whose disks are not mounted.
     """
-    places = [*roots, *map(real_path, roots)]
-    is_below, below_unmounted = under(places), under(unmounted)
     real_paths = RealPaths()
+    places = [*roots, *map(real_paths.of, roots)]
+    is_below, below_unmounted = under(places), under(unmounted)
 
     def below(path: str, real: str | None) -> bool:
         return is_below(path) or (real is not None and (is_below(real) or is_below(real_paths.of_entry(path))))

@@ -17,7 +17,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import msgspec
 import numpy as np
 
 from imgindex.addresses import MilvusAddress, milvus_address
@@ -102,6 +101,8 @@ def search_address(catalogue: Catalogue) -> MilvusAddress | None:
 
 def search_state(catalogue: Catalogue) -> SearchState:
     """Return what the collection has; `NOTHING` where that is not known."""
+    import msgspec
+
     settings = catalogue.settings()
     try:
         found = msgspec.json.decode(settings[STATE], type=SearchState)
@@ -337,6 +338,8 @@ def _copies(store: Store, ids: Ids) -> Iterator[VectorBlock]:
 
 
 def _record(writer: Writer, state: SearchState) -> None:
+    import msgspec
+
     with writer.catalogue.atomic():
         writer.catalogue.set_setting(STATE, msgspec.json.encode(state).decode())
 

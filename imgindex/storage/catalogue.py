@@ -218,9 +218,10 @@ class Catalogue:
         yielded; of a few paths no others are.
         """
         real = "real_path" if self.version >= WITH_REAL_PATHS else "null"
-        ranges = [] if below is None else [self.paths.stored_below(path) for path in below]
+        few = below is not None and len(below) <= PLACES_PER_QUERY
+        ranges = [self.paths.stored_below(path) for path in below or ()] if few else []
         absolute = self.paths.absolute
-        if below is None or len(below) > PLACES_PER_QUERY or None in ranges:
+        if below is None or not few or None in ranges:
             condition, values = "true", []
         else:
             between = [pair for pairs in ranges for pair in pairs or ()]

@@ -113,6 +113,11 @@ class Ledger:
         values = (command, started_at, seconds, json.dumps(report))
         self.connection.execute("insert into runs (command, started_at, seconds, report) values (?,?,?,?)", values)
 
+    def seconds(self, command: str) -> float:
+        """Return how long all runs of a command took together."""
+        query = "select coalesce(sum(seconds), 0) from runs where command = ?"
+        return float(self.connection.execute(query, (command,)).fetchone()[0])
+
     def runs(self, n: int) -> list[dict[str, Any]]:
         """Return the last n runs, the newest first. Raises IndexDamaged."""
         query = "select command, started_at, seconds, report from runs order by id desc limit ?"

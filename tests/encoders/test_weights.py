@@ -343,3 +343,20 @@ def test_the_shipped_weights_are_oxfords_rounded_to_float16(photos: Path) -> Non
         assert set(oxford.files) == loaded.keys()
         for name, tensor in loaded.items():
             assert np.array_equal(tensor, oxford[name].astype(np.float16))
+
+
+def test_a_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    digest = weights_module.file_digest
+    monkeypatch.setattr(weights_module, "file_digest", lambda path: hashed.append(path) or digest(path))
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"some weights")
+    first, again = locate_weights(str(file)), locate_weights(str(file))
+    # It changed a moment ago, and may change again without a sign.
+    assert first == again
+    assert len(hashed) == 2
+    monkeypatch.setattr(weights_module, "RECENT_NS", 0)
+    assert {locate_weights(str(file)).sha256 for _ in range(3)} == {first.sha256}
+    assert len(hashed) == 3
+    file.write_bytes(b"longer weights")
+    assert locate_weights(str(file)).sha256 == hashlib.sha256(b"longer weights").hexdigest()

@@ -31,6 +31,11 @@ class Half(GridMean):
         return GridMean()
 
 
+@pytest.fixture(autouse=True)
+def _measured_on_a_busy_machine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "FP32_TIMES", 0)
+
+
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
     for number in range(precision.MIN_EMBEDDED):
@@ -103,7 +108,24 @@ def test_if_fp32_is_slow_fewer_samples_are_measured(
     monkeypatch.setattr(precision, "MAX_SHARE", 0.0)
     replace_encoder(index, Half(1e-6))
     index.add([many])
-    assert measurements(index)[0]["pictures"] == 2
+    assert measurements(index)[0]["pictures"] == 1
+
+
+def test_if_one_picture_takes_too_long_a_later_run_measures_it(
+    index: ImageIndex, many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A picture takes as long as this run; then a fiftieth of all runs is longer than that.
+    monkeypatch.setattr(precision, "MAX_SECONDS", 0.0)
+    monkeypatch.setattr(precision, "FP32_TIMES", precision.MIN_EMBEDDED)
+    replace_encoder(index, Half(1e-6))
+    index.add([many])
+    assert measurements(index) == []
+    with index._store.writing() as writer, writer.catalogue.atomic():
+        writer.catalogue.ledger.record_run("add", "2026-01-01T00:00:00+00:00", 1e6, {})
+    for number in range(precision.MIN_EMBEDDED):
+        draw(many / "more" / f"{number}.png", precision.MIN_EMBEDDED + number, (2, 2))
+    index.add([many])
+    assert measurements(index)[0]["pictures"] == 8
 
 
 def test_a_sample_whose_vector_is_not_finite_is_left_out(tmp_path: Path, many: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import os
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import Any
@@ -24,6 +26,7 @@ RANGES = "vgg16_conv_oxford_ranges.npz"
 # Other weights are tried on scikit-learn's two sample photographs, and on quarters of them, at this side. Further
 # photographs reach higher, so the greatest numbers are multiplied by MARGIN; and a channel that hardly reacted to two
 # photographs may react to others, so none is taken to stay below LEAST_SHARE of the greatest channel.
+PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 SAMPLE_SIDE = 160
 MARGIN = 1.5
 LEAST_SHARE = 0.5
@@ -150,10 +153,15 @@ class VggGraphs:
 def sample_photographs(side: int) -> Pixels:
     """Return scikit-learn's two sample photographs and four quarters of each, scaled, uint8 (10, side, side, 3)."""
     from PIL import Image
-    from sklearn.datasets import load_sample_images
 
+    # By their paths: to import scikit-learn takes two seconds of processor time.
+    found = importlib.util.find_spec("sklearn")
+    assert found is not None
+    assert found.origin is not None
+    folder = os.path.join(os.path.dirname(found.origin), "datasets", "images")
     pictures = []
-    for photograph in map(Image.fromarray, load_sample_images().images):
+    for name in PHOTOGRAPHS:
+        photograph = Image.open(os.path.join(folder, name)).convert("RGB")
         width, height = photograph.size
         for left, top, right, bottom in ((0, 0, 2, 2), (0, 0, 1, 1), (1, 0, 2, 1), (0, 1, 1, 2), (1, 1, 2, 2)):
             box = (left * width / 2, top * height / 2, right * width / 2, bottom * height / 2)
