@@ -267,6 +267,11 @@ def _read(store: Store, id: int | None) -> Source:
     members = clusterings.read(store.catalogue, stored.id)
     now = clusterings.current_labels(store.catalogue, members.header.id, members.members)
     has_label = now.labels >= 0
+    if not has_label.any():
+        raise UsageError(
+            f"the index has none of the images of clustering {stored.id} any more",
+            hint="make a new one with `imgindex cluster -k auto`",
+        )
     points = vector_rows(store, now.ids[has_label], smooth=stored.smooth)
     names = clusterings.names(store.catalogue)
     return Source(stored, now.ids[has_label], now.labels[has_label], now.crcs[has_label], names, points)

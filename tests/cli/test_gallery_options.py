@@ -211,4 +211,4 @@ def test_clusters_and_duplicates_have_pages_and_contact_sheets(run: Run, here: P
         assert "not a terminal" in result.stderr
     wrong = run("cluster", "-k", "2", "--html", "page.html", "--map", "mds")
     assert wrong.returncode == 2
-    assert "pca, umap, tsne" in wrong.stderr
+    assert "pca, pacmap, umap, tsne" in wrong.stderr

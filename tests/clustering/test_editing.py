@@ -304,6 +304,22 @@ def test_an_image_that_a_clustering_lacks_has_to_be_assigned_first(
     assert "imgindex clusterings assign 1" in caught.value.hint
 
 
+def test_a_clustering_whose_images_are_all_gone_is_not_edited(
+    index: ImageIndex, three: Clustering, kinds: Path
+) -> None:
+    index.remove(kinds)
+    with pytest.raises(UsageError, match="none of the images of clustering 1 any more"):
+        index.clusterings.merge([0, 1])
+    assert len(index.clusterings) == 1
+
+
+def test_a_cluster_without_images_ends_with_the_edit(index: ImageIndex, three: Clustering, kinds: Path) -> None:
+    index.remove(kinds / "blue")
+    found = index.clusterings.move(reds(index)[:1], "greens")
+    assert names_of(found) == {"greens": 9, "reds": 9}
+    assert index.clusterings.undo().id == three.id
+
+
 def test_images_that_are_all_the_same_cannot_be_split(index: ImageIndex, tmp_path: Path) -> None:
     for number in range(4):
         draw(tmp_path / f"same/{number}.png", REDS[0])

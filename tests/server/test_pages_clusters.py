@@ -50,6 +50,7 @@ def test_clusters_are_merged_and_the_merge_is_undone_by_keys(
     page.keyboard.press("m")
     expect(page.locator(".cluster-card")).to_have_count(2)
     expect(page.locator(".note")).to_have_text("Merged “Blue” and cluster 2")
+    expect(page.locator(".cluster-card:focus-within .cluster-name")).to_have_value("Blue")
     expect(page.locator(".selection")).to_be_hidden()
     assert sorted(stored(home)) == sorted([before[0], ("Blue", before[1][1] + before[2][1])])
     assert "c=2" in page.url
@@ -76,6 +77,8 @@ def test_a_cluster_is_named_by_a_key_and_keeps_the_name_in_an_edit(
     page.get_by_role("button", name="Split").click()
     expect(page.locator(".cluster-card")).to_have_count(5)
     expect(page.locator(".note")).to_have_text("Split “Mixed” into 3 parts")
+    expect(page.locator(".cluster-card:focus-within .cluster-name")).to_have_value("Mixed")
+    expect(page.get_by_text("a new cluster")).to_have_count(2)
     assert sorted(filter(None, shown(page))) == ["Blue", "Mixed", "Third"]
     page.get_by_role("button", name="Undo split").click()
     expect(page.locator(".cluster-card")).to_have_count(3)

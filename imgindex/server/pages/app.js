@@ -45,6 +45,7 @@ function show() {
     else link.removeAttribute("aria-current");
   }
   document.title = `${PAGES[to][0]} – imgindex`;
+  document.getElementById("title").textContent = PAGES[to][0];
   if (to !== name) {
     page?.close();
     name = to;

@@ -74,7 +74,8 @@ export class ClustersPage {
     this.note.hidden = !said;
     this.note.replaceChildren(said);
     this.list.replaceChildren(...found.clusters.map((cluster) => this.card(id, cluster, samples[cluster.label], boxes, most)));
-    this.focusCard(Math.max(0, found.clusters.findIndex((one) => one.id === this.current)), false);
+    // After an edit the keys go on where it was; labels, and so places, are others now.
+    this.focusCard(Math.max(0, found.clusters.findIndex((one) => one.id === this.current)), Boolean(said));
     await loadPictures([...boxes.keys()], (one, picture) => {
       for (const box of boxes.get(one)) fill(box, picture, "");
     }, signal);
@@ -117,6 +118,7 @@ export class ClustersPage {
   }
 
   drift(cluster) {
+    if (cluster.was === null && this.found.since !== null) return el("span.detail", {}, "a new cluster");
     if (!cluster.came && !cluster.left) return null;
     return el("span.detail", {}, `since the clustering before: ${cluster.came} came, ${cluster.left} left`);
   }
@@ -194,26 +196,29 @@ export class ClustersPage {
     const labels = [...this.selected];
     if (labels.length < 2) return;
     const names = labels.map((label) => clusterName(this.found.clusters[label]));
-    this.edit({ kind: "merge", labels }, `Merged ${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);
+    this.edit({ kind: "merge", labels }, labels, `Merged ${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);
   }
 
   split() {
     const [label] = this.selected;
     if (this.selected.size !== 1) return;
     const k = Number(this.parts.value);
-    this.edit({ kind: "split", label, k }, `Split ${clusterName(this.found.clusters[label])} into ${count(k, "part")}`);
+    this.edit({ kind: "split", label, k }, [label], `Split ${clusterName(this.found.clusters[label])} into ${count(k, "part")}`);
   }
 
   undo() {
     const edit = this.found?.options.edit;
-    if (edit) this.edit({ kind: "undo" }, `Undone: ${DONE[edit.kind].toLowerCase()}`);
+    if (edit) this.edit({ kind: "undo" }, [], `Undone: ${DONE[edit.kind].toLowerCase()}`);
   }
 
-  async edit(body, text) {
+  // labels: of the clusters that are edited; one of them goes on.
+  async edit(body, labels, text) {
     if (server.readOnly || this.busy) return;
     this.busy = true;
     try {
       const made = await send("POST", `/clusterings/${this.found.id}/edits`, body);
+      const edited = labels.map((label) => this.found.clusters[label].id);
+      this.current = made.clusters.find((one) => edited.includes(one.id))?.id ?? this.current;
       this.said = { id: made.id, text };
       say(text);
       this.go("clusters", { c: made.id });

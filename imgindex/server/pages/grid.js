@@ -236,10 +236,10 @@ export class Grid {
     const note = item.note || printable(tags) || (item.image ? `${item.image.width} × ${item.image.height}` : "");
     cell.lastChild.replaceChildren(el("span.name", { title: item.image ? printable(item.image.path) : "" }, shortened(name, Math.floor(this.side / 7))),
       el("span.detail", {}, note));
-    cell.setAttribute("aria-label", `${name}, ${note}`);
     this.mark(cell, item.id);
     const picture = item.image ? pictures.get(item.id) : { url: "", reason: "it was removed" };
-    if (picture) fill(cell.firstChild, picture, name);
+    // The name stands below.
+    if (picture) fill(cell.firstChild, picture, "");
   }
 
   mark(cell, id) {
@@ -264,7 +264,7 @@ export class Grid {
       }
       await loadPictures([...waiting.keys()], (id, picture) => {
         const cell = waiting.get(id);
-        if (cell?.isConnected) fill(cell.firstChild, picture, cell.querySelector(".name").textContent);
+        if (cell?.isConnected) fill(cell.firstChild, picture, "");
       }, signal);
     } catch (error) {
       if (error.name !== "AbortError") this.element.dispatchEvent(new CustomEvent("problem", { detail: error, bubbles: true }));

@@ -261,29 +261,30 @@ export class MapPage {
 
   drawPixels(context, bright, faded) {
     const { width, height } = this.canvas;
-    const { n, x, y, group, groups } = this.marks;
-    const image = context.createImageData(width, height);
-    const pixels = new Uint32Array(image.data.buffer);
-    const pack = ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
-    const none = groups.length;
-    const [brights, fades] = [bright.map(pack), faded.map(pack)];
+    const { n, x, y, group } = this.marks;
+    if (this.image?.width !== width || this.image.height !== height) this.image = context.createImageData(width, height);
+    const pixels = new Uint32Array(this.image.data.buffer);
+    pixels.fill(0);
+    // By group + 1: the last colour is that of no group.
+    const pack = (colours) => Uint32Array.from([colours.at(-1), ...colours], ([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red);
+    const [brights, fades] = [pack(bright), pack(faded)];
     const side = Math.max(1, Math.round(this.ratio * Math.min(4, (n > 50_000 ? 1 : 2) * (this.scale / this.fitted) ** 0.4)));
     const [scale, left, top] = [this.scale * this.ratio, this.left * this.ratio - side / 2, this.top * this.ratio - side / 2];
     const fading = this.pointed !== undefined || this.marks.size > 0;
     for (let pass = fading ? 0 : 1; pass < 2; pass++) {
       const colours = pass ? brights : fades;
       for (let at = 0; at < n; at++) {
-        if (fading && this.isBright(at) !== Boolean(pass)) continue;
-        const px = Math.round(x[at] * scale + left), py = Math.round(y[at] * scale + top);
+        if (fading && this.isBright(at) !== (pass === 1)) continue;
+        const px = (x[at] * scale + left + 0.5) | 0, py = (y[at] * scale + top + 0.5) | 0;
         if (px < 0 || py < 0 || px + side > width || py + side > height) continue;
-        const value = colours[group[at] < 0 ? none : group[at]];
-        for (let down = 0; down < side; down++) {
-          const start = (py + down) * width + px;
+        const value = colours[group[at] + 1];
+        let start = py * width + px;
+        for (let down = 0; down < side; down++, start += width) {
           for (let right = 0; right < side; right++) pixels[start + right] = value;
         }
       }
     }
-    context.putImageData(image, 0, 0);
+    context.putImageData(this.image, 0, 0);
   }
 
   drawShapes(context, bright, faded, paper) {

@@ -50,10 +50,10 @@ export class Selection {
       const changed = (add ? report.added : report.removed)[tag];
       const undo = el("button", { type: "button", onclick: async () => {
         await this.attempt(() => send("PUT", "/images/tags", { ids: changed, [add ? "remove" : "add"]: [tag] }));
-        this.done.replaceChildren("undone");
+        this.report("undone");
         this.tagged();
       } }, "Undo");
-      this.done.replaceChildren(`${total(changed.length)} ${add ? "tagged" : "changed"} `, changed.length ? undo : "",
+      this.report(`${total(changed.length)} ${add ? "tagged" : "changed"} `, changed.length ? undo : "",
         add ? list(`tags match '${tag.replaceAll("'", "''")}'`) : "");
       this.tagged();
     });
@@ -69,7 +69,7 @@ export class Selection {
       const { view } = await this.view();
       const text = await (await getBlob(`/views/${view}/export?format=paths`)).text();
       await navigator.clipboard.writeText(text.trimEnd());
-      this.done.replaceChildren(`${count(this.ids().length, "path")} copied`);
+      this.report(`${count(this.ids().length, "path")} copied`);
     });
   }
 
@@ -80,9 +80,15 @@ export class Selection {
       el("a", { href: url, download: "images.csv" }).click();
       setTimeout(() => URL.revokeObjectURL(url), 1000);
       const ids = this.ids();
-      this.done.replaceChildren("saved ",
+      this.report("saved ",
         ids.length > MOST_NAMED ? "(tag the images to list them in a terminal)" : list(`id in (${ids.join(", ")})`, " --out images.csv"));
     });
+  }
+
+  report(...parts) {
+    this.done.replaceChildren(...parts);
+    // On a narrow screen the bar scrolls.
+    this.done.scrollIntoView({ block: "nearest", inline: "start" });
   }
 
   checkedIds() {
