@@ -112,6 +112,7 @@ def test_cluster_writes_labels_by_falling_size_in_natural_order(run: Run, added:
     assert re.match(r"12 images in 3 clusters, (under )?\d+\.\d s; labels in submission\.csv\n", result.stderr)
     assert "objective" not in result.stderr
     assert "iteration" not in result.stderr
+    assert "\nnext: " in result.stderr
 
 
 def test_cluster_with_the_same_seed_gives_the_same_labels(run: Run, added: Path) -> None:
