@@ -28,7 +28,7 @@ Counts = npt.NDArray[np.float64]
 Box = tuple[int, int, int, int]
 
 # Increased when the same pixels may be judged differently: stored judgements of another method are not used.
-METHOD = 3
+METHOD = 4
 # The longer side in pixels at which pictures are compared, and how far smaller ones are smoothed.
 SIDE, SMOOTHING = 768, 0.53
 # Features (Lowe, SIFT, IJCV 2004; Arandjelović, RootSIFT, CVPR 2012) at this longer side, at most so many.
@@ -53,6 +53,9 @@ WINDOW, MOST_DIFFERENT = 11, 24
 # Text across a picture: the share of pixels that it may cover, how thick its lines may be (of the longer side), how far
 # its pixels may be from one of two grey values, and how much of the picture may be of even colours.
 MOST_COVERED, THICKEST, TEXT_VALUES, MOST_EVEN = 0.15, 0.04, 30, 0.35
+# In smaller pictures a numeral is not told from a text across, and in yet smaller ones not from another numeral: two
+# coins of a series would be copies.
+TEXT_SIDE, DETAIL_SIDE = 200, 72
 # The structure that blocks without text must have in common.
 LEAST_BESIDE_TEXT = 0.75
 GREYS = np.arange(256.0)
@@ -248,7 +251,7 @@ def _are_equal_where_aligned(a: View, b: View, matrix: Matrix) -> bool:
         np.uint8, copy=False
     )
     structure, unmarked = _structure(one, other, inside, marks)
-    if len(structure) < LEAST_BLOCKS:
+    if len(structure) < LEAST_BLOCKS or max(grey.shape) < DETAIL_SIDE:
         return _are_equal(a, b, matrix)
     if _is_even(structure):
         (noise,) = _percentiles(_histogram(difference, inside), (97,))
@@ -256,7 +259,7 @@ def _are_equal_where_aligned(a: View, b: View, matrix: Matrix) -> bool:
         window = cv2.boxFilter(different, cv2.CV_32F, (WINDOW, WINDOW), normalize=False, borderType=cv2.BORDER_CONSTANT)
         if window.max() <= MOST_DIFFERENT:
             return _same_colours(a, b, matrix)
-    enough = len(unmarked) >= max(LEAST_BLOCKS, len(structure) / 5)
+    enough = max(grey.shape) >= TEXT_SIDE and len(unmarked) >= max(LEAST_BLOCKS, len(structure) / 5)
     is_text = enough and unmarked[0] >= LEAST_BESIDE_TEXT and _is_text_on_picture(one, other, marks, inside > 0)
     return bool(is_text and _same_colours(a, b, matrix))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import tarfile
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -98,6 +100,21 @@ def test_pictures_that_only_look_alike_are_not_copies(kind: str) -> None:
 
     drawn = [view(encoded_as_it_is(lookalikes.KINDS[kind](random.Random(f"{kind} {n}"), n))) for n in range(3)]
     assert [(a, b) for a, b in combinations(range(3), 2) if compare(drawn[a], drawn[b]).copy] == []
+
+
+@pytest.mark.parametrize("side", [48, 64, 96, 128])
+def test_small_coins_of_a_series_are_not_copies(side: int) -> None:
+    coins = [picture for kind, _, picture in lookalikes.each() if kind == "coins"]
+    views = [view(scaled(coin, side / max(coin.size))) for coin in coins]
+    assert not any(compare(a, b).copy for a, b in combinations(views, 2))
+
+
+def test_real_coins_are_not_copies_of_each_other(photos: Path) -> None:
+    with tarfile.open(photos / "photos-dev.tar") as tar:
+        coins = [name for name in tar.getnames() if name.startswith("coin/")]
+        views = {name: view(Image.open(io.BytesIO(tar.extractfile(name).read()))) for name in coins}
+    assert len(views) > 10
+    assert [pair for pair in combinations(coins, 2) if compare(views[pair[0]], views[pair[1]]).copy] == []
 
 
 def encoded_as_it_is(picture: Image.Image) -> Image.Image:
