@@ -203,3 +203,13 @@ def test_drawn_pictures_are_always_the_same_and_differ() -> None:
     assert np.array_equal(pictures, drawn_pictures(3, 64))
     assert len(np.unique(pictures.reshape(3, -1), axis=0)) == 3
     assert (pictures.min(), pictures.max()) == (0, 255)
+
+
+def test_the_engine_reports_nothing_and_starts_no_process() -> None:
+    code = """
+import sys
+import imgindex.encoders.cpu
+print(sys.modules["openvino_telemetry"], "multiprocessing.process" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "None False\n"

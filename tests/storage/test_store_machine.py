@@ -254,7 +254,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         data=st.data(),
-        point=st.sampled_from(["append", "torn", "appended", "put", "move", "fail", "set_present", "embed"]),
+        point=st.sampled_from(["append", "torn", "appended", "put_each", "move", "fail", "set_present", "embed"]),
     )
     def add_dies(self, data: st.DataObject, point: str) -> None:
         before, count = self._present(), data.draw(st.integers(1, 5))
