@@ -27,8 +27,9 @@ ENOUGH_SAMPLES = 64
 # The measurement ends after half a second, or after this share of the time of all runs if that is longer.
 MAX_SECONDS = 0.5
 MAX_SHARE = 0.02
-# By so much is fp32 slower, at most: on processors with AMX it is 11 to 18 times, on others 4 times.
-FP32_TIMES = 18
+# How long one picture may take in fp32 in a short run, and by how much fp32 is slower, about: 11 to 18 times on
+# processors with AMX, 4 times on others.
+ONE_PICTURE_SECONDS, FP32_TIMES = 1.2, 8
 TINY = np.finfo(np.float32).tiny
 
 
@@ -36,14 +37,14 @@ def measure(store: Store, recorder: StoreRecorder, pipeline: Pipeline, *, second
     """Embed the samples of a run again in fp32, and record how many of their nearest images stay the same.
 
     seconds: the duration of the run. A short run is not measured, nor any run after enough samples are measured. Where
-    one picture would take longer in fp32 than the measurement may, a later run is measured, when more time was spent.
+    one picture would take long in fp32, a later run is measured, when more time was spent.
     """
     catalogue, encoder, counts = recorder.writer.catalogue, pipeline.encoder, recorder.counts
     embedded = counts["added"] + counts["updated"]
     if encoder is None or encoder.precision == "fp32" or embedded < MIN_EMBEDDED:
         return
     limit = max(MAX_SECONDS, MAX_SHARE * catalogue.ledger.seconds("add"))
-    if FP32_TIMES * seconds / embedded > limit:
+    if FP32_TIMES * seconds / embedded > max(ONE_PICTURE_SECONDS, limit):
         return
     before = precision.read(catalogue).get(encoder.precision)
     if before is not None and before.pictures >= ENOUGH_SAMPLES:

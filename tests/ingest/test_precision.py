@@ -116,6 +116,7 @@ def test_if_one_picture_takes_too_long_a_later_run_measures_it(
 ) -> None:
     # A picture takes as long as this run; then a fiftieth of all runs is longer than that.
     monkeypatch.setattr(precision, "MAX_SECONDS", 0.0)
+    monkeypatch.setattr(precision, "ONE_PICTURE_SECONDS", 0.0)
     monkeypatch.setattr(precision, "FP32_TIMES", precision.MIN_EMBEDDED)
     replace_encoder(index, Half(1e-6))
     index.add([many])
