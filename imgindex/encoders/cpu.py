@@ -11,6 +11,7 @@ import functools
 import logging
 import mmap
 import queue
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from imgindex.encoders.devices import cpu_has_bf16, cpu_streams, cpu_threads, default_batch_size
+from imgindex.encoders.devices import cpu_flags, cpu_streams, cpu_threads, default_batch_size
 from imgindex.encoders.output import finish
 from imgindex.errors import DeviceUnavailable, is_out_of_memory
 from imgindex.recipe import Recipe
@@ -39,6 +40,8 @@ WEIGHT_LIMIT, SMALL_WEIGHT_LIMIT = 127, 63
 # Addresses, in bytes, that OpenVINO takes for a network: at least, for each thread (its stack, and its part of the
 # heap), and for each pixel of a picture. Measured with the networks here at 128 to 1024 px.
 ADDRESSES, ADDRESSES_OF_THREAD, ADDRESSES_OF_PIXEL = 450 << 20, 72 << 20, 1400
+# By so much bf16 must be faster than fp32 to be chosen, and how often a convolution is timed.
+FASTER, TIMED = 1.2, 8
 # By `Graphs.key` and side: making an encoder again, as tests and services do, need not try it again.
 _INT8_FAULTS: dict[str, str] = {}
 
@@ -69,8 +72,8 @@ class Graphs(Protocol):
 def cpu_encoder(recipe: Recipe, graphs: Graphs, engine: Engine) -> CpuEncoder:
     """Return the encoder of a recipe in the precision of the engine.
 
-    auto is int8 where this processor computes it, and computes it rightly; else bf16 where the processor has
-    instructions for it; else fp32. The recipe `article` reproduces another program's numbers, so its auto is fp32.
+    auto is int8 where this processor computes it, and computes it rightly; else bf16 where that is faster than fp32;
+    else fp32. The recipe `article` reproduces another program's numbers, so its auto is fp32.
 
     Raises DeviceUnavailable for a precision that this processor does not have, or when there is not enough memory.
     """
@@ -89,7 +92,7 @@ def cpu_encoder(recipe: Recipe, graphs: Graphs, engine: Engine) -> CpuEncoder:
             raise DeviceUnavailable(f"this processor cannot take int8: {fault}", hint="choose `precision=auto`")
         log.info("not int8: %s", fault)
     if precision == "auto":
-        precision = "bf16" if cpu_has_bf16() else "fp32"
+        precision = "bf16" if bf16_is_faster() else "fp32"
     return CpuEncoder(recipe, graphs, precision, engine.batch_size)
 
 
@@ -234,6 +237,37 @@ def weight_limit() -> int:
     exact = 255 * WEIGHT_LIMIT * 9 * channels
     found = request.get_output_tensor().data
     return WEIGHT_LIMIT if np.allclose(found, exact, rtol=1e-3) else SMALL_WEIGHT_LIMIT
+
+
+@functools.cache
+def bf16_is_faster() -> bool:
+    """Return whether this processor computes bf16 faster than fp32.
+
+    With AMX it does, and without any instructions for bf16 it does not. AVX512-BF16 alone makes bf16 twice as fast on
+    some processors, and half as fast on others, so one convolution is timed in both.
+    """
+    flags = cpu_flags()
+    if "amx_bf16" in flags or "avx512_bf16" not in flags:
+        return "amx_bf16" in flags
+    return FASTER * _seconds("bf16") < _seconds("fp32")
+
+
+def _seconds(precision: str) -> float:
+    """Return how long this processor takes for convolutions: the least of some times, as other work only adds."""
+    channels, side, layers = 64, 56, 3
+    random = np.random.default_rng(0)
+    parameter = maps = ops.parameter([1, channels, side, side], np.float32)
+    for _ in range(layers):
+        weight = random.standard_normal((channels, channels, 3, 3), dtype=np.float32) / (3 * channels**0.5)
+        maps = ops.relu(ops.convolution(maps, ops.constant(weight), [1, 1], [1, 1], [1, 1], [1, 1]))
+    request = compiled(openvino.Model([maps], [parameter], "timed"), precision).create_infer_request()
+    request.get_input_tensor().data[:] = random.standard_normal((1, channels, side, side), dtype=np.float32)
+    times = []
+    for _ in range(TIMED):
+        started = time.perf_counter()
+        request.infer()
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def picture_input(side: int) -> tuple[Any, Any]:

@@ -66,14 +66,14 @@ def choose_gpu_precision(name: str, device: str) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
-def cpu_has_bf16() -> bool:
-    """Return whether the CPU has instructions for bf16 (AMX or AVX512-BF16); without them it is emulated, slowly."""
+def cpu_flags() -> frozenset[str]:
+    """Return the names of the CPU's instructions, as Linux names them; none on other systems."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            flags = next((line.split() for line in file if line.startswith("flags")), [])
+            lines = (line.partition(":")[2].split() for line in file if line.startswith("flags"))
+            return frozenset(next(lines, []))
     except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+        return frozenset()
 
 
 def cpu_threads() -> int:

@@ -66,12 +66,36 @@ def test_auto_is_int8_where_it_gives_the_vectors_of_fp32(untried: None) -> None:
 def test_auto_is_another_precision_where_int8_gives_other_vectors(
     untried: None, monkeypatch: pytest.MonkeyPatch, has_bf16: bool, precision: str
 ) -> None:
-    monkeypatch.setattr(cpu, "cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(cpu, "bf16_is_faster", lambda: has_bf16)
     monkeypatch.setattr(VggGraphs, "reference", lambda self, side: np.arange(512, dtype=np.float32))
     assert encoder("auto").precision == precision
     with pytest.raises(DeviceUnavailable, match="cannot take int8: its vector of a drawn picture") as error:
         encoder("int8")
     assert "`precision=auto`" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("flags", "seconds", "faster"),
+    [
+        ("avx512f amx_bf16 avx512_bf16", {}, True),
+        ("avx512f avx512_bf16", {"bf16": 1.0, "fp32": 1.9}, True),
+        ("avx512f avx512_bf16", {"bf16": 1.0, "fp32": 1.1}, False),
+        ("avx512f avx512_bf16", {"bf16": 2.0, "fp32": 1.0}, False),
+        ("avx512f avx512_vnni", {}, False),
+        ("", {}, False),
+    ],
+)
+def test_bf16_is_chosen_only_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, flags: str, seconds: dict[str, float], faster: bool
+) -> None:
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset(flags.split()))
+    monkeypatch.setattr(cpu, "_seconds", seconds.__getitem__)
+    assert cpu.bf16_is_faster.__wrapped__() is faster
+
+
+def test_the_time_of_convolutions_is_measured_in_both_precisions() -> None:
+    assert cpu._seconds("fp32") > 0
+    assert cpu._seconds("bf16") > 0
 
 
 def test_auto_is_another_precision_where_openvino_does_not_compute_in_int8(

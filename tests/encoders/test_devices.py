@@ -13,7 +13,7 @@ from imgindex.encoders.devices import (
     MAX_CPU_STREAMS,
     choose_device,
     choose_gpu_precision,
-    cpu_has_bf16,
+    cpu_flags,
     cpu_streams,
     cpu_threads,
     default_batch_size,
@@ -84,25 +84,12 @@ def cpuinfo(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     return lines
 
 
-@pytest.mark.parametrize(
-    ("flags", "has"),
-    [
-        ("fpu sse2 avx2 avx512f amx_bf16 amx_tile", True),
-        ("fpu sse2 avx2 avx512f avx512_bf16", True),
-        ("fpu sse2 avx2 avx512f avx512_vnni", False),
-        ("fpu sse2 avx2", False),
-        ("", False),
-    ],
-)
-def test_bf16_is_there_where_the_cpu_has_instructions_for_it(cpuinfo: list[str], flags: str, has: bool) -> None:
-    cpuinfo += ["processor\t: 0", "model name\t: amx_bf16 in name only", f"flags\t\t: {flags}", "bugs\t\t: none"]
-    assert cpu_has_bf16() == has
-
-
-def test_bf16_is_not_there_where_the_instructions_of_the_cpu_are_unknown(cpuinfo: list[str]) -> None:
-    assert not cpu_has_bf16()
-    cpuinfo += ["processor : 0", "Features : fp asimd bf16"]
-    assert not cpu_has_bf16()
+def test_the_instructions_of_the_cpu_are_read_where_linux_names_them(cpuinfo: list[str]) -> None:
+    assert cpu_flags() == frozenset()
+    cpuinfo += ["processor\t: 0", "model name\t: amx_bf16 in name only", "flags\t\t: fpu avx2", "bugs\t\t: none"]
+    assert cpu_flags() == {"fpu", "avx2"}
+    cpuinfo[:] = ["processor : 0", "Features : fp asimd bf16"]
+    assert cpu_flags() == frozenset()
 
 
 @pytest.mark.parametrize(("able", "precision"), [(True, "bf16"), (False, "fp16")])
