@@ -330,8 +330,11 @@ def flat(figures: dict[str, Any], before: str = "") -> Iterable[list[str]]:
 
 BENCHMARKS = (
     "end_to_end",
+    "end_to_end-without-amx",
     "precision",
+    "precision-without-amx",
     "embed",
+    "embed-without-amx",
     "gpu",
     "decode",
     "scan",
