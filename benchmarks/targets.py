@@ -191,7 +191,8 @@ def growth(result: Result) -> Iterator[Target]:
 
 def api(result: Result) -> Iterator[Target]:
     for row in result["rows"]:
-        yield at_most(f"{row['rows']:,} images: an open index answers for a stored one", 1, row["similar_ms"], " ms")
+        if row["search"] == "IvfSearch":  # below, all images are compared
+            yield at_most(f"{row['rows']:,} images: an answer for a stored one", 1, row["similar_ms"], " ms")
         yield at_most(f"{row['rows']:,} images: opening the index", 50, row["open_ms"], " ms")
 
 
