@@ -49,6 +49,16 @@ def why_not() -> str | None:
     return None if made.returncode == 0 else f"no network namespace can be made: {made.stderr.strip()}"
 
 
+# The command line, which commits each batch at once.
+COMMITS_AT_ONCE = """
+from imgindex.__main__ import main
+from imgindex.ingest import store_recorder
+
+store_recorder.COMMIT_SECONDS = 0.0
+main()
+"""
+
+
 class RayNodes:
     """Nodes of one cluster; number 0 is its head."""
 
@@ -132,11 +142,15 @@ class RayNodes:
         return found
 
     def start_command(self, *arguments: str | Path, **options: Any) -> Running:
-        """Start the command line where the nodes are; `by`: the command that starts it."""
+        """Start the command line where the nodes are; `by`: the command that starts it.
+
+        commits_at_once: whether it commits each batch at once, not after half a second, so that a test sees the middle.
+        """
         by = options.pop("by", ())
+        module = ("-c", COMMITS_AT_ONCE) if options.pop("commits_at_once", False) else ("-m", "imgindex")
         options = {"cwd": self.folder} | options
         return Running(
-            self.inside(*by, sys.executable, "-m", "imgindex", *arguments),
+            self.inside(*by, sys.executable, *module, *arguments),
             env=self.environment(),
             text=True,
             stdin=subprocess.DEVNULL,

@@ -27,7 +27,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("noise")
     for number in range(PICTURES):
         pixels = np.random.default_rng(number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((900, 600)).save(folder / f"{number}.jpg")
+        Image.fromarray(pixels).resize((1500, 1000)).save(folder / f"{number}.jpg")
     return folder
 
 
@@ -59,13 +59,16 @@ def check(index: Path) -> None:
 
 def test_when_a_node_is_killed_the_other_one_does_its_work(nodes: RayNodes, noise: Path, tmp_path: Path) -> None:
     index = tmp_path / "it.imgindex"
-    running = nodes.start_command("add", noise, *SMALL, "--index", index, "--ray", ADDRESS, "--json")
+    running = nodes.start_command(
+        "add", noise, *SMALL, "--index", index, "--ray", ADDRESS, "--json", commits_at_once=True
+    )
+    began = wait_for(index, 60, running)
+    nodes.kill(1)
     try:
-        assert wait_for(index, 60, running) < PICTURES
-        nodes.kill(1)
         done = running.complete()
     finally:
         nodes.start(1)
+    assert began < PICTURES
     assert answer(done)["added"] == PICTURES
     assert "a worker on node 127.0.0.2 was lost" in done.stderr
     check(index)
@@ -98,7 +101,7 @@ def test_what_a_run_that_ended_early_committed_is_not_done_again(
 ) -> None:
     index = tmp_path / "it.imgindex"
     add = ("add", noise, "--index", index, "--ray", ADDRESS, "--json")
-    command = nodes.start_command(*add, *SMALL)
+    command = nodes.start_command(*add, *SMALL, commits_at_once=True)
     wait_for(index, 60, command)
     end(command, index)
     kept = committed(index)

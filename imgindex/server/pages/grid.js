@@ -113,6 +113,8 @@ export class Grid {
     this.focused = 0;
     this.anchor = 0;
     this.rows = new Map();
+    // The first and last images that are drawn; none before the grid has a size.
+    this.range = [0, 0];
     this.layer = el(".layer", { role: "presentation" });
     this.spacer = el(".spacer", { role: "presentation" }, this.layer);
     this.element = el(".scroller", { role: "grid", tabIndex: -1, "aria-label": label, "aria-multiselectable": "true" },
