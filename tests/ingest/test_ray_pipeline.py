@@ -23,11 +23,15 @@ PICTURES = 300
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 300 pictures, no two of them alike, which take some milliseconds each."""
+    """A folder of 300 pictures, no two of them alike, which are decoded in some hundredths of a second each.
+
+    So nodes have work for seconds, and can be killed in the middle of it.
+    """
     folder = tmp_path_factory.mktemp("noise")
     for number in range(PICTURES):
         pixels = np.random.default_rng(number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((1500, 1000)).save(folder / f"{number}.jpg")
+        picture = Image.fromarray(pixels).resize((1800, 1200), Image.Resampling.NEAREST)
+        picture.save(folder / f"{number}.png", compress_level=1)
     return folder
 
 
