@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import shutil
 import socket
-import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from local_server import LocalServer
 
 from imgindex.errors import SourceUnavailable, UnreadableImage
 from imgindex.sources.gateway import Gateway
@@ -22,54 +21,29 @@ from imgindex.sources.objects import ObjectSource
 DATA = b"\x89PNG" * 300_000
 
 
-class Store:
+class Store(LocalServer):
     """A server that answers as an S3 store does; what it has under `away` is a redirect."""
 
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         self.asked: list[str] = []
         self.away = ""
-        store = self
+        super().__init__(self._answer, certificate)
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                store.asked.append(self.path)
-                if store.away and ("away" in self.path or "list-type" in self.path):
-                    self.send_response(302)
-                    self.send_header("Location", f"{store.away}/secret.png")
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(DATA)))
-                self.send_header("ETag", '"etag"')
-                self.send_header("Last-Modified", formatdate(usegmt=True))
-                self.end_headers()
-                if self.command == "GET":
-                    self.wfile.write(DATA)
-
-            do_HEAD = do_GET
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        class Server(http.server.ThreadingHTTPServer):
-            def handle_error(self, *arguments: object) -> None:
-                pass  # a client went away, as some tests want
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*certificate)
-            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        self.address = f"http{'s' if certificate else ''}://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.asked.append(request.path)
+        if self.away and ("away" in request.path or "list-type" in request.path):
+            request.send_response(302)
+            request.send_header("Location", f"{self.away}/secret.png")
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(DATA)))
+        request.send_header("ETag", '"etag"')
+        request.send_header("Last-Modified", formatdate(usegmt=True))
+        request.end_headers()
+        if request.command == "GET":
+            request.wfile.write(DATA)
 
 
 @pytest.fixture(scope="module")

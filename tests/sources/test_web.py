@@ -4,11 +4,12 @@ import hashlib
 import http.server
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from add_checks import counts
+from local_server import Answer, LocalServer
 from pictures import draw
 
 from imgindex import ImageIndex
@@ -18,10 +19,8 @@ from imgindex.sources.registry import find_files, web
 from imgindex.sources.web import WebSource
 from imgindex.types import Failure, FoundFile
 
-Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
-
-class Site:
+class Site(LocalServer):
     """A real server on 127.0.0.1: files with ETags, and paths with answers of their own."""
 
     def __init__(self) -> None:
@@ -29,34 +28,16 @@ class Site:
         self.answers: dict[str, Answer] = {}
         self.requests: list[str] = []
         self.validators = ("ETag", "Last-Modified")
-        site = self
+        super().__init__(self._answer)
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                site.requests.append(f"{self.command} {self.path}")
-                if self.path in site.answers:
-                    site.answers[self.path](self)
-                elif self.path in site.files:
-                    site.send(self, site.files[self.path])
-                else:
-                    self.send_error(404)
-
-            do_HEAD = do_GET
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        class Server(http.server.ThreadingHTTPServer):
-            def handle_error(self, *arguments: object) -> None:
-                pass  # a client went away, as some tests want
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_port
-        self.address = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+    def _answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        self.requests.append(f"{request.command} {request.path}")
+        if request.path in self.answers:
+            self.answers[request.path](request)
+        elif request.path in self.files:
+            self.send(request, self.files[request.path])
+        else:
+            request.send_error(404)
 
     def send(self, handler: http.server.BaseHTTPRequestHandler, data: bytes, status: int = 200) -> None:
         handler.send_response(status)
@@ -69,10 +50,6 @@ class Site:
         handler.end_headers()
         if handler.command == "GET":
             handler.wfile.write(data)
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
