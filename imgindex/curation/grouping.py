@@ -17,20 +17,17 @@ def batches(edges: Iterable[Edge], images: int) -> Iterator[list[Edge]]:
     >>> [*batches([(1, 2), (3, 4), (2, 5)], images=3)]
     [[(1, 2), (2, 5)], [(3, 4)]]
     """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     edges = list(edges)
-    parent = {id: id for edge in edges for id in edge}
-
-    def root(id: int) -> int:
-        while parent[id] != id:
-            parent[id] = id = parent[parent[id]]
-        return id
-
-    for a, b in edges:
-        first, second = sorted((root(a), root(b)))
-        parent[second] = first
+    places = {id: place for place, id in enumerate(dict.fromkeys(id for edge in edges for id in edge))}
+    ends = [[places[id] for id in side] for side in zip(*edges, strict=True)] or [[], []]
+    graph = coo_matrix(([True] * len(edges), ends), shape=(len(places), len(places)))
+    part = connected_components(graph, directed=False)[1]
     connected: dict[int, list[Edge]] = {}
     for edge in edges:
-        connected.setdefault(root(edge[0]), []).append(edge)
+        connected.setdefault(part[places[edge[0]]], []).append(edge)
     batch: list[Edge] = []
     count = 0
     for together in connected.values():
