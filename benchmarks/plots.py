@@ -90,6 +90,29 @@ def growth(rows: Rows) -> None:
     save(figure, "growth.png")
 
 
+def index_growth(rows: Rows) -> None:
+    """What a head does for each command against the number of images."""
+    curves = {
+        "first_similar_ms": "the first `similar` of a process",
+        "status_ms": "`status`",
+        "add_ms": "committing one image",
+        "similar_ms": "`similar`, later",
+        "condition_ms": "the same among a hundred images",
+        "open_ms": "opening the index",
+    }
+    figure, axis = pyplot.subplots(figsize=(6.5, 3.8), constrained_layout=True)
+    images = [row["rows"] for row in rows]
+    for field, label in curves.items():
+        axis.plot(images, [row[field] for row in rows], "o-", label=label)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("images in the index")
+    axis.set_ylabel("ms")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
+    save(figure, "index-growth.png")
+
+
 def duplicates(result: dict[str, Any]) -> None:
     """Precision against recall of pairs over the distance, for each recipe; recall by change over the distance."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12.5, 4.2), constrained_layout=True)
@@ -146,6 +169,8 @@ def main() -> None:
         recall(rows, "recall.png")
         if smaller := load("search-growth"):
             growth(smaller + [row for row in rows if row["d"] == 512])
+    if rows := load("growth"):
+        index_growth(rows)
     path = RESULTS / "duplicates.json"
     if path.exists():
         duplicates(json.loads(path.read_text(encoding="utf-8")))

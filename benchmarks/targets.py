@@ -226,6 +226,14 @@ def ray(result: Result) -> Iterator[Target]:
     yield at_least("`add --ray local` against `add`, without the start", 0.85, share)
 
 
+def milvus(result: Result) -> Iterator[Target]:
+    for row in result["rows"]:
+        of = f"{row['rows']:,} images that a Milvus server searches"
+        yield at_most(f"{of}: an answer, against the server's own time", 1.5, row["ratio"])
+        if row["kind"] == "HNSW":
+            yield at_least(f"{of}: recall@10", 0.99, row["recall"], "")
+
+
 PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
     "precision": precision,
     "precision-without-amx": precision,
@@ -246,4 +254,5 @@ PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
     "copies": copies,
     "cluster": cluster,
     "ray": ray,
+    "milvus": milvus,
 }
