@@ -27,9 +27,10 @@ import measure
 import numpy as np
 from PIL import Image
 
-from imgindex.decoding.decode import decode, scaled_size
+from imgindex.decoding.decode import decode
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.sizes import scaled_size
 from imgindex.decoding.transforms import draft, prepare
 from imgindex.recipe import Recipe, get_recipe
 

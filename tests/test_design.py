@@ -65,6 +65,20 @@ def test_add_of_files_of_this_machine_loads_nothing_that_reads_from_others(tmp_p
     assert found.isdisjoint({"obstore", "imgindex.sources.objects", "imgindex.sources.web"})
 
 
+def test_add_and_similar_load_no_more_than_they_use(tmp_path: Path) -> None:
+    """Decoder processes have Pillow, and a new catalogue needs no migration, for which sqlite-utils loads pandas."""
+    draw(tmp_path / "pictures" / "0.png", 1)
+    draw(tmp_path / "new.png", 2)
+    index = ("--index", str(tmp_path / "it.imgindex"))
+    for command in (
+        ("add", str(tmp_path / "pictures"), *index, *SMALL),
+        ("similar", str(tmp_path / "new.png"), *index),
+    ):
+        found = imported("-m", "imgindex", *command, "--json", whole=True)
+        assert "imgindex.decoding.process" in found
+        assert not found & {"PIL", "pandas", "sqlite_utils", "http.client", "ssl", "torch", "scipy", "sklearn"}
+
+
 def test_the_library_does_not_load_torch_before_it_embeds() -> None:
     found = imported("-c", "from imgindex import ImageIndex, Engine, Recipe, Match")
     assert found.isdisjoint({"openvino", "torch", "torchvision", "pandas", "faiss"})

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from imgindex.decoding import camera_raw, integrity, plugins
+from imgindex.decoding.sizes import reduced_size, scaled_size
 from imgindex.decoding.transparency import Alpha, flatten
 from imgindex.decoding.values import Range, to_bytes
 from imgindex.errors import UnreadableImage
@@ -352,17 +353,6 @@ def _later_frames(image: ImageFile.ImageFile, tiff: Tiff | None) -> Iterator[Ima
 
 def _is_one_colour(picture: Image.Image) -> bool:
     return all(high - low <= _ONE_COLOUR for low, high in picture.getextrema())  # type: ignore[misc]
-
-
-def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Return (width, height) of a picture of the given size after its longer side is scaled to `side` pixels."""
-    scale = side / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def reduced_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Return (width, height) of a picture whose longer side is scaled to `side` pixels, unless it is smaller."""
-    return scaled_size(size, min(side, max(size)))
 
 
 def _draft(image: ImageFile.ImageFile, draft: Draft) -> Box | None:

@@ -21,6 +21,7 @@ from io import FileIO
 from typing import IO, Any
 
 from imgindex.decoding import worker
+from imgindex.decoding.sizes import shape_of
 from imgindex.errors import DecoderUnavailable, UnreadableImage
 from imgindex.recipe import Recipe
 from imgindex.sources.base import Content
@@ -353,8 +354,6 @@ def _picture(
         raise ValueError
     if len(format) > 64:
         raise ValueError
-    from imgindex.decoding.transforms import shape_of
-
     shape = shape_of(recipe, width, height)
     own = pixels[: shape[0] * shape[1] * shape[2]].reshape(shape)
     return DecodedImage(own, width, height, str(format), bool(is_transparent), bytes.fromhex(hashes), bool(blank))

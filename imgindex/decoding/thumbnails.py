@@ -12,9 +12,9 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from imgindex.decoding.decode import scaled_size
 from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
+from imgindex.decoding.sizes import scaled_size
 from imgindex.decoding.transforms import crop_border
 from imgindex.errors import UnreadableImage, UsageError
 from imgindex.recipe import Recipe

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageOps
 
-from imgindex.decoding.decode import Draft, reduced_size, scaled_size
+from imgindex.decoding.decode import Draft
+from imgindex.decoding.sizes import reduced_size, scaled_size
 from imgindex.recipe import Recipe
 from imgindex.types import Pixels
 
@@ -16,17 +17,9 @@ ARTICLE_CROP = 512
 
 
 def prepare(picture: Image.Image, recipe: Recipe) -> Pixels:
-    """Return uint8 pixels in the recipe's channel order, of an upright RGB picture; their shape is `shape_of`."""
+    """Return uint8 pixels in the recipe's channel order, of an upright RGB picture; their shape is `sizes.shape_of`."""
     pixels = GEOMETRIES[recipe.geometry](picture, recipe.side)
     return np.ascontiguousarray(pixels[:, :, ::-1]) if recipe.channels == "bgr" else pixels
-
-
-def shape_of(recipe: Recipe, width: int, height: int) -> tuple[int, int, int]:
-    """Return the shape of the prepared pixels of a picture with this width and height, (side, side, 3) at most."""
-    if recipe.geometry != "reduced":
-        return recipe.side, recipe.side, 3
-    width, height = reduced_size((width, height), recipe.side)
-    return height, width, 3
 
 
 def draft(recipe: Recipe) -> Draft | None:

@@ -10,9 +10,7 @@ import os
 import pickle
 import threading
 import time
-import urllib.request
 from collections.abc import Iterable
-from http.client import HTTPException
 from importlib import resources
 
 import numpy as np
@@ -133,6 +131,10 @@ def imagenet_path() -> str:
 
 def server_answers() -> bool:
     """Return whether the server of IMAGENET1K_V1 answers, within PROBE_SECONDS."""
+    # Imported late: they load TLS, and few processes download anything.
+    import urllib.request
+    from http.client import HTTPException
+
     answered = threading.Event()
 
     def probe() -> None:

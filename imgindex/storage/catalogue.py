@@ -74,11 +74,15 @@ class Catalogue:
         if version < 1 and not write:
             raise IndexDamaged(f"{self.path} is not a finished catalogue (format {version})")
         schema.check_schema(self.connection, version)
-        if version < schema.NEWEST and write:
-            # Imported late: sqlite-utils imports pandas if it is installed, which takes half a second.
-            from imgindex.storage.migrations import migrate
+        if version == schema.NEWEST or not write:
+            return
+        with self.atomic():
+            if version < 1:
+                schema.create(self.connection)
+            else:
+                # Imported late: sqlite-utils imports pandas if it is installed, which takes half a second.
+                from imgindex.storage.migrations import migrate
 
-            with self.atomic():
                 migrate(self.connection)
 
     @property

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.request import pathname2url
+from urllib.parse import quote
 
 from imgindex.errors import IndexClosed, IndexDamaged
 from imgindex.storage import checksum, posix_locks
@@ -106,10 +106,16 @@ class RaisingIndexDamaged(contextlib.AbstractContextManager[None]):
             raise IndexClosed(f"the index {os.path.dirname(self.path)} was closed") from error
 
 
+def address_of(path: str, mode: str = "") -> str:
+    """Return the address by which SQLite opens a file; mode: ro, or rwc to make it, or as SQLite does by itself."""
+    # `urllib.request.pathname2url` does the same, but imports HTTP and TLS, which takes longer than opening the index.
+    return f"file:{quote(os.fsencode(os.path.abspath(path)))}" + (f"?mode={mode}" if mode else "")
+
+
 def connect(path: str, *, write: bool) -> Connection:
     """Open a database; a reader's connection can never write."""
     check_logs(path)
-    address = "file:" + pathname2url(os.path.abspath(path))
+    address = address_of(path)
     with RaisingIndexDamaged(path):
         return _writer(address, path) if write else _reader(address, path)
 
@@ -192,7 +198,7 @@ def _open_copy(path: str) -> Connection:
                 _copy(path + "-wal", copy + "-wal")
             if checksum.read(path) == before:  # no part of the log was moved into the file meanwhile
                 break
-        connection = _open("file:" + pathname2url(copy), copy)
+        connection = _open(address_of(copy), copy)
         connection.path = path
         connection.execute("pragma query_only = on")
         # This opens the log too. Open files stay readable after their names are gone.

@@ -1,4 +1,7 @@
-"""Migrates a catalogue to the newest schema, step by step; the only file that imports sqlite-utils."""
+"""Migrates an old catalogue to the newest schema, step by step; the only file that imports sqlite-utils.
+
+A new catalogue has all steps from the start: see `schema.create`.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,9 @@ def m005_versions(db: Any) -> None:
 
 
 def _run(db: Any, step: int) -> None:
+    # sqlite-utils has no record of the steps of a catalogue that was made with all of them.
+    if db.execute("pragma user_version").fetchone()[0] >= step:
+        return
     for statement in schema.statements(step):
         db.execute(statement)
 

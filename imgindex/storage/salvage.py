@@ -17,11 +17,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
-from urllib.request import pathname2url
 
 from imgindex.errors import FormatTooNew, IndexDamaged
 from imgindex.storage import checksum, clusterings, durable, tags
 from imgindex.storage.catalogue import Catalogue
+from imgindex.storage.connection import address_of
 from imgindex.storage.ledger import read_report
 from imgindex.storage.paths import PathMap
 from imgindex.storage.segments import DTYPES
@@ -128,8 +128,7 @@ VALUE: Kinds = (int, str, (str, int, float))
 
 
 def _open(database: str) -> sqlite3.Connection:
-    address = "file:" + pathname2url(os.path.abspath(database)) + "?mode=ro"
-    connection = sqlite3.connect(address, uri=True, isolation_level=None)
+    connection = sqlite3.connect(address_of(database, "ro"), uri=True, isolation_level=None)
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     connection.execute("pragma trusted_schema = off")
     # SQLite then ignores definitions that it cannot parse, and the other tables can be read.

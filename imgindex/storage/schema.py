@@ -172,6 +172,13 @@ def statements(step: int) -> list[str]:
     return STEPS[step].split(";\n")
 
 
+def create(connection: sqlite3.Connection, version: int = NEWEST) -> None:
+    """Create the tables of a version in an empty catalogue, within the caller's transaction."""
+    for step in range(1, version + 1):
+        for statement in statements(step):
+            connection.execute(statement)
+
+
 def check_schema(connection: sqlite3.Connection, version: int) -> None:
     """Raise IndexDamaged unless the catalogue has exactly the tables of this version, and no triggers.
 
@@ -190,9 +197,7 @@ def check_schema(connection: sqlite3.Connection, version: int) -> None:
 def _wanted(version: int) -> frozenset[tuple[str, str, str, str]]:
     connection = sqlite3.connect(":memory:")
     try:
-        for step in range(1, version + 1):
-            for statement in statements(step):
-                connection.execute(statement)
+        create(connection, version)
         return frozenset(_objects(connection))
     finally:
         connection.close()

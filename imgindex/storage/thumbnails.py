@@ -15,7 +15,8 @@ import threading
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.request import pathname2url
+
+from imgindex.storage.connection import address_of
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class ThumbnailStore:
                 connection = self._connect(write=True) if os.path.exists(self.path) else None
                 if connection is None:
                     return
-                connection.execute("attach ? as catalogue", (f"file:{pathname2url(catalogue)}?mode=ro",))
+                connection.execute("attach ? as catalogue", (address_of(catalogue, "ro"),))
                 try:
                     with connection:
                         connection.execute(
@@ -135,7 +136,7 @@ class ThumbnailStore:
             os.makedirs(folder, exist_ok=True)
         mode = "rwc" if self._writes else "ro"
         self._connection = connection = sqlite3.connect(
-            f"file:{pathname2url(self.path)}?mode={mode}", uri=True, timeout=PATIENCE, check_same_thread=False
+            address_of(self.path, mode), uri=True, timeout=PATIENCE, check_same_thread=False
         )
         # The file may come from elsewhere.
         connection.execute("pragma trusted_schema = off")

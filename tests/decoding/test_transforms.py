@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from imgindex.decoding.transforms import prepare, shape_of
+from imgindex.decoding.sizes import shape_of
+from imgindex.decoding.transforms import prepare
 from imgindex.recipe import RECIPES
 
 LETTERBOX = replace(RECIPES["vgg16-pool5"], side=64)
