@@ -77,6 +77,9 @@ class IngestPipeline:
     def _run(self, files: Iterable[FoundFile], count: int) -> Generator[int, None, None]:
         decode_threads = ThreadPoolExecutor(self._workers, thread_name_prefix="imgindex-decode")
         network_threads = ThreadPoolExecutor(NETWORK_THREADS, thread_name_prefix="imgindex-network")
+        if self._is_first and count and self._loading is None:
+            # Its files are new, and most of them are images: the network is made while the first decoder starts.
+            self._loading = network_threads.submit(self._make_encoder)
         depths = (self._decode_depth, self._few) if self._is_first else (self._few, self._decode_depth)
         try:
             opened = map_ahead(
@@ -198,16 +201,16 @@ class IngestPipeline:
                     self.recorder.record_outcome(outcome)
                     recorded += 1
             if prepared and self._loading is None:
-                # Not before the first image that needs it: a run without new images makes no network.
+                # Not before the first image that needs it: a later run may find no new images.
                 self._loading = network_threads.submit(self._make_encoder)
             if prepared and self.encoder is None:
                 self.on_decoded(len(prepared))
-            if self._loading is not None and (self._loading.done() or len(prepared) >= self._loading_depth()):
+            if prepared and self._loading and (self._loading.done() or len(prepared) >= self._loading_depth()):
                 yield from self._full_batches(prepared, self._loading.result())
             if recorded >= CHANGES_AT_ONCE:
                 recorded = 0
                 yield []
-        if not self._is_ending() and self._loading is not None:
+        if prepared and self._loading and not self._is_ending():
             yield from self._full_batches(prepared, self._loading.result())
         if not self._is_ending():
             yield from self._last_batches(prepared)
