@@ -38,8 +38,8 @@ class Match:
 class Outlier:
     """An image that is unlike all others.
 
-    distance: Euclidean, to `nearest`, the image nearest to it. times: that distance as a multiple of the median over
-    all images without an exact copy. reason: the likely explanation, in words.
+    distance: Euclidean, to `nearest`, the image nearest to it; nearest_id: the id of that one. times: the distance as a
+    multiple of the median over all images without an exact copy. reason: the likely explanation, in words.
     """
 
     rank: int
@@ -48,6 +48,7 @@ class Outlier:
     times: float
     nearest: str
     id: int
+    nearest_id: int
     reason: str = ""
 
 

@@ -11,7 +11,7 @@ from imgindex.cli import gallery_options, options
 from imgindex.cli.output import choose_format, emit, progress, with_short_paths
 from imgindex.export.tables import Table
 
-COLUMNS = ["rank", "distance", "times", "path", "nearest", "id", "reason"]
+COLUMNS = ["rank", "distance", "times", "path", "nearest", "id", "nearest_id", "reason"]
 
 
 def command(
@@ -52,5 +52,5 @@ def command(
             found = opened.outliers(n=n, on_progress=on_progress)
         gallery.show(opened, found)
     rows = documents.outliers(with_short_paths(outlier, "path", "nearest") for outlier in found)
-    emit(Table(rows, rows, COLUMNS), chosen, out, optional=["id", "times"])
+    emit(Table(rows, rows, COLUMNS), chosen, out, optional=["id", "nearest_id", "times"])
     return 0

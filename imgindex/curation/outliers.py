@@ -46,7 +46,14 @@ def outliers(
     found = zip(ids[order].tolist(), distances[order].tolist(), nearest[order].tolist(), strict=True)
     return Outliers(
         Outlier(
-            rank, paths[id], distance, distance / median, paths[other], id, _reason(distance / median, pair, unusual)
+            rank,
+            paths[id],
+            distance,
+            distance / median,
+            paths[other],
+            id,
+            other,
+            _reason(distance / median, pair, unusual),
         )
         for rank, ((id, distance, other), pair, unusual) in enumerate(
             zip(found, mutual.tolist(), reasons, strict=True), 1

@@ -26,6 +26,8 @@ def test_the_image_least_like_any_other_comes_first_with_its_nearest_one(gallery
     assert (Path(first.path).name, Path(second.path).name) == ("green.png", "red.png")
     assert (first.rank, second.rank) == (1, 2)
     assert Path(first.nearest).name == "0.png"
+    nearest = next(gallery.images(ids=[first.nearest_id]))
+    assert nearest.path == first.nearest
     vectors = dict(zip(gallery.paths(), gallery.vectors(), strict=True))
     assert first.distance == pytest.approx(np.linalg.norm(vectors[first.path] - vectors[first.nearest]), rel=1e-5)
     assert first.times > second.times > 10 > third.times == pytest.approx(1, rel=0.01)

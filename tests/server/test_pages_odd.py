@@ -35,7 +35,10 @@ def test_each_image_is_shown_beside_its_nearest_one_the_least_alike_first(visit:
     expect(first.locator("figcaption .name")).to_have_text(Path(found[0].path).name)
     expect(first).to_contain_text(f"{found[0].times:.1f}× as far from its nearest image as usual")
     expect(first.locator(".pair-of .detail")).to_have_text(f"nearest: {Path(found[0].nearest).name}")
-    # The picture of the nearest one leads to what is similar to it.
+    # Nothing else is asked for to know which image is the nearest one, and its picture leads to what is similar to it.
+    asked = [entry["name"] for entry in page.evaluate("performance.getEntriesByType('resource')")]
+    assert any("/thumbnails" in name for name in asked)
+    assert not any("/similar" in name for name in asked)
     first.get_by_title("Images similar to it").click()
     expect(page.locator(".result")).to_contain_text(f"Similar to {Path(found[0].nearest).name}")
 

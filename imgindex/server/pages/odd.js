@@ -8,8 +8,6 @@ import { Large } from "./large.js";
 const ODD = "odd", FINE = "fine";
 // How many images are shown that nobody has called fine yet, and how many the server finds at most.
 const SHOWN = 60, MOST = 1000;
-// Requests for the nearest image of each that go on at once.
-const AT_ONCE = 4;
 
 export class OddPage {
   constructor(host, { go, problem }) {
@@ -106,7 +104,7 @@ export class OddPage {
     const at = () => this.grid.source.items.indexOf(item);
     const picture = el("button.picture.waiting", { type: "button", tabIndex: -1, title: "Enlarge (Enter)", onclick: () => this.large.open(at()) });
     const nearest = el("button.picture.waiting", { type: "button", tabIndex: -1, title: "Images similar to it",
-      onclick: () => item.nearest && this.go("images", { like: item.nearest }) });
+      onclick: () => this.go("images", { like: found.nearest_id }) });
     const button = (key, tag, text) => el(`button.changes.decide.${tag}`, { type: "button", tabIndex: -1, "aria-pressed": "false",
       onclick: () => this.decide(item, tag) }, text, el("kbd", {}, key));
     // How far the nearest image is has a line of its own.
@@ -132,21 +130,17 @@ export class OddPage {
   async load(items) {
     const { signal } = this.abort;
     const cards = new Map([...this.list.querySelectorAll(".odd-card")].map((card) => [Number(card.dataset.id), card]));
-    const own = loadPictures(items.map((item) => item.id), (id, picture) =>
-      fill(cards.get(id).querySelectorAll(".picture")[0], picture, "the image"), signal);
-    const waiting = [...items];
-    const one = async () => {
-      for (let item = waiting.shift(); item; item = waiting.shift()) {
-        const { matches } = await get(`/images/${item.id}/similar?n=3`, signal);
-        // As near as the nearest one there may be others.
-        item.nearest = (matches.find((match) => match.path === item.found.nearest) || matches[0])?.id;
-        if (!item.nearest) continue;
-        await loadPictures([item.nearest], (_, picture) =>
-          fill(cards.get(item.id).querySelectorAll(".picture")[1], picture, fileName(item.found.nearest)), signal);
-      }
-    };
+    const places = new Map();
+    const note = (id, box, words) => places.set(id, [...(places.get(id) || []), [box, words]]);
+    for (const item of items) {
+      const [own, nearest] = cards.get(item.id).querySelectorAll(".picture");
+      note(item.id, own, "the image");
+      note(item.found.nearest_id, nearest, fileName(item.found.nearest));
+    }
     try {
-      await Promise.all([own, ...Array.from({ length: AT_ONCE }, one)]);
+      await loadPictures([...places.keys()], (id, picture) => {
+        for (const [box, words] of places.get(id)) fill(box, picture, words);
+      }, signal);
     } catch (error) {
       if (error.name !== "AbortError") throw error;
     }
