@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgindex.clustering.history import VECTOR_COLUMNS, keep, load_clustering, software_versions
+from imgindex.clustering.history import VECTOR_COLUMNS, from_stored, is_smooth, keep, load_clustering, software_versions
 from imgindex.clustering.kmeans import kmeans
 from imgindex.clustering.lloyd import Lloyd, distances
 from imgindex.clustering.metrics import measure_fit
@@ -27,6 +27,7 @@ from imgindex.results import Clustering, edited_from
 from imgindex.search.smoothed import vector_rows
 from imgindex.search.upkeep import update_search_files
 from imgindex.storage import clusterings
+from imgindex.storage.clusterings import ClusteringHeader
 from imgindex.storage.named import find_named
 from imgindex.storage.store import Store
 from imgindex.types import Ids, Vectors
@@ -37,11 +38,12 @@ from imgindex.vectors.rows import Labels, VectorRows
 class Source:
     """The clustering that is edited, with the images that it has now, in the order of ids (n).
 
-    stored: as it was stored. labels (n,) and crcs (n,): also of images that were assigned later. names: of all
-    clusters, by id. points: the vectors (n, dimension) that were clustered.
+    stored: as it was stored, with its header. labels (n,) and crcs (n,): also of images that were assigned later.
+    names: of all clusters, by id. points: the vectors (n, dimension) that were clustered.
     """
 
     stored: Clustering
+    header: ClusteringHeader
     ids: Ids
     labels: Labels
     crcs: Ids
@@ -124,7 +126,7 @@ def split(
     k: None for as many as there are anchors, or 2. anchors: given whether vectors are averaged, returns the vectors
     (m, dimension) of the examples by name.
     """
-    examples = anchors(load_clustering(store, id).smooth)
+    examples = anchors(is_smooth(store, id))
     for name in examples:
         check_name(name)
 
@@ -234,22 +236,21 @@ def undo(store: Store, id: int | None, *, wait: Callable[[], bool]) -> Clusterin
 def _edit(store: Store, id: int | None, change: Callable[[Source], Edit], wait: Callable[[], bool]) -> Clustering:
     """Store what an edit makes of a clustering. Raises ClusteringNotFound, UsageError, IndexLocked, IndexDamaged."""
     started = time.perf_counter()
-    smooth = load_clustering(store, id).smooth
     with store.writing(wait=wait) as writer:
-        if smooth:
+        if is_smooth(store, id):
             update_search_files(store, writer, smooth=True)
         with store.reading():
             source = _read(store, id)
             edit = change(source)
             previous = PreviousClustering(
-                clusterings.read(store.catalogue, source.stored.id).header,
+                source.header,
                 source.stored.centroids,
                 source.labels,
                 source.names,
                 {},
             )
-            paths = store.catalogue.image_paths(source.ids.tolist())
-        found, order = _result(source, edit, list(paths.values()))
+            paths = store.catalogue.image_paths()
+        found, order = _result(source, edit, [paths[image] for image in source.ids.tolist()])
         ids = [edit.cluster_ids[label] for label in order]
         names = {place: edit.names[label] for place, label in enumerate(order) if label in edit.names}
         found = replace(
@@ -263,9 +264,9 @@ def _edit(store: Store, id: int | None, change: Callable[[Source], Edit], wait: 
 
 def _read(store: Store, id: int | None) -> Source:
     """Return a clustering with the images that it has now, those that were assigned later too."""
-    stored = load_clustering(store, id)
-    members = clusterings.read(store.catalogue, stored.id)
-    now = clusterings.current_labels(store.catalogue, members.header.id, members.members)
+    kept = clusterings.read(store.catalogue, id)
+    stored = from_stored(store, kept)
+    now = clusterings.current_labels(store.catalogue, kept.header.id, kept.members, store.location_table())
     has_label = now.labels >= 0
     if not has_label.any():
         raise UsageError(
@@ -274,7 +275,7 @@ def _read(store: Store, id: int | None) -> Source:
         )
     points = vector_rows(store, now.ids[has_label], smooth=stored.smooth)
     names = clusterings.names(store.catalogue)
-    return Source(stored, now.ids[has_label], now.labels[has_label], now.crcs[has_label], names, points)
+    return Source(stored, kept.header, now.ids[has_label], now.labels[has_label], now.crcs[has_label], names, points)
 
 
 def _result(source: Source, edit: Edit, paths: list[str]) -> tuple[Clustering, list[int]]:

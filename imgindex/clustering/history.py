@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from imgindex._version import VERSION
+from imgindex.clustering.lloyd import distances
 from imgindex.clustering.metrics import measure_fit
 from imgindex.clustering.tracking import (
     PreviousClustering,
@@ -101,8 +102,12 @@ def load_clustering(store: Store, id: int | None) -> Clustering:
     Raises ClusteringNotFound, IndexDamaged.
     """
     with store.catalogue.snapshot():
-        stored = clusterings.read(store.catalogue, id)
-        names = clusterings.names(store.catalogue)
+        return from_stored(store, clusterings.read(store.catalogue, id))
+
+
+def from_stored(store: Store, stored: StoredClustering) -> Clustering:
+    """Return a stored clustering as `load_clustering` does. Raises IndexDamaged."""
+    names = clusterings.names(store.catalogue)
     provenance = _provenance(store, stored.header)
     try:
         fit = _fit(stored.details) if stored.details else None
@@ -120,6 +125,17 @@ def load_clustering(store: Store, id: int | None) -> Clustering:
         label_format=LabelFormat(provenance.form.id, stored.sample, provenance.form.extras),
         fit=fit,
     )
+
+
+def is_smooth(store: Store, id: int | None) -> bool:
+    """Return whether averaged vectors were clustered, of a clustering, the newest for None.
+
+    Its images are not read. Raises ClusteringNotFound, IndexDamaged.
+    """
+    with store.catalogue.snapshot():
+        known = clusterings.existing_id(store.catalogue, id)
+        (header,) = (header for header in clusterings.headers(store.catalogue) if header.id == known)
+    return _provenance(store, header).options.get("smooth") is True
 
 
 def summaries(store: Store) -> list[ClusteringSummary]:
@@ -153,6 +169,21 @@ def with_fit(store: Store, clustering: Clustering, *, silhouettes: bool) -> Clus
     second_labels[has_vector] = fit.second_labels
     scores = spread(fit.silhouettes) if silhouettes else fit.silhouettes
     return replace(clustering, fit=Fit(spread(fit.distances), second_labels, spread(fit.margins), scores))
+
+
+def squared_distances(store: Store, clustering: Clustering) -> Vectors:
+    """Return the squared distance of each image (n,) to its centroid, NaN for one that has no vector any more.
+
+    A `fit` takes several times as long, because it compares each image with all centroids. Raises IndexDamaged.
+    """
+    if clustering.smooth:
+        prepare_smoothing(store)
+    with store.reading():
+        points = vector_rows(store, clustering.ids, smooth=clustering.smooth)
+        has_vector = np.isin(clustering.ids, store.location_table()[:, 0])
+    found = np.full(len(has_vector), np.nan, np.float32)
+    found[has_vector] = distances(points, clustering.centroids, clustering.labels[has_vector])
+    return found
 
 
 def software_versions() -> dict[str, str]:

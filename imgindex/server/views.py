@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from imgindex.clustering.history import squared_distances
 from imgindex.errors import UsageError
 from imgindex.index import ImageIndex
 from imgindex.results import Clustering
@@ -91,10 +92,10 @@ def select(
 
 def samples(index: ImageIndex, clustering: int, n: int) -> list[list[int]]:
     """Return for each label the ids of the n present images that are nearest to the centroid, the nearest first."""
-    members = index.clusterings.with_fit(index.clusterings[clustering])
-    assert members.fit is not None
+    members = index.clusterings[clustering]
+    far = squared_distances(index._store, members)
     present = np.isin(members.ids, index.ids())
-    order = np.lexsort((members.ids, members.fit.distances, members.labels))
+    order = np.lexsort((members.ids, far, members.labels))
     order = order[present[order]]
     labels = members.labels[order]
     starts = np.searchsorted(labels, np.arange(members.k))
@@ -103,6 +104,10 @@ def samples(index: ImageIndex, clustering: int, n: int) -> list[list[int]]:
 
 
 def _by_fit(index: ImageIndex, members: Clustering, label: int | None, sort: str, ids: Ids) -> Ids:
+    if label is not None and members.fit is None:
+        # Images of other clusters need not be compared with all centroids.
+        own = members.labels == label
+        members = replace(members, ids=members.ids[own], labels=members.labels[own])
     fitted = index.clusterings.with_fit(members)
     assert fitted.fit is not None
     values = fitted.fit.margins if sort == "margin" else fitted.fit.distances

@@ -285,13 +285,14 @@ class Catalogue:
         """Return id → absolute path of the present images: of all in the order of ids, or of `ids` in their order."""
         if ids is None:
             return dict(self.each_path())
-        found = self._by_id((int, PATH), "id, path", "present", map(clamp_int64, ids))
-        return {id: self.paths.absolute(path) for id, path in found}
+        found = list(self._by_id((int, PATH), "id, path", "present", map(clamp_int64, ids)))
+        return dict(zip((id for id, _ in found), self.paths.all_absolute([path for _, path in found]), strict=True))
 
     def each_path(self) -> Iterator[tuple[int, str]]:
         """Yield id and absolute path of all present images in the order of ids."""
         rows = self.connection.rows((int, PATH), "select id, path from images where present order by id")
-        return ((id, self.paths.absolute(path)) for id, path in rows)
+        while part := list(islice(rows, FETCHED)):
+            yield from zip((id for id, _ in part), self.paths.all_absolute([path for _, path in part]), strict=True)
 
     def locations(self, ids: Iterable[int] | None = None, *, include_missing: bool = False) -> Iterator[Location]:
         """Yield the locations of the vectors of present images, in the order of segments and rows, or of `ids`."""

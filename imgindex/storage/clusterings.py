@@ -7,13 +7,13 @@ whose vector changed since it was clustered, which its CRC32 shows, counts as a 
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from imgindex.errors import ClusteringNotFound, IndexDamaged
 from imgindex.storage.catalogue import Catalogue
@@ -109,7 +109,7 @@ def read(catalogue: Catalogue, id: int | None) -> StoredClustering:
             header,
             np.frombuffer(centroids, "<f4").reshape(len(header.clusters), int(catalogue.settings()["dimension"])),
             _members(members, len(header.clusters)),
-            [catalogue.paths.absolute(path) for path in _unpacked(paths).split(b"\0")],
+            catalogue.paths.split_absolute(_unpacked(paths)),
             _details(details, header.provenance.get("details", [])),
             None if sample is None else _unpacked(sample).decode("utf-8", "surrogateescape"),
         )
@@ -120,14 +120,13 @@ def read(catalogue: Catalogue, id: int | None) -> StoredClustering:
 def keep(catalogue: Catalogue, kept: StoredClustering) -> ClusteringHeader:
     """Store a clustering, and return its header with its new id; the caller commits."""
     members, made_at = kept.members, timestamp()
-    stored = b"\0".join(os.fsencode(catalogue.paths.stored(path)) for path in kept.paths)
     values = (
         made_at,
         json.dumps({**kept.header.provenance, "details": list(kept.details)}),
         json.dumps(kept.header.clusters),
         np.ascontiguousarray(kept.centroids, "<f4").tobytes(),
         _packed(members),
-        zlib.compress(stored),
+        zlib.compress(catalogue.paths.join_stored(kept.paths)),
         b"".join(np.ascontiguousarray(column, "<f4").tobytes() for column in kept.details.values()),
         None if kept.sample is None else zlib.compress(kept.sample.encode("utf-8", "surrogateescape")),
     )
@@ -183,13 +182,15 @@ def assign(catalogue: Catalogue, id: int, members: Membership) -> None:
     catalogue.connection.executemany(query, ((id, *row) for row in rows))
 
 
-def current_labels(catalogue: Catalogue, id: int, members: Membership) -> Membership:
+def current_labels(
+    catalogue: Catalogue, id: int, members: Membership, table: npt.NDArray[np.int64] | None = None
+) -> Membership:
     """Return the present images with their labels in a clustering; −1 for images without a label.
 
-    An image whose vector changed since has no label until it is assigned again.
+    An image whose vector changed since has no label until it is assigned again. table: what
+    `Catalogue.location_table` returns, where the caller has it.
     """
-    table = catalogue.location_table()
-    table = table[np.argsort(table[:, 0], kind="stable")]
+    table = catalogue.location_table() if table is None else table
     labels = np.full(len(table), -1, np.int64)
     assigned = list(catalogue.connection.rows((int, int, int), ASSIGNED, (id,))) if len(table) else []
     columns = np.array(assigned, np.int64).reshape(-1, 3).T

@@ -15,7 +15,7 @@ import functools
 import os
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from imgindex.addresses import is_address, normal_address
@@ -54,6 +54,28 @@ class PathMap:
             return path
         path = path if path.startswith("/") else self._prefixes[0] + path
         return path if _is_normal(path) else os.path.normpath(path)
+
+    def join_stored(self, paths: Sequence[str]) -> bytes:
+        """Return the catalogue's forms of many absolute paths as bytes, joined by NULs."""
+        text = "\0" + "\0".join(paths)
+        first, second = self._prefixes
+        is_plain = _are_normal(text) and text.count("\0/") == text.count("\0") == len(paths)
+        if not is_plain or any(f"\0{prefix[:-1]}\0" in f"{text}\0" for prefix in self._prefixes):
+            return b"\0".join(os.fsencode(self.stored(path)) for path in paths)
+        return os.fsencode(text.replace(f"\0{first}", "\0").replace(f"\0{second}", "\0")[1:])
+
+    def split_absolute(self, stored: bytes) -> list[str]:
+        """Return the absolute paths of many of the catalogue's forms that NULs join. Raises IndexDamaged."""
+        return self.all_absolute(os.fsdecode(stored).split("\0"))
+
+    def all_absolute(self, stored: Sequence[StoredPath]) -> list[str]:
+        """Return the absolute paths of many of the catalogue's forms. Raises IndexDamaged as `absolute`."""
+        texts = [os.fsdecode(path) if isinstance(path, bytes) else path for path in stored]
+        joined = "\0".join(texts)
+        if not texts or not _are_normal(f"\0{joined}") or joined.count("\0") != len(texts) - 1:
+            return [self.absolute(path) for path in stored]
+        prefix = self._prefixes[0]
+        return [path if path[0] == "/" else prefix + path for path in texts]
 
     def canonical(self, path: str) -> str:
         """Return one form of a path that a link to the index's folder gives several forms."""
@@ -315,6 +337,14 @@ def joined(folder: str, path: str) -> str:
 def _is_normal(path: str) -> bool:
     """Return whether a path is certainly what os.path.abspath returns, which takes longer to find out."""
     return path.startswith("/") and "//" not in path and "/." not in path and len(path) > 1 and path[-1] != "/"
+
+
+def _are_normal(text: str) -> bool:
+    """Return whether each of many paths is certainly normal, but that it may be relative; no address is.
+
+    text: all of them, with a NUL before each. To look through it takes a tenth of the time of looking at each path.
+    """
+    return not any(part in f"{text}\0" for part in ("//", "/.", "/\0", "\0.", "\0\0"))
 
 
 def display_path(path: str, folder: str | None) -> str:

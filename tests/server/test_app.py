@@ -144,6 +144,9 @@ def test_a_view_of_a_cluster_is_sorted_by_how_well_its_images_fit(client: httpx.
         assert sorted(seen) == sorted(of)
     nearest = client.get("/clusterings/1/samples?n=2").json()
     assert [len(ids) for ids in nearest] == [min(2, cluster["size"]) for cluster in clustering["clusters"]]
+    for label, ids in enumerate(nearest):
+        own = sorted(distance for of_label, distance, _ in of.values() if of_label == label)
+        assert [of[id][1] for id in ids] == pytest.approx(own[: len(ids)])
 
 
 @pytest.mark.parametrize("format", ["paths", "csv", "json", "jsonl"])

@@ -27,6 +27,26 @@ def test_any_path_below_the_index_s_folder_or_elsewhere_comes_back_as_it_was(par
         assert paths.absolute(paths.stored(path)) == path
 
 
+PIECES = st.sampled_from(["a", "b.jpg", ".hidden", "c d", "\udcff", "é"])
+ADDRESSES = st.sampled_from(["s3://bucket/a.jpg", "https://example.org/b.jpg"])
+PLACES = st.sampled_from(["/home/ann", "/home/ann/photos", "/home/anna", ""])
+
+
+@given(
+    st.lists(st.builds(lambda place, pieces: "/".join([place, *pieces]), PLACES, st.lists(PIECES, min_size=1)))
+    .flatmap(lambda paths: st.lists(st.sampled_from([*paths, "/home/ann"]) | ADDRESSES)),
+    st.sampled_from(["/home/ann/.imgindex", "/.imgindex", "/home/.ann/.imgindex"]),
+)  # fmt: skip
+def test_many_paths_become_what_each_of_them_becomes(paths: list[str], index: str) -> None:
+    of = PathMap(index)
+    stored = [of.stored(path) for path in paths]
+    joined = b"\0".join(map(os.fsencode, stored))
+    assert of.join_stored(paths) == joined
+    assert of.all_absolute(stored) == [of.absolute(path) for path in stored]
+    if paths:
+        assert of.split_absolute(joined) == [of.absolute(path) for path in stored]
+
+
 def test_below_the_index_s_folder_paths_are_relative_and_so_move_with_it() -> None:
     assert PathMap("/old/place/.imgindex").stored("/old/place/a/0.jpg") == "a/0.jpg"
     assert PathMap("/new/.imgindex").absolute("a/0.jpg") == "/new/a/0.jpg"
