@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from imgindex.errors import UsageError
 from imgindex.export.atomic import is_stream
 from imgindex.export.tables import printable
+from imgindex.gallery import fonts
 from imgindex.gallery.model import ImageCard, Section
 from imgindex.types import Pixels
 
@@ -20,10 +21,9 @@ CAPTION, LINE, HEADING = 2, 16, 44
 # Viewers and browsers refuse taller pictures; further images go to further sheets.
 TALLEST = 10_000
 INK, SOFT, LINE_COLOUR, PAPER, SUNK = (29, 29, 27), (98, 98, 93), (226, 226, 222), (255, 255, 255), (240, 240, 238)
-# This font has more alphabets than the one that comes with Pillow.
-FONT = "DejaVuSans.ttf"
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+# Sizes of letters in pixels.
+SMALL, LARGE = 12, 18
+FOOTNOTE = "A box with a number stands for a character that no font of this machine has."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +75,27 @@ def _rows(cards: Sequence[ImageCard], columns: int) -> Iterator[Sequence[ImageCa
 def draw(sheet: Sheet, pictures: Mapping[str, Pixels | None]) -> bytes:
     """Return a sheet as PNG; pictures: by path, pixels (height, width, 3) of at most 160 a side, None without one."""
     paper = Image.new("RGB", (sheet.width, sheet.height), PAPER)
-    pen, small, large = ImageDraw.Draw(paper), _font(12), _font(18)
+    pen, texts = ImageDraw.Draw(paper), []
     for top, title in sheet.headings:
         pen.line((MARGIN, top, sheet.width - MARGIN, top), LINE_COLOUR)
-        pen.text((MARGIN, top + 12), _fitting(printable(title), large, sheet.width - 2 * MARGIN), INK, large)
+        texts.append(fonts.fitting(printable(title), sheet.width - 2 * MARGIN, LARGE))
+        fonts.draw(paper, (MARGIN, top + 12), texts[-1], INK, LARGE)
     for cell in sheet.cells:
         box = (cell.x, cell.y, cell.x + SIDE - 1, cell.y + SIDE - 1)
         pen.rounded_rectangle(box, 8, SUNK)
         pixels = pictures.get(cell.card.path)
         if pixels is None:
-            pen.text((cell.x + SIDE // 2, cell.y + SIDE // 2), "not available", SOFT, small, anchor="mm")
+            text = "not available"
+            left = cell.x + round((SIDE - fonts.length(text, SMALL)) / 2)
+            fonts.draw(paper, (left, cell.y + SIDE // 2 - 8), text, SOFT, SMALL)
         else:
             height, width, _ = pixels.shape
             paper.paste(Image.fromarray(pixels), (cell.x + (SIDE - width) // 2, cell.y + (SIDE - height) // 2))
-        for number, line in enumerate(_lines(printable(cell.card.display_caption), small)):
-            pen.text((cell.x, cell.y + SIDE + 5 + number * LINE), line, INK, small)
+        for number, line in enumerate(fonts.lines(printable(cell.card.display_caption), SIDE, SMALL)):
+            texts.append(line)
+            fonts.draw(paper, (cell.x, cell.y + SIDE + 5 + number * LINE), line, INK, SMALL)
+    if any(fonts.missing(text) for text in texts):
+        fonts.draw(paper, (MARGIN, sheet.height - MARGIN + 6), FOOTNOTE, SOFT, SMALL)
     file = io.BytesIO()
     paper.save(file, "png", optimize=True)
     return file.getvalue()
@@ -105,31 +111,3 @@ def numbered(out: str, number: int) -> str:
     """Return the name of the first, second, … file: sheet.png, sheet-2.png, …"""
     stem, ending = os.path.splitext(out)
     return out if number == 1 else f"{stem}-{number}{ending}"
-
-
-def _font(size: int) -> Font:
-    try:
-        return ImageFont.truetype(FONT, size, layout_engine=ImageFont.Layout.BASIC)
-    except OSError:
-        return ImageFont.load_default(size)
-
-
-def _lines(text: str, font: Font) -> list[str]:
-    """Break a caption into at most two lines as wide as an image; the second is shortened in its middle."""
-    end = len(text)
-    while end > 1 and font.getlength(text[:end]) > SIDE:
-        end -= 1
-    if end == len(text):
-        return [text]
-    blank = text.rfind("  ", 0, end + 1)
-    end = blank if blank > 0 else end
-    return [text[:end], _fitting(text[end:].strip(), font, SIDE)]
-
-
-def _fitting(text: str, font: Font, width: int) -> str:
-    left = len(text)
-    shortened = text
-    while left > 2 and font.getlength(shortened) > width:
-        left -= 1
-        shortened = f"{text[: left // 2]}…{text[-(left - left // 2) :]}"
-    return shortened

@@ -76,9 +76,19 @@ def rows(screen: Screen, tiles: Sequence[tuple[Pixels | None, str]]) -> Iterator
 
 
 def _fitting(text: str, columns: int) -> str:
+    """Return a text in exactly so many columns: shortened in its middle, since names often differ at their ends."""
     from rich.cells import cell_len, set_cell_size
 
-    return set_cell_size(text, columns) if cell_len(text) <= columns else f"{set_cell_size(text, columns - 1)}…"
+    if cell_len(text) <= columns:
+        return set_cell_size(text, columns)
+    end = (columns - 1) // 2
+    tail = text
+    while cell_len(tail) > end:
+        tail = tail[1:]
+    # A mark without its letter would stand on the ellipsis.
+    while tail and cell_len(tail[0]) == 0:
+        tail = tail[1:]
+    return f"{set_cell_size(text, columns - 1 - cell_len(tail))}…{tail}"
 
 
 def _strip(screen: Screen, pictures: Sequence[Pixels | None]) -> Rgba:

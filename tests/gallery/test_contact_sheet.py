@@ -12,7 +12,8 @@ from PIL import Image
 
 from imgindex import ImageIndex
 from imgindex.errors import UsageError
-from imgindex.gallery.contact_sheet import SIDE, TALLEST, lay_out, numbered
+from imgindex.gallery import fonts
+from imgindex.gallery.contact_sheet import MARGIN, SIDE, TALLEST, lay_out, numbered
 from imgindex.gallery.contact_sheet import draw as draw_sheet
 from imgindex.gallery.model import ImageCard, Section
 
@@ -65,6 +66,18 @@ def test_pictures_are_in_their_cells_and_a_missing_one_is_marked() -> None:
 def test_any_file_name_can_be_drawn_as_a_caption(name: str) -> None:
     (sheet,) = lay_out([Section(name, [ImageCard(name), ImageCard(name, caption=f"1  0.123  {name}")])])
     assert draw_sheet(sheet, {}).startswith(b"\x89PNG")
+
+
+def test_a_character_without_a_font_is_a_box_and_the_sheet_says_so() -> None:
+    (sheet,) = lay_out([Section("s", [ImageCard("a.png"), ImageCard("b.png")])])
+    # Of old scripts, which few machines have a font for.
+    rare = next((char for char in "𓃠𒀀𐎠𐤀" if fonts.missing(char)), None)
+    if rare is None:
+        pytest.skip("this machine has a font for every script")
+    (other,) = lay_out([Section("s", [ImageCard("a.png"), ImageCard(f"{rare}.png")])])
+    plain, boxed = (np.asarray(Image.open(io.BytesIO(draw_sheet(one, {})))) for one in (sheet, other))
+    assert (plain[-MARGIN:] == 255).all()
+    assert (boxed[-MARGIN:] < 150).any()
 
 
 def test_no_sections_make_an_empty_sheet() -> None:

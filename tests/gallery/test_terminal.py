@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgindex.gallery import terminal
 from imgindex.gallery.terminal import Screen, detect, rows
 
 KINDS = ("kitty", "blocks")
@@ -122,3 +123,16 @@ def test_captions_contain_no_control_characters_and_are_cut_by_their_width() -> 
 )
 def test_the_kind_is_chosen_by_the_environment(environment: dict[str, str], kind: str) -> None:
     assert detect(environment) == kind
+
+
+@pytest.mark.parametrize(
+    "name", ["holiday-in-the-mountains-0001.jpg", "日本語の長い名前の写真.jpg", "a" * 90, "cafe\u0301" * 9]
+)
+def test_a_long_caption_is_shortened_in_its_middle_to_the_width_of_its_picture(name: str) -> None:
+    from rich.cells import cell_len
+
+    other = f"{name[:-5]}{chr(ord(name[-5]) + 1)}{name[-4:]}"
+    first, second = (terminal._fitting(one, 18) for one in (name, other))
+    assert cell_len(first) == cell_len(second) == 18
+    assert first.startswith(name[:3])
+    assert first != second
