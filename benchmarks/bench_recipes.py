@@ -24,21 +24,21 @@ from pathlib import Path
 import measure
 import numpy as np
 import torch
+import torchvision
 from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 from threadpoolctl import threadpool_limits
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, linear, normalize
 
 from imgindex.decoding.decode import decode
 from imgindex.decoding.transforms import prepare
 from imgindex.encoders.output import finish
 from imgindex.encoders.registry import choose_recipe, make_encoder
-from imgindex.encoders.vgg.gpu import state_dict
-from imgindex.encoders.vgg.layers import LAYERS
-from imgindex.encoders.vgg.network import VggNetwork, generalised_mean
-from imgindex.encoders.weights import locate_weights
+from imgindex.encoders.vgg.layers import LAYERS, shapes
+from imgindex.encoders.vgg.network import generalised_mean
+from imgindex.encoders.weights import load_weights, locate_weights
 from imgindex.recipe import IMAGENET_MEAN, IMAGENET_STD, OXFORD_MEAN, OXFORD_STD, RECIPES, get_recipe
 from imgindex.types import Engine
 
@@ -192,10 +192,12 @@ def trained(path: str) -> Weights:
     )
 
 
-def vgg(source: str, layer: str) -> VggNetwork:
-    """Return imgindex's own network in fp32."""
-    network = VggNetwork(layer)
-    network.load_state_dict(state_dict(locate_weights(source), layer), assign=True)
+def vgg(source: str, layer: str) -> nn.Module:
+    """Return torchvision's network with the weights that a layer needs, in fp32."""
+    with torch.device("meta"):
+        network = torchvision.models.vgg16()
+    found = load_weights(locate_weights(source), shapes(layer))
+    network.load_state_dict({name: torch.tensor(array) for name, array in found.items()}, strict=False, assign=True)
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 

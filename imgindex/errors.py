@@ -43,6 +43,8 @@ OUT_OF_MEMORY = (
 )
 # What libraries write when they cannot get memory. A library that cannot be loaded for that reason is an ImportError.
 _ALLOCATION_FAILED = (
+    # CUDNN_STATUS_ALLOC_FAILED and CUBLAS_STATUS_ALLOC_FAILED
+    "_status_alloc_failed",
     "allocate memory",
     "bad_alloc",
     "can't alloc",

@@ -29,6 +29,10 @@ def test_every_error_explains_itself_and_has_an_exit_code_of_the_contract() -> N
         RuntimeError("Exception from src/plugins/intel_cpu/src/graph.cpp:1628: Node of type Convolution can't alloc "),
         RuntimeError("Check 'ptr' failed at cpu_memory.cpp:257: Failed to allocate 13107200 bytes of memory"),
         RuntimeError("Exception from src/inference/src/cpp/core.cpp:117: Resource temporarily unavailable"),
+        # torch on a GPU.
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
     ids=str,
 )
@@ -45,6 +49,7 @@ def test_an_error_for_lack_of_memory_is_recognised(error: Exception) -> None:
         ValueError("failed to allocate"),
         OSError(11, "Resource temporarily unavailable"),
         RuntimeError("Exception from src/inference/src/cpp/core.cpp:117: unsupported shape"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
     ],
     ids=str,
 )

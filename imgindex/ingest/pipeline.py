@@ -269,7 +269,9 @@ class IngestPipeline:
         if not batch or self.encoder is None:
             return [], NO_VECTORS
         try:
-            return batch, self.encoder.encode(_stacked([item.pixels for item in batch]))
+            # A GPU copies fastest from memory of its own choice.
+            empty: Callable[[int], Pixels] | None = getattr(self.encoder, "empty_batch", None)
+            return batch, self.encoder.encode(_stacked([item.pixels for item in batch], empty))
         except BaseException:
             # The caller's thread may be waiting for a decoder.
             self._network_failed = True
@@ -311,12 +313,16 @@ def _opened(file: FoundFile, content: Content, picture: DecodedImage | None = No
     return Opened(found if file.inode is not None else replace(found, inode=None), content, picture=picture)
 
 
-def _stacked(pictures: Sequence[Pixels]) -> Pixels:
+def _stacked(pictures: Sequence[Pixels], empty: Callable[[int], Pixels] | None = None) -> Pixels:
     """Return pictures as one array (n, side, side, 3), without a copy where they are consecutive ones of a lot.
+
+    empty: makes memory for so many pictures, to which they are copied.
 
     The pictures of a lot are in its order, and no two of them the same: so the first and the last one show whether
     others lie between them.
     """
+    if empty is not None:
+        return np.stack(pictures, out=empty(len(pictures)))
     lot, first, last = pictures[0].base, pictures[0], pictures[-1]
     if isinstance(lot, np.ndarray) and lot.ndim == 4 and all(one.base is lot for one in pictures):
         start, end = ((_address(one) - _address(lot)) // lot.strides[0] for one in (first, last))

@@ -92,15 +92,9 @@ def test_the_instructions_of_the_cpu_are_read_where_linux_names_them(cpuinfo: li
     assert cpu_flags() == frozenset()
 
 
-@pytest.mark.parametrize(("able", "precision"), [(True, "bf16"), (False, "fp16")])
-def test_auto_on_a_gpu_is_bf16_unless_it_would_be_emulated(
-    monkeypatch: pytest.MonkeyPatch, able: bool, precision: str
-) -> None:
-    def is_bf16_supported(including_emulation: bool = True) -> bool:
-        return able or including_emulation
-
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", is_bf16_supported)
-    assert choose_gpu_precision("auto", "cuda") == precision
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_auto_on_an_nvidia_gpu_is_fp16_whatever_the_gpu(device: str) -> None:
+    assert choose_gpu_precision("auto", device) == "fp16"
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
@@ -139,7 +133,9 @@ def test_a_smaller_image_or_a_smaller_type_makes_a_larger_batch() -> None:
     sizes = [default_batch_size("cpu", "fp32", side) for side in (1024, 448, 224, 96)]
     assert 1 <= sizes[0] < sizes[1] < sizes[2] < sizes[3]
     assert default_batch_size("cpu", "fp32", 448) < default_batch_size("cpu", "int8", 448)
-    assert default_batch_size("cpu", "bf16", 224) < default_batch_size("cuda", "bf16", 224)
+    assert default_batch_size("cpu", "bf16", 224) < default_batch_size("mps", "bf16", 224)
+    assert default_batch_size("mps", "fp32", 224) < default_batch_size("cuda", "fp16", 224) == 256
+    assert default_batch_size("cuda", "fp16", 448) == 64
 
 
 @pytest.mark.parametrize(("threads", "streams"), [("1", 1), ("4", 4), ("64", MAX_CPU_STREAMS)])

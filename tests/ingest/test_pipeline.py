@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,9 @@ from pictures import draw
 
 import imgindex.ingest.pipeline
 from imgindex import ImageIndex
+from imgindex.decoding.pool import DecoderPool
+from imgindex.ingest.node_worker import NodeRecorder
+from imgindex.recipe import RECIPES
 
 
 def test_a_picture_touched_but_not_changed_is_opened_once_and_not_embedded(
@@ -185,3 +190,45 @@ def test_pictures_of_a_lot_become_a_batch_without_a_copy_and_others_by_one() -> 
         batch = stacked([lot[number] for number in numbers])
         assert np.array_equal(batch, lot[numbers.start : numbers.stop])
         assert np.shares_memory(batch, lot)
+
+
+def test_pictures_are_copied_once_into_the_memory_that_the_encoder_gives(
+    index: ImageIndex, folder: Path, encoder: GridMean
+) -> None:
+    given: list[np.ndarray] = []
+    taken: list[np.ndarray] = []
+
+    class Pinned(GridMean):
+        device = "cuda"
+
+        def empty_batch(self, count: int) -> np.ndarray:
+            given.append(np.empty((count, self.side, self.side, 3), np.uint8))
+            return given[-1]
+
+        def encode(self, batch: np.ndarray) -> np.ndarray:
+            taken.append(batch)
+            return super().encode(batch)
+
+    index.add([folder / "a"])
+    expected = index.vectors()
+    with ImageIndex.create(folder.parent / "other.imgindex", encoder=encoder) as other:
+        other._encoder = Pinned(batch_size=4)
+        other.add([folder / "a"])
+        assert np.array_equal(other.vectors(), expected)
+    assert taken
+    assert all(any(batch is memory for memory in given) for batch in taken)
+
+
+@pytest.mark.parametrize(("streams", "batch_size", "ahead"), [(2, 8, 64), (2, 256, 512), (16, 256, 4096)])
+def test_as_many_pictures_are_decoded_ahead_as_the_network_has_in_work_within_bounds(
+    streams: int, batch_size: int, ahead: int
+) -> None:
+    recipe = replace(RECIPES["vgg16-pool5"], side=224)
+    with closing(DecoderPool(recipe)) as decoders:
+        pipeline = imgindex.ingest.pipeline.IngestPipeline(NodeRecorder([]), decoders, GridMean, None)
+        one = GridMean(batch_size=batch_size)
+        one.streams = streams
+        pipeline.encoder = one
+        found = pipeline._look_ahead()
+    assert found == min(ahead, imgindex.ingest.pipeline.LOOK_AHEAD_BYTES // (3 * 224**2))
+    assert found * 3 * 224**2 <= imgindex.ingest.pipeline.LOOK_AHEAD_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,6 +108,22 @@ def test_if_fp32_is_slow_fewer_samples_are_measured(
     monkeypatch.setattr(precision, "MAX_SECONDS", 0.0)
     monkeypatch.setattr(precision, "MAX_SHARE", 0.0)
     replace_encoder(index, Half(1e-6))
+    index.add([many])
+    assert measurements(index)[0]["pictures"] == 1
+
+
+def test_the_time_to_make_the_network_in_fp32_counts(
+    index: ImageIndex, many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    class Slow(Half):
+        def fp32(self) -> GridMean:
+            now[0] += 2 * precision.MAX_SECONDS
+            return super().fp32()
+
+    monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    replace_encoder(index, Slow(1e-6))
     index.add([many])
     assert measurements(index)[0]["pictures"] == 1
 

@@ -1,90 +1,124 @@
-"""VGG-16 in torch up to the layer whose output is the vector; only the layers that the recipe needs exist."""
+"""VGG-16 in torch, from pixels to the output that the vector is made of, on one device and in one precision."""
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imgindex.encoders.vgg.layers import FC1_SIDE, GEM_LEAST, GEM_POWER, LAYERS, shapes
+from imgindex.encoders.convolution import convolution
+from imgindex.encoders.vgg.layers import FC1, FC1_SIDE, GEM_LEAST, GEM_POWER, LAYERS, convolution_names
+from imgindex.recipe import Recipe
+from imgindex.types import Vectors
 
-# How far the results of two forms of the network may differ, relative to the greatest value: a few times the rounding
-# of the type.
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.005}
-PROBE_SIDE = 64
-
-
-class Network(Protocol):
-    """VGG-16 up to the layer whose output is the vector, in two steps."""
-
-    def maps(self, images: Tensor) -> Tensor:
-        """Return the maps (n, 512, side/32, side/32) after the fifth pooling, of normalised images."""
-        ...
-
-    def head(self, maps: Tensor) -> Tensor:
-        """Return one vector, not normalised, for the maps of each image."""
-        ...
+# All numbers inside the network are multiplied by this: pixels and biases are, and a network of ReLUs passes a factor
+# on. Activations of Oxford's VGG-16 reach some 14,000; fp16 ends at 65,504. A power of two changes no bit of a result.
+SCALE = 2.0**-4
+# Tensor cores want channels in units of 16 bytes, so the three of a picture are padded to eight.
+CHANNELS = 8
 
 
-class VggNetwork(nn.Module):
-    """VGG-16 up to the first fully connected layer (fc1), or up to the last pooling (pool5).
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A convolution, its bias (1, out, 1, 1) where one is to be added, and whether a 2 × 2 max-pooling follows."""
 
-    Takes float images (n, 3, side, side), already normalised. Returns (n, 4096) for fc1, before its ReLU, and (n, 512)
-    for pool5, pooled over space. Parameters are named as in torchvision's `vgg16`. They have no storage until a state
-    dict is loaded with `assign=True`. Raises UsageError for another layer.
+    weight: Tensor
+    bias: Tensor | None
+    is_pooled: bool
+
+
+class VggNetwork:
+    """VGG-16 up to the layer of a recipe: the first fully connected one (fc1), or the last pooling (pool5).
+
+    weights: float arrays by torchvision's names, as `load_weights` returns them for `layers.shapes`.
     """
 
-    def __init__(self, layer: str) -> None:
-        super().__init__()
-        fc1 = shapes(layer).get("classifier.0.weight")
-        with torch.device("meta"):
-            self.features = _convolutions()
-            self.classifier = nn.Sequential(nn.Linear(fc1[1], fc1[0])) if fc1 else None
+    def __init__(
+        self, recipe: Recipe, weights: Mapping[str, Vectors], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.device, self._dtype = device, dtype
+        self._layers = list(self._prepared(weights))
+        self._fc1: tuple[Tensor, Tensor] | None = None
+        if recipe.layer == "fc1":
+            fc1 = self._tensor(weights[f"{FC1}.weight"])
+            self._fc1 = (
+                self._filters(fc1.view(len(fc1), -1, FC1_SIDE, FC1_SIDE)),
+                self._tensor(weights[f"{FC1}.bias"]).to(device),
+            )
+        order = slice(None, None, -1) if recipe.channels == "bgr" else slice(None)
+        mean, std = torch.tensor(recipe.mean[order]), torch.tensor(recipe.std[order])
+        self._factor, self._shift = (SCALE / (255 * std)).to(device), (-SCALE * mean / std).to(device)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return one vector for each image, not normalised."""
-        return self.head(self.maps(images))
+    def new_input(self, count: int, side: int) -> Tensor:
+        """Return memory (count, side, side, CHANNELS) for the normalised pixels of a batch; see `outputs`."""
+        padded = torch.zeros((count, side, side, CHANNELS), dtype=self._dtype, device=self.device)
+        # This channel has the value one, so that the first layer's bias is the middle of its kernel there.
+        padded[..., 3] = SCALE
+        return padded
 
-    def maps(self, images: Tensor) -> Tensor:
+    def outputs(self, pixels: Tensor, padded: Tensor) -> Tensor:
+        """Return one output, float32 (n, dimension), for uint8 pixels (n, side, side, 3) in the images' channel order.
+
+        padded: from `new_input`, for n pictures. Their pixels are normalised and written there in one step. The border
+        that a convolution adds is 0 after the normalisation, so it is not part of this.
+        """
+        torch.addcmul(self._shift, pixels, self._factor, out=padded[..., :3])
+        # Rows of pixels are the memory format channels_last: nothing is transposed.
+        return self._head(self._maps(padded.permute(0, 3, 1, 2)))
+
+    def _maps(self, maps: Tensor) -> Tensor:
         """Return the maps (n, 512, side/32, side/32) after the fifth pooling."""
-        return cast(Tensor, self.features(images))
+        for layer in self._layers:
+            maps = convolution(maps, layer.weight, padding=1)
+            if layer.is_pooled:
+                # Before bias and ReLU, which then have a quarter of the numbers to do, and give the same ones.
+                maps = max_pooled(maps)
+            if layer.bias is not None:
+                maps.add_(layer.bias)
+            maps.relu_()
+        return maps
 
-    def head(self, maps: Tensor) -> Tensor:
-        """Return one vector, not normalised, for the maps of each image."""
-        if self.classifier is None:
-            return generalised_mean(maps)
-        return cast(Tensor, self.classifier(flattened(maps)))
+    def _head(self, maps: Tensor) -> Tensor:
+        if self._fc1 is None:
+            return generalised_mean(maps.float() / SCALE)
+        weight, bias = self._fc1
+        pooled = nn.functional.adaptive_avg_pool2d(maps, (FC1_SIDE, FC1_SIDE))
+        return convolution(pooled, weight).flatten(1).float() / SCALE + bias
+
+    def _prepared(self, weights: Mapping[str, Vectors]) -> list[_Layer]:
+        pooled = [after == "M" for layer, after in zip(LAYERS, (*LAYERS[1:], ""), strict=True) if layer != "M"]
+        layers = []
+        for number, name in enumerate(convolution_names()):
+            weight, bias = (self._tensor(weights[f"{name}.{part}"]) for part in ("weight", "bias"))
+            if number == 0:
+                wide = torch.zeros(len(weight), CHANNELS, 3, 3)
+                wide[:, :3], wide[:, 3, 1, 1] = weight, bias
+                layers.append(_Layer(self._filters(wide), None, pooled[number]))
+            else:
+                added = (bias * SCALE).to(self.device, self._dtype).view(1, -1, 1, 1)
+                layers.append(_Layer(self._filters(weight), added, pooled[number]))
+        return layers
+
+    def _tensor(self, array: Vectors) -> Tensor:
+        """Return float32 numbers, copied where they are mapped and cannot be written to: torch warns of those."""
+        return torch.from_numpy(array if array.flags.writeable else np.array(array)).float()
+
+    def _filters(self, weight: Tensor) -> Tensor:
+        return weight.to(self.device, self._dtype).contiguous(memory_format=torch.channels_last)
+
+
+def max_pooled(maps: Tensor) -> Tensor:
+    """Return maps (n, c, h, w) of even sides after a 2 × 2 max-pooling.
+
+    torch's own pooling on a GPU also writes where each maximum was, in eight bytes.
+    """
+    rows = torch.maximum(maps[:, :, ::2], maps[:, :, 1::2])
+    return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
 def generalised_mean(maps: Tensor) -> Tensor:
-    """Pool (n, c, h, w) over space to (n, c) by the cubic mean, in float32; see `layers.GEM_POWER`."""
-    return maps.float().clamp(min=GEM_LEAST).pow(GEM_POWER).mean(dim=(-2, -1)).pow(1 / GEM_POWER)
-
-
-def flattened(maps: Tensor) -> Tensor:
-    """Return the input of fc1 for maps (n, 512, h, w): (n, 25088) numbers, channel by channel, as in torchvision."""
-    return nn.functional.adaptive_avg_pool2d(maps, (FC1_SIDE, FC1_SIDE)).flatten(1)
-
-
-def gives_same_results(candidate: Network, network: VggNetwork) -> bool:
-    """Return whether another form of the network computes the same maps and vector of a small image, up to rounding."""
-    weight = next(network.features.parameters())
-    probe = torch.linspace(-2, 2, 3 * PROBE_SIDE**2, device=weight.device).sin().view(1, 3, PROBE_SIDE, PROBE_SIDE)
-    probe = probe.to(weight.dtype).contiguous(memory_format=torch.channels_last)
-    maps = network.maps(probe)
-    pairs = (candidate.maps(probe), maps), (candidate.head(maps), network.head(maps))
-    limit = TOLERANCE[weight.dtype]
-    return all(bool((found - right).abs().max() <= limit * right.abs().max()) for found, right in pairs)
-
-
-def _convolutions() -> nn.Sequential:
-    layers: list[nn.Module] = []
-    channels = 3
-    for width in LAYERS:
-        if isinstance(width, str):
-            layers.append(nn.MaxPool2d(2))
-        else:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
-            channels = width
-    return nn.Sequential(*layers)
+    """Pool float32 maps (n, c, h, w) over space to (n, c) by the cubic mean; see `layers.GEM_POWER`."""
+    return maps.clamp(min=GEM_LEAST).pow(GEM_POWER).mean(dim=(-2, -1)).pow(1 / GEM_POWER)

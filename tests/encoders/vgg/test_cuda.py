@@ -1,110 +1,174 @@
-"""The cuDNN form of the network, with an operator that a CPU has: used where it gives the same results faster."""
+"""Streams of an NVIDIA GPU, on a processor with torch.cuda replaced: one shape, one graph, and what fails."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import threading
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from fake_cuda import FakeCuda
 
-from imgindex.encoders.vgg import cuda
-from imgindex.encoders.vgg.cuda import CudnnNetwork, fastest_network
-from imgindex.encoders.vgg.gpu import VggGpuEncoder, state_dict
-from imgindex.encoders.vgg.network import VggNetwork
-from imgindex.encoders.weights import locate_weights
+from imgindex.encoders.vgg import cuda, gpu
+from imgindex.encoders.vgg.cuda import CudaStream, free_memory, is_out_of_gpu_memory, pinned_batch, unusable
+from imgindex.encoders.vgg.layers import shapes
+from imgindex.encoders.weights import load_weights, locate_weights
 from imgindex.recipe import RECIPES
-from imgindex.types import Engine
+from imgindex.types import Pixels
 
-
-def convolution_relu(x: Tensor, weight: Tensor, bias: Tensor, *geometry: Any) -> Tensor:
-    return torch.relu(torch.conv2d(x, weight, bias, *geometry))
+SIDE = 32
+RECIPE = replace(RECIPES["vgg16-pool5"], side=SIDE, offset="", offset_sha256="")
+GPU = torch.device("cuda", 0)
 
 
 @pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> VggNetwork:
-    monkeypatch.setattr(torch, "cudnn_convolution_relu", convolution_relu)
-    monkeypatch.setattr("torch.cuda.synchronize", lambda device: None)
-    monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
-    plain = VggNetwork("pool5")
-    plain.load_state_dict(state_dict(locate_weights("oxford"), "pool5"), assign=True)
-    return plain.eval().float().to(memory_format=torch.channels_last)
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    return FakeCuda(monkeypatch)
 
 
-def seconds(fused: float, plain: float) -> Any:
-    return lambda network, batch: fused if isinstance(network, CudnnNetwork) else plain
+def network() -> Any:
+    return gpu.VggNetwork(RECIPE, load_weights(locate_weights("oxford"), shapes("pool5")), GPU, torch.float32)
 
 
-def test_the_faster_network_is_taken(network: VggNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "_seconds", seconds(1.0, 2.0))
-    assert isinstance(fastest_network(network, 2, 64), CudnnNetwork)
-    monkeypatch.setattr(cuda, "_seconds", seconds(2.0, 1.0))
-    assert fastest_network(network, 2, 64) is network
+def pictures(count: int, seed: int = 0) -> Pixels:
+    coarse = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
 
-def test_the_cudnn_form_gives_the_results_of_the_plain_network(network: VggNetwork) -> None:
-    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).mul(255).sub(120)
-    with torch.inference_mode():
-        fused = CudnnNetwork(network)
-        torch.testing.assert_close(fused.head(fused.maps(pictures)), network(pictures))
+def direct(batch: Pixels) -> Any:
+    plain = network()
+    stream = torch.cuda.Stream(GPU)
+    with torch.inference_mode(), torch.cuda.stream(stream):
+        return plain.outputs(torch.from_numpy(batch), plain.new_input(len(batch), SIDE)).numpy()
 
 
-def test_a_cudnn_form_with_other_results_is_not_taken(network: VggNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "_seconds", seconds(1.0, 2.0))
-    monkeypatch.setattr(torch, "cudnn_convolution_relu", lambda *given: convolution_relu(*given) * 1.01)
-    assert fastest_network(network, 2, 64) is network
+def test_a_graph_is_captured_once_and_replayed_for_every_batch(fake: FakeCuda) -> None:
+    stream = CudaStream(network(), SIDE, 4)
+    # One pass loads and chooses what the capture may not, the next one is the capture.
+    assert fake.sizes == [4, 4]
+    assert fake.capture_modes == ["thread_local"]
+    fake.happened.clear()
+    for seed in range(3):
+        batch = pictures(4, seed)
+        np.testing.assert_allclose(stream.outputs(batch), direct(batch), rtol=1e-4, atol=1e-3)
+    assert fake.happened == ["replay", "recorded", "waited"] * 3
+    assert fake.sizes == [4, 4, 4, 4, 4], "the direct computations alone"
 
 
-@pytest.mark.parametrize("error", [AttributeError, RuntimeError, torch.OutOfMemoryError])
-def test_where_the_operator_fails_the_plain_network_is_taken(
-    network: VggNetwork, error: type[Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*given: Any) -> Tensor:
-        raise error("cudnn_convolution_relu")
-
-    monkeypatch.setattr(torch, "cudnn_convolution_relu", fail)
-    assert fastest_network(network, 2, 64) is network
-
-
-def test_timing_waits_for_the_gpu_and_tries_algorithms_first(
-    network: VggNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    happened: list[str] = []
-    monkeypatch.setattr("torch.cuda.synchronize", lambda device: happened.append("wait"))
-    monkeypatch.setattr(CudnnNetwork, "maps", lambda self, batch: happened.append("batch"))
-    assert cuda._seconds(CudnnNetwork(network), torch.zeros(1)) >= 0
-    assert happened == ["batch"] + ["wait", "batch", "wait"] * cuda.ROUNDS
+@pytest.mark.parametrize("with_graph", [True, False])
+def test_a_smaller_batch_is_computed_in_the_same_shape_with_the_same_bits(fake: FakeCuda, with_graph: bool) -> None:
+    if not with_graph:
+        fake.capture_error = RuntimeError("CUDA error: operation not permitted when stream is capturing")
+    stream = CudaStream(network(), SIDE, 5)
+    batch = pictures(5)
+    whole = stream.outputs(batch)
+    assert len(np.unique(whole, axis=0)) == 5
+    stream.outputs(pictures(5, seed=9))
+    parts = np.concatenate([stream.outputs(batch[:3]), stream.outputs(batch[3:])])
+    assert np.array_equal(parts, whole)
+    assert set(fake.sizes) == {5}
 
 
-def test_fp32_is_not_rounded_to_tf32(network: VggNetwork) -> None:
-    before = torch.backends.cudnn.allow_tf32
-    with cuda.cudnn_without_tf32():
-        assert not torch.backends.cudnn.allow_tf32
-        assert torch.backends.cudnn.benchmark
-    assert torch.backends.cudnn.allow_tf32 == before
+def test_outputs_are_the_callers_own(fake: FakeCuda) -> None:
+    stream = CudaStream(network(), SIDE, 2)
+    first = stream.outputs(pictures(2))
+    before = first.copy()
+    stream.outputs(pictures(2, seed=1))
+    assert np.array_equal(first, before)
 
 
-def test_each_stream_of_a_gpu_copies_and_computes_in_a_cuda_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    entered: list[str] = []
+@pytest.mark.parametrize("reason", ["fails", "is wrong"])
+def test_where_a_graph_cannot_be_had_the_network_is_computed_without(fake: FakeCuda, reason: str) -> None:
+    if reason == "fails":
+        fake.capture_error = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    else:
+        fake.replay_is_wrong = True
+    stream = CudaStream(network(), SIDE, 2)
+    fake.happened.clear()
+    batch = pictures(2)
+    np.testing.assert_allclose(stream.outputs(batch), direct(batch), rtol=1e-4, atol=1e-3)
+    assert "replay" not in fake.happened
 
-    @contextlib.contextmanager
-    def enter(chosen: str) -> Iterator[None]:
-        entered.append(chosen)
-        yield
 
-    monkeypatch.setattr("torch.cuda.stream", enter)
-    monkeypatch.setattr("torch.Tensor.pin_memory", lambda self: entered.append("pinned") or self)
-    recipe = replace(RECIPES["vgg16-pool5"], side=64)
-    encoder = VggGpuEncoder(recipe, locate_weights("oxford"), Engine(precision="fp32"), "cpu")
-    batch = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    expected = encoder.encode(batch)
-    stream = encoder._idle_streams.get()
-    for name in ("first", "second"):
-        encoder._idle_streams.put(replace(stream, cuda_stream=name))
-    found = [encoder.encode(batch) for _ in range(3)]
-    assert entered == ["first", "pinned", "second", "pinned", "first", "pinned"]
-    assert all(np.array_equal(vectors, expected) for vectors in found)
+def test_a_capture_without_memory_is_want_of_memory(fake: FakeCuda) -> None:
+    fake.capture_error = torch.OutOfMemoryError("CUDA out of memory.")
+    with pytest.raises(torch.OutOfMemoryError):
+        CudaStream(network(), SIDE, 2)
+
+
+def test_streams_are_opened_one_at_a_time(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture, at_once, most = fake._capture, 0, 0
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        threading.Event().wait(0.05)
+        at_once -= 1
+        return capture(*arguments, **named)
+
+    monkeypatch.setattr(torch.cuda, "graph", counted)
+    plain = network()
+    threads = [threading.Thread(target=CudaStream, args=(plain, SIDE, 1)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, len(fake.capture_modes)) == (1, 3)
+
+
+def test_the_memory_of_a_batch_is_pinned(fake: FakeCuda) -> None:
+    batch = pinned_batch(3, SIDE)
+    assert (batch.shape, batch.dtype) == ((3, SIDE, SIDE, 3), np.uint8)
+    assert fake.happened == ["pinned"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "CUDA error: out of memory",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_every_word_for_want_of_memory_is_known(fake: FakeCuda, words: str) -> None:
+    assert is_out_of_gpu_memory(RuntimeError(words), GPU)
+
+
+@pytest.mark.parametrize("verb", ["FIND", "GET"])
+def test_no_engine_means_want_of_memory_only_where_little_is_left(fake: FakeCuda, verb: str) -> None:
+    error = RuntimeError(f"{verb} was unable to find an engine to execute this computation")
+    assert not is_out_of_gpu_memory(error, GPU)
+    fake.free = 100 << 20
+    assert is_out_of_gpu_memory(error, GPU)
+    # Where the process may have a part of the memory only, the rest of what is free does not count.
+    fake.free, fake.share, fake.reserved = 1 << 40, 0.1, 8 << 30
+    assert free_memory(GPU) == 0
+    assert is_out_of_gpu_memory(error, GPU)
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        ("CUDA error: no kernel image is available for execution on the device", "install a torch"),
+        ("CUDA error: all CUDA-capable devices are busy or unavailable", "end the program"),
+        ("The NVIDIA driver on your system is too old (found version 11040).", "newer driver"),
+        ("Cannot re-initialize CUDA in forked subprocess.", "spawn"),
+        ("something else", "`device=cpu`"),
+    ],
+)
+def test_an_unusable_gpu_is_named_with_the_reason_and_a_way_out(words: str, way: str) -> None:
+    error = unusable("cuda:1", RuntimeError(f"{words}\nCUDA kernel errors might be asynchronously reported"))
+    assert str(error) == f"cuda:1: {words}"
+    assert way in error.hint
+    assert "`device=cpu`" in error.hint
+    assert "\n" not in error.hint
+
+
+def test_errors_of_a_gpu_are_told_from_those_of_a_program() -> None:
+    assert cuda.is_cuda_error(RuntimeError("CUDA error: unspecified launch failure"))
+    assert cuda.is_cuda_error(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"))
+    assert not cuda.is_cuda_error(RuntimeError("expected scalar type Float"))

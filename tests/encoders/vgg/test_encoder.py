@@ -14,7 +14,7 @@ from imgindex.encoders.vgg import encoder as vgg
 from imgindex.encoders.vgg.encoder import check_weights, make_encoder
 from imgindex.encoders.vgg.gpu import VggGpuEncoder
 from imgindex.encoders.weights import locate_weights
-from imgindex.errors import WeightsMismatch
+from imgindex.errors import DeviceUnavailable, WeightsMismatch
 from imgindex.recipe import RECIPES
 from imgindex.types import Engine
 
@@ -49,6 +49,24 @@ def test_a_gpu_computes_by_torch(monkeypatch: pytest.MonkeyPatch, device: str) -
     monkeypatch.setattr("imgindex.encoders.vgg.gpu.VggGpuEncoder", make)
     make_encoder(choice.recipe, choice.weights, Engine(device=device))
     assert made == [device]
+
+
+@pytest.mark.parametrize(("precision", "taken"), [("auto", ""), ("bf16", "bf16")])
+def test_auto_computes_on_the_cpu_and_says_why_where_a_gpu_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, precision: str, taken: str
+) -> None:
+    def fail(*given: object) -> None:
+        raise DeviceUnavailable("cuda:0: CUDA error: no kernel image is available", hint="install a torch")
+
+    choice = choose_recipe(size=96)
+    monkeypatch.setattr("imgindex.encoders.vgg.gpu.VggGpuEncoder", fail)
+    monkeypatch.setattr(vgg, "choose_device", lambda name: "cuda")
+    encoder = make_encoder(choice.recipe, choice.weights, Engine(precision=precision))
+    assert isinstance(encoder, CpuEncoder)
+    assert encoder.precision.startswith(taken)
+    assert "computing on the CPU instead of a GPU: cuda:0: CUDA error: no kernel image" in caplog.text
+    with pytest.raises(DeviceUnavailable, match="no kernel image"):
+        make_encoder(choice.recipe, choice.weights, Engine(device="cuda", precision=precision))
 
 
 def test_both_give_the_same_vectors() -> None:
