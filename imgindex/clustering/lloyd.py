@@ -43,12 +43,10 @@ class Lloyd:
 
         The objective comes from float32 products, good to about 1e-6: enough to compare steps, not to report.
         """
-        find = self.points.nearest(self.centroids)
         total = 0.0
-        for places, block in self.points.blocks():
-            labels, squares = find(block)
-            self._move(places, block, labels)
-            total += float(squares.sum(dtype=np.float64))
+        for block in self.points.nearest(self.centroids):
+            self._move(block.places, block.rows, block.labels)
+            total += float(block.squares.sum(dtype=np.float64))
         self.objective = total
 
     def update(self) -> None:
@@ -77,12 +75,15 @@ class Lloyd:
         """Return the sum of the squared distances of the points to their own centroids, from differences."""
         return float(distances(self.points, self.centroids, self.labels).sum())
 
-    def _move(self, places: slice, block: Vectors, labels: Labels) -> None:
+    def _move(self, places: slice, block: Vectors | None, labels: Labels) -> None:
         old = self.labels[places]
         moved = np.flatnonzero(labels != old)
         if not len(moved):
             return
-        rows = block if len(moved) == len(block) else block[moved]
+        if block is None:
+            rows = self.points[places.start + moved]
+        else:
+            rows = block if len(moved) == len(block) else block[moved]
         self._add(rows, labels[moved], 1)
         if old[0] >= 0:
             self._add(rows, old[moved], -1)

@@ -36,8 +36,8 @@ def measure_fit(points: VectorRows, labels: Labels, centroids: Vectors, *, silho
 
 def nearest_labels(points: VectorRows, centroids: Vectors) -> Labels:
     """Return the label (n,) of the centroid (k, d) that is nearest to each point."""
-    find = points.nearest(centroids - points.origin)
-    return np.concatenate([np.empty(0, np.int64), *(find(block)[0] for _, block in points.blocks())])
+    blocks = points.nearest(centroids - points.origin)
+    return np.concatenate([np.empty(0, np.int64), *(block.labels for block in blocks)])
 
 
 def silhouette_scores(

@@ -15,10 +15,11 @@ def on_device(points: VectorRows, device: str, work: float) -> VectorRows:
     """Return the points with torch on a device finding their nearest centroids; auto uses a GPU only for large work."""
     if device == "cpu" or (device == "auto" and work < WORTH_A_GPU):
         return points
-    from imgindex.clustering.nearest_torch import nearest_on
+    from imgindex.clustering.nearest_torch import NearestByTorch
     from imgindex.encoders.devices import choose_device
 
     chosen = choose_device(device)
     if device == "auto" and not chosen.startswith("cuda"):
         return points
-    return replace(points, nearest=nearest_on(chosen))
+    instead = points.finder if device == "auto" else None
+    return replace(points, finder=NearestByTorch(chosen, instead=instead))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +27,7 @@ from imgindex.search.smoothed import smoothed_rows, vector_rows
 from imgindex.search.upkeep import prepare_smoothing
 from imgindex.storage.store import Store
 from imgindex.types import Ids, OnProgress, Progress, Vectors
-from imgindex.vectors.rows import Finder, Labels, VectorRows
+from imgindex.vectors.rows import NearestBlock, VectorRows
 
 
 def cluster(
@@ -205,16 +205,9 @@ def _counting(points: VectorRows, on_progress: OnProgress) -> VectorRows:
     """Return the points such that each assignment of all rows to their nearest centroids is reported."""
     n = len(points)
 
-    def nearest(centroids: Vectors) -> Finder:
-        find, done = points.nearest(centroids), 0
+    def finder(counted: VectorRows, centroids: Vectors) -> Iterator[NearestBlock]:
+        for block in points.finder(counted, centroids):
+            on_progress(Progress("k-means", min(block.places.stop, n), n))
+            yield block
 
-        def counting(rows: Vectors) -> tuple[Labels, Vectors]:
-            nonlocal done
-            found = find(rows)
-            done += len(rows)
-            on_progress(Progress("k-means", min(done, n), n))
-            return found
-
-        return counting
-
-    return replace(points, nearest=nearest)
+    return replace(points, finder=finder)

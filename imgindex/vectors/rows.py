@@ -16,8 +16,6 @@ from imgindex.vectors.nearest_centroids import nearest_centroids
 
 Labels = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
-# From rows (b, d) to the label (b,) of the nearest centroid of each, and the squared distance (b,) to it.
-Finder = Callable[[Vectors], tuple[Labels, Vectors]]
 
 # A block stays in the processor's cache while it is compared and summed.
 BLOCK_BYTES = 8 << 20
@@ -27,15 +25,29 @@ FAR_FROM_ORIGIN = 10.0
 SAMPLE = 1024
 
 
-def nearest_by_faiss(centroids: Vectors) -> Finder:
-    """Return a function that finds the nearest of centroids (k, d)."""
+@dataclass(frozen=True, slots=True)
+class NearestBlock:
+    """A block of rows with its place: the label (b,) of the nearest centroid of each, and the squared distance (b,).
+
+    rows (b, d): None where they were not read from the disk for this.
+    """
+
+    places: slice
+    rows: Vectors | None
+    labels: Labels
+    squares: Vectors
+
+
+# From points and centroids (k, d), which are less the origin too, to the nearest ones of each block of the points.
+Finder = Callable[["VectorRows", Vectors], Iterator[NearestBlock]]
+
+
+def nearest_by_faiss(points: VectorRows, centroids: Vectors) -> Iterator[NearestBlock]:
+    """Yield the nearest of centroids (k, d), which are less the origin too, of each block of the points."""
     find = nearest_centroids(centroids)
-
-    def find_one(rows: Vectors) -> tuple[Labels, Vectors]:
+    for places, rows in points.blocks():
         labels, squares = find(rows)
-        return labels[:, 0], squares[:, 0]
-
-    return find_one
+        yield NearestBlock(places, rows, labels[:, 0], squares[:, 0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +55,14 @@ class VectorRows:
     """n rows of d numbers, read as float32 less an origin (d,), which is 0 unless the rows lie far from 0.
 
     Row i is row `row[i]` of `parts[part[i]]`, which may be a memory map of any float type.
-    nearest: makes the function that finds the nearest of some centroids, which are less the origin too.
+    finder: what finds the nearest centroids of the rows; see `nearest_by_faiss`.
     """
 
     parts: Sequence[npt.NDArray[Any]]
     part: Labels
     row: Labels
     origin: Vectors
-    nearest: Callable[[Vectors], Finder] = nearest_by_faiss
+    finder: Finder = nearest_by_faiss
 
     @classmethod
     def of(cls, vectors: Any) -> VectorRows:
@@ -93,6 +105,10 @@ class VectorRows:
     def blocks(self) -> Iterator[tuple[slice, Vectors]]:
         """Yield each block of rows (b, d) with its place. A block may be a view of a part: do not write to it."""
         return ((places, self[places]) for places in self.slices())
+
+    def nearest(self, centroids: Vectors) -> Iterator[NearestBlock]:
+        """Yield the nearest of centroids (k, d), which are less the origin too, of each block of rows."""
+        return self.finder(self, centroids)
 
     def __getitem__(self, places: slice | Labels) -> Vectors:
         """Return these rows (b, d), without a copy where they lie together as float32 and the origin is 0."""

@@ -54,12 +54,12 @@ def test_large_work_goes_to_the_gpu_and_small_work_does_not(
     expected = index.cluster(5)
     asked = []
 
-    def nearest_on(device: str) -> object:
+    def by_torch(device: str, *, instead: object) -> object:
         asked.append(device)
         return on_processor("cpu")
 
-    on_processor = nearest_torch.nearest_on
-    monkeypatch.setattr(nearest_torch, "nearest_on", nearest_on)
+    on_processor = nearest_torch.NearestByTorch
+    monkeypatch.setattr(nearest_torch, "NearestByTorch", by_torch)
     monkeypatch.setattr(imgindex.encoders.devices, "choose_device", lambda name: "cuda")
     index.cluster(5)
     assert asked == []

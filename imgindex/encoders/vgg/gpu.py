@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from imgindex.encoders.base import WeightsFile
+from imgindex.encoders.cuda_errors import is_cuda_error, is_out_of_gpu_memory, unusable
 from imgindex.encoders.devices import GPU_STREAMS, choose_gpu_precision, default_batch_size
 from imgindex.encoders.output import finish
 from imgindex.encoders.vgg import cuda
 from imgindex.encoders.vgg.layers import shapes
 from imgindex.encoders.vgg.network import CHANNELS, VggNetwork
 from imgindex.encoders.weights import load_weights
-from imgindex.errors import DeviceUnavailable, is_out_of_memory
+from imgindex.errors import DeviceUnavailable
 from imgindex.recipe import Recipe
 from imgindex.types import Engine, Pixels, Vectors
 
@@ -104,7 +105,7 @@ class VggGpuEncoder:
         try:
             self.batch_size = engine.batch_size or fitting_batch_size(devices, self.precision, recipe.side)
         except RuntimeError as error:
-            raise cuda.unusable(device, error) from error
+            raise unusable(device, error) from error
         self._devices = [Device(one, is_needed=number == 0) for number, one in enumerate(devices)]
         count = GPU_STREAMS if device.startswith("cuda") else 1
         # Sorted, so that later devices are used when earlier ones are busy.
@@ -161,10 +162,10 @@ class VggGpuEncoder:
                 device.works = True
                 return outputs
             except RuntimeError as error:
-                failure = cuda.unusable(str(device.device), error)
+                failure = unusable(str(device.device), error)
                 is_optional = not (device.works or device.is_needed)
-                if not is_optional and not self._is_out_of_memory(error, device):
-                    if device.works and not cuda.is_cuda_error(error):
+                if not is_optional and not is_out_of_gpu_memory(error, device.device):
+                    if device.works and not is_cuda_error(error):
                         raise
                     raise failure from error
             # Outside the except block: there the traceback would keep the failed batch's tensors alive.
@@ -203,8 +204,8 @@ class VggGpuEncoder:
             try:
                 return self._outputs(places[0], image, 1)
             except RuntimeError as error:
-                if not self._is_out_of_memory(error, device):
-                    raise cuda.unusable(str(device.device), error) from error
+                if not is_out_of_gpu_memory(error, device.device):
+                    raise unusable(str(device.device), error) from error
                 raise DeviceUnavailable(
                     f"{device.device} does not have enough memory for a single image",
                     hint="free memory there, or compute elsewhere with `device=cpu`",
@@ -248,11 +249,6 @@ class VggGpuEncoder:
                 if place.device in self._devices:
                     insort(self._idle, place)
                 self._changed.notify_all()
-
-    def _is_out_of_memory(self, error: RuntimeError, device: Device) -> bool:
-        if device.device.type == "cuda":
-            return cuda.is_out_of_gpu_memory(error, device.device)
-        return is_out_of_memory(error)
 
     def _empty_cache(self) -> None:
         if self.device.startswith("cuda"):
