@@ -975,6 +975,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         maps: Sequence[str] = ("pca",),
         images: int | None = 2000,
         relative_to: Path | None = None,
+        on_progress: OnProgress | None = None,
     ) -> GalleryPage:
         """Return a page that shows what a method of this index returned: an HTML file, a contact sheet, or a preview.
 
@@ -990,7 +991,8 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         from imgindex.gallery.builder import build
 
         folder = None if relative_to is None else absolute(relative_to)
-        return build(self._store, found, maps=maps, images=images, relative_to=folder)
+        progress = on_progress or _ignore
+        return build(self._store, found, maps=maps, images=images, relative_to=folder, on_progress=progress)
 
     def thumbnails(
         self,

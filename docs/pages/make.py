@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageEnhance
@@ -22,8 +21,6 @@ from imgindex import ImageIndex
 HERE = Path(__file__).resolve().parent
 DRAW = HERE.parent.parent / "benchmarks" / "sample_images.py"
 CHROMIUM = "/usr/bin/chromium"
-# Keys on the map: pin one mark, then point at another.
-KEYS = ("ArrowLeft", "ArrowUp", "Enter", "ArrowRight", "ArrowRight")
 
 
 def main() -> None:
@@ -32,7 +29,7 @@ def main() -> None:
         subprocess.run([sys.executable, DRAW, "data/test", "--sample", "data/sample.csv"], check=True)
         with ImageIndex.create("photos.imgindex", recipe="vgg16-pool5") as index:
             index.add(["data/test"])
-            clusters = index.gallery(index.cluster(range(2, 13)), maps=("umap", "pca"), relative_to=".")
+            clusters = index.gallery(index.cluster(range(2, 13)), maps=("pca", "umap"), relative_to=".")
             clusters.write_html("cluster.html")
             clusters.write_sheet("sheet.png")
             index.gallery(index.answers(["data/test/0.jpg"], n=12), relative_to=".").write_html("similar.html")
@@ -42,8 +39,7 @@ def main() -> None:
             index.gallery(index.outliers(n=6), relative_to=".").write_html("outliers.html")
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-            screenshot(browser, "cluster", 1600, keys=KEYS)
-            for page, height in (("similar", 900), ("duplicates", 1100), ("outliers", 1000)):
+            for page, height in (("cluster", 2000), ("similar", 620), ("duplicates", 820), ("outliers", 760)):
                 screenshot(browser, page, height)
             browser.close()
         with Image.open("sheet.png") as sheet:
@@ -60,16 +56,22 @@ def change_some_images() -> None:
         ImageEnhance.Brightness(picture).enhance(1.2).save("data/test/8 bright.jpg")
 
 
-def screenshot(browser: Browser, name: str, height: int, *, keys: Sequence[str] = ()) -> None:
-    """Take a screenshot of a page, after pressing some keys on its map."""
+def screenshot(browser: Browser, name: str, height: int) -> None:
+    """Take a screenshot of a page, or of its upper part; of the clusters with a mark on their map pointed at."""
     page = browser.new_page(viewport={"width": 1200, "height": height})
     page.goto(Path(f"{name}.html").resolve().as_uri())
-    if keys:
-        page.focus("#canvas")
-    for key in keys:
-        page.keyboard.press(key)
+    if name == "cluster":
+        box = page.locator("#map canvas").bounding_box()
+        for step in range(0, int(box["width"]), 6):
+            page.mouse.move(box["x"] + step, box["y"] + box["height"] / 2)
+            page.wait_for_timeout(60)
+            if page.locator(".map-preview img").count() and page.locator(".map-preview").is_visible():
+                break
     page.wait_for_timeout(300)
-    save(Image.open(io.BytesIO(page.screenshot())).convert("RGB"), name)
+    bottom = page.locator("footer").bounding_box()
+    high = min(height, round(bottom["y"]))
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    save(picture.crop((0, 0, picture.width, high)), name)
     page.close()
 
 

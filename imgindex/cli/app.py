@@ -124,6 +124,23 @@ def _options(
     logging.getLogger("imgindex").setLevel(logging.DEBUG if debug else logging.INFO)
 
 
+def _with_index_last(arguments: list[str]) -> list[str]:
+    """Return arguments with `--index DIR` behind the command, whose option it is, where it stands before the command.
+
+    >>> _with_index_last(["--index", "photos.imgindex", "add", "photos"])
+    ['add', 'photos', '--index', 'photos.imgindex']
+    """
+    for number, word in enumerate(arguments):
+        size = 1 if word.startswith("--index=") else 2
+        if size == 1 or word == "--index":
+            moved, rest = arguments[number : number + size], arguments[number + size :]
+            end = rest.index("--") if "--" in rest else len(rest)
+            return [*arguments[:number], *rest[:end], *moved, *rest[end:]] if rest else arguments
+        if not word.startswith("-"):
+            break
+    return arguments
+
+
 def main() -> NoReturn:
     """Run the command line and exit.
 
@@ -139,6 +156,7 @@ def main() -> NoReturn:
         arguments = ["--debug", *(word for word in words if word != "--debug"), *arguments[len(words) :]]
     else:
         warnings.simplefilter("ignore")
+    arguments = _with_index_last(arguments)
     logging.basicConfig(format="imgindex: %(message)s", level=logging.WARNING, handlers=[_RemarkHandler()])
     interruptible = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     interrupts: list[int] = []

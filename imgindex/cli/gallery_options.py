@@ -95,9 +95,10 @@ class GalleryOptions:
         """
         if not self.wanted:
             return
-        page = opened.gallery(found, maps=maps, images=images, relative_to=os.getcwd())
         overwrite, sheets = output.settings.overwrite, []
         with progress(quiet=self._quiet) as on_progress:
+            here = os.getcwd()
+            page = opened.gallery(found, maps=maps, images=images, relative_to=here, on_progress=on_progress)
             if self._html is not None:
                 page.write_html(self._html, overwrite=overwrite, on_progress=on_progress)
             if self._sheet is not None:

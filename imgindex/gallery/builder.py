@@ -26,7 +26,7 @@ from imgindex.results import Answer, Clustering, Duplicates, Outlier, Outliers
 from imgindex.storage.paths import absolute, path_text
 from imgindex.storage.store import Store
 from imgindex.storage.thumbnails import ThumbnailStore
-from imgindex.types import OnProgress, Path
+from imgindex.types import Image, OnProgress, Path
 
 # The longer side in pixels of the pictures on a page of at most so many images: a page stays below some 10 MB.
 SIDES = ((150, 480), (600, 320), (1200, 240), (2500, 160))
@@ -42,13 +42,13 @@ MAP_PICTURES = 2000
 class GalleryPage:
     """A page that can be written or shown.
 
-    page: its content as plain data. index: the folder of its index. hashes: the SHA-256 of the images' files by path,
-    by which the index keeps thumbnails.
+    page: its content as plain data. index: the folder of its index. images: by path, what the index
+    knows of them.
     """
 
     page: Page
     index: str | None = None
-    hashes: Mapping[str, bytes] = field(default_factory=dict)
+    images: Mapping[str, Image] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         images = sum(len(section.cards) for section in self.page.sections())
@@ -71,17 +71,15 @@ class GalleryPage:
         wanted = list(dict.fromkeys(card.path for card in self.page.cards() if card.path))
         most, side = next((limit for limit in SIDES if len(wanted) <= limit[0]), SIDES[-1])
         with self._kept() as kept:
-            pictures = {
-                one.path: Picture(one.data, one.width, one.height, one.reason, _link(one.path, place))
-                for one in thumbnails(wanted[:most], side=side, kept=kept, on_progress=on_progress)
-            }
+            pictures = _drawn(wanted[:most], place, side, kept, on_progress)
             omitted = Picture(reason=f"a page has pictures of at most {most:,} images")
             pictures |= dict.fromkeys(wanted[most:], omitted)
-            small = {}
             if isinstance(self.page, ClusterPage):
-                small = _small_pictures(self.page, pictures, out, kept, on_progress)
+                further = _further(self.page, pictures)
+                small = next((small for most, small in SMALL_SIDES if len(further) <= most), SMALLEST)
+                pictures |= _drawn(further, place, small, kept, on_progress)
         with writing(out, overwrite=overwrite, index=self.index) as file:
-            file.write(render(self.page, pictures, small))
+            file.write(render(self.page, pictures, self.images))
 
     def write_sheet(self, out: Path, *, overwrite: bool = False, on_progress: OnProgress | None = None) -> list[str]:
         """Write contact sheets of at most 10,000 pixels a side, and return their names: out, and out-2 and so on.
@@ -125,7 +123,8 @@ class GalleryPage:
             yield None
             return
         with contextlib.closing(ThumbnailStore(self.index)) as store:
-            yield KeptThumbnails(store, self.hashes)
+            hashes = {path: bytes.fromhex(image.sha256) for path, image in self.images.items()}
+            yield KeptThumbnails(store, hashes)
 
 
 def build(
@@ -135,19 +134,22 @@ def build(
     maps: Sequence[str],
     images: int | None,
     relative_to: str | None,
+    on_progress: OnProgress,
 ) -> GalleryPage:
     """Return the page of a result; the parameters are those of `ImageIndex.gallery`.
 
     Relative paths in the result are resolved now, so that the page may be written from any folder. Raises IndexDamaged,
     and for a clustering UsageError and ExtraMissing as `ImageIndex.map`.
     """
-    page = _page(store, found, maps=maps, images=images, display=pages.displayed_from(relative_to))
+    display = pages.displayed_from(relative_to)
+    page = _page(store, found, maps=maps, images=images, display=display, on_progress=on_progress)
     paths = [card.path for card in page.cards() if card.path]
     if isinstance(page, ClusterPage):
         paths += [one.path for view in page.clusters for one in view.listed]
         paths += page.map.paths if page.map is not None else []
-    known = store.catalogue.known(list(dict.fromkeys(paths)))
-    return GalleryPage(page, store.path, {path: image.sha256 for path, image in known.items()})
+    ids = {path: known.id for path, known in store.catalogue.known(list(dict.fromkeys(paths))).items()}
+    records = {record.id: record for record in store.catalogue.records(dict.fromkeys(ids.values()))}
+    return GalleryPage(page, store.path, {path: records[id] for path, id in ids.items() if id in records})
 
 
 def _page(
@@ -157,9 +159,10 @@ def _page(
     maps: Sequence[str],
     images: int | None,
     display: pages.Display,
+    on_progress: OnProgress,
 ) -> Page:
     if isinstance(found, Clustering):
-        return cluster_page(store, found, methods=maps, images=images, display=display)
+        return cluster_page(store, found, methods=maps, images=images, display=display, on_progress=on_progress)
     if isinstance(found, Duplicates):
         return pages.duplicates_page(store, found, display)
     outliers = [one for one in found if isinstance(one, Outlier)]
@@ -190,27 +193,20 @@ def _link(path: str, out: str) -> str:
     return relative_url(path, out) if os.path.isfile(path) else ""
 
 
-def _small_pictures(
-    page: ClusterPage,
-    pictures: dict[str, Picture],
-    out: str,
-    kept: KeptThumbnails | None,
-    on_progress: OnProgress | None,
-) -> dict[int, Picture]:
-    """Return small pictures by id, of the listed images and of an even sample of those on the map.
-
-    Images that the page shows in full have none: their pictures are in the page already.
-    """
-    listed = {one.id: one.path for view in page.clusters for one in view.listed if one.path not in pictures}
-    if page.map is not None:
-        marks = {id: path for id, path in zip(page.map.ids, page.map.paths, strict=True) if path not in pictures}
-        others = [id for id in marks if id not in listed]
-        count = max(0, min(len(others), MAP_PICTURES - len(listed)))
-        sample = np.unique(np.linspace(0, len(others) - 1, count).astype(np.int64)).tolist()
-        listed |= {others[place]: marks[others[place]] for place in sample}
-    side = next((side for most, side in SMALL_SIDES if len(listed) <= most), SMALLEST)
-    drawn = thumbnails(list(listed.values()), side=side, kept=kept, on_progress=on_progress)
+def _drawn(
+    paths: Sequence[str], place: str, side: int, kept: KeptThumbnails | None, on_progress: OnProgress | None
+) -> dict[str, Picture]:
+    """Return the pictures of images by path, or the reason why there is none; place: the path of the page."""
     return {
-        id: Picture(one.data, one.width, one.height, one.reason, _link(one.path, out))
-        for id, one in zip(listed, drawn, strict=True)
+        one.path: Picture(one.data, max(one.width, one.height), one.reason, _link(one.path, place))
+        for one in thumbnails(paths, side=side, kept=kept, on_progress=on_progress)
     }
+
+
+def _further(page: ClusterPage, pictures: Mapping[str, Picture]) -> list[str]:
+    """Return the listed images, and an even sample of those on the map, that have no picture yet."""
+    listed = dict.fromkeys(one.path for view in page.clusters for one in view.listed if one.path not in pictures)
+    others = [path for path in page.map.paths if path not in pictures and path not in listed] if page.map else []
+    count = max(0, min(len(others), MAP_PICTURES - len(listed)))
+    sample = np.unique(np.linspace(0, len(others) - 1, count).astype(np.int64)).tolist()
+    return [*listed, *(others[place] for place in sample)]

@@ -16,7 +16,7 @@ from imgindex.search.smoothed import vector_rows
 from imgindex.search.smoothing import NEIGHBOURS
 from imgindex.search.upkeep import prepare_smoothing
 from imgindex.storage.store import Store
-from imgindex.vectors.distances import DistanceDistribution
+from imgindex.types import OnProgress
 from imgindex.vectors.projection import project_to_plane
 from imgindex.vectors.rows import Labels, VectorRows
 
@@ -28,6 +28,10 @@ DETAILED = 200
 CANDIDATES = 2000
 # Images that a page can list by default: with their pictures it has about 10 MB.
 LISTED = 2000
+LEGEND = (
+    "Each cluster shows the image most like all others of it, then those nearest to its middle. Below an image in a "
+    "list is its distance to the middle of its cluster: the smaller, the more typical."
+)
 # Marks that a browser draws without a delay.
 MOST_MARKS = 20_000
 
@@ -48,6 +52,7 @@ def cluster_page(
     methods: Sequence[str] = ("pca",),
     images: int | None = LISTED,
     display: Display = str,
+    on_progress: OnProgress = lambda progress: None,
 ) -> ClusterPage:
     """Return the page of a clustering, from one state of the index; images that were removed since are left out.
 
@@ -65,11 +70,15 @@ def cluster_page(
             title=f"{count(len(views), 'cluster')} of {count(len(members.ids), 'image')}",
             facts=_facts(store, clustering, len(members.ids)),
             clusters=views,
-            map=_map(points, members, paths, display, methods, clustering.seed)
+            map=_map(points, members, paths, display, methods, clustering.seed, on_progress)
             if methods and len(members.ids)
             else None,
             curve=clustering.curve,
             chosen=clustering.k,
+            note=f"clustering {clustering.id}" if clustering.id is not None else "",
+            legend=LEGEND,
+            empty="" if views else "No image of this clustering is in the index any more",
+            command=f"imgindex clusterings show {clustering.id or 'ID'} --html FILE --images all",
         )
 
 
@@ -93,12 +102,11 @@ def _views(
     order = np.argsort(members.labels, kind="stable")
     of_label = np.split(order, np.cumsum(np.bincount(members.labels, minlength=len(clusters)))[:-1])
     distances, margins = members.fit.distances, members.fit.margins
-    scale = DistanceDistribution(np.sort(distances), exact=True)
     titles = [cluster.name or f"cluster {cluster.label}" for cluster in clusters]
 
     def card(place: int, note: str = "") -> ImageCard:
         id, distance = int(members.ids[place]), float(distances[place])
-        return ImageCard(paths[id], id, distance, scale.share_farther(distance), note, name=display(paths[id]))
+        return ImageCard(paths[id], id, distance, note, name=display(paths[id]))
 
     def borderline(place: int) -> ImageCard:
         margin = max(0.0, float(margins[place]))
@@ -122,7 +130,6 @@ def _views(
                 label=cluster.label,
                 name=cluster.name,
                 size=len(own),
-                spread=float(distances[own].mean(dtype=np.float64)),
                 medoid=card(int(own[medoid(points.take(own))])),
                 nearest=[card(place) for place in by_distance[:most].tolist()],
                 farthest=[card(place) for place in by_distance[most:][::-1][:most].tolist()],
@@ -191,6 +198,7 @@ def _map(
     display: Display,
     methods: Sequence[str],
     seed: int,
+    on_progress: OnProgress,
 ) -> MapView:
     sample = np.unique(np.linspace(0, len(members.ids) - 1, min(len(members.ids), MOST_MARKS)).astype(np.int64))
     rows = points.take(sample)
@@ -200,6 +208,9 @@ def _map(
         paths=[paths[id] for id in ids],
         names=[display(paths[id]) for id in ids],
         labels=members.labels[sample].tolist(),
-        xy={method: [(x, y) for x, y in project_to_plane(rows, method, seed=seed).tolist()] for method in methods},
+        xy={
+            method: [(x, y) for x, y in project_to_plane(rows, method, seed=seed, on_progress=on_progress).tolist()]
+            for method in methods
+        },
         of=len(members.ids),
     )

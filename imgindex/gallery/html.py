@@ -1,6 +1,8 @@
-"""Render a page as one HTML file that needs nothing else: pictures, style and script are inside.
+"""Write a page as one HTML file that needs nothing else: pictures, style and script are inside.
 
-File names are never markup: Jinja escapes them, and the page's content security policy allows no other script.
+The script draws the page from data, with the modules by which the server's page shows images too (`assets/`): here they
+are put one after the other into one script. Names are set as text, never as markup, and the page's content security
+policy allows no other script.
 """
 
 from __future__ import annotations
@@ -9,55 +11,86 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cache
+from html import escape
 from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from imgindex._version import VERSION
 from imgindex.export.tables import printable
-from imgindex.gallery import phrases
-from imgindex.gallery.chart import chart
-from imgindex.gallery.model import ClusterPage, MapView, Page
+from imgindex.gallery.chart import Chart, chart
+from imgindex.gallery.model import (
+    ClusterPage,
+    DuplicatesPage,
+    ImageCard,
+    MapView,
+    MatchesPage,
+    OutliersPage,
+    Page,
+)
 from imgindex.storage.paths import absolute
+from imgindex.types import Image
 
-# The marks of clusters: colours that colour-blind people can distinguish, times shapes; see style.css and map.js.
-COLOURS, SHAPES = 8, 4
+# Modules, in the order in which each finds those that it imports.
+MODULES = (
+    ("assets", "dom.js"),
+    ("templates", "pictures.js"),
+    ("assets", "cards.js"),
+    ("assets", "large.js"),
+    ("assets", "plane.js"),
+    ("templates", "file.js"),
+)
+STYLES = (("assets", "style.css"), ("templates", "file.css"))
+IMPORT = re.compile(r'^import \{[^}]*\} from "\./[a-z]+\.js";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export ", re.MULTILINE)
+# Coordinates on a map are whole numbers up to this, as those that the server sends.
+FARTHEST = 65535
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A small picture as a WebP file, or the reason why there is none; href: the URL of the image's own file."""
+    """A small picture as a WebP file, or the reason why there is none.
+
+    side: its longer side in pixels. href: the URL of the image's own file.
+    """
 
     data: bytes = b""
-    width: int = 0
-    height: int = 0
+    side: int = 0
     reason: str = ""
     href: str = ""
 
 
-MISSING = Picture(reason="no picture was made")
-
-
-@dataclass
-class Gallery:
-    """The pictures of one page by path; each is in the file once, and page.js copies it to its other places."""
+@dataclass(slots=True)
+class _Items:
+    """The images of a page, each once, with their pictures; others refer to them by their places in the list."""
 
     pictures: Mapping[str, Picture]
-    _numbers: dict[str, int] = field(default_factory=dict)
+    images: Mapping[str, Image]
+    rows: list[list[Any]] = field(default_factory=list)
+    drawn: list[list[Any]] = field(default_factory=list)
+    places: dict[str, int] = field(default_factory=dict)
 
-    def get(self, path: str) -> Picture:
-        return self.pictures.get(path, MISSING)
+    def place(self, path: str, name: str) -> int:
+        """Return the place of an image in the list, and add it where it is not there yet; name: its path as shown."""
+        if path not in self.places:
+            self.places[path] = len(self.rows)
+            self.rows.append(self._row(path, name))
+        return self.places[path]
 
-    def number(self, path: str) -> tuple[int, bool]:
-        """Return the number of an image on the page, and whether this is its first place."""
-        first = path not in self._numbers
-        return self._numbers.setdefault(path, len(self._numbers)), first
+    def card(self, card: ImageCard) -> int:
+        return self.place(card.path, card.display_name)
+
+    def _row(self, path: str, name: str) -> list[Any]:
+        picture, image, number = self.pictures.get(path), self.images.get(path), -1
+        if picture is not None:
+            number = len(self.drawn)
+            self.drawn.append([base64.b64encode(picture.data).decode("ascii"), printable(picture.reason), picture.side])
+        size = [image.width, image.height, image.size] if image is not None else [0, 0, 0]
+        return [number, printable(name), *size, picture.href if picture is not None else ""]
 
 
 def relative_url(path: str, out: str) -> str:
@@ -66,105 +99,160 @@ def relative_url(path: str, out: str) -> str:
     return quote(os.fsencode(relative), safe="/")
 
 
-def render(page: Page, pictures: Mapping[str, Picture], small: Mapping[int, Picture] | None = None) -> bytes:
+def render(page: Page, pictures: Mapping[str, Picture], images: Mapping[str, Image] | None = None) -> bytes:
     """Return the page as HTML in UTF-8.
 
-    pictures: by path, of the images on the page. small: by id, of further images in its lists and on its map.
+    pictures: by path, of the images on the page, in its lists and on its map. images: what the index knows of them.
     """
-    script, style = _asset("page.js"), _asset("style.css")
-    if isinstance(page, ClusterPage):
-        script += _asset("lists.js") + _asset("map.js")
-    text = (
-        _environment()
-        .get_template(page.template)
-        .render(
-            page=page,
-            gallery=Gallery(pictures),
-            script=Markup(script),
-            style=Markup(style),
-            policy=_policy(script, style),
-            version=VERSION,
-            list_data=_list_data(page, small or {}) if isinstance(page, ClusterPage) else None,
-            map_data=_map_data(page.map) if isinstance(page, ClusterPage) and page.map else None,
-            chart=chart(page.curve, page.chosen) if isinstance(page, ClusterPage) and page.curve else None,
-        )
-    )
+    script, style = bundle(), "".join(_text(*place) for place in STYLES)
+    values = {
+        "title": escape(printable(page.title)),
+        "style": style,
+        "script": script,
+        "policy": _policy(script, style),
+        "version": VERSION,
+        "data": _json(_data(page, _Items(pictures, images or {}))),
+    }
+    # Values are not looked at again: a name may contain what stands for another value.
+    text = re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], _text("templates", "page.html"))
     return text.encode("utf-8", "backslashreplace")
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("imgindex.gallery"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        printable=printable,
-        file_name=phrases.file_name,
-        folder=phrases.folder,
-        rank_among_pairs=phrases.rank_among_pairs,
-        rank_among_images=phrases.rank_among_images,
-        count=phrases.count,
-        distance=phrases.distance,
-        base64=lambda data: base64.b64encode(data).decode("ascii"),
-        colour=lambda label: label % COLOURS,
-        shape=lambda label: label // COLOURS % SHAPES,
-    )
-    return environment
+def bundle() -> str:
+    """Return the modules as one script: without their imports, since all their names are in one place."""
+    return "".join(EXPORT.sub("", IMPORT.sub("", _text(*place))) for place in MODULES)
 
 
 @cache
-def _asset(name: str) -> str:
-    return resources.files("imgindex.gallery").joinpath("templates").joinpath(name).read_text(encoding="utf-8")
+def _text(folder: str, name: str) -> str:
+    return resources.files("imgindex.gallery").joinpath(folder).joinpath(name).read_text(encoding="utf-8")
 
 
 def _policy(script: str, style: str) -> str:
-    """Return the content security policy, which allows this script, this style, and pictures inside the page."""
+    """Return the content security policy: this script, this style, pictures inside the page and in files beside it."""
     sources = " ".join(
         f"{kind}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}';"
         for kind, text in (("script", script), ("style", style))
     )
-    return f"default-src 'none'; img-src data:; {sources} base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; img-src data: file:; {sources} base-uri 'none'; form-action 'none'"
 
 
-def _list_data(page: ClusterPage, small: Mapping[int, Picture]) -> Markup:
-    """Return the small pictures by id, with their links, and the images that each cluster lists."""
-    pictures = {
-        id: [base64.b64encode(one.data).decode("ascii"), one.href, printable(one.reason)] for id, one in small.items()
-    }
-    lists = {
-        view.label: [[one.id, printable(one.name), round(one.distance, 3)] for one in view.listed]
-        for view in page.clusters
-    }
-    return _json({"pictures": pictures, "lists": lists})
-
-
-def _map_data(view: MapView) -> Markup:
-    data: dict[str, Any] = {
-        "ids": list(view.ids),
-        "paths": [printable(name) for name in view.names],
-        "labels": list(view.labels),
-        "xy": {name: [[round(x, 4), round(y, 4)] for x, y in _within_one(points)] for name, points in view.xy.items()},
-    }
-    return _json(data)
-
-
-def _json(data: dict[str, Any]) -> Markup:
+def _json(data: dict[str, Any]) -> str:
     text = json.dumps(data, separators=(",", ":"))
     # In a script element, these could end it, or begin a comment that hides its end.
     for char in "<>&":
         text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)
+    return text
 
 
-def _within_one(points: Any) -> list[tuple[float, float]]:
-    """Return points (x, y) moved and scaled, by one factor, so that the longer extent is −1…1."""
-    if not len(points):
-        return []
-    low = [min(point[axis] for point in points) for axis in (0, 1)]
-    high = [max(point[axis] for point in points) for axis in (0, 1)]
-    half = max(high[0] - low[0], high[1] - low[1]) / 2 or 1.0
-    return [tuple((point[axis] - (low[axis] + high[axis]) / 2) / half for axis in (0, 1)) for point in points]
+def _data(page: Page, items: _Items) -> dict[str, Any]:
+    kinds = {MatchesPage: _matches, OutliersPage: _outliers, DuplicatesPage: _duplicates, ClusterPage: _clusters}
+    kind, content = kinds[type(page)](page, items)  # type: ignore[operator]
+    facts = [[printable(name), printable(value)] for name, value in page.facts]
+    texts = {"note": page.note, "legend": page.legend, "empty": page.empty}
+    shown = {key: printable(text) for key, text in texts.items()}
+    return {"kind": kind, "facts": facts, **shown, **content, "items": items.rows, "pictures": items.drawn}
+
+
+def _matches(page: MatchesPage, items: _Items) -> tuple[str, dict[str, Any]]:
+    queries = [
+        {
+            # A mix of images has no picture of its own.
+            "query": items.card(one.query) if one.query.path else None,
+            "name": printable(one.query.display_name),
+            "failure": printable(one.failure),
+            "matches": [[items.card(card), round(card.distance or 0, 4)] for card in one.matches],
+        }
+        for one in page.queries
+    ]
+    return "matches", {"queries": queries}
+
+
+def _outliers(page: OutliersPage, items: _Items) -> tuple[str, dict[str, Any]]:
+    outliers = [
+        {
+            "image": items.card(one.image),
+            "nearest": items.card(one.nearest),
+            "times": one.times,
+            "reason": printable(one.image.note),
+        }
+        for one in page.outliers
+    ]
+    return "outliers", {"outliers": outliers}
+
+
+def _duplicates(page: DuplicatesPage, items: _Items) -> tuple[str, dict[str, Any]]:
+    def shown(card: ImageCard, how: dict[str, Any]) -> dict[str, Any]:
+        texts = {name: printable(value) if isinstance(value, str) else value for name, value in how.items()}
+        return {"item": items.card(card), **texts}
+
+    groups = [
+        {"why": printable(group.reason), "images": [shown(one.card, one.facts()) for one in group.images]}
+        for group in page.groups
+    ]
+    return "duplicates", {"groups": groups}
+
+
+def _clusters(page: ClusterPage, items: _Items) -> tuple[str, dict[str, Any]]:
+    def distances(cards: Sequence[ImageCard]) -> list[list[Any]]:
+        return [[items.card(card), round(card.distance or 0, 3)] for card in cards]
+
+    clusters = [
+        {
+            "label": one.label,
+            "name": printable(one.name or ""),
+            "size": one.size,
+            "sample": list(dict.fromkeys(items.card(card) for card in (one.medoid, *one.nearest))),
+            "listed": [[items.place(image.path, image.name), round(image.distance, 3)] for image in one.listed],
+            "borderline": [[items.card(card), printable(card.note)] for card in one.borderline],
+            "farthest": distances(one.farthest),
+        }
+        for one in page.clusters
+    ]
+    content: dict[str, Any] = {"clusters": clusters, "command": page.command}
+    if page.map is not None:
+        content["map"] = _map(page.map, items)
+    if page.curve:
+        content["curve"] = _curve(chart(page.curve, page.chosen), page.chosen)
+    return "clusters", content
+
+
+def _map(view: MapView, items: _Items) -> dict[str, Any]:
+    return {
+        "ids": [items.place(path, name) for path, name in zip(view.paths, view.names, strict=True)],
+        "group": list(view.labels),
+        "of": view.of,
+        "methods": {name: _whole(points) for name, points in view.xy.items()},
+    }
+
+
+def _whole(points: Sequence[tuple[float, float]]) -> dict[str, list[int]]:
+    """Return points as whole numbers from 0, scaled by one factor; y grows downwards, as on a screen."""
+    low = [min((point[axis] for point in points), default=0.0) for axis in (0, 1)]
+    high = [max((point[axis] for point in points), default=0.0) for axis in (0, 1)]
+    scale = FARTHEST / (max(high[0] - low[0], high[1] - low[1]) or 1.0)
+    return {
+        "x": [round((x - low[0]) * scale) for x, _ in points],
+        "y": [round((high[1] - y) * scale) for _, y in points],
+    }
+
+
+def _curve(drawn: Chart, chosen: int) -> dict[str, Any]:
+    points = [
+        {
+            "x": point.x,
+            "y": point.y,
+            "k": point.score.k,
+            "silhouette": point.score.silhouette,
+            "stability": point.score.stability,
+            "is_chosen": point.chosen,
+            "is_ticked": point.ticked,
+        }
+        for point in drawn.points
+    ]
+    return {
+        **{key: value for key, value in asdict(drawn).items() if key != "points"},
+        "points": points,
+        "chosen": chosen,
+    }

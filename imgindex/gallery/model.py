@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from imgindex.gallery.phrases import count
-from imgindex.results import KScore
+from imgindex.results import Duplicate, KScore
 
 Facts = Sequence[tuple[str, str]]
 
@@ -18,15 +18,13 @@ class ImageCard:
     """One image on a page, with the text below it.
 
     path: absolute, where the picture is read from; "" for a mix of images, which has no picture. distance: Euclidean,
-    to the image or centroid that the page compares it with. farther: the share 0…1 of pairs of the index that are
-    farther apart. note: a further line. caption: the text on a sheet or in a terminal, the file's name if empty. name:
-    the path as a reader sees it, `path` if empty.
+    to the image or centroid that the page compares it with. note: a further line. caption: the text on a sheet or in a
+    terminal, the file's name if empty. name: the path as a reader sees it, `path` if empty.
     """
 
     path: str
     id: int = 0
     distance: float | None = None
-    farther: float | None = None
     note: str = ""
     caption: str = ""
     name: str = ""
@@ -49,12 +47,21 @@ class Section:
 
 
 class Page(Protocol):
-    """Any page: the name of its template, its title, its images in the order of importance, and its sections."""
+    """Any page: its title, its images in the order of importance, and its sections.
+
+    note: a line beside the title. legend: what the numbers on it mean. empty: what it says where it has no images.
+    """
 
     @property
-    def template(self) -> str: ...
-    @property
     def title(self) -> str: ...
+    @property
+    def facts(self) -> Facts: ...
+    @property
+    def note(self) -> str: ...
+    @property
+    def legend(self) -> str: ...
+    @property
+    def empty(self) -> str: ...
     def cards(self) -> list[ImageCard]: ...
     def sections(self) -> list[Section]: ...
 
@@ -75,7 +82,9 @@ class MatchesPage:
     title: str
     facts: Facts
     queries: Sequence[QueryView]
-    template: str = "matches.html"
+    note: str = ""
+    legend: str = ""
+    empty: str = ""
 
     def sections(self) -> list[Section]:
         return [Section(one.query.display_name, [one.query, *one.matches]) for one in self.queries if not one.failure]
@@ -100,7 +109,9 @@ class OutliersPage:
     title: str
     facts: Facts
     outliers: Sequence[OutlierView]
-    template: str = "outliers.html"
+    note: str = ""
+    legend: str = ""
+    empty: str = ""
 
     def sections(self) -> list[Section]:
         return [Section(self.title, [one.image for one in self.outliers])] if self.outliers else []
@@ -110,12 +121,24 @@ class OutliersPage:
 
 
 @dataclass(frozen=True, slots=True)
-class PageGroup:
-    """Images that duplicate each other: the one to keep and the reason, and the others; their notes have the kind."""
+class DuplicateView:
+    """An image of a group of duplicates as a card, and what is known of it."""
 
-    kept: ImageCard
+    card: ImageCard
+    image: Duplicate
+
+    def facts(self) -> dict[str, Any]:
+        """Return what its caption states, by the names of `Duplicate`."""
+        names = ("how", "turned", "same_file", "distance", "width", "height", "size", "problem", "protected")
+        return {name: getattr(self.image, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class PageGroup:
+    """Images that duplicate each other, the one to keep first, and the reason why that one is kept."""
+
+    images: Sequence[DuplicateView]
     reason: str
-    others: Sequence[ImageCard]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +148,18 @@ class DuplicatesPage:
     title: str
     facts: Facts
     groups: Sequence[PageGroup]
-    template: str = "duplicates.html"
+    note: str = ""
+    legend: str = ""
+    empty: str = ""
 
     def sections(self) -> list[Section]:
-        return [Section(f"group {number}", [group.kept, *group.others]) for number, group in enumerate(self.groups, 1)]
+        return [
+            Section(f"group {number}", [one.card for one in group.images])
+            for number, group in enumerate(self.groups, 1)
+        ]
 
     def cards(self) -> list[ImageCard]:
-        return [card for group in self.groups for card in (group.kept, *group.others)]
+        return [one.card for group in self.groups for one in group.images]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +176,13 @@ class ListedImage:
 class ClusterView:
     """One cluster: the image in its middle, those nearest to its centroid, farthest from it, and nearest to another.
 
-    medoid: the image with the least mean distance to the others. spread: mean distance to the centroid. listed: all
-    images, or as many as the page can show, the nearest to the centroid first.
+    medoid: the image with the least mean distance to the others. listed: all images, or as many as the page can show,
+    the nearest to the centroid first.
     """
 
     label: int
     name: str | None
     size: int
-    spread: float
     medoid: ImageCard
     nearest: Sequence[ImageCard]
     farthest: Sequence[ImageCard]
@@ -184,7 +211,10 @@ class MapView:
 
 @dataclass(frozen=True, slots=True)
 class ClusterPage:
-    """A clustering: how it was made, its clusters by falling size, a map, and the score of each k that was tried."""
+    """A clustering: how it was made, its clusters by falling size, a map, and the score of each k that was tried.
+
+    command: the command line whose page lists every image.
+    """
 
     title: str
     facts: Facts
@@ -192,7 +222,10 @@ class ClusterPage:
     map: MapView | None = None
     curve: Sequence[KScore] = field(default=())
     chosen: int = 0
-    template: str = "clusters.html"
+    note: str = ""
+    legend: str = ""
+    empty: str = ""
+    command: str = ""
 
     def sections(self) -> list[Section]:
         return [

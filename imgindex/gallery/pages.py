@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from imgindex.gallery.map import make_scale
 from imgindex.gallery.model import (
     DuplicatesPage,
+    DuplicateView,
     ImageCard,
     MatchesPage,
     OutliersPage,
@@ -22,8 +23,8 @@ from imgindex.sources.registry import exists
 from imgindex.storage.paths import absolute, as_written, display_path
 from imgindex.storage.store import Store
 
-# The kinds of duplicates as a reader sees them.
-KINDS = {"same": "the same bytes", "copy": "a copy, verified", "similar": "similar, not verified: not disposable"}
+# Up to so many times the median distance to the nearest image, none of the outliers is far from the others.
+NEAR = 1.5
 # From a path as a result has it to the path as a reader sees it.
 Display = Callable[[str], str]
 
@@ -35,12 +36,9 @@ def displayed_from(relative_to: str | None) -> Display:
 
 
 def matches_page(store: Store, answers: Sequence[Answer], display: Display) -> MatchesPage:
-    """Return the page of some answers; a distance comes with the share of pairs of the index that are farther apart.
-
-    Raises IndexDamaged.
-    """
+    """Return the page of some answers; its legend has the typical distance of the index. Raises IndexDamaged."""
     reranked = any(answer.reranked for answer in answers)
-    scale = make_scale(store, smooth=reranked)
+    typical = make_scale(store, smooth=reranked).typical
     queries = [
         QueryView(
             _query(answer),
@@ -49,7 +47,6 @@ def matches_page(store: Store, answers: Sequence[Answer], display: Display) -> M
                     as_written(match.path),
                     match.id,
                     match.distance,
-                    scale.share_farther(match.distance),
                     caption=f"{match.rank}  {match.distance:.3f}  {os.path.basename(match.path)}",
                     name=display(match.path),
                 )
@@ -61,7 +58,11 @@ def matches_page(store: Store, answers: Sequence[Answer], display: Display) -> M
     ]
     of = os.path.basename(answers[0].query) if len(answers) == 1 else count(len(answers), "image")
     facts = [*_facts(store), *([("vectors", f"each averaged with its {NEIGHBOURS} nearest")] if reranked else [])]
-    return MatchesPage(f"Images similar to {of}", facts, queries)
+    legend = "Below each match are its rank and its distance to the query: the smaller, the more similar."
+    if typical is not None:
+        legend += f" Two images of this index are typically {typical:.2f} apart."
+    empty = "" if queries else "No image was compared"
+    return MatchesPage(f"Images similar to {of}", facts, queries, _among(store), legend, empty)
 
 
 def _query(answer: Answer) -> ImageCard:
@@ -71,8 +72,7 @@ def _query(answer: Answer) -> ImageCard:
 
 
 def outliers_page(store: Store, outliers: Sequence[Outlier], display: Display) -> OutliersPage:
-    """Return the page of some outliers, each beside the image nearest to it. Raises IndexDamaged."""
-    scale = make_scale(store)
+    """Return the page of some outliers, each beside the image nearest to it."""
     views = [
         OutlierView(
             ImageCard(
@@ -82,42 +82,45 @@ def outliers_page(store: Store, outliers: Sequence[Outlier], display: Display) -
                 caption=f"{one.rank}  {one.times:.1f} × as far  {os.path.basename(one.path)}",
                 name=display(one.path),
             ),
-            ImageCard(
-                as_written(one.nearest),
-                distance=one.distance,
-                farther=scale.share_farther(one.distance),
-                name=display(one.nearest),
-            ),
+            ImageCard(as_written(one.nearest), distance=one.distance, name=display(one.nearest)),
             one.times,
         )
         for one in outliers
     ]
-    title = f"The {count(len(views), 'image')} least like any other" if views else "No outliers"
-    return OutliersPage(title, _facts(store), views)
+    title = "Outliers"
+    if views:
+        title = (
+            f"The {count(len(views), 'image')} least like any other" if len(views) > 1 else "The image least like any"
+        )
+    note = _among(store)
+    if views and max(one.times for one in views) < NEAR:
+        note += "; none stands far out"
+    legend = (
+        "Beside each outlier is the image that is most similar to it. 2.0× means that it is twice as far away as "
+        "the most similar image usually is, by the median."
+    )
+    empty = "" if views else f"No outliers {note}"
+    return OutliersPage(title, _facts(store), views, note, legend, empty)
 
 
 def duplicates_page(store: Store, found: Duplicates, display: Display) -> DuplicatesPage:
-    """Return the page of groups of duplicates: the image to keep, why, and the others. Raises IndexDamaged."""
-    scale = make_scale(store)
+    """Return the page of groups of duplicates: the image to keep, why, and the others."""
 
-    def other(one: Duplicate) -> ImageCard:
-        same_file = "another path of the same file" if one.same_file else ""
-        note = ", ".join(filter(None, (KINDS[one.how], one.turned, same_file, one.problem)))
-        farther = scale.share_farther(one.distance)
-        return ImageCard(as_written(one.path), one.id, one.distance, farther, note, name=display(one.path))
+    def view(one: Duplicate) -> DuplicateView:
+        return DuplicateView(ImageCard(as_written(one.path), one.id, one.distance, name=display(one.path)), one)
 
-    groups = [
-        PageGroup(
-            ImageCard(
-                as_written(group.kept.path), group.kept.id, note=group.kept.problem, name=display(group.kept.path)
-            ),
-            group.why,
-            [other(one) for one in group.others],
-        )
-        for group in found.groups
-    ]
+    groups = [PageGroup([view(group.kept), *map(view, group.others)], group.why) for group in found.groups]
+    note = f"among {count(found.images, 'image')}"
     facts = [*_facts(store), ("grades", ", ".join(found.grades))]
-    return DuplicatesPage(f"{count(len(groups), 'group')} of duplicates", facts, groups)
+    legend = (
+        "Nothing has been moved or deleted. A copy was verified on its pixels; the distance is that of the vectors."
+    )
+    empty = "" if groups else f"No two images duplicate each other {note}"
+    return DuplicatesPage(f"{count(len(groups), 'group')} of duplicates", facts, groups, note, legend, empty)
+
+
+def _among(store: Store) -> str:
+    return f"among {count(store.catalogue.count()['images'], 'image')}"
 
 
 def _facts(store: Store) -> list[tuple[str, str]]:

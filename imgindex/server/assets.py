@@ -6,12 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from importlib import resources
 
-PAGE = "index.html"
-SCRIPTS: tuple[str, ...] = ("app.js", "api.js", "dom.js", "grid.js", "large.js", "selection.js")
-SCRIPTS += ("images.js", "clusters.js", "duplicates.js", "odd.js", "map.js")
-STYLE = "style.css"
-# The style of pages that are files comes first: colours, buttons and pictures are the same in both.
-SHARED_STYLE = ("imgindex.gallery", "templates", "style.css")
+PAGE, STYLE = "index.html", "style.css"
+# By package and folder. Pages that are files have the first of them too.
+SHARED = ("imgindex.gallery", "assets", ("dom.js", "cards.js", "large.js", "plane.js"))
+OWN_SCRIPTS: tuple[str, ...] = ("app.js", "api.js", "pictures.js", "grid.js", "selection.js")
+OWN_SCRIPTS += ("images.js", "clusters.js", "duplicates.js", "odd.js", "map.js")
+OWN = ("imgindex.server", "pages", OWN_SCRIPTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,14 @@ def _asset(data: bytes, media_type: str) -> Asset:
 
 
 def _load() -> dict[str, Asset]:
-    pages = ("imgindex.server", "pages")
-    found = {name: _asset(_read(*pages, name), "text/javascript; charset=utf-8") for name in SCRIPTS}
-    found[STYLE] = _asset(_read(*SHARED_STYLE) + _read(*pages, STYLE), "text/css; charset=utf-8")
-    found[PAGE] = _asset(_read(*pages, PAGE), "text/html; charset=utf-8")
+    found = {
+        name: _asset(_read(package, folder, name), "text/javascript; charset=utf-8")
+        for package, folder, names in (SHARED, OWN)
+        for name in names
+    }
+    style = b"".join(_read(package, folder, STYLE) for package, folder, _ in (SHARED, OWN))
+    found[STYLE] = _asset(style, "text/css; charset=utf-8")
+    found[PAGE] = _asset(_read(*OWN[:2], PAGE), "text/html; charset=utf-8")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Puts a distance into proportion: the share of pairs of an index's images that are farther apart."""
+"""The distances between the images of an index, by which one of them can be judged as large or small."""
 
 from __future__ import annotations
 
@@ -22,12 +22,10 @@ class DistanceDistribution:
     distances: Vectors
     exact: bool
 
-    def share_farther(self, distance: float) -> float | None:
-        """Return the share 0…1 of pairs that are farther apart than a distance; None where there are no pairs."""
-        if not len(self.distances):
-            return None
-        place = np.searchsorted(self.distances, np.float32(distance), side="right")
-        return float(1 - place / len(self.distances))
+    @property
+    def typical(self) -> float | None:
+        """The median distance of two images; None where there are no pairs."""
+        return float(np.median(self.distances)) if len(self.distances) else None
 
 
 def distance_distribution(points: VectorRows, *, pairs: int = PAIRS, seed: int = 0) -> DistanceDistribution:

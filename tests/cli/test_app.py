@@ -91,3 +91,27 @@ def test_debug_is_accepted_anywhere_and_adds_a_traceback(server: ForkServer, thr
 
 def test_the_version_is_printed() -> None:
     assert CliRunner().invoke(app.app, ["--version"]).output == f"imgindex {app.VERSION}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (["--index", "i", "add", "a"], ["add", "a", "--index", "i"]),
+        (["--index=i", "add", "--", "-a"], ["add", "--index=i", "--", "-a"]),
+        (["--debug", "--index", "i", "status"], ["--debug", "status", "--index", "i"]),
+        (["add", "--index", "i", "a"], ["add", "--index", "i", "a"]),
+        (["--index", "i"], ["--index", "i"]),
+        (["status"], ["status"]),
+        ([], []),
+    ],
+)
+def test_the_index_may_stand_before_the_command(given: list[str], wanted: list[str]) -> None:
+    assert app._with_index_last(given) == wanted
+
+
+def test_a_command_finds_the_index_that_is_named_before_it(server: ForkServer, three: Path) -> None:
+    where = str(three / ".imgindex")
+    before = server.run("--index", where, "list", "--json", folder=three)
+    after = server.run("list", "--json", "--index", where, folder=three)
+    assert before.code == after.code == 0
+    assert before.stdout == after.stdout != b""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from forking import ForkServer, Run
+from page_files import page_data
 from pictures import contents
 from PIL import Image
 
@@ -55,9 +56,10 @@ def test_a_page_and_a_sheet_are_written_besides_the_answer(server: ForkServer, t
     page, sheet = done.stderr.splitlines()
     assert re.fullmatch(r"page in page\.html \(\d+\.\d kB\)", page)
     assert sheet == "contact sheet in sheet.png"
-    page = (three / "page.html").read_text(encoding="utf-8")
-    assert page.count("data:image/webp;base64,") == 3
-    assert "of all pairs" in page
+    data = page_data(three / "page.html")
+    assert sum(bool(picture) for picture, _, _ in data["pictures"]) == 3
+    assert data["kind"] == {"similar": "matches"}.get(command, command)
+    assert data["legend"]
     with Image.open(three / "sheet.png") as sheet:
         assert sheet.width > 400
     assert contents(three / ".imgindex") == before
@@ -99,16 +101,18 @@ def test_images_that_are_gone_are_on_the_page_as_such(server: ForkServer, three:
     (three / "pictures/1.png").unlink()
     done = server.run("similar", "pictures/0.png", "--html", "page.html", "--sheet", "s.png", folder=three)
     assert done.code == 0, done
-    page = (three / "page.html").read_text(encoding="utf-8")
-    assert page.count("data:image/webp;base64,") == 2
-    assert "No such file or directory" in page
+    pictures = page_data(three / "page.html")["pictures"]
+    assert sum(bool(picture) for picture, _, _ in pictures) == 2
+    assert [reason for picture, reason, _ in pictures if not picture] == ["No such file or directory"]
 
 
 def test_a_query_that_cannot_be_read_is_on_the_page(server: ForkServer, three: Path) -> None:
     (three / "bad.jpg").write_text("no picture")
     done = server.run("similar", "bad.jpg", "pictures/0.png", "--html", "page.html", "-q", folder=three)
     assert done.code == 3, done
-    assert "could not be compared" in (three / "page.html").read_text(encoding="utf-8")
+    failures = [query["failure"] for query in page_data(three / "page.html")["queries"]]
+    assert "not an image" in failures[0]
+    assert failures[1] == ""
 
 
 def test_names_of_any_bytes_come_onto_pages_and_sheets(server: ForkServer, three: Path) -> None:
@@ -132,8 +136,11 @@ def test_an_index_without_images_gives_a_page_that_says_so(
         folder=tmp_path,
     )
     assert done.code == 0, done
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert ("No image of the index" if command == "similar" else "No outliers") in page
+    data = page_data(tmp_path / "page.html")
+    if command == "similar":
+        assert [(query["failure"], query["matches"]) for query in data["queries"]] == [("", [])]
+    else:
+        assert data["empty"] == "No outliers among 0 images"
 
 
 def test_without_a_terminal_a_remark_explains_that_there_are_no_thumbnails(server: ForkServer, three: Path) -> None:
@@ -195,18 +202,16 @@ def test_ctrl_c_leaves_no_half_page_and_no_traceback(server: ForkServer, three: 
 def test_clusters_and_duplicates_have_pages_and_contact_sheets(run: Run, here: Path) -> None:
     run("cluster", "-k", "3")
     run("label", "0", "<b>roses</b>")
+    name = "\\u003cb\\u003eroses\\u003c/b\\u003e"
     for arguments, words in (
-        (
-            ["cluster", "-k", "2..4", "--map", "pca,tsne"],
-            ["&lt;b&gt;roses&lt;/b&gt;", "t-SNE", "medoid", "stability"],
-        ),
-        (["clusterings", "show", "1"], ["&lt;b&gt;roses&lt;/b&gt;", "medoid"]),
-        (["duplicates", "--similar", "--distance", "0.5"], ["keep", "similar, not verified", "grades"]),
+        (["cluster", "-k", "2..4", "--map", "pca,tsne"], [name, '"tsne":{"x":', '"stability":']),
+        (["clusterings", "show", "1"], [name, '"pca":{"x":']),
+        (["duplicates", "--similar", "--distance", "0.5"], ['"how":"kept"', '"how":"similar"', '["grades",']),
     ):
         result = run(*arguments, "--html", "page.html", "--sheet", "sheet.png", "--preview")
         assert result.returncode == 0, result.stderr
         page = (here / "page.html").read_text(encoding="utf-8")
-        assert [word for word in words if word not in page] == []
+        assert [word for word in words if word not in page.split('id="data">')[1].split("</script>")[0]] == []
         assert (here / "sheet.png").stat().st_size > 1000
         assert "not a terminal" in result.stderr
     wrong = run("cluster", "-k", "2", "--html", "page.html", "--map", "mds")

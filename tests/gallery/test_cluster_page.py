@@ -52,13 +52,10 @@ def test_each_cluster_has_its_medoid_its_nearest_farthest_and_borderline_images(
         assert [one.id for one in view.borderline] == clustering.ids[members[margin.argsort()[:8]]].tolist()
         farthest = clustering.ids[members[to_centre.argsort()[::-1]]].tolist()
         assert [one.id for one in view.farthest] == farthest[: min(8, view.size - 8)]
-        assert view.spread == pytest.approx(to_centre.mean(), rel=1e-5)
         for one in view.nearest:
             place = clustering.ids.tolist().index(one.id)
             assert one.path == clustering.paths[place]
             assert one.distance == pytest.approx(own[place, view.label], abs=1e-5)
-            middles = own[np.arange(60), clustering.labels]
-            assert one.farther == pytest.approx((middles > one.distance + 1e-7).mean(), abs=0.017)
         assert all("nearer than" in one.note for one in view.borderline)
     assert any("nearer than reds" in one.note for view in page.clusters[1:] for one in view.borderline)
 

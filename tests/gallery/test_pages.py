@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 from grid_mean import GridMean
+from page_files import page_data
 
 from imgindex import ImageIndex, Mix
 
 
 def links(page: Path) -> set[str]:
     """The absolute paths of the files that a page links to."""
-    found = re.findall(r'data-href="([^"]*)"', page.read_text(encoding="utf-8"))
-    return {os.path.normpath(page.parent / unquote(url)) for url in found}
+    return {os.path.normpath(page.parent / unquote(item[-1])) for item in page_data(page)["items"]}
 
 
 def shown(page: Path) -> set[str]:
-    return set(re.findall(r'<figure class="card[^"]*" data-path="([^"]*)"', page.read_text(encoding="utf-8")))
+    return {item[1] for item in page_data(page)["items"]}
 
 
 def test_an_empty_result_has_the_page_of_its_kind(tmp_path: Path) -> None:
     with ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean()) as index:
         for found, text in (
             (index.outliers(), "No outliers"),
-            (index.duplicates(), "No two images duplicate each other"),
+            (index.duplicates(), "No two images duplicate each other among 0 images"),
             (index.answers([]), "No image was compared"),
         ):
             index.gallery(found).write_html(tmp_path / "page.html")

@@ -9,14 +9,16 @@ import httpx
 import pytest
 from serving import at
 
+import imgindex.gallery
 import imgindex.server
 from imgindex.server.assets import ASSETS, PAGE
 
-FOLDER = Path(imgindex.server.__file__).parent / "pages"
+OWN = Path(imgindex.server.__file__).parent / "pages"
+SHARED = Path(imgindex.gallery.__file__).parent / "assets"
 
 
 def test_every_file_of_the_page_is_served_with_its_type(client: httpx.Client) -> None:
-    assert {path.name for path in FOLDER.iterdir()} == set(ASSETS)
+    assert {path.name for folder in (OWN, SHARED) for path in folder.iterdir()} == set(ASSETS)
     types = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
     for name in ASSETS:
         path = "/" if name == PAGE else f"/assets/{name}"
@@ -42,3 +44,10 @@ def test_every_import_of_a_script_is_a_file_of_the_page() -> None:
     for name, asset in ASSETS.items():
         imported = re.findall(r'from "\./([^"]+)"', asset.data.decode())
         assert set(imported) <= ASSETS.keys(), name
+
+
+def test_no_rule_of_the_shared_style_is_in_the_page_s_own_style_again() -> None:
+    shared, own = ((folder / "style.css").read_text(encoding="utf-8") for folder in (SHARED, OWN))
+    assert ASSETS["style.css"].data.decode() == shared + own
+    rules = [{line.strip() for line in part.splitlines() if line.strip().endswith("; }")} for part in (shared, own)]
+    assert rules[0] & rules[1] == set()

@@ -308,7 +308,7 @@ def marks(home: Path) -> dict[str, tuple[str, ...]]:
 def test_duplicates_are_decided_by_keys_and_a_decision_is_undone(visit: Visit, site: tuple[Path, int]) -> None:
     page = visit("duplicates")
     expect(page.locator(".place")).to_have_text("Group 1 of 2")
-    first = page.locator(".duplicate .name").first.inner_text()
+    first = page.locator(".duplicate .file").first.text_content()
     page.keyboard.press("2")
     expect(page.locator(".place")).to_have_text("Group 1 of 1")
     found = marks(site[0])

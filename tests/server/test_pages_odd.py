@@ -32,7 +32,7 @@ def test_each_image_is_shown_beside_its_nearest_one_the_least_alike_first(visit:
         found = index.outliers(n=IMAGES)
     assert cards(page) == [one.id for one in found]
     first = page.locator(".odd-card").first
-    expect(first.locator("figcaption .name")).to_have_text(Path(found[0].path).name)
+    expect(first.locator("figcaption .file")).to_have_text(Path(found[0].path).name)
     expect(first).to_contain_text(f"{found[0].times:.1f}× as far from its nearest image as usual")
     expect(first.locator(".pair-of .detail")).to_have_text(f"nearest: {Path(found[0].nearest).name}")
     # Nothing else is asked for to know which image is the nearest one, and its picture leads to what is similar to it.

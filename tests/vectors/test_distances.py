@@ -1,4 +1,4 @@
-"""What a distance means: shares of pairs against all pairs."""
+"""The distances of an index against those of all its pairs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ def test_of_few_images_all_pairs_are_compared() -> None:
     assert scale.exact
     pairs = np.sort(all_pairs(vectors))
     np.testing.assert_allclose(scale.distances, pairs, rtol=1e-5)
-    for distance in (0.0, float(pairs[1000]) + 1e-4, 1e9):
-        assert scale.share_farther(distance) == pytest.approx((pairs > distance).mean(), abs=1e-6)
+    assert scale.typical == pytest.approx(np.median(pairs), rel=1e-5)
 
 
-def test_a_sample_of_many_pairs_gives_nearly_the_true_shares_and_the_same_each_time() -> None:
+def test_a_sample_of_many_pairs_has_nearly_the_true_distribution_and_is_the_same_each_time() -> None:
     vectors = blobs(1500, 16, 9)
     pairs = all_pairs(vectors)
     scale = distance_distribution(VectorRows.of(vectors))
@@ -33,10 +32,10 @@ def test_a_sample_of_many_pairs_gives_nearly_the_true_shares_and_the_same_each_t
     assert len(scale.distances) == 200_000
     assert scale.distances[0] > 0  # no image is a pair with itself
     for share in (0.01, 0.2, 0.5, 0.9):
-        assert scale.share_farther(float(np.quantile(pairs, 1 - share))) == pytest.approx(share, abs=0.005)
+        assert (scale.distances > np.quantile(pairs, 1 - share)).mean() == pytest.approx(share, abs=0.005)
     np.testing.assert_array_equal(scale.distances, distance_distribution(VectorRows.of(vectors)).distances)
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_without_pairs_there_is_no_share(n: int) -> None:
-    assert distance_distribution(VectorRows.of(blobs(n, 4, 1))).share_farther(0.5) is None
+def test_without_pairs_there_is_no_typical_distance(n: int) -> None:
+    assert distance_distribution(VectorRows.of(blobs(n, 4, 1))).typical is None

@@ -2,7 +2,8 @@
 
 import { bus, get, send, server } from "./api.js";
 import { command, count, el, printable, say, state } from "./dom.js";
-import { fill, frame, loadPictures } from "./grid.js";
+import { clusterCard, fill, frame } from "./cards.js";
+import { loadPictures } from "./pictures.js";
 
 const SAMPLES = 8;
 const DONE = { merge: "Merged", split: "Split", move: "Moved images" };
@@ -104,17 +105,14 @@ export class ClustersPage {
       boxes.set(one, [...(boxes.get(one) || []), box]);
       return box;
     });
-    const bar = el("span.size-bar");
-    bar.style.width = `${Math.max(1, (100 * cluster.size) / most)}%`;
-    return el(`section.cluster-card.c${cluster.id % 8}`, { "aria-label": cluster.name || `cluster ${cluster.label}`,
-      onfocusin: () => { this.at = cluster.label; this.current = cluster.id; } },
-      el(".cluster-head", {}, el("span.dot"), name, el("span.count", {}, count(cluster.size, "image")), pick),
-      el(".size", { "aria-hidden": "true" }, bar),
-      el("a.strip", { href: "#", onclick: open(where), "aria-label": `All images of cluster ${cluster.label}` }, ...pictures),
-      el(".links", {}, el("a", { href: "#", onclick: open(where) }, `all ${cluster.size.toLocaleString("en")}`),
+    return clusterCard({ label: cluster.name || `cluster ${cluster.label}`, size: cluster.size, colour: cluster.id, most,
+      head: [name, el("span.count", {}, count(cluster.size, "image")), pick],
+      pictures: el("a.strip", { href: "#", onclick: open(where), "aria-label": `All images of cluster ${cluster.label}` }, ...pictures),
+      links: [el("a", { href: "#", onclick: open(where) }, `all ${cluster.size.toLocaleString("en")}`),
         el("a", { href: "#", onclick: open({ ...where, sort: "margin" }) }, "borderline"),
         el("a", { href: "#", onclick: open({ ...where, sort: "-distance" }) }, "farthest"),
-        this.drift(cluster)));
+        this.drift(cluster)].filter(Boolean),
+      properties: { onfocusin: () => { this.at = cluster.label; this.current = cluster.id; } } });
   }
 
   drift(cluster) {

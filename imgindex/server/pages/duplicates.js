@@ -1,10 +1,10 @@
 // Groups of duplicates, one after the other: which image to keep. Decisions are tags; no file is touched.
 
 import { bus, get, getBlob, getPart, send, server } from "./api.js";
-import { bytes, command, count, el, fileName, folderOf, printable, quoted, say, state } from "./dom.js";
+import { duplicateCaption } from "./cards.js";
+import { command, count, el, fileName, printable, quoted, say, state } from "./dom.js";
 
 const KEEP = "keep", SPARE = "spare";
-const GRADES = { kept: "proposed to keep", same: "the same bytes", copy: "a copy, verified", similar: "similar, not verified" };
 
 export class DuplicatesPage {
   constructor(host, { go, problem }) {
@@ -150,17 +150,7 @@ export class DuplicatesPage {
       onclick: () => this.keep(number - 1) });
     this.draw(box, image);
     const marked = tags.has(KEEP) ? "keep" : tags.has(SPARE) ? "spare" : image.how === "kept" ? "proposed" : "";
-    const trouble = image.problem || image.protected;
-    const others = group.images.filter((one) => one !== image).map((one) => one.width * one.height);
-    const size = image.width * image.height > Math.min(...others) ? "b.better" : "span";
-    return el(`figure.duplicate.${marked || "other"}`, {}, box,
-      el("figcaption", {},
-        el(".head", {}, el("kbd", {}, String(number)), el("span.name", {}, fileName(image.path)), marked ? el("span.mark", {}, marked) : null),
-        el("span.detail", {}, el(size, {}, `${image.width} × ${image.height}`), " · ", bytes(image.size)),
-        el("span.detail", {}, [GRADES[image.how], image.turned, image.same_file ? "another path of the same file" : "",
-          image.how === "copy" || image.how === "similar" ? `distance ${image.distance.toFixed(3)}` : ""].filter(Boolean).join(" · ")),
-        el("span.detail", {}, folderOf(image.path)),
-        trouble ? el("span.detail.trouble", {}, printable(trouble)) : null));
+    return el(`figure.duplicate.${marked || "other"}`, {}, box, duplicateCaption(group, image, marked, el("kbd", {}, String(number))));
   }
 
   async draw(box, image) {

@@ -1,60 +1,14 @@
 // A grid of any number of images, of which only those in the window are in the document.
 
-import { get, thumbnails } from "./api.js";
-import { count, el, fileName, printable, shortened, state } from "./dom.js";
+import { get } from "./api.js";
+import { fill, frame, ListSource } from "./cards.js";
+import { count, el, fileLabel, fileName, printable, state } from "./dom.js";
+import { known, loadPictures } from "./pictures.js";
 
 // Browsers draw no element higher than some 16 million pixels: above this the scrollbar is a scale of all rows.
 const HIGHEST = 8_000_000;
-const PAGE = 120, PACK = 60, MOST_PAGES = 60, MOST_PICTURES = 900;
+const PAGE = 120, MOST_PAGES = 60;
 const GAP = 10, CAPTION = 40;
-
-// Pictures of thumbnails by id, shared by all grids: those that were used last.
-const pictures = new Map();
-
-function remember(id, picture) {
-  pictures.set(id, picture);
-  if (pictures.size > MOST_PICTURES) {
-    const [oldest, { url }] = pictures.entries().next().value;
-    pictures.delete(oldest);
-    if (url) URL.revokeObjectURL(url);
-  }
-}
-
-// Fetch the pictures of ids that are not here, and call `done` with each.
-export async function loadPictures(ids, done, signal) {
-  const missing = [];
-  for (const id of ids) {
-    const known = pictures.get(id);
-    if (known) {
-      pictures.delete(id);
-      pictures.set(id, known);
-      done(id, known);
-    } else missing.push(id);
-  }
-  for (let at = 0; at < missing.length; at += PACK) {
-    for await (const [id, blob, reason] of thumbnails(missing.slice(at, at + PACK), signal)) {
-      const picture = blob ? { url: URL.createObjectURL(blob), reason: "" } : { url: "", reason };
-      remember(id, picture);
-      done(id, picture);
-    }
-  }
-}
-
-export function frame() {
-  return el(".picture.waiting");
-}
-
-// Put a picture, or the reason why there is none, into a frame.
-export function fill(box, picture, name) {
-  if (picture.url) {
-    const image = el("img", { src: picture.url, alt: name, draggable: false });
-    box.replaceChildren(image);
-    box.className = "picture";
-  } else {
-    box.replaceChildren(el("small", {}, printable(picture.reason)));
-    box.className = "picture missing";
-  }
-}
 
 // The images of a view on the server.
 export class ViewSource {
@@ -85,22 +39,6 @@ export class ViewSource {
   forget() {
     this.pages.clear();
   }
-}
-
-// Some images that are here already; note: the text below each.
-export class ListSource {
-  constructor(items) {
-    this.items = items;
-    this.total = items.length;
-  }
-
-  async load() {}
-
-  at(index) {
-    return this.items[index];
-  }
-
-  forget() {}
 }
 
 export class Grid {
@@ -236,10 +174,9 @@ export class Grid {
     const name = item.image ? fileName(item.image.path) : "not in the index any more";
     const tags = item.image?.tags?.length ? item.image.tags.join(", ") : "";
     const note = item.note || printable(tags) || (item.image ? `${item.image.width} × ${item.image.height}` : "");
-    cell.lastChild.replaceChildren(el("span.name", { title: item.image ? printable(item.image.path) : "" }, shortened(name, Math.floor(this.side / 7))),
-      el("span.detail", {}, note));
+    cell.lastChild.replaceChildren(item.image ? fileLabel(item.image.path) : el("span.name", {}, name), el("span.detail", {}, note));
     this.mark(cell, item.id);
-    const picture = item.image ? pictures.get(item.id) : { url: "", reason: "it was removed" };
+    const picture = item.image ? known(item.id) : { url: "", reason: "it was removed" };
     // The name stands below.
     if (picture) fill(cell.firstChild, picture, "");
   }

@@ -3,9 +3,11 @@
 import { bus, get, send, server, similarTo } from "./api.js";
 import { command, count, el, fileName, printable, quoted, say, state } from "./dom.js";
 import { clusterName } from "./clusters.js";
-import { fill, frame, Grid, ListSource, loadPictures, total, ViewSource } from "./grid.js";
+import { fill, frame, ListSource } from "./cards.js";
+import { Grid, total, ViewSource } from "./grid.js";
 import { Large } from "./large.js";
 import { Selection } from "./selection.js";
+import { loadPictures } from "./pictures.js";
 
 const SORTS = { id: "as added", "-added_at": "newest first", path: "by path", "-modified": "last changed first",
   "-size": "largest file first", "-pixels": "most pixels first", pixels: "fewest pixels first" };

@@ -1,9 +1,10 @@
 // The images least like any other, each beside the one that is nearest to it: odd or fine. Decisions are tags.
 
 import { bus, get, send, server } from "./api.js";
-import { command, count, el, fileName, folderOf, printable, quoted, say, state } from "./dom.js";
-import { fill, frame, ListSource, loadPictures } from "./grid.js";
+import { command, count, el, fileName, printable, quoted, say, state } from "./dom.js";
+import { fill, ListSource, nearestCaption, outlierCaption } from "./cards.js";
 import { Large } from "./large.js";
+import { loadPictures } from "./pictures.js";
 
 const ODD = "odd", FINE = "fine";
 // How many images are shown that nobody has called fine yet, and how many the server finds at most.
@@ -107,15 +108,9 @@ export class OddPage {
       onclick: () => this.go("images", { like: found.nearest_id }) });
     const button = (key, tag, text) => el(`button.changes.decide.${tag}`, { type: "button", tabIndex: -1, "aria-pressed": "false",
       onclick: () => this.decide(item, tag) }, text, el("kbd", {}, key));
-    // How far the nearest image is has a line of its own.
-    const reasons = found.reason.split("; ").filter((one) => !one.includes("from its nearest image"));
     const card = el("figure.odd-card", { tabIndex: -1, "aria-label": `${fileName(found.path)}, ${words(found)}`,
       onfocusin: () => { this.at = Math.max(0, at()); } },
-      el(".pair-of", {}, picture, el("div", {}, nearest, el("span.detail", {}, "nearest: ", fileName(found.nearest)))),
-      el("figcaption", {}, el("span.name", { title: printable(found.path) }, fileName(found.path)),
-        el("span.detail", {}, folderOf(found.path)),
-        el("span.detail", {}, el("b", {}, `${found.times.toFixed(1)}×`), " as far from its nearest image as usual"),
-        reasons.length ? el("span.detail", {}, printable(reasons.join("; "))) : null),
+      el(".pair-of", {}, picture, el("div", {}, nearest, nearestCaption(found.nearest))), outlierCaption(found),
       el(".buttons", {}, button("f", FINE, "Fine"), button("o", ODD, "Odd")));
     card.dataset.id = item.id;
     return card;

@@ -1,24 +1,28 @@
 // One image, as large as the window allows but not larger than it is; arrow keys go to the next one.
 
-import { getBlob } from "./api.js";
-import { bytes, el, fileName, folderOf, printable } from "./dom.js";
+import { bytes, copyButton, el, fileName, printable } from "./dom.js";
+import { largePicture } from "./pictures.js";
 
 export class Large {
   // actions: [key, label, function of the item]. moved: called with the index that is shown.
   constructor(grid, actions) {
     this.grid = grid;
     this.actions = actions;
+    this.release = () => {};
     this.picture = el(".large-picture");
     this.name = el("h2");
+    this.path = el("p.path");
     this.facts = el("p.detail");
     this.previous = el("button", { type: "button", onclick: () => this.move(-1), "aria-label": "Previous" }, "←");
     this.next = el("button", { type: "button", onclick: () => this.move(1), "aria-label": "Next" }, "→");
     const buttons = actions.map(([key, label, act]) =>
       el("button", { type: "button", title: `${label} (${key})`, onclick: () => this.act(act) }, label));
+    this.copy = copyButton(() => this.grid.source.at(this.index).image.path, "Copy path", this.path);
+    this.file = el("a.button", { hidden: true }, "Open file");
     this.dialog = el("dialog.large", { "aria-label": "Large picture", tabIndex: -1, autofocus: true, onclose: () => this.closed() },
       this.picture,
-      el(".below", {}, el("div", {}, this.name, this.facts),
-        el(".buttons", {}, this.previous, this.next, ...buttons,
+      el(".below", {}, el("div", {}, this.name, this.path, this.facts),
+        el(".buttons", {}, this.previous, this.next, ...buttons, this.copy, this.file,
           el("button", { type: "button", onclick: () => this.dialog.close() }, "Close"))));
     this.dialog.addEventListener("click", (event) => {
       if (event.target === this.dialog) this.dialog.close();
@@ -70,11 +74,13 @@ export class Large {
       if (signal.aborted) return;
       this.describe(item);
       if (!item.image) throw new Error("it is not in the index any more");
-      const side = Math.min(2048, Math.ceil((Math.max(innerWidth, innerHeight) * devicePixelRatio) / 256) * 256);
-      const blob = await getBlob(`/images/${item.id}/picture?side=${side}`, signal);
-      if (this.url) URL.revokeObjectURL(this.url);
-      this.url = URL.createObjectURL(blob);
-      const image = el("img", { src: this.url, alt: fileName(item.image.path) });
+      const picture = await largePicture(item, signal);
+      this.release();
+      this.release = picture.release;
+      const image = el("img", { src: picture.url, alt: fileName(item.image.path) });
+      // A small image may have been scaled up for its frame in a grid.
+      const { width, height } = item.image;
+      if (width) [image.style.maxWidth, image.style.maxHeight] = [`min(100%, ${width}px)`, `min(100%, ${height}px)`];
       await image.decode();
       if (!signal.aborted) this.picture.replaceChildren(image);
     } catch (error) {
@@ -85,9 +91,14 @@ export class Large {
   describe(item) {
     const image = item.image;
     this.name.textContent = image ? fileName(image.path) : "";
-    const facts = image ? [folderOf(image.path), `${image.width} × ${image.height}`, bytes(image.size), image.format,
-      ...(image.tags?.length ? [`tags: ${printable(image.tags.join(", "))}`] : []), item.note] : [];
+    this.path.textContent = image ? printable(image.path) : "";
+    const facts = image ? [image.width ? `${image.width} × ${image.height}` : "", image.size ? bytes(image.size) : "", image.format,
+      image.tags?.length ? `tags: ${printable(image.tags.join(", "))}` : "", item.note] : [];
     this.facts.textContent = facts.filter(Boolean).join(" · ");
+    this.copy.hidden = !image;
+    // A page that is a file may stand beside the files of its images.
+    this.file.hidden = !item.href;
+    if (item.href) this.file.href = item.href;
   }
 
   closed() {
@@ -97,7 +108,7 @@ export class Large {
 
   close() {
     this.abort?.abort();
-    if (this.url) URL.revokeObjectURL(this.url);
+    this.release();
     this.dialog.remove();
   }
 }
