@@ -1,17 +1,12 @@
-"""The application: the endpoints of the HTTP API, the page, and the guard around both."""
+"""The application: what each endpoint of the HTTP API answers, the page, and the guard around both."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, get_args
-from urllib.parse import urlencode
 
-import msgspec
 import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,38 +22,31 @@ from imgindex.gallery.kept_maps import find_map
 from imgindex.gallery.map import Map
 from imgindex.index import ImageIndex
 from imgindex.server import map_groups, problems, schema, views
+from imgindex.server.answers import Answers
 from imgindex.server.assets import ASSETS, PAGE
+from imgindex.server.duplicate_review import outline
 from imgindex.server.events import Events
 from imgindex.server.guard import App, Guard
-from imgindex.server.jobs import Job, Jobs, Work
+from imgindex.server.jobs import Job, Jobs
+from imgindex.server.messages import (
+    Call,
+    Reply,
+    check_match,
+    entity_tags,
+    next_link,
+    part_reply,
+    read_body,
+    read_query,
+    refused,
+    to_json,
+)
 from imgindex.server.pictures import Pictures, Shown
-from imgindex.server.problems import RequestRefused, refusal_of
+from imgindex.server.problems import RequestRefused
 from imgindex.server.snapshot import Snapshot
 from imgindex.storage.paths import absolute
 from imgindex.types import Image, OnProgress
 
-# The answers of long questions that stay: a page goes on in one of them.
-MOST_ANSWERS = 8
 PREFIX = "/api/v1"
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request whose parts were checked."""
-
-    path: dict[str, Any]
-    query: Any
-    body: Any
-    request: HttpRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The JSON of an answer, with its status and further headers."""
-
-    data: Any
-    status: int = 200
-    headers: dict[str, str] | None = None
 
 
 def build_app(
@@ -100,7 +88,9 @@ class Api:
         self._pictures = Pictures(self.snapshot.path)
         self.events_hub = Events(self._commit)
         self._jobs = Jobs(lambda: ImageIndex.open(path), lambda job: self.events_hub.publish("job", job))
-        self._answers: OrderedDict[str, tuple[tuple[Any, ...], Job]] = OrderedDict()
+        self._answers = Answers(self._jobs)
+        # The newest commit whose images were looked at, and the digest of these.
+        self._images_of = ("", "")
         self._maps: dict[str, Map] = {}
 
     def close(self) -> None:
@@ -125,7 +115,7 @@ class Api:
 
     async def failures(self, call: Call) -> Reply:
         found, tag = await self.snapshot.call_with_tag(lambda index: documents.failures(index.failures()))
-        return _page(call, found, tag)
+        return part_reply(call, found, tag)
 
     async def tags(self, call: Call) -> Reply:
         return await self._read(lambda index: documents.tags(index.tags()))
@@ -241,7 +231,9 @@ class Api:
 
     async def diff(self, call: Call) -> Reply:
         a, b = call.path["clustering"], call.path["other"]
-        _, found = await self._answer(("diff", a, b), lambda index, on_progress, stop: index.clusterings.diff(a, b))
+        _, found = await self._answers.ask(
+            "diff", (a, b, await self._commit()), lambda index, on_progress, stop: index.clusterings.diff(a, b)
+        )
         return Reply(documents.diff(found))
 
     async def name_cluster(self, call: Call) -> Reply:
@@ -282,46 +274,41 @@ class Api:
         if last < len(found.groups):
             more: dict[str, Any] = {"exact": query.exact, "similar": query.similar, "keep": query.keep}
             more |= {"after": last, "limit": query.limit, "at": at}
-            headers["Link"] = _next_link(call, more)
+            headers["Link"] = next_link(call, more)
         return Reply(documents.duplicates(found, query.after, last), headers=headers)
 
-    async def _duplicates(self, query: schema.Duplicates) -> tuple[str, results.Duplicates]:
+    async def duplicate_outline(self, call: Call) -> Reply:
+        at, found = await self._duplicates(call.query)
+        return await self._read(lambda index: outline(index, at, found))
+
+    async def _duplicates(self, query: schema.DuplicateQuery) -> tuple[str, results.Duplicates]:
         """Return the groups, those of an earlier answer where that is asked for."""
         if query.at is not None:
-            if query.at not in self._answers:
-                detail = "this list of duplicates is not kept any more"
-                raise RequestRefused(404, "AnswerNotFound", detail, hint="ask for its first part again")
-            return query.at, await self._jobs.wait(self._answers[query.at][1])
-        return await self._answer(
-            ("duplicates", query.exact, query.similar, query.keep),
+            return query.at, await self._answers.kept(query.at)
+        return await self._answers.ask(
+            "duplicates",
+            (query.exact, query.similar, query.keep, await self._images()),
             lambda index, on_progress, stop: index.duplicates(
                 exact=query.exact, similar=query.similar, keep=query.keep, on_progress=on_progress
             ),
         )
 
-    async def _answer(self, question: tuple[Any, ...], work: Work) -> tuple[str, Any]:
-        """Return what takes longer than other requests should wait, and its id, as the result of a job.
-
-        question: its kind and options. While nothing is committed, it is answered once.
-        """
-        question = (*question, await self._commit())
-        for at, (known, job) in self._answers.items():
-            if known == question and job.error is None and not job.is_cancelled:
-                return at, await self._jobs.wait(job)
-        job = self._jobs.submit(question[0], work)
-        self._answers[str(job.id)] = (question, job)
-        while len(self._answers) > MOST_ANSWERS:
-            _, (_, oldest) = self._answers.popitem(last=False)
-            if oldest.ended.done():
-                oldest.value = None
-        return str(job.id), await self._jobs.wait(job)
-
     async def outliers(self, call: Call) -> Reply:
         n = call.query.n
-        _, found = await self._answer(
-            ("outliers", n), lambda index, on_progress, stop: index.outliers(n=n, on_progress=on_progress)
+        _, found = await self._answers.ask(
+            "outliers",
+            (n, await self._images()),
+            lambda index, on_progress, stop: index.outliers(n=n, on_progress=on_progress),
         )
         return Reply(documents.outliers(found))
+
+    async def _images(self) -> str:
+        """Return a digest of the present images, which stays when tags or clusterings change."""
+        commit = await self._commit()
+        if self._images_of[0] != commit:
+            digest, commit = await self.snapshot.call_with_tag(lambda index: index._store.catalogue.images_digest())
+            self._images_of = commit, digest
+        return self._images_of[1]
 
     # Jobs.
 
@@ -335,7 +322,7 @@ class Api:
         return Reply(self._jobs.cancel(call.path["job"]).to_dict(), 202)
 
     async def begin_job(self, call: Call) -> Reply:
-        await self.snapshot.call(lambda index: _check_match(call, self.snapshot.tag(index)))
+        await self.snapshot.call(lambda index: check_match(call, self.snapshot.tag(index)))
         begin: dict[type, Callable[[Any], Awaitable[Job]]] = {
             schema.AddBody: self._begin_add,
             schema.ClusterBody: self._begin_cluster,
@@ -418,8 +405,9 @@ class Api:
             hint = 'make it with POST /api/v1/jobs, {"kind": "map"}'
             raise RequestRefused(404, "MapNotFound", f"a map by {query.method} was not made yet", hint=hint)
         if found is None:
-            _, found = await self._answer(
-                ("map", query.method),
+            _, found = await self._answers.ask(
+                "map",
+                (query.method, await self._images()),
                 lambda index, on_progress, stop: self._make_map(index, "pca", 42, on_progress),
             )
         placed: Map = found
@@ -428,7 +416,7 @@ class Api:
         )
         columns = (placed.ids.astype("<u4"), *_scaled(placed.xy).T, groups.of_each.astype("<i2"))
         data = len(placed.ids).to_bytes(4, "little") + b"".join(column.tobytes() for column in columns)
-        return Response(data + _json(groups.all), media_type=schema.BINARY, headers={"ETag": tag})
+        return Response(data + to_json(groups.all), media_type=schema.BINARY, headers={"ETag": tag})
 
     async def events(self, call: Call) -> Response:
         return StreamingResponse(self.events_hub.stream(), media_type="text/event-stream")
@@ -441,7 +429,7 @@ class Api:
 
     async def _write(self, call: Call, write: Callable[[ImageIndex], Any]) -> Reply:
         def checked(index: ImageIndex) -> Reply:
-            _check_match(call, self.snapshot.tag(index))
+            check_match(call, self.snapshot.tag(index))
             data = write(index)
             return Reply(data, headers={"ETag": self.snapshot.tag(index)})
 
@@ -456,67 +444,20 @@ def _endpoint(api: Api, endpoint: schema.Endpoint) -> Callable[[HttpRequest], Aw
             if endpoint.writes and api.read_only:
                 hint = "start `imgindex serve` so that it may change the index"
                 raise RequestRefused(403, "ReadOnly", "this server changes nothing", hint=hint)
-            call = Call(request.path_params, _query(request, endpoint.query), await _body(request, endpoint), request)
+            query, body = read_query(request, endpoint.query), await read_body(request, endpoint)
+            call = Call(request.path_params, query, body, request)
             reply = await handler(call)
         except Exception as error:  # noqa: BLE001  every error is answered
-            return _refused(error)
+            return refused(error)
         if isinstance(reply, Response):
             return reply
         headers = reply.headers or {}
         tag = headers.get("ETag")
-        if request.method in ("GET", "HEAD") and tag is not None and tag in _tags(request, "if-none-match"):
+        if request.method in ("GET", "HEAD") and tag is not None and tag in entity_tags(request, "if-none-match"):
             return Response(status_code=304, headers={"ETag": tag})
-        return Response(_json(reply.data), reply.status, headers, schema.JSON)
+        return Response(to_json(reply.data), reply.status, headers, schema.JSON)
 
     return answer
-
-
-def _query(request: HttpRequest, kind: type[schema.Request]) -> Any:
-    """Return the query of a request as its type. Raises UsageError."""
-    lists = {field.name for field in msgspec.structs.fields(kind) if "list" in str(field.type)}
-    values: dict[str, Any] = {}
-    for name, value in request.query_params.multi_items():
-        if name in values:
-            raise UsageError(f"the query has {name!r} twice")
-        values[name] = value.split(",") if name in lists else value
-    try:
-        return msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"the query is wrong: {error}") from error
-
-
-async def _body(request: HttpRequest, endpoint: schema.Endpoint) -> Any:
-    if endpoint.body is None:
-        return None
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    data = await request.body()
-    if isinstance(endpoint.body, str):
-        if media_type.startswith("multipart/") or media_type == "application/x-www-form-urlencoded":
-            raise RequestRefused(415, "WrongType", "the body of this request is the image itself, not a form")
-        if not data:
-            raise UsageError("the body is empty", hint="send the bytes of an image")
-        return data
-    if media_type != schema.JSON:
-        raise RequestRefused(415, "WrongType", f"the body of this request is {schema.JSON}")
-    try:
-        return msgspec.json.decode(data, type=endpoint.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"the body is wrong: {error}") from error
-
-
-def _tags(request: HttpRequest, header: str) -> set[str]:
-    return {tag.strip().removeprefix("W/") for tag in request.headers.get(header, "").split(",") if tag.strip()}
-
-
-def _check_match(call: Call, tag: str) -> None:
-    """Raise RequestRefused unless If-Match has the entity tag of the newest commit, or any."""
-    given = _tags(call.request, "if-match")
-    if not given:
-        hint = "send the ETag of the answer that you have seen, or *"
-        raise RequestRefused(428, "NoCondition", "a change needs the header If-Match", hint=hint)
-    if "*" not in given and tag not in given:
-        hint = "ask again, look at what has changed, and send the new ETag"
-        raise RequestRefused(412, "IndexChanged", "the index has changed since", hint=hint, headers={"ETag": tag})
 
 
 def _image(index: ImageIndex, id: int) -> Image:
@@ -536,19 +477,6 @@ def _exported(index: ImageIndex, ids: list[int], format: str) -> bytes:
     return render(Table(data, rows, ["id", "path", "width", "height", "format", "size", "tags"]), format)
 
 
-def _page(call: Call, found: list[Any], tag: str) -> Reply:
-    last = call.query.after + call.query.limit
-    headers = {"ETag": tag}
-    if last < len(found):
-        headers["Link"] = _next_link(call, {"after": last, "limit": call.query.limit})
-    return Reply(found[call.query.after : last], headers=headers)
-
-
-def _next_link(call: Call, query: dict[str, Any]) -> str:
-    values = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
-    return f'<{call.request.url.path}?{urlencode(values)}>; rel="next"'
-
-
 def _scaled(xy: Any) -> Any:
     """Return points (n, 2) as uint16, moved and scaled by one factor, so that the longer extent is 0…65535."""
     if not len(xy):
@@ -559,39 +487,16 @@ def _scaled(xy: Any) -> Any:
     return (centred * 65535).round().astype("<u2")
 
 
-def _json(data: Any) -> bytes:
-    try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":"))
-    # A byte of a name that is not UTF-8 is half of a character, which becomes an escape sequence of JSON.
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _finite(data: Any) -> Any:
-    """Return data with null for numbers that JSON does not have."""
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, dict):
-        return {name: _finite(value) for name, value in data.items()}
-    return [_finite(one) for one in data] if isinstance(data, list | tuple) else data
-
-
-def _refused(error: BaseException) -> Response:
-    refusal = refusal_of(error)
-    return Response(_json(asdict(refusal.problem)), refusal.problem.status, dict(refusal.headers), problems.MEDIA_TYPE)
-
-
 async def _http_error(request: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     names = {404: "NotFound", 405: "MethodNotAllowed"}
     status = error.status_code if error.status_code in names else 400
     detail = f"there is nothing at {request.url.path}" if status == 404 else problems.TITLES[status]
-    return _refused(RequestRefused(status, names.get(status, "BadRequest"), detail, headers=error.headers))
+    return refused(RequestRefused(status, names.get(status, "BadRequest"), detail, headers=error.headers))
 
 
 async def _unexpected(request: HttpRequest, error: Exception) -> Response:
-    return _refused(error)
+    return refused(error)
 
 
 def _asset_paths() -> dict[str, str]:
@@ -602,7 +507,7 @@ def _asset(name: str) -> Callable[[HttpRequest], Awaitable[Response]]:
     async def answer(request: HttpRequest) -> Response:
         asset = ASSETS[name]
         headers = {"ETag": asset.tag}
-        if asset.tag in _tags(request, "if-none-match"):
+        if asset.tag in entity_tags(request, "if-none-match"):
             return Response(status_code=304, headers=headers)
         return Response(asset.data, headers=headers, media_type=asset.media_type)
 

@@ -93,15 +93,20 @@ class Similar(Request, frozen=True):
     rerank: bool = False
 
 
-class Duplicates(Request, frozen=True):
-    """Which duplicates are wanted, and which part of the groups. at: a list that was answered before."""
+class DuplicateQuery(Request, frozen=True):
+    """Which duplicates are wanted. at: a list that was answered before."""
 
     exact: bool = False
     similar: bool = False
     keep: Literal["original", "largest", "sharpest", "oldest"] = "original"
+    at: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+
+
+class Duplicates(DuplicateQuery, frozen=True):
+    """Which duplicates are wanted, and which part of the groups."""
+
     after: Number = 0
     limit: Rows = 100
-    at: Annotated[str, msgspec.Meta(max_length=100)] | None = None
 
 
 class Outliers(Request, frozen=True):
@@ -274,6 +279,20 @@ class DuplicateGroups(msgspec.Struct):
     failures: list[Failure]
 
 
+class DuplicateOutline(msgspec.Struct):
+    """How many groups of duplicates there are among `images` images, and the numbers of some groups, from 1.
+
+    at: the id of the list, for `GET /duplicates?at=`. decided: each image has the tag keep or spare. exact: all images
+    have the same bytes, and all but one can be deleted.
+    """
+
+    at: str
+    images: int
+    groups: int
+    decided: list[int]
+    exact: list[int]
+
+
 class ClusteringDocument(msgspec.Struct):
     """How a clustering was made and its clusters; curve, knee and copies where k was chosen."""
 
@@ -406,6 +425,14 @@ ENDPOINTS: Sequence[Endpoint] = (
         writes=True,
     ),
     Endpoint("GET", "/duplicates", "duplicates", "Groups of duplicates", DuplicateGroups, Duplicates, is_paged=True),
+    Endpoint(
+        "GET",
+        "/duplicates/outline",
+        "duplicate_outline",
+        "Which groups of duplicates are decided",
+        DuplicateOutline,
+        DuplicateQuery,
+    ),
     Endpoint("GET", "/outliers", "outliers", "The images least like any other", list[Outlier], Outliers),
     Endpoint("GET", "/map", "map", "Where images are on a map, and their groups", BINARY, MapQuery),
     Endpoint("GET", "/maps", "maps", "The methods of maps, and which maps are made", list[MapState]),

@@ -6,6 +6,7 @@ What the index computes of one commit, such as its search, stays in memory until
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 import threading
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from typing import TypeVar
 
 from imgindex.errors import IndexClosed
 from imgindex.index import ImageIndex
-from imgindex.storage.store import Store
 
 T = TypeVar("T")
 # Requests that read the index at a time.
@@ -65,18 +65,12 @@ class Snapshot:
 
     def tag(self, index: ImageIndex) -> str:
         """Return the entity tag of the commit that the index reads now, in this run of the server."""
-        return f'"{self._run}-{index._store.once(_new_commit):x}"'
+        # Not what `Store.once` keeps: a connection may take one commit for two when its log is moved to the catalogue.
+        state = index._store.catalogue.state_id()
+        return f'"{self._run}-{hashlib.sha256(state.encode()).hexdigest()[:16]}"'
 
     def close(self) -> None:
         """Close the index; calls in progress get IndexClosed, and later ones are refused."""
         self._threads.submit(self._index.close)
         for threads in (self._threads, self._slow_thread):
             threads.shutdown(wait=False, cancel_futures=False)
-
-
-_commits = iter(range(1, 1 << 62))
-
-
-def _new_commit(store: Store) -> int:
-    """Return a number that no commit had before in this process; `Store.once` asks for one for each commit."""
-    return next(_commits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import secrets
@@ -293,6 +294,19 @@ class Catalogue:
         rows = self.connection.rows((int, PATH), "select id, path from images where present order by id")
         while part := list(islice(rows, FETCHED)):
             yield from zip((id for id, _ in part), self.paths.all_absolute([path for _, path in part]), strict=True)
+
+    def images_digest(self) -> str:
+        """Return a digest of the present images: another one after any change of them or of their files.
+
+        It stays when tags, tables or clusterings change.
+        """
+        import msgspec
+
+        query = "select id, path, size, mtime_ns, sha256, crc32 from images where present order by id"
+        rows, digest = self.connection.execute(query), hashlib.sha256()
+        while part := rows.fetchmany(FETCHED):
+            digest.update(msgspec.msgpack.encode(part))
+        return digest.hexdigest()
 
     def locations(self, ids: Iterable[int] | None = None, *, include_missing: bool = False) -> Iterator[Location]:
         """Yield the locations of the vectors of present images, in the order of segments and rows, or of `ids`."""

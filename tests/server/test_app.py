@@ -7,7 +7,9 @@ import http.client
 import io
 import json
 import os
+import shutil
 import struct
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -219,6 +221,29 @@ def test_a_change_needs_the_etag_of_what_was_seen(client: httpx.Client, home: Pa
     assert client.get("/tags").json() == [{"tag": "dog", "images": 7}, {"tag": "cat", "images": 2}]
 
 
+def test_while_others_read_the_etag_of_a_change_stays_that_of_the_newest_commit(client: httpx.Client) -> None:
+    over = threading.Event()
+
+    def read() -> None:
+        with httpx.Client(base_url=client.base_url, headers=AUTHORIZED, timeout=60) as other:
+            while not over.is_set():
+                other.get("/images?ids=1,2,3")
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    seen, statuses = client.get("/tags").headers["etag"], []
+    for number in range(60):
+        body = {"ids": [1 + number % 13], "add": [f"tag {number}"]}
+        changed = client.put("/images/tags", json=body, headers={"If-Match": seen})
+        statuses.append(changed.status_code)
+        seen = changed.headers["etag"]
+    over.set()
+    for reader in readers:
+        reader.join()
+    assert statuses == [200] * 60
+
+
 def test_what_has_not_changed_is_not_sent_again(client: httpx.Client) -> None:
     first = client.get("/status")
     again = client.get("/status", headers={"If-None-Match": first.headers["etag"]})
@@ -369,6 +394,31 @@ def test_groups_come_in_parts_of_one_answer_although_tags_are_changed_meanwhile(
         assert found == every
         assert [job["kind"] for job in client.get("/jobs").json()] == ["duplicates"]
         assert client.get("/duplicates?at=77").json()["type"] == "urn:imgindex:AnswerNotFound"
+
+
+def test_an_outline_says_which_groups_are_decided_and_grading_is_not_repeated_for_tags(home: Path) -> None:
+    for number in range(4):
+        draw(home / "photos" / "c" / f"{number}.png", 100 + number, (90, 60))
+        shutil.copy(home / "photos" / "c" / f"{number}.png", home / "photos" / "c" / f"{number} again.png")
+    with ImageIndex.open(home / ".imgindex") as index:
+        index.add(home / "photos")
+    with client_of(home / ".imgindex") as client:
+        groups = client.get("/duplicates").json()["groups"]
+        numbers = [group["group"] for group in groups]
+        first = client.get("/duplicates/outline").json()
+        assert (first["groups"], first["images"], first["decided"]) == (5, 21, [])
+        assert first["exact"] == numbers == [1, 2, 3, 4, 5]
+        ids = [image["id"] for image in groups[2]["images"]]
+        client.put("/images/tags", json={"ids": ids[:1], "add": ["keep"]}, headers=ANY)
+        assert client.get("/duplicates/outline").json() == first
+        client.put("/images/tags", json={"ids": ids[1:], "add": ["spare"]}, headers=ANY)
+        assert client.get(f"/duplicates/outline?at={first['at']}").json() == first | {"decided": [3]}
+        assert client.get("/duplicates").json()["groups"] == groups
+        assert [job["kind"] for job in client.get("/jobs").json()] == ["duplicates"]
+        with ImageIndex.open(home / ".imgindex") as index:
+            index.remove(home / "photos" / "c" / "0 again.png")
+        assert client.get("/duplicates/outline").json()["groups"] == 4
+        assert len(client.get("/jobs").json()) == 2
 
 
 # Pictures.

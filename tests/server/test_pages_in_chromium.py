@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,36 @@ def test_duplicates_are_decided_by_keys_and_a_decision_is_undone(visit: Visit, s
     expect(page.locator(".state")).to_contain_text("All groups are decided")
     page.get_by_label("decided ones too").check()
     expect(page.locator(".place")).to_have_text("Group 1 of 2")
+
+
+def test_twenty_groups_are_decided_by_twenty_keys_and_the_page_holds_few_of_many(
+    visit: Visit, site: tuple[Path, int]
+) -> None:
+    """Groups are fetched in parts of twenty; keys that are pressed while one is fetched wait for it."""
+    more = 200
+    for number in range(more):
+        path = draw(site[0] / "photos" / "many" / f"{number}.png", 1000 + number, (40 + number, 30))
+        shutil.copy(path, path.with_name(f"{number} again.png"))
+    with ImageIndex.open(site[0] / ".imgindex") as index:
+        index.add(site[0] / "photos" / "many")
+    page = visit("duplicates")
+    expect(page.locator(".place")).to_have_text(f"Group 1 of {more + 2}")
+    for number in range(20):
+        page.keyboard.press("a12"[number % 3])
+    expect(page.locator(".place")).to_have_text(f"Group 1 of {more - 18}", timeout=60_000)
+    tags = Counter(marks(site[0]).values())
+    assert tags == {("keep",): 20, ("spare",): 20}
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/duplicates?" in request.url else None)
+    for _ in range(more - 20):
+        page.keyboard.press("s")
+    expect(page.locator(".place")).to_have_text(f"Group {more - 19} of {more - 18}", timeout=60_000)
+    assert 7 <= len(asked) <= 11
+    # Back at the first group, whose part was forgotten meanwhile.
+    page.keyboard.press("u")
+    expect(page.locator(".place")).to_have_text(f"Group 1 of {more - 17}")
+    expect(page.locator(".duplicate img")).to_have_count(2)
+    assert len(marks(site[0])) == 38
 
 
 def test_all_groups_of_the_same_bytes_are_accepted_at_once(visit: Visit, site: tuple[Path, int]) -> None:

@@ -4,6 +4,10 @@ const KEY = "imgindex-token";
 export const bus = new EventTarget();
 export const server = { etag: null, readOnly: false, index: "" };
 let token = "";
+// Requests so far, and the last of those whose answers may be older than the tag that is known.
+let asked = 0, passed = 0;
+const TAGS = 50;
+const tags = new Set();
 
 export class Problem extends Error {
   constructor(status, document) {
@@ -26,6 +30,8 @@ export function takeToken() {
 }
 
 async function ask(path, options = {}) {
+  asked += 1;
+  const number = asked;
   let answer;
   try {
     answer = await fetch(`/api/v1${path}`, {
@@ -44,8 +50,22 @@ async function ask(path, options = {}) {
     if (answer.status === 401) bus.dispatchEvent(new Event("unauthorized"));
     throw new Problem(answer.status, document);
   }
-  if (answer.headers.has("ETag")) server.etag = answer.headers.get("ETag");
+  if (answer.headers.has("ETag")) noteTag(answer.headers.get("ETag"), number, Boolean(options.headers?.["If-Match"]));
   return answer;
+}
+
+// Keep the newest tag: what was asked for before a change may be answered after it, with the tag of the time before.
+function noteTag(tag, number, isChange) {
+  tags.add(tag);
+  if (tags.size > TAGS) tags.delete(tags.values().next().value);
+  if (!isChange && number <= passed) return;
+  server.etag = tag;
+  passed = isChange ? asked : number;
+}
+
+// Whether a commit is one that answers did not come from.
+export function isNews(tag) {
+  return !tags.has(tag);
 }
 
 export async function get(path, signal) {

@@ -1,6 +1,6 @@
 // The shell: pages by the address, keys, jobs, and what is wrong with the server.
 
-import { bus, get, listen, send, server, takeToken } from "./api.js";
+import { bus, get, isNews, listen, send, server, takeToken } from "./api.js";
 import { el, printable, say, state } from "./dom.js";
 import { ClustersPage } from "./clusters.js";
 import { DuplicatesPage } from "./duplicates.js";
@@ -85,11 +85,11 @@ bus.addEventListener("unauthorized", () => {
   sessionStorage.clear();
   locked();
 });
-bus.addEventListener("commit", (event) => {
-  if (server.etag !== event.detail.etag) {
-    server.etag = event.detail.etag;
-    bus.dispatchEvent(new Event("changed"));
-  }
+// The tag of an event may be older than that of a change which was answered meanwhile.
+bus.addEventListener("commit", async (event) => {
+  if (!isNews(event.detail.etag)) return;
+  await get("/tags").catch(() => {});
+  bus.dispatchEvent(new Event("changed"));
 });
 bus.addEventListener("job", (event) => {
   const job = event.detail;

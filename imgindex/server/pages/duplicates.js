@@ -1,19 +1,28 @@
 // Groups of duplicates, one after the other: which image to keep. Decisions are tags; no file is touched.
+// Of all groups the page knows the numbers of those that are decided; the images only of those near the one it shows.
 
-import { bus, get, getBlob, getPart, send, server } from "./api.js";
+import { bus, get, getBlob, send, server } from "./api.js";
 import { duplicateCaption } from "./cards.js";
 import { command, count, el, fileName, printable, quoted, say, state } from "./dom.js";
 
 const KEEP = "keep", SPARE = "spare";
+// Groups that are fetched together, such parts that are kept, and pictures that are fetched ahead;
+// how long a group is shown before its pictures are asked for; the most groups and tags of one request.
+const PART = 20, PARTS = 6, AHEAD = 4, PAUSE_MS = 60, MOST = 1000, MOST_TAGGED = 100_000;
 
 export class DuplicatesPage {
   constructor(host, { go, problem }) {
     this.host = host;
     this.go = go;
     this.problem = problem;
-    this.groups = [];
+    this.total = 0;
+    this.decided = new Set();
+    this.same = new Set();
+    this.parts = new Map();
     this.tags = new Map();
+    this.shown = [];
     this.undone = [];
+    this.turn = Promise.resolve();
     this.urls = new Map();
     this.place = el("strong.place");
     this.all = el("input", { type: "checkbox", onchange: () => this.choose() });
@@ -38,36 +47,69 @@ export class DuplicatesPage {
   async open(query) {
     this.abort?.abort();
     const { signal } = (this.abort = new AbortController());
+    this.query = query;
     this.similar.checked = query.similar === "true";
-    this.groups = [];
-    this.loading = true;
+    this.total = 0;
+    this.shown = [];
+    this.parts.clear();
+    this.tags.clear();
     this.form.hidden = true;
     this.view.replaceChildren(state("Comparing images…", el("p.progress", {}, "Pixels are compared once; the results are kept.")));
     try {
-      let path = `/duplicates?limit=200${this.similar.checked ? "&similar=true" : ""}`;
-      while (path) {
-        const { data, next } = await getPart(path, signal);
-        await this.readTags(data.groups, signal);
-        this.groups.push(...data.groups);
-        this.images = data.images;
-        path = next;
-        this.loading = Boolean(next);
-        if (this.groups.length === data.groups.length) this.choose();
-        else this.update();
-      }
-      this.loading = false;
-      this.update();
+      const outline = await get(`/duplicates/outline${this.similar.checked ? "?similar=true" : ""}`, signal);
+      this.answer = outline.at;
+      this.images = outline.images;
+      this.total = outline.groups;
+      this.decided = new Set(outline.decided);
+      this.same = new Set(outline.exact);
+      this.choose();
     } catch (error) {
-      if (error.name !== "AbortError") {
-        this.view.replaceChildren(state(printable(error.message), el("p", {}, printable(error.hint || ""))));
-      }
+      this.fail(error);
     }
+  }
+
+  fail(error) {
+    if (error.name === "AbortError") return;
+    this.view.replaceChildren(state(printable(error.message), el("p", {}, printable(error.hint || ""))));
+  }
+
+  // The groups of a part, with the tags of their images; parts that were used least recently are forgotten.
+  part(number) {
+    const known = this.parts.get(number);
+    this.parts.delete(number);
+    const loading = known || this.fetchGroups(number * PART, PART);
+    this.parts.set(number, loading);
+    if (!known) {
+      loading.catch(() => { if (this.parts.get(number) === loading) this.parts.delete(number); });
+      if (this.parts.size > PARTS) this.forget(this.parts.keys().next().value);
+    }
+    return loading;
+  }
+
+  async forget(number) {
+    const groups = await this.parts.get(number).catch(() => []);
+    this.parts.delete(number);
+    for (const group of groups) for (const { id } of group.images) this.tags.delete(id);
+  }
+
+  async fetchGroups(after, limit) {
+    const { signal } = this.abort;
+    const similar = this.similar.checked ? "&similar=true" : "";
+    const { groups } = await get(`/duplicates?at=${this.answer}&after=${after}&limit=${limit}${similar}`, signal);
+    await this.readTags(groups, signal);
+    return groups;
+  }
+
+  // The group with a number, from 1.
+  async group(number) {
+    const groups = await this.part(Math.floor((number - 1) / PART));
+    return groups[(number - 1) % PART];
   }
 
   async readTags(groups, signal) {
     const ids = groups.flatMap((group) => group.images.map((image) => image.id));
-    for (let at = 0; at < ids.length; at += 1000) {
-      const images = await get(`/images?ids=${ids.slice(at, at + 1000).join(",")}`, signal);
+    for (let at = 0; at < ids.length; at += MOST) {
+      const images = await get(`/images?ids=${ids.slice(at, at + MOST).join(",")}`, signal);
       for (const image of images) this.tags.set(image.id, new Set(image.tags));
     }
   }
@@ -79,48 +121,61 @@ export class DuplicatesPage {
     line.textContent = `${stage}: ${done.toLocaleString("en")}${total ? ` of ${total.toLocaleString("en")}` : ""}`;
   }
 
-  isDecided(group) {
-    return group.images.every(({ id }) => this.tags.get(id)?.has(KEEP) || this.tags.get(id)?.has(SPARE));
-  }
-
-  isExact(group) {
-    return group.images.every((image) => image.how === "kept" || (image.how === "same" && image.disposable));
-  }
-
-  // List the groups that are shown, and begin with the first.
-  choose() {
-    this.shown = this.groups.filter((group) => this.all.checked || !this.isDecided(group));
-    this.at = 0;
-    this.showGroup();
-  }
-
-  update() {
-    const known = new Set(this.shown);
-    this.shown.push(...this.groups.filter((group) => !known.has(group) && (this.all.checked || !this.isDecided(group))));
-    this.showPlace();
-    if (!this.view.querySelector(".duplicate")) this.showGroup();
+  // List the numbers of the groups that are shown, and begin with one of them.
+  choose(first) {
+    this.shown = [];
+    for (let number = 1; number <= this.total; number += 1) {
+      if (this.all.checked || !this.decided.has(number)) this.shown.push(number);
+    }
+    this.at = Math.max(0, this.shown.indexOf(first));
+    return this.showGroup();
   }
 
   showPlace() {
-    const open = this.groups.filter((group) => !this.isDecided(group));
-    const more = this.loading ? "+" : "";
     this.place.textContent = this.shown.length
-      ? `Group ${(Math.min(this.at, this.shown.length - 1) + 1).toLocaleString("en")} of ${this.shown.length.toLocaleString("en")}${more}` : "";
-    const exact = open.filter((group) => this.isExact(group));
-    this.exact.hidden = !exact.length || server.readOnly;
-    this.exact.textContent = `Accept ${count(exact.length, "group")} of the same bytes`;
-    this.form.hidden = !this.groups.length && !this.similar.checked;
+      ? `Group ${(Math.min(this.at, this.shown.length - 1) + 1).toLocaleString("en")} of ${this.shown.length.toLocaleString("en")}` : "";
+    let exact = 0;
+    for (const number of this.same) if (!this.decided.has(number)) exact += 1;
+    this.exact.hidden = !exact || server.readOnly;
+    this.exact.textContent = `Accept ${count(exact, "group")} of the same bytes`;
+    this.form.hidden = !this.total && !this.similar.checked;
   }
 
-  showGroup() {
+  async showGroup() {
     this.overlay?.remove();
     this.overlay = null;
     this.showPlace();
-    const group = this.shown[this.at];
-    if (!group) {
+    const number = this.shown[this.at];
+    this.current = null;
+    if (!number) {
       this.view.replaceChildren(this.finished());
       return;
     }
+    try {
+      const group = await this.group(number);
+      if (this.shown[this.at] !== number) return;
+      this.current = group;
+      this.drawGroup(group);
+      this.lookAhead().catch(() => {});
+    } catch (error) {
+      // The server keeps a few answers only.
+      if (error.type === "urn:imgindex:AnswerNotFound") this.open(this.query);
+      else this.fail(error);
+    }
+  }
+
+  // Fetch the group after the one that is shown, and its pictures.
+  async lookAhead() {
+    const here = this.current, number = this.shown[this.at + 1];
+    if (!number) return;
+    const group = await this.group(number);
+    await new Promise((resume) => setTimeout(resume, PAUSE_MS));
+    for (const image of group.images.slice(0, AHEAD)) {
+      if (this.current === here) await this.picture(image).catch(() => {});
+    }
+  }
+
+  drawGroup(group) {
     const cards = group.images.map((image, number) => this.card(group, image, number + 1));
     const pager = el(".pager", {},
       el("button", { type: "button", disabled: this.at === 0, onclick: () => this.move(-1), "aria-label": "Previous group" }, "←"),
@@ -136,8 +191,7 @@ export class DuplicatesPage {
   }
 
   finished() {
-    if (this.loading) return state("Loading…");
-    if (!this.groups.length) return state(`No duplicates among ${count(this.images || 0, "image")}`);
+    if (!this.total) return state(`No duplicates among ${count(this.images || 0, "image")}`);
     const index = /\/\.imgindex$/.test(server.index) ? "" : ` --index ${quoted(server.index)}`;
     return state("All groups are decided",
       el("p", {}, "No file was touched. The spare images are tagged; this lists their files:"),
@@ -153,18 +207,28 @@ export class DuplicatesPage {
     return el(`figure.duplicate.${marked || "other"}`, {}, box, duplicateCaption(group, image, marked, el("kbd", {}, String(number))));
   }
 
+  // The address of an image's picture in this page.
+  async picture(image) {
+    if (!this.urls.has(image.id)) {
+      const blob = await getBlob(`/images/${image.id}/picture?side=768`, this.abort.signal);
+      if (!this.urls.has(image.id)) this.urls.set(image.id, URL.createObjectURL(blob));
+      if (this.urls.size > 40) {
+        const [oldest, url] = this.urls.entries().next().value;
+        URL.revokeObjectURL(url);
+        this.urls.delete(oldest);
+      }
+    }
+    return this.urls.get(image.id);
+  }
+
   async draw(box, image) {
     try {
+      // Keys may pass over many groups.
       if (!this.urls.has(image.id)) {
-        const blob = await getBlob(`/images/${image.id}/picture?side=768`, this.abort.signal);
-        this.urls.set(image.id, URL.createObjectURL(blob));
-        if (this.urls.size > 40) {
-          const [oldest, url] = this.urls.entries().next().value;
-          URL.revokeObjectURL(url);
-          this.urls.delete(oldest);
-        }
+        await new Promise((resume) => setTimeout(resume, PAUSE_MS));
+        if (!box.isConnected) return;
       }
-      box.replaceChildren(el("img", { src: this.urls.get(image.id), alt: fileName(image.path) }));
+      box.replaceChildren(el("img", { src: await this.picture(image), alt: fileName(image.path) }));
       box.classList.remove("waiting");
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -173,37 +237,50 @@ export class DuplicatesPage {
     }
   }
 
-  move(by) {
+  async move(by) {
     const to = this.at + by;
     if (to < 0 || to >= this.shown.length) return;
     this.at = to;
-    this.showGroup();
+    return this.showGroup();
   }
 
   // Decisions.
 
-  keep(number) {
-    const group = this.shown[this.at];
+  async keep(number) {
+    const group = this.current;
     if (!group?.images[number]) return;
     const kept = group.images[number];
-    this.decide([group], new Map(group.images.map((one) => [one.id, one === kept ? KEEP : SPARE])),
+    await this.decide([group], new Map(group.images.map((one) => [one.id, one === kept ? KEEP : SPARE])),
       `keep ${fileName(kept.path)}`);
   }
 
-  accept() {
-    const group = this.shown[this.at];
-    if (group) this.decide([group], this.proposal(group), `keep ${fileName(group.keep)}`);
+  async accept() {
+    const group = this.current;
+    if (group) await this.decide([group], this.proposal(group), `keep ${fileName(group.keep)}`);
   }
 
-  both() {
-    const group = this.shown[this.at];
-    if (group) this.decide([group], new Map(group.images.map((one) => [one.id, KEEP])), "keep all of the group");
+  async both() {
+    const group = this.current;
+    if (group) await this.decide([group], new Map(group.images.map((one) => [one.id, KEEP])), "keep all of the group");
   }
 
-  acceptExact() {
-    const groups = this.groups.filter((group) => !this.isDecided(group) && this.isExact(group));
+  async acceptExact() {
+    if (this.busy) return;
+    const open = new Set([...this.same].filter((number) => !this.decided.has(number)));
+    const groups = [];
+    this.done.replaceChildren(`Reading ${count(open.size, "group")}…`);
+    try {
+      for (let after = 0; after < this.total; after += MOST) {
+        if (![...open].some((number) => number > after && number <= after + MOST)) continue;
+        const part = await get(`/duplicates?at=${this.answer}&after=${after}&limit=${MOST}`, this.abort.signal);
+        groups.push(...part.groups.filter((group) => open.has(group.group)));
+      }
+    } catch (error) {
+      this.problem(error);
+      return;
+    }
     const marks = new Map(groups.flatMap((group) => [...this.proposal(group)]));
-    this.decide(groups, marks, `keep one of each of ${count(groups.length, "group")}`);
+    await this.decide(groups, marks, `keep one of each of ${count(groups.length, "group")}`);
   }
 
   // What cannot be disposed of, such as a camera raw file or an image that was not verified, is kept too.
@@ -218,17 +295,20 @@ export class DuplicatesPage {
     try {
       for (const [put, off] of [[KEEP, SPARE], [SPARE, KEEP]]) {
         const ids = [...marks].filter(([, mark]) => mark === put).map(([id]) => id);
-        if (ids.length) changes.push(await this.change(ids, [put], [off]));
+        for (let at = 0; at < ids.length; at += MOST_TAGGED) {
+          changes.push(await this.change(ids.slice(at, at + MOST_TAGGED), [put], [off]));
+        }
       }
-      this.undone.push({ changes, at: this.at, groups });
-      const gone = new Set(groups);
+      const gone = new Set(groups.map((group) => group.group));
+      this.undone.push({ changes, first: groups[0].group, newly: [...gone].filter((number) => !this.decided.has(number)) });
+      for (const number of gone) this.decided.add(number);
       const here = this.shown[this.at];
-      if (!this.all.checked) this.shown = this.shown.filter((group) => !gone.has(group));
+      if (!this.all.checked) this.shown = this.shown.filter((number) => !gone.has(number));
       else if (gone.has(here)) this.at = Math.min(this.at + 1, this.shown.length - 1);
       if (!this.all.checked && !gone.has(here)) this.at = this.shown.indexOf(here);
       this.at = Math.max(0, Math.min(this.at, this.shown.length - 1));
-      this.sayDone(words, marks);
-      this.showGroup();
+      this.sayDone(words, groups, marks);
+      await this.showGroup();
     } catch (error) {
       this.problem(error);
     } finally {
@@ -236,9 +316,9 @@ export class DuplicatesPage {
     }
   }
 
-  sayDone(words, marks) {
+  sayDone(words, groups, marks) {
     say(words);
-    const spare = this.groups.flatMap((group) => group.images).filter((one) => marks.get(one.id) === SPARE);
+    const spare = groups.flatMap((group) => group.images).filter((one) => marks.get(one.id) === SPARE);
     const index = /\/\.imgindex$/.test(server.index) ? "" : ` --index ${quoted(server.index)}`;
     const paths = spare.slice(0, 3).map((one) => quoted(printable(one.path))).join(" ");
     const line = spare.length > 3 ? `imgindex list --where "tags match '${SPARE}'"${index}` : `imgindex tag ${SPARE} ${paths}${index}`;
@@ -247,14 +327,9 @@ export class DuplicatesPage {
 
   async change(ids, add, remove) {
     const report = await send("PUT", "/images/tags", { ids, add, remove });
-    for (const [tag, changed] of Object.entries(report.added)) for (const id of changed) this.tagsOf(id).add(tag);
-    for (const [tag, changed] of Object.entries(report.removed)) for (const id of changed) this.tagsOf(id).delete(tag);
+    for (const [tag, changed] of Object.entries(report.added)) for (const id of changed) this.tags.get(id)?.add(tag);
+    for (const [tag, changed] of Object.entries(report.removed)) for (const id of changed) this.tags.get(id)?.delete(tag);
     return report;
-  }
-
-  tagsOf(id) {
-    if (!this.tags.has(id)) this.tags.set(id, new Set());
-    return this.tags.get(id);
   }
 
   async undo() {
@@ -266,10 +341,9 @@ export class DuplicatesPage {
         for (const [tag, ids] of Object.entries(report.added)) if (ids.length) await this.change(ids, [], [tag]);
         for (const [tag, ids] of Object.entries(report.removed)) if (ids.length) await this.change(ids, [tag], []);
       }
-      this.shown = this.groups.filter((group) => this.all.checked || !this.isDecided(group));
-      this.at = Math.max(0, this.shown.indexOf(last.groups[0]));
+      for (const number of last.newly) this.decided.delete(number);
       this.done.replaceChildren("Undone.");
-      this.showGroup();
+      await this.choose(last.first);
     } catch (error) {
       this.problem(error);
     } finally {
@@ -285,7 +359,7 @@ export class DuplicatesPage {
 
   // Two pictures in one place, in turns: what differs moves.
   blink() {
-    const group = this.shown[this.at];
+    const group = this.current;
     if (this.overlay) {
       this.overlay.remove();
       this.overlay = null;
@@ -303,9 +377,14 @@ export class DuplicatesPage {
       ArrowLeft: () => this.move(-1), ArrowRight: () => this.move(1), h: () => this.move(-1), l: () => this.move(1),
       " ": () => this.blink(), z: () => this.toggleSize() };
     if (event.key === "Escape" && this.overlay) this.blink();
-    else if (/^[1-9]$/.test(event.key)) this.keep(Number(event.key) - 1);
-    else if (event.key in keys) keys[event.key]();
+    else if (/^[1-9]$/.test(event.key)) this.later(event, () => this.keep(Number(event.key) - 1));
+    else if (event.key in keys) this.later(event, keys[event.key]);
     else return false;
     return true;
+  }
+
+  // Each key is for the group that the keys before it lead to; a key that is held down decides one group.
+  later(event, act) {
+    if (!event.repeat || event.key.startsWith("Arrow")) this.turn = this.turn.then(act).catch((error) => this.problem(error));
   }
 }
