@@ -107,9 +107,20 @@ def end_to_end(result: Result) -> Iterator[Target]:
 
 
 def gpu(result: Result) -> Iterator[Target]:
-    for row in result["rows"]:
-        what = f"{row['recipe']}, {row['precision']}, on a GPU: files to index, against the network alone"
-        yield at_least(what, 0.9, row["files_of_network"])
+    steps = result["figures"]
+    files, found = steps["files"], steps["correctness"]["fp16"]
+    network = value(result, "images_per_second", what="ours, fp16, batch 256")
+    share = value(result, "tflops", what="ours, fp16, batch 256") / steps["facts"]["product_fp16_tflops"]
+    yield at_least("network alone on a GPU, fp16, against a product of matrices", 0.6, share)
+    memory, whole = (files[name]["images_per_second"] for name in ("from_memory", "files_to_index_again"))
+    yield at_least("the same, from memory to vectors, against the network alone", 0.9, memory / network)
+    limit = min(network, files["decoding"]["images_per_second"])
+    yield at_least("the same, from files to an index, against the slower of network and decoding", 0.8, whole / limit)
+    parent = files["without_a_network"]["parent_us"]
+    yield at_most("the same: processor time of the parent for an image, without a network", 60, parent, " µs")
+    started = found["make_seconds"] + found["first_batch_seconds"]
+    yield at_most("the same: seconds to the first vectors, with torch loaded", 2, started, " s")
+    yield at_most("the same: the share of time in which the GPU stands idle", 0.05, steps["profile"]["idle_share"], "")
 
 
 def decode(result: Result) -> Iterator[Target]:
