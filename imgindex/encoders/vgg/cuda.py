@@ -35,9 +35,12 @@ class CudaStream:
         self._network = network
         with _OPENING, torch.cuda.device(network.device), torch.inference_mode():
             self._stream = torch.cuda.Stream(network.device)  # type: ignore[no-untyped-call]
+            # There the weights were copied to the GPU.
+            self._stream.wait_stream(torch.cuda.default_stream(network.device))
             with torch.cuda.stream(self._stream):
                 self._pixels = torch.empty((size, side, side, 3), dtype=torch.uint8, device=network.device)
-                self._pixels.copy_(torch.arange(3 * side, dtype=torch.uint8, device=network.device).view(side, 3))
+                # Any pictures, with colours that differ.
+                self._pixels.copy_(torch.arange(3 * side, device=network.device).remainder(251).view(side, 3))
                 self._padded = network.new_input(size, side)
                 # cuDNN and the kernels are loaded here, and algorithms chosen, which cannot be done while a graph is
                 # captured. This thread captures it too, because cuDNN's choices belong to a thread.
@@ -90,6 +93,12 @@ class CudaStream:
             # A capture that failed may leave its stream unusable.
             self._stream = torch.cuda.Stream(self._network.device)  # type: ignore[no-untyped-call]
         return None, expected
+
+
+def empty_cache() -> None:
+    """Give back the memory of the GPUs that torch keeps and does not use, but not while a graph is captured."""
+    with _OPENING:
+        torch.cuda.empty_cache()
 
 
 def pinned_batch(count: int, side: int) -> Pixels:

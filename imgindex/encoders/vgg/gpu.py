@@ -252,7 +252,7 @@ class VggGpuEncoder:
 
     def _empty_cache(self) -> None:
         if self.device.startswith("cuda"):
-            torch.cuda.empty_cache()
+            cuda.empty_cache()
 
 
 def working_devices(device: torch.device) -> list[torch.device]:

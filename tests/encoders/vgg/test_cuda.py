@@ -11,7 +11,7 @@ import pytest
 import torch
 from fake_cuda import FakeCuda
 
-from imgindex.encoders.vgg import gpu
+from imgindex.encoders.vgg import cuda, gpu
 from imgindex.encoders.vgg.cuda import CudaStream, pinned_batch
 from imgindex.encoders.vgg.layers import shapes
 from imgindex.encoders.weights import load_weights, locate_weights
@@ -69,6 +69,35 @@ def test_a_smaller_batch_is_computed_in_the_same_shape_with_the_same_bits(fake: 
     parts = np.concatenate([stream.outputs(batch[:3]), stream.outputs(batch[3:])])
     assert np.array_equal(parts, whole)
     assert set(fake.sizes) == {5}
+
+
+def test_a_stream_computes_after_the_weights_have_arrived(fake: FakeCuda) -> None:
+    plain = network()
+    outputs = plain.outputs
+    plain.outputs = lambda *given: fake.happened.append("computed") or outputs(*given)
+    CudaStream(plain, SIDE, 2)
+    assert fake.happened[:2] == ["after the default stream", "computed"]
+
+
+def test_large_pictures_can_be_computed_too(fake: FakeCuda) -> None:
+    assert CudaStream(network(), 96, 1).outputs(np.zeros((1, 96, 96, 3), np.uint8)).shape == (1, 512)
+
+
+def test_no_memory_is_given_back_while_a_graph_is_captured(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = fake._capture
+    others: list[threading.Thread] = []
+
+    def during_capture(*arguments: Any, **named: Any) -> Any:
+        others.append(threading.Thread(target=cuda.empty_cache))
+        others[0].start()
+        others[0].join(0.2)
+        fake.happened.append("captured")
+        return capture(*arguments, **named)
+
+    monkeypatch.setattr(torch.cuda, "graph", during_capture)
+    CudaStream(network(), SIDE, 1)
+    others[0].join()
+    assert fake.happened.index("captured") < fake.happened.index("emptied")
 
 
 def test_outputs_are_the_callers_own(fake: FakeCuda) -> None:
