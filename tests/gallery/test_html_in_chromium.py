@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import pytest
-from browsers import chromium
+from browsers import axe_script, chromium, violations
 from decoders_here import DecodersHere
 from grid_mean import GridMean
 from pictures import draw
@@ -260,6 +260,17 @@ def test_a_character_without_a_font_is_shown_by_its_number(visit: Open, tmp_path
     expect(labels.nth(1).locator(".number")).to_have_count(0)
     expect(labels.nth(1)).to_have_text("plain é Ж.jpg")
     assert set(labels.nth(0).locator(".number").all_text_contents()) <= {"10FFE"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing_wrong(visit: Open, site: Path, name: str) -> None:
+    axe = axe_script()
+    page = visit(site / f"{name}.html")
+    if name == "clusters":
+        page.get_by_role("button", name="borderline").first.click()
+    page.evaluate(axe)
+    assert violations(page) == []
 
 
 # each page

@@ -51,7 +51,7 @@ function row(tag, ...children) {
 // The sections of each kind of page, as far as the filter leaves them; `left` collects the images that it leaves.
 
 function matchesPage(left) {
-  return data.queries.map(({ query, name, failure, matches: found }) => {
+  return data.queries.map(({ query, name, failure, matches: found }, number) => {
     const kept = found.filter(([id]) => matches(id));
     const isLeft = !text || kept.length || (query !== null && matches(query));
     if (!isLeft) return null;
@@ -62,7 +62,7 @@ function matchesPage(left) {
     const inside = failure ? el("p.hint", {}, `This image could not be compared: ${failure}`)
       : kept.length ? row(".grid", ...kept.map(([id, distance], at) => card(id, `${found.indexOf(kept[at]) + 1} · ${distance.toFixed(3)}`)))
         : el("p.hint", {}, found.length ? "The filter hides all matches." : "No image of the index fulfils the conditions.");
-    return el("section.query", { "aria-label": `Images similar to ${name}` }, el(".query-image", {}, own), inside);
+    return el("section.query", { "aria-label": `Query ${number + 1}: ${name}` }, el(".query-image", {}, own), inside);
   });
 }
 

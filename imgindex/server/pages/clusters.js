@@ -4,6 +4,7 @@ import { bus, get, send, server } from "./api.js";
 import { command, count, el, printable, say, state } from "./dom.js";
 import { clusterCard, fill, frame } from "./cards.js";
 import { loadPictures } from "./pictures.js";
+import { saving } from "./save.js";
 
 const SAMPLES = 8;
 const DONE = { merge: "Merged", split: "Split", move: "Moved images" };
@@ -25,8 +26,9 @@ export class ClustersPage {
       this.choice, el("button", { type: "button", onclick: () => this.go("map", { c: this.found?.id }) }, "Map"), this.undoButton, el("label.changes", {}, "Make one with k = ", this.k), el("button.changes", {}, "Cluster"));
     this.note = el(".result.note", { role: "status", hidden: true });
     this.list = el(".clusters");
+    this.save = el("div");
     this.makeSelectionBar();
-    host.replaceChildren(this.form, this.note, this.list, this.bar);
+    host.replaceChildren(this.form, this.note, this.list, this.save, this.bar);
     this.ended = (event) => this.jobEnded(event.detail);
     bus.addEventListener("job", this.ended);
   }
@@ -74,6 +76,7 @@ export class ClustersPage {
     const said = this.said?.id === id ? this.said.text : "";
     this.note.hidden = !said;
     this.note.replaceChildren(said);
+    this.save.replaceChildren(saving(`imgindex clusterings show ${id} --html clusters.html`));
     this.list.replaceChildren(...found.clusters.map((cluster) => this.card(id, cluster, samples[cluster.label], boxes, most)));
     // After an edit the keys go on where it was; labels, and so places, are others now.
     this.focusCard(Math.max(0, found.clusters.findIndex((one) => one.id === this.current)), Boolean(said));

@@ -4,6 +4,7 @@
 import { bus, get, getBlob, send, server } from "./api.js";
 import { duplicateCaption } from "./cards.js";
 import { command, count, el, fileName, printable, quoted, say, state } from "./dom.js";
+import { saving } from "./save.js";
 
 const KEEP = "keep", SPARE = "spare";
 // Groups that are fetched together, such parts that are kept, and pictures that are fetched ahead;
@@ -50,6 +51,7 @@ export class DuplicatesPage {
     this.query = query;
     this.similar.checked = query.similar === "true";
     this.total = 0;
+    this.host.querySelector(".save")?.remove();
     this.shown = [];
     this.parts.clear();
     this.tags.clear();
@@ -63,6 +65,7 @@ export class DuplicatesPage {
       this.decided = new Set(outline.decided);
       this.same = new Set(outline.exact);
       this.choose();
+      if (this.total) this.done.after(saving(`imgindex duplicates${this.similar.checked ? " --similar" : ""} --html duplicates.html`));
     } catch (error) {
       this.fail(error);
     }

@@ -5,6 +5,7 @@ import { command, count, el, fileName, printable, quoted, say, state } from "./d
 import { fill, ListSource, nearestCaption, outlierCaption } from "./cards.js";
 import { Large } from "./large.js";
 import { loadPictures } from "./pictures.js";
+import { saving } from "./save.js";
 
 const ODD = "odd", FINE = "fine";
 // How many images are shown that nobody has called fine yet, and how many the server finds at most.
@@ -46,6 +47,7 @@ export class OddPage {
     this.abort?.abort();
     const { signal } = (this.abort = new AbortController());
     this.form.hidden = true;
+    this.host.querySelector(".save")?.remove();
     this.done.replaceChildren();
     this.list.replaceChildren(state("Comparing images…", el("p.progress", {}, "Each is compared with all others.")));
     try {
@@ -60,6 +62,7 @@ export class OddPage {
       this.tags = new Map([...images].map(([id, image]) => [id, new Set(image.tags)]));
       this.items = found.map((one) => ({ id: one.id, image: images.get(one.id) || null, found: one, note: words(one) }));
       this.form.hidden = !found.length;
+      if (found.length) this.list.after(saving(`imgindex outliers -n ${found.length} --html outliers.html`));
       this.choose();
     } catch (error) {
       if (error.name !== "AbortError") this.list.replaceChildren(state(printable(error.message), el("p", {}, printable(error.hint || ""))));
