@@ -1026,11 +1026,15 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
 
         return each()
 
-    def map(self, method: str = "pca", *, seed: int = 42, on_progress: OnProgress | None = None) -> Map:
+    def map(
+        self, method: str = "pca", *, seed: int = 42, anew: bool = False, on_progress: OnProgress | None = None
+    ) -> Map:
         """Return coordinates of all images on a plane, by pca, pacmap, umap or tsne; the same seed gives the same map.
 
-        The index keeps the newest map by each method, where it can be written to, and returns it until its images
-        change. pacmap lays out 50,000 images, evenly taken, and places others among their nearest of these.
+        The index keeps the newest map by each method, where it can be written to. Images stay where they are on it: new
+        and changed ones are placed among their nearest, removed ones vanish. It is laid out again with anew, or when
+        more than a fifth of its images have changed. pacmap lays out 50,000 images, evenly taken, and places others
+        among their nearest of these.
 
         Raises UsageError for another method, or for t-SNE of more than 20,000 images; ExtraMissing without the library
         of pacmap or umap; IndexDamaged.
@@ -1040,7 +1044,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         from imgindex.gallery.kept_maps import kept_map
 
-        return kept_map(self._store, method, seed=seed, on_progress=on_progress or _ignore)
+        return kept_map(self._store, method, seed=seed, anew=anew, on_progress=on_progress or _ignore)
 
     def export(
         self,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
@@ -18,10 +17,10 @@ from imgindex import documents, results
 from imgindex._version import VERSION
 from imgindex.errors import PathNotFound, UnreadableImage, UsageError
 from imgindex.export.tables import Table, render
-from imgindex.gallery.kept_maps import find_map
+from imgindex.gallery.kept_maps import map_state
 from imgindex.gallery.map import Map
 from imgindex.index import ImageIndex
-from imgindex.server import map_groups, problems, schema, views
+from imgindex.server import map_groups, maps, problems, schema, views
 from imgindex.server.answers import Answers
 from imgindex.server.assets import ASSETS, PAGE
 from imgindex.server.duplicate_review import outline
@@ -44,7 +43,7 @@ from imgindex.server.pictures import Pictures, Shown
 from imgindex.server.problems import RequestRefused
 from imgindex.server.snapshot import Snapshot
 from imgindex.storage.paths import absolute
-from imgindex.types import Image, OnProgress
+from imgindex.types import Image
 
 PREFIX = "/api/v1"
 
@@ -91,7 +90,7 @@ class Api:
         self._answers = Answers(self._jobs)
         # The newest commit whose images were looked at, and the digest of these.
         self._images_of = ("", "")
-        self._maps: dict[str, Map] = {}
+        self._maps = maps.Maps()
 
     def close(self) -> None:
         """End the jobs and processes, and close the index."""
@@ -367,56 +366,39 @@ class Api:
     async def _begin_map(self, body: schema.MapBody) -> Job:
         return self._jobs.submit(
             "map",
-            lambda index, on_progress, stop: self._make_map(index, body.method, body.seed, on_progress),
+            lambda index, on_progress, stop: self._maps.make(
+                index, body.method, seed=body.seed, anew=body.anew, on_progress=on_progress
+            ),
             result=lambda found: {"method": found.method, "seed": found.seed, "images": len(found.ids)},
         )
 
-    def _make_map(self, index: ImageIndex, method: str, seed: int, on_progress: OnProgress) -> Map:
-        found = self._maps[method] = index.map(method, seed=seed, on_progress=on_progress)
-        return found
+    # Maps.
 
     async def maps(self, call: Call) -> Reply:
-        return await self._read(
-            lambda index: [
-                {"method": method, "is_made": self._known_map(index, method) is not None}
-                for method in get_args(schema.MapMethod)
-            ]
-        )
-
-    def _known_map(self, index: ImageIndex, method: str) -> Map | None:
-        """Return the map of the images that the index has now, where it was made in this run or is kept."""
-        made = self._maps.get(method)
-        if made is not None and np.array_equal(made.ids, index.ids()):
-            return made
-        found = find_map(index._store, method)
-        if found is not None:
-            self._maps[method] = found
-        return found
+        return await self._read(self._maps.states)
 
     async def map(self, call: Call) -> Response:
-        """Return n as uint32, then n ids uint32, n x and n y uint16 (0…65535), n groups int16 (−1: none), and JSON.
-
-        The JSON has the groups: the name, the number of images and a number for the colour of each. A map by pca is
-        made now; others are made by jobs.
-        """
+        """Return a map; one by pca is made now, others are made by jobs."""
         query: schema.MapQuery = call.query
-        found = await self.snapshot.call(lambda index: self._known_map(index, query.method))
-        if found is None and query.method != "pca":
-            hint = 'make it with POST /api/v1/jobs, {"kind": "map"}'
-            raise RequestRefused(404, "MapNotFound", f"a map by {query.method} was not made yet", hint=hint)
+        method, images = query.method, await self._images()
+        found = await self.snapshot.call(lambda index: self._maps.find(index, method, images))
         if found is None:
+            is_made = await self.snapshot.call(lambda index: map_state(index._store, method) is not None)
+            if method != "pca" and not is_made:
+                hint = 'make it with POST /api/v1/jobs, {"kind": "map"}'
+                raise RequestRefused(404, "MapNotFound", f"a map by {method} was not made yet", hint=hint)
             _, found = await self._answers.ask(
                 "map",
-                (query.method, await self._images()),
-                lambda index, on_progress, stop: self._make_map(index, "pca", 42, on_progress),
+                (method, images),
+                lambda index, on_progress, stop: self._maps.make(
+                    index, method, seed=42, anew=False, on_progress=on_progress
+                ),
             )
         placed: Map = found
         groups, tag = await self.snapshot.call_with_tag(
             lambda index: map_groups.of_images(index, placed, query.by, query.clustering)
         )
-        columns = (placed.ids.astype("<u4"), *_scaled(placed.xy).T, groups.of_each.astype("<i2"))
-        data = len(placed.ids).to_bytes(4, "little") + b"".join(column.tobytes() for column in columns)
-        return Response(data + to_json(groups.all), media_type=schema.BINARY, headers={"ETag": tag})
+        return Response(maps.encoded(placed, groups), media_type=schema.BINARY, headers={"ETag": tag})
 
     async def events(self, call: Call) -> Response:
         return StreamingResponse(self.events_hub.stream(), media_type="text/event-stream")
@@ -475,16 +457,6 @@ def _exported(index: ImageIndex, ids: list[int], format: str) -> bytes:
     data = documents.images(index.images(ids=ids))
     rows = [{**image, "tags": ",".join(image["tags"])} for image in data]
     return render(Table(data, rows, ["id", "path", "width", "height", "format", "size", "tags"]), format)
-
-
-def _scaled(xy: Any) -> Any:
-    """Return points (n, 2) as uint16, moved and scaled by one factor, so that the longer extent is 0…65535."""
-    if not len(xy):
-        return np.empty((0, 2), "<u2")
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    extent = float((high - low).max()) or 1.0
-    centred = (xy - (low + high) / 2) / extent + 0.5
-    return (centred * 65535).round().astype("<u2")
 
 
 async def _http_error(request: HttpRequest, error: Exception) -> Response:

@@ -205,10 +205,11 @@ class ClusterBody(Request, frozen=True, tag="cluster", tag_field="kind"):
 
 
 class MapBody(Request, frozen=True, tag="map", tag_field="kind"):
-    """Make a map of all images."""
+    """Make a map of all images, or place new ones on the map that there is; anew: lay it out again."""
 
     method: MapMethod = "pca"
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 42
+    anew: bool = False
 
 
 # Answers that are not dataclasses of results.
@@ -338,10 +339,17 @@ class ViewRows(msgspec.Struct):
 
 
 class MapState(msgspec.Struct):
-    """A method of maps: whether its map of the present images is made."""
+    """A method of maps, and whether its map is made.
+
+    made_at: when it was laid out. placed: images that came, or changed, since then; they stand among their nearest.
+    removed: images of the layout that are gone or changed.
+    """
 
     method: MapMethod
     is_made: bool
+    made_at: str | None
+    placed: int
+    removed: int
 
 
 class JobDocument(msgspec.Struct):

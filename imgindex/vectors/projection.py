@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgindex.errors import ExtraMissing, UsageError
-from imgindex.types import OnProgress, Progress, Vectors
+from imgindex.types import Ids, OnProgress, Progress, Vectors
 from imgindex.vectors.pca import principal_directions, project
 from imgindex.vectors.rows import VectorRows, centre_far_rows
 
@@ -31,7 +31,8 @@ MOST_COMPARED = 50_000
 # PaCMAP lays out at most so many points, which takes it a minute or two; the others stand among their nearest of these.
 MOST_LAID_OUT = 50_000
 AMONG = 4
-PLACED_AT_ONCE = 4096
+# The most bytes of the vectors that others are placed among.
+MOST_PLACED_AMONG = 256 << 20
 # The libraries take seeds of 32 bits.
 SEEDS = 2**32
 
@@ -106,27 +107,34 @@ def _pacmap(reduced: Vectors, seed: int) -> Vectors:
     rows = np.array(reduced[laid_out])
     pacmap = PaCMAP(n_neighbors=min(10, len(rows) - 1), random_state=seed, apply_pca=False)
     found: Vectors = pacmap.fit_transform(rows, init="pca")
-    return found if len(laid_out) == len(reduced) else _placed_among(reduced, laid_out, found)
+    if len(laid_out) == len(reduced):
+        return found
+    made = np.empty((len(reduced), 2), np.float32)
+    made[laid_out] = found
+    others = np.setdiff1d(np.arange(len(reduced)), laid_out, assume_unique=True)
+    made[others] = place_among(VectorRows.of(reduced), laid_out, found, others)
+    return made
 
 
-def _placed_among(reduced: Vectors, laid_out: npt.NDArray[np.int64], found: Vectors) -> Vectors:
-    """Return coordinates (n, 2) of all rows: those that were laid out stay, the others are means of their nearest.
+def place_among(points: VectorRows, laid_out: Ids, found: Vectors, others: Ids) -> Vectors:
+    """Return coordinates float32 (n, 2) of points: the means of those of their nearest four that were laid out.
 
-    The nearer one of these counts more, by the inverse of its distance.
+    The nearer one of these counts more, by the inverse of its distance. laid_out (m,), others (n,): places in points.
+    found (m, 2): the coordinates of what was laid out; of more than 50,000 such points some are taken, evenly.
     """
     # Imported late: where both are loaded, torch must come before FAISS.
     import faiss
 
-    index = faiss.IndexFlatL2(reduced.shape[1])
-    index.add(np.ascontiguousarray(reduced[laid_out]))
-    made = np.empty((len(reduced), 2), np.float32)
-    made[laid_out] = found
-    others = np.setdiff1d(np.arange(len(reduced)), laid_out, assume_unique=True)
-    for start in range(0, len(others), PLACED_AT_ONCE):
-        rows = others[start : start + PLACED_AT_ONCE]
-        squares, nearest = index.search(np.ascontiguousarray(reduced[rows]), AMONG)
+    most = min(MOST_LAID_OUT, MOST_PLACED_AMONG // (4 * points.dimension))
+    some = np.arange(0, len(laid_out), -(-len(laid_out) // most))
+    index = faiss.IndexFlatL2(points.dimension)
+    for _, block in points.take(laid_out[some]).blocks():
+        index.add(np.ascontiguousarray(block, np.float32))
+    near, made = found[some], np.empty((len(others), 2), np.float32)
+    for places, block in points.take(others).blocks():
+        squares, nearest = index.search(np.ascontiguousarray(block, np.float32), min(AMONG, len(some)))
         weights = 1 / (np.sqrt(squares.clip(0)) + 1e-6)
-        made[rows] = (found[nearest] * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
+        made[places] = (near[nearest] * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
     return made
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from forking import ForkServer
 from page_visits import TOKEN_IN_ADDRESS, Visit, visits
+from pictures import draw
 from serving import at_a_port
 
 from imgindex import ImageIndex
@@ -159,6 +160,22 @@ def test_a_map_by_pacmap_is_made_by_a_job_and_is_there_the_next_time(visit: Visi
     with ImageIndex.open(home / ".imgindex") as index:
         assert [path.name for path in (home / ".imgindex" / "search").glob("map-pacmap*")] != []
         assert len(index.map("pacmap").ids) == IMAGES
+
+
+def test_new_images_are_placed_and_the_page_says_how_old_the_layout_is(visit: Visit, home: Path) -> None:
+    page = opened(visit("map"))
+    expect(page.locator(".map-age")).to_contain_text("laid out ")
+    expect(page.get_by_role("button", name="Lay out anew")).to_be_hidden()
+    draw(home / "photos" / "a" / "new.png", 40, (90, 60))
+    with ImageIndex.open(home / ".imgindex") as index:
+        index.add(home / "photos" / "a")
+        index.remove(home / "photos" / "a" / "3.png")
+    page.reload()
+    expect(page.locator("canvas")).to_have_attribute("aria-label", re.compile(f"^{IMAGES} images"))
+    expect(page.locator(".map-age")).to_contain_text("1 image placed since, 1 image gone or changed since")
+    page.get_by_role("button", name="Lay out anew").click()
+    expect(page.locator(".map-age")).not_to_contain_text("since", timeout=30_000)
+    expect(page.get_by_role("button", name="Lay out anew")).to_be_hidden()
 
 
 def test_without_its_library_a_map_stays_as_it_was(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:

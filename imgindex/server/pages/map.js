@@ -1,7 +1,7 @@
 // The map of all images: which one, colours of clusters, folders or tags, maps made by jobs, and a selection.
 
 import { bus, get, getBytes, send, server } from "./api.js";
-import { command, el, quoted, state } from "./dom.js";
+import { command, count, el, quoted, state } from "./dom.js";
 import { ListSource } from "./cards.js";
 import { total } from "./grid.js";
 import { Large } from "./large.js";
@@ -30,7 +30,10 @@ export class MapPage {
     this.plane = new Plane({ item: (id, signal) => this.item(id, signal), open: (item) => this.enlarge(item),
       changed: (size) => this.selection.show(size), problem });
     this.note = el("span.map-note", { role: "status" });
-    this.form = el(".tools", {}, this.method, this.by, this.plane.lassoButton, this.plane.zoomButtons, this.note);
+    this.age = el("span.map-age.detail");
+    this.anew = el("button.changes.map-anew", { type: "button", hidden: true, title: "Lay out all images again",
+      onclick: () => this.layOutAnew() }, "Lay out anew");
+    this.form = el(".tools", {}, this.method, this.by, this.plane.lassoButton, this.plane.zoomButtons, this.age, this.anew, this.note);
     this.showButton = el("button", { type: "button", onclick: () => this.showSelected() }, "Show");
     this.selection = new Selection({ ids: () => this.plane.selectedIds(), more: [this.showButton],
       tagged: () => { if (this.by.value === "tag") this.reload(); }, clear: () => this.plane.clear(), problem });
@@ -66,6 +69,7 @@ export class MapPage {
       this.method.value = wanted;
       const ready = wanted === "pca" || made.get(wanted);
       await this.load(ready ? wanted : "pca", signal);
+      await this.showAge(signal);
       if (!ready) await this.make(wanted);
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -95,13 +99,29 @@ export class MapPage {
     this.selection.show(marks.size);
   }
 
+  // How old the layout is that is shown, and what has changed since.
+  async showAge(signal) {
+    const { made_at: at, placed, removed } = (await get("/maps", signal)).find((one) => one.method === this.shown);
+    const since = [placed && `${count(placed, "image")} placed since`, removed && `${total(removed)} gone or changed since`].filter(Boolean);
+    this.age.textContent = at ? [`laid out ${new Date(at).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" })}`, ...since].join(", ") : "";
+    this.anew.hidden = !since.length || server.readOnly;
+  }
+
+  async layOutAnew() {
+    try {
+      await this.make(this.shown, true);
+    } catch (error) {
+      this.problem(error);
+    }
+  }
+
   // Jobs.
 
-  async make(method) {
+  async make(method, anew = false) {
     if (this.job?.method !== method) {
       this.job = { method, id: null };
       try {
-        const begun = await send("POST", "/jobs", { kind: "map", method });
+        const begun = await send("POST", "/jobs", { kind: "map", method, anew });
         this.job.id = begun.id;
         // It may have ended before its id was known here.
         this.jobChanged(await get(`/jobs/${begun.id}`));
@@ -110,14 +130,18 @@ export class MapPage {
         throw error;
       }
     }
-    if (this.job) this.note.textContent = `Making the map by ${METHODS[method]}. Meanwhile by PCA.`;
+    if (this.job) this.note.textContent = this.making(method);
+  }
+
+  making(method, stage = "") {
+    return `Making the map by ${METHODS[method]}${stage}.${this.shown === method ? "" : ` Meanwhile by ${METHODS[this.shown]}.`}`;
   }
 
   jobChanged(job) {
     if (!this.job || job.id !== this.job.id) return;
     const { method } = this.job;
     if (["queued", "running"].includes(job.state)) {
-      if (job.progress) this.note.textContent = `Making the map by ${METHODS[method]}: ${job.progress.stage}. Meanwhile by PCA.`;
+      if (job.progress) this.note.textContent = this.making(method, `: ${job.progress.stage}`);
       return;
     }
     this.job = null;
