@@ -6,7 +6,9 @@ programs recognise a column of pictures by the metadata or by its type.
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import IO, Any
 
@@ -34,6 +36,16 @@ def write(file: IO[bytes], table: VectorTable) -> None:
                 writer.write_table(pa.table(_arrays(table, rows, of_block), schema=schema))
     # Run the generator of thumbnails to its end: it logs those that are missing, and ends its processes.
     next(table.thumbnails or iter(()), None)
+
+
+def render_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
+    """Return some columns of rows of numbers and texts as Parquet, with the types that the values have."""
+    file = io.BytesIO()
+    values = {name: [row[name] for row in rows] for name in columns}
+    texts = {name for name, of in values.items() if any(isinstance(value, str) for value in of)}
+    table = pa.table({name: [_text(one) for one in of] if name in texts else of for name, of in values.items()})
+    pq.write_table(table, file)
+    return file.getvalue()
 
 
 def _schema(table: VectorTable) -> Any:

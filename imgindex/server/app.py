@@ -16,7 +16,6 @@ from starlette.routing import Route
 from imgindex import documents, results
 from imgindex._version import VERSION
 from imgindex.errors import PathNotFound, UnreadableImage, UsageError
-from imgindex.export.tables import Table, render
 from imgindex.gallery.kept_maps import map_state
 from imgindex.gallery.map import Map
 from imgindex.index import ImageIndex
@@ -159,7 +158,7 @@ class Api:
     async def export(self, call: Call) -> Response:
         view = self._views.get(call.path["view"])
         format = call.query.format
-        data = await self.snapshot.call(lambda index: _exported(index, view.ids.tolist(), format))
+        data = await self.snapshot.call(lambda index: views.exported(index, view.ids.tolist(), format))
         return Response(data, media_type=schema.BINARY)
 
     async def images(self, call: Call) -> Reply:
@@ -451,12 +450,6 @@ def _image(index: ImageIndex, id: int) -> Image:
 
 def _is_below(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip("/") + "/")
-
-
-def _exported(index: ImageIndex, ids: list[int], format: str) -> bytes:
-    data = documents.images(index.images(ids=ids))
-    rows = [{**image, "tags": ",".join(image["tags"])} for image in data]
-    return render(Table(data, rows, ["id", "path", "width", "height", "format", "size", "tags"]), format)
 
 
 async def _http_error(request: HttpRequest, error: Exception) -> Response:

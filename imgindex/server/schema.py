@@ -64,7 +64,7 @@ class ViewPart(Request, frozen=True):
 class Export(Request, frozen=True):
     """The format of a file."""
 
-    format: Literal["paths", "csv", "tsv", "json", "jsonl"] = "paths"
+    format: Literal["paths", "csv", "tsv", "json", "jsonl", "parquet"] = "paths"
 
 
 class Images(Request, frozen=True):

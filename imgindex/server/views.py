@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from imgindex import documents
 from imgindex.clustering.history import squared_distances
 from imgindex.errors import UsageError
+from imgindex.export.tables import Table, render
 from imgindex.index import ImageIndex
 from imgindex.results import Clustering
 from imgindex.server.problems import RequestRefused
@@ -18,6 +20,8 @@ from imgindex.types import Ids
 
 # The views that are kept, those that were used last; and their ids, 8 bytes each, in all.
 MOST_VIEWS, MOST_IDS = 64, 32_000_000
+# The columns of an exported table.
+EXPORTED = ["id", "path", "width", "height", "format", "size", "tags"]
 # What the images of one clustering may be sorted by: their distance to the centroid, and how near another one is.
 OF_A_CLUSTERING = ("distance", "-distance", "margin")
 
@@ -88,6 +92,18 @@ def select(
         return _by_fit(index, members, label, sort, ids)
     chosen = members.ids if label is None else members.ids[members.labels == label]
     return ids[np.isin(ids, chosen)]
+
+
+def exported(index: ImageIndex, ids: Sequence[int], format: str) -> bytes:
+    """Return a table of images as a file; format: paths, csv, tsv, json, jsonl or parquet."""
+    data = documents.images(index.images(ids=ids))
+    rows = [{**image, "tags": ",".join(image["tags"])} for image in data]
+    if format == "parquet":
+        # Imported late: pyarrow takes a fifth of a second.
+        from imgindex.export.parquet import render_rows
+
+        return render_rows(rows, EXPORTED)
+    return render(Table(data, rows, EXPORTED), format)
 
 
 def samples(index: ImageIndex, clustering: int, n: int) -> list[list[int]]:

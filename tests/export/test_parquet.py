@@ -139,3 +139,10 @@ def test_whole_numbers_beside_fractions_are_written_as_numbers_however_large(tmp
     table = pq.read_table(tmp_path / "it.parquet")
     assert table["a"].to_pylist() == [float(2**63 - 1), 0.5]
     assert table["b"].to_pylist() == [str(2**64), "1"]
+
+
+def test_rows_of_images_become_columns_and_names_that_are_not_utf_8_are_escaped() -> None:
+    rows = [{"id": 7, "path": "/a/caf\udce9.jpg", "more": 1}, {"id": 9, "path": None, "more": 2}]
+    table = pq.read_table(io.BytesIO(parquet.render_rows(rows, ["id", "path"])))
+    assert table.to_pydict() == {"id": [7, 9], "path": ["/a/caf\\udce9.jpg", None]}
+    assert parquet.render_rows([], ["id"])[:4] == b"PAR1"

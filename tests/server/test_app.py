@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from forking import ForkServer
 from pictures import contents, draw
@@ -151,13 +152,17 @@ def test_a_view_of_a_cluster_is_sorted_by_how_well_its_images_fit(client: httpx.
         assert [of[id][1] for id in ids] == pytest.approx(own[: len(ids)])
 
 
-@pytest.mark.parametrize("format", ["paths", "csv", "json", "jsonl"])
+@pytest.mark.parametrize("format", ["paths", "csv", "json", "jsonl", "parquet"])
 def test_a_view_can_be_exported(client: httpx.Client, home: Path, format: str) -> None:
     view = client.post("/views", json={"where": "id < 4", "sort": "-id"}).json()["view"]
     data = client.get(f"/views/{view}/export?format={format}").content
     paths = [image["path"] for image in client.get("/images?ids=3,2,1").json()]
     if format == "paths":
         assert data.decode().splitlines() == paths
+    elif format == "parquet":
+        table = pq.read_table(io.BytesIO(data))
+        assert table["path"].to_pylist() == paths
+        assert table["id"].to_pylist() == [3, 2, 1]
     elif format == "csv":
         assert [row["path"] for row in csv.DictReader(io.StringIO(data.decode()))] == paths
     else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -215,6 +217,34 @@ def test_a_selection_is_tagged_and_the_tag_is_taken_off_again(visit: Visit, site
     expect(page.locator(".done")).to_contain_text("undone")
     with ImageIndex.open(site[0] / ".imgindex") as index:
         assert "holiday" not in index.tags()
+
+
+def test_a_selection_is_saved_as_a_list_and_its_paths_are_copied(
+    visit: Visit, site: tuple[Path, int], server: ForkServer, tmp_path: Path
+) -> None:
+    page = visit()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.fill("input[name=where]", "folder like '%/a'")
+    page.keyboard.press("Enter")
+    expect(page.locator(".result")).to_contain_text("6 images")
+    page.locator(".cell").first.focus()
+    page.keyboard.press("x")
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save list").click()
+    download.value.save_as(tmp_path / "images.csv")
+    saved = (tmp_path / "images.csv").read_text(encoding="utf-8")
+    paths = [row["path"] for row in csv.DictReader(saved.splitlines())]
+    assert [Path(path).name for path in paths] == ["0.png", "1.png", "2.png"]
+    # The command line that is shown lists the same images.
+    line = shlex.split(page.locator(".done code").inner_text())
+    assert server.run(*line[1:], folder=site[0]).code == 0
+    listed = csv.DictReader((site[0] / "images.csv").read_text(encoding="utf-8").splitlines())
+    assert [str(site[0] / row["path"]) for row in listed] == paths
+    page.get_by_role("button", name="Copy paths").click()
+    expect(page.locator(".done")).to_contain_text("3 paths copied")
+    assert page.evaluate("navigator.clipboard.readText()").splitlines() == paths
 
 
 def test_a_change_of_another_program_is_seen(visit: Visit, site: tuple[Path, int]) -> None:

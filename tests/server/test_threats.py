@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import socket
 import threading
@@ -14,7 +15,7 @@ import httpx
 import pytest
 from bombs import large_png, long_gif
 from pictures import draw
-from serving import Running, running
+from serving import ROOT, Running, running
 
 MOST_GROWTH = 200 << 20
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">
@@ -91,6 +92,25 @@ def test_a_body_that_is_long_or_does_not_end_takes_little_memory(served: Running
                 assert client.post("/similar", content=endless()).status_code == 413
         assert client.get("/status").status_code == 200
     assert watch.growth < MOST_GROWTH
+
+
+def test_parts_of_the_framework_that_read_files_and_forms_are_not_used() -> None:
+    """Its files, and earlier versions' reading of the Host header, had vulnerabilities."""
+    allowed = {"Starlette", "HTTPException", "Request", "Response", "StreamingResponse", "Route"}
+    imported, called = set(), set()
+    for path in (ROOT / "imgindex").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {one.name for one in node.names if one.name.startswith("starlette")}
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("starlette"):
+                imported |= {one.name for one in node.names}
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and "server" in path.parts:
+                called.add(node.func.attr)
+    assert imported == allowed
+    assert "form" not in called
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"starlette>=1.3.1"' in project
+    assert '"h11>=0.16"' in project
 
 
 @pytest.fixture
