@@ -26,6 +26,7 @@ THREAD_BYTES = 4 << 20
 
 Mask = npt.NDArray[np.bool_]
 Halves = npt.NDArray[np.float16]
+Codes = npt.NDArray[np.uint8]
 
 
 class ExactSearch:
@@ -87,14 +88,24 @@ def _compare_halves(queries: Vectors, n: int, vectors: Halves, present: Mask) ->
     """Do the same with float16 rows, uncopied: they are the codes of one of FAISS's quantizers, which can scan them."""
     squares, rows = _empty_result(queries, n)
     codec = faiss.ScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16)
-    selector = _selector(present)  # a variable, because the scanner does not keep it alive
-    scanner = codec.select_InvertedListScanner(faiss.METRIC_L2, None, True, selector)
-    scanner.set_list(0, 0.0)
-    codes = faiss.swig_ptr(vectors.view(np.uint8))
-    for query, *out in zip(queries, squares, rows, strict=True):
-        scanner.set_query(faiss.swig_ptr(query))
-        scanner.scan_codes(len(vectors), codes, None, *map(faiss.swig_ptr, out), n)
+    scan_codes(codec, vectors.view(np.uint8), queries, squares, rows, _selector(present))
     return squares, rows
+
+
+def scan_codes(codec: Any, codes: Codes, queries: Vectors, squares: Vectors, rows: Ids, selector: Any = None) -> None:
+    """Put squared distances and numbers of the nearest codes (m, bytes) into arrays (q, n), in no order.
+
+    The arrays hold infinity and -1 before, and afterwards where there are fewer. codec: FAISS's quantizer of the codes.
+    selector: of those that may be found; all by default.
+    """
+    scanner = codec.select_InvertedListScanner(faiss.METRIC_L2, None, True, selector)
+    try:
+        scanner.set_list(0, 0.0)
+        for query, *out in zip(queries, squares, rows, strict=True):
+            scanner.set_query(faiss.swig_ptr(query))
+            scanner.scan_codes(len(codes), faiss.swig_ptr(codes), None, *map(faiss.swig_ptr, out), squares.shape[1])
+    finally:
+        faiss.InvertedListScanner.__swig_destroy__(scanner)  # FAISS's Python would never free its kilobyte
 
 
 def _selector(present: Mask) -> Any:
@@ -165,8 +176,7 @@ def true_distances(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
 
     def measure(query: Vectors, of_query: Ids, out: Vectors) -> None:
         valid = of_query >= 0
-        difference = vectors[of_query[valid]].astype(np.float64)
-        difference -= query
+        difference = np.subtract(vectors[of_query[valid]], query, dtype=np.float64)
         out[valid] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
 
     if len(queries) <= DIRECT:

@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from imgindex.search.exact import ExactSearch, nearest
-from imgindex.search.faiss_ivf import NEIGHBOURS, IvfSearch, SearchMetadata
+from imgindex.search.faiss_codes import new_codes
+from imgindex.search.faiss_ivf import NEIGHBOURS, IvfSearch, Parts, SearchMetadata, joined
 from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
+from imgindex.vectors.faiss_threads import limited_threads
 from imgindex.vectors.pca import faiss_reduction
 
 QUERIES = 500
@@ -22,6 +24,9 @@ QUERIES = 500
 REFINE = (4, 8, 16, 32)
 # Rows to train each centroid on: FAISS warns below 39, and more than a few dozen hardly move it.
 POINTS, FEWEST_POINTS = 64, 39
+# From so many lists on a graph leads to the nearest ones. Each has so many links, of the nearest of so many; a search
+# looks at so many at least. With 40 compared instead of 200, one query in 200 missed its nearest list.
+MANY_LISTS, LINKS, COMPARED, LOOKED_AT = 1000, 16, 200, 64
 SAMPLE_BYTES = 256 << 20
 PIECE_BYTES = 64 << 20
 # FAISS computes squared distances in float32; a row so long that they might overflow is left to the exact search.
@@ -41,10 +46,11 @@ class Built:
 def build(blocks: Sequence[VectorBlock], *, dimension: int, target: float, seed: int = 0) -> Built:
     """Build an index over the rows of present images, under their ids, and choose how many lists a search visits.
 
-    Long rows are reduced to their principal components (see `faiss_reduction`). Rows are divided among about 4√n lists
-    by k-means on a seeded sample, and stored with one bit a number, as RaBitQ (Gao and Long, SIGMOD 2024) in the layout
-    of FAISS's fast scan. Rows that are not finite are left out: `IvfSearch` searches exactly what an index lacks. The
-    same rows and seed give the same index on the same machine.
+    Long rows are reduced to their principal components (see `faiss_reduction`), of which the index also keeps eight
+    bits each, to rank candidates with. Rows are divided among about 4√n lists by k-means on a seeded sample, and stored
+    with one bit a number, as RaBitQ (Gao and Long, SIGMOD 2024) in the layout of FAISS's fast scan. Rows that are not
+    finite are left out: `IvfSearch` searches exactly what an index lacks. The same rows and seed give the same index on
+    the same machine.
 
     Memory: about 600 MiB for any number of rows, beside the index itself (a bit a number and 16 bytes a row, and up to
     twice that while its lists grow) and the pages that the system maps.
@@ -61,25 +67,32 @@ def build(blocks: Sequence[VectorBlock], *, dimension: int, target: float, seed:
     size = min(int(POINTS * wanted_lists), max(FEWEST_POINTS, SAMPLE_BYTES // (4 * dimension)))
     _, sample = sample_rows(blocks, size, dimension, generator, without=queries[0])
     nlist = max(1, min(round(wanted_lists), len(sample) // FEWEST_POINTS))
-    factory = f"IVF{nlist},RaBitQfs"
-    reduced = faiss_reduction(sample, seed=seed)
-    index = ivf = faiss.index_factory(dimension if reduced is None else reduced.d_out, factory)
+    factory, codes = f"IVF{nlist}{f'_HNSW{LINKS}' * (nlist >= MANY_LISTS)},RaBitQfs", None
+    reduction = faiss_reduction(sample, seed=seed)
+    if reduction is not None:
+        sample = reduction.apply(sample)
+        factory, codes = f"PCA{reduction.d_out},{factory},Refine(SQ8)", new_codes(sample)
+    ivf = faiss.index_factory(sample.shape[1], f"IVF{nlist},RaBitQfs")
     ivf.cp.seed = seed
     ivf.cp.min_points_per_centroid = 1
-    if reduced is not None:
-        factory, index = f"PCA{reduced.d_out},{factory}", faiss.IndexPreTransform(reduced, ivf)
     # An index of no rows is trained on a row of zeros.
-    index.train(sample if len(sample) else np.zeros((1, dimension), np.float32))
+    ivf.train(sample if len(sample) else np.zeros((1, dimension), np.float32))
     del sample
+    if nlist >= MANY_LISTS:
+        _find_lists_by_graph(ivf)
     for ids, vectors in _pieces(blocks, dimension):
-        index.add_with_ids(vectors, ids)
+        points = vectors if reduction is None else reduction.apply(vectors)
+        ivf.add_with_ids(points, ids)
+        if codes is not None:
+            codes.add_with_ids(points, ids)
+    index = joined(Parts(ivf, reduction, codes))
     draft = SearchMetadata(
         factory=factory,
         dimension=dimension,
         nlist=nlist,
         nprobe=nlist,
         refine=REFINE[-1],
-        rows=index.ntotal,
+        rows=ivf.ntotal,
         target=target,
         recall=0.0,
         queries=0,
@@ -88,6 +101,20 @@ def build(blocks: Sequence[VectorBlock], *, dimension: int, target: float, seed:
     )
     metadata = calibrate(index, draft, blocks, *queries)
     return Built(index, replace(metadata, seconds=time.perf_counter() - started))
+
+
+def _find_lists_by_graph(ivf: Any) -> None:
+    """Let an index that is trained find its nearest lists by a graph of the centroids (HNSW).
+
+    One thread makes the graph: with several, it would be another one each time.
+    """
+    flat, graph = ivf.quantizer, faiss.IndexHNSWFlat(ivf.d, LINKS)
+    graph.hnsw.efConstruction, graph.hnsw.efSearch = COMPARED, LOOKED_AT
+    with limited_threads(1):
+        graph.add(flat.reconstruct_n(0, flat.ntotal))
+    ivf.quantizer = graph
+    graph.this.disown()  # FAISS frees it with the index, and would have freed the other one
+    faiss.Index.__swig_destroy__(flat)
 
 
 def calibrate(

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgindex.search.exact import SPARE, ExactSearch, nearest, true_distances
+from imgindex.search.faiss_codes import PER_ROW, Codes, check_codes
 from imgindex.storage.derived import read_metadata
 from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
 from imgindex.vectors.faiss_threads import limited_threads
@@ -89,10 +90,12 @@ class IvfSearch:
         covered: the number of leading rows of each block that the index was built from. Rows are only ever appended.
         So an id among the covered rows belongs to the vector that the index has under that id, if it has one.
         """
-        self.index, self.metadata, self.blocks = index, metadata, blocks
+        self.metadata, self.blocks = metadata, blocks
+        # The index owns its parts.
+        self._index, self._parts = index, (parts := parts_of(index))
         starts = np.cumsum([0, *covered])
         ids = np.concatenate([np.empty(0, np.int64), *(b.ids[:rows] for b, rows in zip(blocks, covered, strict=True))])
-        held = (ids >= 0) & np.isin(ids, stored_ids(index))
+        held = (ids >= 0) & np.isin(ids, stored_ids(parts.ivf))
         self._exact = ExactSearch(
             [
                 part
@@ -101,20 +104,19 @@ class IvfSearch:
             ]
         )
         places = np.flatnonzero(held)
-        places = places[np.argsort(ids[places], kind="stable")]
-        self._ids: Ids = ids[places]
-        self._block = np.searchsorted(starts, places, side="right") - 1
-        self._row = places - starts[self._block]
+        self._starts, self._count = starts, len(places)
+        # The place of each id among the covered rows. The last one stands for the id −1.
+        self._places: Ids = np.full(int(ids[places].max(initial=-1)) + 2, -1, dtype=np.int64)
+        self._places[ids[places]] = places
+        self._codes = None if parts.codes is None else Codes(parts.codes)
         self._selector = None
-        if len(places) < index.ntotal:
-            present = np.zeros(int(self._ids[-1]) + 1 if len(places) else 1, dtype=np.bool_)
-            present[self._ids] = True
-            self._selector = faiss.IDSelectorBitmap(np.packbits(present, bitorder="little"))
+        if len(places) < parts.ivf.ntotal:
+            self._selector = faiss.IDSelectorBitmap(np.packbits(self._places[:-1] >= 0, bitorder="little"))
 
     def search(self, queries: Vectors, n: int) -> Neighbours:
         """Return the n nearest rows of float32 queries (q, dimension), ties by id; id -1 where there are fewer."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if not len(self._ids):
+        if not self._count:
             return self._exact.search(queries, n)
         ids, distances = self._nearest(queries, self._candidates(queries, n), n)
         if self._exact.blocks or ids.shape[1] < n:
@@ -124,29 +126,44 @@ class IvfSearch:
 
     def _candidates(self, queries: Vectors, n: int) -> Ids:
         """Return ids (q, k) of present rows that may be among the n nearest: at least n, if the index has that many."""
-        wanted = min(n, len(self._ids))
-        k = min(self.metadata.refine * max(n, NEIGHBOURS) + SPARE, len(self._ids))
+        reduction, nlist = self._parts.reduction, self.metadata.nlist
+        wanted, answers = min(n, self._count), max(n, NEIGHBOURS)
+        k = min(self.metadata.refine * answers + SPARE, self._count)
         # As many present rows for each neighbour that is asked for as there were when the recall was measured.
-        scale = max(1.0, n / NEIGHBOURS) * self.index.ntotal / len(self._ids)
-        nprobe = min(math.ceil(self.metadata.nprobe * scale), self.metadata.nlist)
+        scale = max(1.0, n / NEIGHBOURS) * self._parts.ivf.ntotal / self._count
+        nprobe = min(math.ceil(self.metadata.nprobe * scale), nlist)
         found = np.full((len(queries), k), -1, dtype=np.int64)
         todo = np.arange(len(queries))
-        while len(todo):
-            how = lists = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector)
-            if isinstance(self.index, faiss.IndexPreTransform):
-                how = faiss.SearchParametersPreTransform(index_params=lists)
-            # A query takes 0.1 ms, less than a thread takes to start on a busy core.
-            with limited_threads(len(todo)):
-                found[todo] = self.index.search(queries[todo], k, params=how)[1]
-            if nprobe == self.metadata.nlist:
-                break
-            todo = todo[(found[todo] >= 0).sum(axis=1) < wanted]
-            nprobe = min(2 * nprobe, self.metadata.nlist)
+        # A query takes 0.1 ms, less than a thread takes to start on a busy core.
+        with limited_threads(len(queries)):
+            points = queries if reduction is None else reduction.apply(queries)
+            while len(todo):
+                found[todo] = self._in_lists(points[todo], k, nprobe)
+                if nprobe == nlist:
+                    break
+                todo = todo[(found[todo] >= 0).sum(axis=1) < wanted]
+                nprobe = min(2 * nprobe, nlist)
+        if self._codes is None:
+            return found
+        return self._codes.nearest(points, found, min(-(-self.metadata.refine // PER_ROW) * answers + SPARE, k))
+
+    def _in_lists(self, points: Vectors, k: int, nprobe: int) -> Ids:
+        """Return the ids (q, k) of the rows that FAISS thinks nearest in the nearest lists."""
+        ivf, how = self._parts.ivf, faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector)
+        graph = faiss.downcast_index(ivf.quantizer)
+        if not isinstance(graph, faiss.IndexHNSW) or nprobe <= self.metadata.nlist // 8:
+            found: Ids = ivf.search(points, k, params=how)[1]
+            return found
+        # The graph finds few lists fast, but does not lead to all of them.
+        of_lists, lists = graph.storage.search(points, nprobe)
+        squares, found = np.empty((len(points), k), np.float32), np.empty((len(points), k), np.int64)
+        arrays = (faiss.swig_ptr(array) for array in (lists, of_lists, squares, found))
+        ivf.search_preassigned_c(len(points), faiss.swig_ptr(points), k, *arrays, False, how)
         return found
 
     def _nearest(self, queries: Vectors, ids: Ids, n: int) -> tuple[Ids, Vectors]:
         """Return the n nearest of candidates (q, k) with their true distances; an id of -1 is not a candidate."""
-        found = self._rows_of(ids)
+        found = self._rows_of(self._places[ids])
         squares = np.full(ids.shape, np.inf, dtype=np.float32)
         for block, rows in found:
             block.check(rows[rows >= 0])
@@ -159,16 +176,15 @@ class IvfSearch:
             distances = np.minimum(distances, true_distances(block, queries, rows[query, kept]))
         return nearest(ids[query, kept], distances, n)
 
-    def _rows_of(self, ids: Ids) -> list[tuple[VectorBlock, Ids]]:
-        """Return the blocks that have any of the images, each with the numbers of their rows; -1 for the others."""
-        places = self._ids.searchsorted(ids)
-        places[ids < 0] = 0
-        rows = self._row[places]
-        rows[ids < 0] = -1
+    def _rows_of(self, places: Ids) -> list[tuple[VectorBlock, Ids]]:
+        """Return the blocks that have any of the rows, each with their numbers; -1 for the others."""
         if len(self.blocks) == 1:
-            return [(self.blocks[0], rows)]
-        of_block = self._block[places]
-        return [(self.blocks[i], np.where(of_block == i, rows, -1)) for i in np.unique(of_block[ids >= 0]).tolist()]
+            return [(self.blocks[0], places)]
+        of_block = self._starts.searchsorted(places, side="right") - 1
+        return [
+            (self.blocks[i], np.where(of_block == i, places - self._starts[i], -1))
+            for i in np.unique(of_block[places >= 0]).tolist()
+        ]
 
 
 def _squares(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
@@ -205,9 +221,36 @@ def _check_from(block: VectorBlock, start: int, rows: Ids) -> None:
     block.check(start + rows)
 
 
-def stored_ids(index: Any) -> Ids:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """An index as `joined` puts it together: maybe a reduction of rows, lists, and codes of the reduced rows."""
+
+    ivf: Any
+    reduction: Any | None = None
+    codes: Any | None = None
+
+
+def joined(parts: Parts) -> Any:
+    """Return the parts as one index of FAISS, which can be written to a file."""
+    if parts.reduction is None:
+        return parts.ivf
+    return faiss.IndexPreTransform(parts.reduction, faiss.IndexRefine(parts.ivf, parts.codes))
+
+
+def parts_of(index: Any) -> Parts:
+    """Return the parts of an index that `joined` returned. Raises ValueError for another one."""
+    if not isinstance(index, faiss.IndexPreTransform):
+        return Parts(index)
+    inner = faiss.downcast_index(index.index)
+    if index.chain.size() != 1 or not isinstance(inner, faiss.IndexRefine):
+        raise ValueError(f"reduced rows are in a {type(inner).__name__}")
+    reduction = faiss.downcast_VectorTransform(index.chain.at(0))
+    return Parts(*(faiss.downcast_index(inner.base_index), reduction, faiss.downcast_index(inner.refine_index)))
+
+
+def stored_ids(ivf: Any) -> Ids:
     """Return the ids that an IVF index holds, list after list."""
-    lists = faiss.extract_index_ivf(index).invlists
+    lists = ivf.invlists
     sizes = [(number, lists.list_size(number)) for number in range(lists.nlist)]
     parts = [faiss.rev_swig_ptr(lists.get_ids(number), size) for number, size in sizes if size]
     return np.concatenate([np.empty(0, np.int64), *parts])
@@ -257,20 +300,21 @@ def _reading_at_most(size: int) -> Iterator[None]:
 
 def _check(index: Any, metadata: SearchMetadata) -> None:
     """Raise ValueError unless FAISS has read an index that `build` makes, with this metadata."""
-    dimension = metadata.dimension
-    if isinstance(index, faiss.IndexPreTransform):
-        transform = faiss.downcast_VectorTransform(index.chain.at(0)) if index.chain.size() == 1 else None
-        dimension = index.index.d
+    parts = parts_of(index)
+    dimension, reduction, index = metadata.dimension, parts.reduction, parts.ivf
+    if reduction is not None:
+        dimension = index.d
         if (
-            not isinstance(transform, faiss.LinearTransform)
-            or (index.d, transform.d_in, transform.d_out) != (metadata.dimension, metadata.dimension, dimension)
-            or (transform.A.size(), transform.b.size()) != (metadata.dimension * dimension, dimension)
+            not isinstance(reduction, faiss.LinearTransform)
+            or (reduction.d_in, reduction.d_out) != (metadata.dimension, dimension)
+            or (reduction.A.size(), reduction.b.size()) != (metadata.dimension * dimension, dimension)
         ):
             raise ValueError("the reduction does not fit the metadata")
-        index = faiss.downcast_index(index.index)
     if not isinstance(index, faiss.IndexIVFRaBitQFastScan):
         raise ValueError(f"the index is a {type(index).__name__}")
     centroids, lists = faiss.downcast_index(index.quantizer), faiss.downcast_InvertedLists(index.invlists)
+    if isinstance(centroids, faiss.IndexHNSWFlat) and centroids.storage is not None:
+        centroids = faiss.downcast_index(centroids.storage)
     if not isinstance(centroids, faiss.IndexFlat) or not isinstance(lists, faiss.BlockInvertedLists):
         raise ValueError(f"centroids are in a {type(centroids).__name__}, lists in a {type(lists).__name__}")
     fits = {
@@ -284,3 +328,5 @@ def _check(index: Any, metadata: SearchMetadata) -> None:
     wrong = [name for name, same in fits.items() if not same]
     if wrong:
         raise ValueError(f"the metadata has another {', '.join(wrong)}")
+    if parts.codes is not None:
+        check_codes(parts.codes, dimension=dimension, ids=stored_ids(index))

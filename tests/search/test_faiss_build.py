@@ -48,7 +48,9 @@ def test_a_target_out_of_reach_is_not_said_to_be_reached() -> None:
     assert (metadata.nprobe, metadata.recall) == (metadata.nlist, 1.0)
 
 
-def test_same_rows_and_seed_same_index(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("many", [1, 1000], ids=["lists found by a graph", "few lists"])
+def test_same_rows_and_seed_same_index(monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    monkeypatch.setattr(faiss_build, "MANY_LISTS", many)
     now = in_blocks(clustered(4000))
 
     def written(seed: int) -> tuple[bytes, SearchMetadata]:

@@ -15,8 +15,10 @@ import faiss
 import numpy as np
 import pytest
 
+from imgindex.search import faiss_build
 from imgindex.search.faiss_build import Built, build
-from imgindex.search.faiss_ivf import IvfSearch, load, save, stored_ids
+from imgindex.search.faiss_codes import new_codes
+from imgindex.search.faiss_ivf import IvfSearch, joined, load, parts_of, save, stored_ids
 from imgindex.storage import derived
 from imgindex.types import VectorBlock
 from imgindex.vectors import pca
@@ -30,12 +32,13 @@ def blocks() -> list[VectorBlock]:
     return [VectorBlock(np.arange(1, 4001, 2), vectors)]
 
 
-@pytest.fixture(scope="module", params=["whole", "reduced"])
+@pytest.fixture(scope="module", params=["whole", "reduced", "graph"])
 def built(request: pytest.FixtureRequest, blocks: list[VectorBlock]) -> Built:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "reduced":
-            patch.setattr(pca, "COMPONENTS", 7)
-            patch.setattr(pca, "ENOUGH", 0.0)
+            patch.setattr(pca, "REDUCTIONS", ((7, 0.0),))
+        if request.param == "graph":
+            patch.setattr(faiss_build, "MANY_LISTS", 1)
         found = build(blocks, dimension=DIMENSION, target=0.99)
     assert isinstance(found.index, faiss.IndexPreTransform) == (request.param == "reduced")
     return found
@@ -151,16 +154,32 @@ def test_another_type_of_index_is_not_loaded(built: Built, blocks: list[VectorBl
 
 
 def test_another_reduction_is_not_loaded(built: Built, blocks: list[VectorBlock]) -> None:
-    factory = built.metadata.factory.split(",", 1)[-1] if "PCA" in built.metadata.factory else built.metadata.factory
-    for before in ("OPQ4_16", "PCA5,PCA4", "ITQ8"):
+    factory = next(part for part in built.metadata.factory.split(",") if part.startswith("IVF")) + ",RaBitQfs"
+    for before in ("OPQ4_16", "PCA5,PCA4", "ITQ8", "PCA7"):
         other = faiss.index_factory(DIMENSION, f"{before},{factory}")
         other.train(blocks[0].vectors)
         other.add(blocks[0].vectors)
         assert loaded(saved(other), built) is None, before
 
 
+def test_other_codes_are_not_loaded(built: Built, blocks: list[VectorBlock]) -> None:
+    """Of other ids, and in another type of index."""
+    parts = parts_of(built.index)
+    if parts.reduction is None:
+        pytest.skip("whole rows have no codes")
+    points = parts.reduction.apply(blocks[0].vectors)
+    same, other_ids = new_codes(points), new_codes(points)
+    same.add_with_ids(points, blocks[0].ids)
+    other_ids.add_with_ids(points, blocks[0].ids + 1)
+    flat = faiss.IndexFlatL2(points.shape[1])
+    flat.add(points)
+    kept = [loaded(saved(joined(replace(parts, codes=codes))), built) for codes in (same, other_ids, flat)]
+    assert [found is not None for found in kept] == [True, False, False]
+
+
 def test_an_index_by_inner_product_is_not_loaded(built: Built, blocks: list[VectorBlock]) -> None:
-    other = faiss.index_factory(DIMENSION, built.metadata.factory, faiss.METRIC_INNER_PRODUCT)
+    lists = f"IVF{built.metadata.nlist},RaBitQfs"
+    other = faiss.index_factory(DIMENSION, lists, faiss.METRIC_INNER_PRODUCT)
     other.train(blocks[0].vectors)
     other.add(blocks[0].vectors)
     assert loaded(saved(other), built) is None
@@ -229,4 +248,4 @@ def test_a_file_that_claims_gigabytes_takes_no_memory(tmp_path: Path, built: Bui
 
 
 def test_stored_ids_are_those_of_the_rows(built: Built, blocks: list[VectorBlock]) -> None:
-    assert sorted(stored_ids(built.index).tolist()) == blocks[0].ids.tolist()
+    assert sorted(stored_ids(parts_of(built.index).ivf).tolist()) == blocks[0].ids.tolist()

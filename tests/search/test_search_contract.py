@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from milvus_server import Addresses
 
 from imgindex.addresses import milvus_address
+from imgindex.search import faiss_build
 from imgindex.search.exact import ExactSearch
 from imgindex.search.faiss_build import build
 from imgindex.search.faiss_ivf import IvfSearch
@@ -33,7 +34,7 @@ def with_faiss(blocks: Sequence[VectorBlock], built_of: Sequence[VectorBlock]) -
     """FAISS told to look into every list, so that its answers are to be exact in small collections."""
     dimension = blocks[0].vectors.shape[1] if blocks else 24
     built = build(built_of, dimension=dimension, target=0.99)
-    metadata = replace(built.metadata, nprobe=built.metadata.nlist, refine=64)
+    metadata = replace(built.metadata, nprobe=built.metadata.nlist, refine=512)
     return IvfSearch(built.index, metadata, blocks, [len(block.ids) for block in built_of])
 
 
@@ -44,8 +45,13 @@ def of_all_rows(blocks: Sequence[VectorBlock]) -> VectorSearch:
 def of_reduced_rows(blocks: Sequence[VectorBlock]) -> VectorSearch:
     """An index of the rows' first eight principal components, where there are enough rows to know these."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pca, "COMPONENTS", 8)
-        patch.setattr(pca, "ENOUGH", 0.0)
+        patch.setattr(pca, "REDUCTIONS", ((8, 0.0),))
+        return with_faiss(blocks, blocks)
+
+
+def of_lists_found_by_a_graph(blocks: Sequence[VectorBlock]) -> VectorSearch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faiss_build, "MANY_LISTS", 1)
         return with_faiss(blocks, blocks)
 
 
@@ -64,6 +70,7 @@ SEARCHES: dict[str, Make] = {
     "exact": ExactSearch,
     "FAISS": of_all_rows,
     "FAISS, reduced": of_reduced_rows,
+    "FAISS, lists found by a graph": of_lists_found_by_a_graph,
     "FAISS and newer rows": of_older_rows,
 }
 

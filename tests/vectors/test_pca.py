@@ -11,7 +11,7 @@ from imgindex.vectors.pca import faiss_reduction
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pca, "COMPONENTS", 16)
+    monkeypatch.setattr(pca, "REDUCTIONS", ((16, 0.8),))
 
 
 def rows(n: int, latent: int, dimension: int = 100, *, noise: float = 0.01) -> np.ndarray:
