@@ -93,7 +93,7 @@ class NearestByTorch:
                 yield NearestBlock(places, rows, found[inside], distances[inside])
 
     def _rows_on_device(self, points: VectorRows) -> Tensor | None:
-        """Return all rows on the device, copied there once; None where they do not fit, or the device is no GPU."""
+        """Return all rows on an NVIDIA GPU, copied there once; None where they do not fit, or on another device."""
         of = self._points
         if of is None or of.row is not points.row or of.part is not points.part or of.origin is not points.origin:
             self._points, self._rows = points, None

@@ -32,7 +32,7 @@ def is_out_of_gpu_memory(error: BaseException, device: torch.device) -> bool:
 def free_memory(device: torch.device) -> int:
     """Return how many bytes torch can still take on a GPU: of what is free, and of what this process may have."""
     free, total = torch.cuda.mem_get_info(device)
-    # torch before 2.6 does not tell the limit.
+    # torch before 2.6 has no function for the limit.
     share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)(device)
     return int(min(free, max(0.0, share * total - torch.cuda.memory_reserved(device))))
 
