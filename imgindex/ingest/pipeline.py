@@ -224,8 +224,12 @@ class IngestPipeline:
             yield batch
 
     def _last_batches(self, prepared: list[Prepared]) -> Iterator[list[Prepared]]:
-        """Yield what is left in equal parts, one for each stream: the others would wait otherwise."""
-        parts = 1 if self.encoder is None else self.encoder.streams
+        """Yield what is left: for a CPU in equal parts, one for each stream, because the others would wait otherwise.
+
+        A GPU computes a few images in the time of a whole batch, so there more streams would only be opened for them.
+        """
+        encoder = self.encoder
+        parts = encoder.streams if encoder is not None and encoder.device == "cpu" else 1
         size = max(1, -(-len(prepared) // parts))
         for start in range(0, max(1, len(prepared)), size):
             yield prepared[start : start + size]

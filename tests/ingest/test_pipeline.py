@@ -232,3 +232,23 @@ def test_as_many_pictures_are_decoded_ahead_as_the_network_has_in_work_within_bo
         found = pipeline._look_ahead()
     assert found == min(ahead, imgindex.ingest.pipeline.LOOK_AHEAD_BYTES // (3 * 224**2))
     assert found * 3 * 224**2 <= imgindex.ingest.pipeline.LOOK_AHEAD_BYTES
+
+
+@pytest.mark.parametrize(("device", "sizes"), [("cpu", [3, 3, 3, 1]), ("cuda", [10])])
+def test_the_rest_is_shared_out_among_the_streams_of_a_cpu_alone(
+    index: ImageIndex, tmp_path: Path, device: str, sizes: list[int]
+) -> None:
+    given: list[int] = []
+
+    class Observed(GridMean):
+        def encode(self, batch: np.ndarray) -> np.ndarray:
+            given.append(len(batch))
+            return super().encode(batch)
+
+    for number in range(10):
+        draw(tmp_path / "few" / f"{number}.png", number, (2, 2))
+    encoder = Observed(batch_size=16)
+    encoder.streams, encoder.device = 4, device
+    replace_encoder(index, encoder)
+    index.add([tmp_path / "few"])
+    assert sorted(given, reverse=True) == sizes
