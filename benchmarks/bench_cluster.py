@@ -1,11 +1,12 @@
 """Measures k-means: scikit-learn, plain FAISS and imgindex; time beside objective and memory, on seeded and real data.
 
-    python benchmarks/bench_cluster.py [--size fast|regular|full] [--shape separated|overlapping|uniform|digits|all]
-                                       [--vectors FILE.npy -k K] [--out FILE.json]
+    python benchmarks/bench_cluster.py [--size fast|regular|full] [--shape SHAPE] [--vectors FILE.npy -k K]
+                                       [--out FILE.json]
 
 Each contender runs in a process of its own, all seeds in turn after one warm-up, so that threads and peak memory
 (above what the process held with its data mapped) are its own. The objective is computed here from the labels.
-The digits are scikit-learn's: real, but few. --vectors takes other vectors, such as a file of `imgindex export`.
+The digits are scikit-learn's: real, but few. `small` is overlapping too, of 10,000 × 64. On these two, scikit-learn and
+imgindex run with one restart and with several. --vectors takes other vectors, such as a file of `imgindex export`.
 The size full has a million rows. There MiniBatchKMeans runs for scikit-learn, whose seeding alone would take hours.
 """
 
@@ -25,7 +26,10 @@ import numpy as np
 
 SIZES = {"fast": (5_000, 512, 50, 3), "regular": (20_000, 4096, 100, 5), "full": (1_000_000, 512, 1000, 1)}
 SHAPES = ("separated", "overlapping", "uniform")
+SMALL = (10_000, 64, 50, 9)
 CONTENDERS = ("scikit-learn", "faiss", "imgindex")
+# On small problems; scikit-learn and imgindex by themselves make one restart and up to ten.
+RESTARTED = ("scikit-learn, 10 restarts", "imgindex, 1 restart")
 BLOCK = 50_000
 
 
@@ -50,11 +54,12 @@ def save_vectors(file: str, shape: str, n: int, d: int, k: int) -> None:
 
 def cluster(contender: str, vectors: np.ndarray, k: int, seed: int) -> np.ndarray:
     """Return the labels (n,) that a contender finds."""
-    if contender == "scikit-learn":
+    if contender.startswith("scikit-learn"):
         from sklearn.cluster import KMeans, MiniBatchKMeans  # type: ignore[import-untyped]
 
         kind = KMeans if len(vectors) < SIZES["full"][0] else MiniBatchKMeans
-        labels: np.ndarray = kind(k, n_init=1, random_state=seed).fit(vectors).labels_
+        restarts = 10 if contender in RESTARTED else 1
+        labels: np.ndarray = kind(k, n_init=restarts, random_state=seed).fit(vectors).labels_
         return labels
     if contender == "faiss":
         import faiss
@@ -70,7 +75,8 @@ def cluster(contender: str, vectors: np.ndarray, k: int, seed: int) -> np.ndarra
     # The mapped rows of each segment, as a store returns them.
     parts = np.array_split(np.arange(len(vectors)), 1 + vectors.nbytes // (1 << 30))
     blocks = [VectorBlock(part, vectors[part[0] : part[-1] + 1]) for part in parts]
-    return kmeans(VectorRows.stored(blocks, vectors.shape[1]), k, seed=seed).labels
+    restarts = 1 if contender in RESTARTED else None
+    return kmeans(VectorRows.stored(blocks, vectors.shape[1]), k, seed=seed, restarts=restarts).labels
 
 
 def objective(vectors: np.ndarray, labels: np.ndarray) -> float:
@@ -125,12 +131,15 @@ def data_sets(options: argparse.Namespace, folder: str) -> Iterator[tuple[str, s
         yield Path(options.vectors).stem, options.vectors, options.k, seeds
         return
     data = str(Path(folder, "vectors.npy"))
-    for shape in (*SHAPES, "digits") if options.shape == "all" else [options.shape]:
+    for shape in (*SHAPES, "small", "digits") if options.shape == "all" else [options.shape]:
         if shape == "digits":
             from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
             np.save(data, load_digits().data.astype(np.float32))
             yield shape, data, 10, 9
+        elif shape == "small":
+            save_vectors(data, "overlapping", *SMALL[:3])
+            yield shape, data, *SMALL[2:]
         else:
             save_vectors(data, shape, n, d, k)
             yield shape, data, k, seeds
@@ -140,11 +149,11 @@ def main() -> None:
     """Read the command line, run each contender in a child, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="regular")
-    parser.add_argument("--shape", choices=(*SHAPES, "digits", "all"), default="all")
+    parser.add_argument("--shape", choices=(*SHAPES, "small", "digits", "all"), default="all")
     parser.add_argument("--vectors", metavar="FILE.npy", help="float32 (n, d) instead of a shape")
     parser.add_argument("-k", type=int, default=10, help="clusters of --vectors")
     parser.add_argument("--out", metavar="FILE.json")
-    parser.add_argument("--child", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=CONTENDERS + RESTARTED, help=argparse.SUPPRESS)
     parser.add_argument("--seeds", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -154,7 +163,7 @@ def main() -> None:
     rows: list[measure.Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for shape, data, clusters, times in data_sets(options, folder):
-            for contender in CONTENDERS:
+            for contender in CONTENDERS + (RESTARTED if shape in ("small", "digits") else ()):
                 arguments = ["--child", contender, "--vectors", data, "-k", str(clusters), "--seeds", str(times)]
                 rows.append({"shape": shape, **measure.in_child([str(Path(__file__).resolve()), *arguments])})
     rows = against_scikit_learn(rows)

@@ -25,6 +25,7 @@ MakeClusters = Callable[[VectorRows, int], Lloyd]
 # Multiplications (n × k × d) in one assignment of all rows, below which a whole run takes about a tenth of a second.
 CHEAP = 2.5e8
 MAX_RESTARTS, MAX_ITERATIONS = 10, 300
+# Seedings whose better result a restart of a larger problem begins from; a cheap one has restarts for that.
 TRIES = 2
 REPAIRS = 3
 # A start is searched among this many rows for each cluster, and at least so many rows in all; where there are more
@@ -85,9 +86,9 @@ def kmeans(
 ) -> KMeansResult:
     """Cluster vectors (n, d), in memory, mapped or in blocks, into k parts; the same seed gives the same labels.
 
-    A restart seeds twice by greedy k-means++ in a sketch of principal directions, splits and merges clusters there,
-    and takes the better result (see seeding.py); then Lloyd's steps run on all rows, never on a sample.
-    With `init`, centroids (k, d), there is one run of plain Lloyd steps from them until nothing changes.
+    A restart seeds by greedy k-means++ in a sketch of principal directions, and splits and merges clusters there (see
+    seeding.py); a larger problem does so twice and takes the better result. Then Lloyd's steps run on all rows, never
+    on a sample. With `init`, centroids (k, d), there is one run of plain Lloyd steps from them until nothing changes.
 
     restarts: None makes up to 10, as many as together take a fraction of a second, until two agree on the objective:
     a small collection gains by the best of many, and for a large one the search in the sketch does what restarts would.
@@ -168,9 +169,10 @@ def _starts(
     width = seeding.sketch_width(len(sample), k)
     sketch = seeding.principal_sketch(sample, mean, width, _generator(seed, 0))
     is_whole = len(sample) == len(points)
+    tries = 1 if len(points) * k * points.dimension <= CHEAP else TRIES
     for number in range(count):
         clusters = make_clusters(points, k) if is_whole else Lloyd(sample, k)
-        clusters.adopt(seeding.search_start(sketch, k, _generator(seed, number + 1), TRIES))
+        clusters.adopt(seeding.search_start(sketch, k, _generator(seed, number + 1), tries))
         if not is_whole:
             clusters.run(clusters.steps + SAMPLE_STEPS, SAMPLE_TOLERANCE)
             whole = make_clusters(points, k)
