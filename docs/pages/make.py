@@ -63,7 +63,7 @@ def screenshot(browser: Browser, name: str, height: int) -> None:
     if name == "cluster":
         box = page.locator("#map canvas").bounding_box()
         for step in range(0, int(box["width"]), 6):
-            page.mouse.move(box["x"] + step, box["y"] + box["height"] / 2)
+            page.mouse.move(box["x"] + step, box["y"] + 0.85 * box["height"])
             page.wait_for_timeout(60)
             if page.locator(".map-preview img").count() and page.locator(".map-preview").is_visible():
                 break

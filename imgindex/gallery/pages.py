@@ -87,11 +87,8 @@ def outliers_page(store: Store, outliers: Sequence[Outlier], display: Display) -
         )
         for one in outliers
     ]
-    title = "Outliers"
-    if views:
-        title = (
-            f"The {count(len(views), 'image')} least like any other" if len(views) > 1 else "The image least like any"
-        )
+    of = f"The {count(len(views), 'image')}" if len(views) > 1 else "The image"
+    title = f"{of} least like any other" if views else "Outliers"
     note = _among(store)
     if views and max(one.times for one in views) < NEAR:
         note += "; none stands far out"

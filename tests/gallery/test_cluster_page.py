@@ -142,3 +142,9 @@ def test_the_map_of_more_than_20_000_images_shows_an_even_sample(
     members = np.flatnonzero(clustering.labels == view.label)
     nearest = members[np.linalg.norm(vectors[members] - clustering.centroids[view.label], axis=1).argsort()[:8]]
     assert [one.id for one in view.nearest] == (nearest + 1).tolist()
+
+
+def test_the_maps_of_a_page_report_their_progress(gallery: ImageIndex) -> None:
+    stages: list[str] = []
+    gallery.gallery(gallery.cluster(2), maps=("tsne",), on_progress=lambda event: stages.append(event.stage))
+    assert stages == ["principal components", "layout by tsne"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 from grid_mean import GridMean
 from page_files import page_data
@@ -72,3 +73,30 @@ def test_a_mix_of_images_has_no_picture_of_its_own_and_says_so(index: ImageIndex
     assert "a mix of several images" in text
     assert "No such file" not in text
     assert page.write_sheet(tmp_path / "sheet.png")
+
+
+def test_one_image_is_not_written_as_several(index: ImageIndex, folder: Path) -> None:
+    index.add([folder / "a/0.png", folder / "a/1.png"])
+    outliers = index.gallery(index.outliers(n=1)).page
+    assert (outliers.title, outliers.note.split(";")[0]) == ("The image least like any other", "among 2 images")
+    index.remove([folder / "a/1.png"])
+    assert index.gallery(index.cluster(1)).page.title == "1 cluster of 1 image"
+    assert index.gallery(index.duplicates()).page.empty == "No two images duplicate each other among 1 image"
+    assert index.gallery(index.answers([folder / "a/0.png"])).page.note == "among 1 image"
+
+
+def test_a_page_of_outliers_says_where_none_of_them_is_far_from_the_others(index: ImageIndex, folder: Path) -> None:
+    index.add([folder])
+    found = index.outliers(n=3)
+    near, far = ([replace(one, times=times) for one in found] for times in (1.4, 3.0))
+    assert index.gallery(near).page.note.endswith("; none stands far out")
+    assert "none" not in index.gallery(far).page.note
+
+
+def test_matches_are_explained_by_the_typical_distance_of_the_index(index: ImageIndex, folder: Path) -> None:
+    index.add([folder])
+    vectors = index.vectors()
+    first, second = np.triu_indices(len(vectors), 1)
+    typical = np.median(np.linalg.norm(vectors[first] - vectors[second], axis=1))
+    legend = index.gallery(index.answers([folder / "a/0.png"])).page.legend
+    assert f"Two images of this index are typically {typical:.2f} apart." in legend
