@@ -129,11 +129,11 @@ campaign-cluster: install ## Kill nodes of a Ray cluster and its commands at ran
 	IMGINDEX_TEST_KILLS=1 $(BIN)/python -m pytest tests/search/test_milvus_sync.py
 	$(BIN)/python benchmarks/tables.py
 
-CAMPAIGNS := steps power kills disks names flips stress fuzz pixels corpus
+CAMPAIGNS := steps power kills disks names flips stress soak fuzz pixels corpus
 # Left out, each campaign takes a new seed and prints it.
 SEED ?=
 
-campaigns: install ## Try every promise of docs/reliability.md at full size (about an hour and a half, SEED=n repeats), and write its figures
+campaigns: install ## Try every promise of docs/reliability.md at full size (about two hours, SEED=n repeats), and write its figures
 	for name in $(CAMPAIGNS); do \
 		$(BIN)/python tests/campaigns/$$name.py --size full $(if $(SEED),--seed $(SEED)) \
 			--out tests/campaigns/results/$$name.json || exit 1; \
