@@ -350,6 +350,7 @@ BENCHMARKS = (
     "pipeline",
     "api",
     "serve",
+    "review",
     "milvus",
     "ray",
     "duplicates",

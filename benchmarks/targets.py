@@ -242,6 +242,14 @@ def serve(result: Result) -> Iterator[Target]:
         yield at_most(f"{of}: the same with the map", 60, row["map_heap_mb"], " MB")
 
 
+def review(result: Result) -> Iterator[Target]:
+    for row in result["rows"]:
+        of = f"the page of duplicates with {row['groups']:,} groups"
+        yield at_most(f"{of}, graded before: to the first pictures", 500, row["open_ms"], " ms")
+        yield at_most(f"{of}: the same in another tab after decisions", 500, row["open_again_ms"], " ms")
+        yield at_most(f"{of}: its memory", 20, row["heap_mb"], " MB")
+
+
 def ray(result: Result) -> Iterator[Target]:
     share = float(value(result, "share_of_plain", contender="imgindex --ray local"))
     yield at_least("`add --ray local` against `add`, without the start", 0.85, share)
@@ -272,6 +280,7 @@ PARTS: dict[str, Callable[[Result], Iterator[Target]]] = {
     "api": api,
     "pipeline": pipeline,
     "serve": serve,
+    "review": review,
     "copies": copies,
     "cluster": cluster,
     "ray": ray,
