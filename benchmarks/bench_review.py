@@ -8,8 +8,7 @@ stand in the index as `duplicates` would have left them: to compare so many pair
 `graded_s`: the job that makes the groups of what the index knows; it reads every file. `open_ms`: from the address of
 the page to both pictures of the first group; `open_again_ms`: the same after decisions and in a new tab. `key_ms`: from
 a key to the next group, the median and the slowest of 50 decisions. `fast_keys_ms`: the mean of 50 keys that come as
-fast as they can. `heap_mb`: the page's
-memory after 200 keys.
+fast as they can. `heap_mb`: the page's memory after 200 keys.
 """
 
 from __future__ import annotations
