@@ -96,7 +96,7 @@ FULL_ray := --rounds 3
 PHOTOS ?=
 WITH_PHOTOS := pipeline precision embed end_to_end copies
 # What only a whole run measures: it needs a browser, servers, or photos.
-WHOLE := serve ray milvus $(if $(PHOTOS),copies)
+WHOLE := serve review ray milvus $(if $(PHOTOS),copies)
 
 bench: .venv/bench $(BENCHMARKS:%=bench-fast-%) ## Measure speed within five minutes; prints tables, writes build/bench
 
