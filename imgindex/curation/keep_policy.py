@@ -187,9 +187,7 @@ def _rules(keep: str) -> list[Rule]:
         Rule(lambda one: -one.image.size, lambda kept, other: f"{_bytes(kept)}, the next {_bytes(other)}"),
         Rule(lambda one: one.image.path, lambda kept, other: "equal to the next, and before it in the order of paths"),
     ]
-    age = Rule(
-        lambda one: one.image.mtime_ns, lambda kept, other: f"oldest: {_moment(kept)}, the next {_moment(other)}"
-    )
+    age = Rule(lambda one: one.image.mtime_ns, _phrase_age)
     by_policy = {
         "original": [
             Rule(lambda one: not _has_camera(one), lambda kept, other: "has the EXIF of a camera, the next has not"),
@@ -243,9 +241,16 @@ def _size(one: Candidate) -> str:
     return f"{one.image.width} × {one.image.height}"
 
 
-def _moment(one: Candidate) -> str:
+def _phrase_age(kept: Candidate, other: Candidate) -> str:
+    """Say when both were written: to the second, or to the millisecond within one second."""
+    is_close = kept.image.mtime_ns // 10**9 == other.image.mtime_ns // 10**9
+    earlier, later = (_moment(one, "milliseconds" if is_close else "seconds") for one in (kept, other))
+    return f"oldest: {earlier}, the next {later}"
+
+
+def _moment(one: Candidate, precision: str) -> str:
     try:
-        return datetime.fromtimestamp(one.image.mtime_ns / 10**9).isoformat(" ", "milliseconds")
+        return datetime.fromtimestamp(one.image.mtime_ns / 10**9).isoformat(" ", precision)
     except (ValueError, OverflowError, OSError):  # a file system may hold any number
         return f"{one.image.mtime_ns / 10**9:.3f} s"
 
