@@ -356,4 +356,7 @@ def _picture(
         raise ValueError
     shape = shape_of(recipe, width, height)
     own = pixels[: shape[0] * shape[1] * shape[2]].reshape(shape)
+    if own.nbytes < pixels.nbytes:
+        # Otherwise a small picture would keep the memory of the largest one.
+        own = own.copy()
     return DecodedImage(own, width, height, str(format), bool(is_transparent), bytes.fromhex(hashes), bool(blank))

@@ -111,6 +111,20 @@ def test_reduced_pictures_of_a_lot_have_their_own_sizes() -> None:
         assert np.array_equal(one.pixels, prepare(picture, recipe))
 
 
+def test_a_small_picture_keeps_no_more_memory_than_its_own_pixels() -> None:
+    recipe = replace(POOL5, side=600, geometry="reduced")
+    pool = DecoderPool(recipe)
+    try:
+        pixels = pool.decode(encoded(Image.effect_noise((30, 20), 80).convert("RGB"), "PNG")).pixels
+    finally:
+        pool.close()
+    kept = pixels
+    while isinstance(kept.base, np.ndarray):
+        kept = kept.base
+    assert pixels.shape == (20, 30, 3)
+    assert kept.nbytes == pixels.nbytes
+
+
 def test_an_unreadable_file_has_the_reason_of_decode_and_costs_no_process(decoders: DecoderPool) -> None:
     assert reason(decoders, b"not a picture") == "not an image that Pillow can read"
     before = pids(decoders)
