@@ -17,7 +17,7 @@ class GridMean:
     name, digest = "grid", hashlib.sha256(b"grid").hexdigest()
     dimension, side, norm = 12, 32, "none"
     streams = 1
-    precision = "fp32"
+    precision, device = "fp32", "cpu"
 
     def __init__(self, batch_size: int = 4) -> None:
         self.batch_size = batch_size

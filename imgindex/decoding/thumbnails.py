@@ -92,6 +92,10 @@ class ThumbnailMaker:
         self._recipe = _thumbnail_recipe(SIDE if self.keeps else side)
         self._decoders = DecoderPool(self._recipe)
 
+    def start(self) -> None:
+        """Start a process, unless one is running, without waiting for it. Raises DecoderUnavailable."""
+        self._decoders.start()
+
     def make(self, path: str, known: StoredThumbnail | None = None) -> ThumbnailPixels:
         """Return the thumbnail of an image; known: the one that is kept, from which it is made, without the file.
 

@@ -39,6 +39,7 @@ class Pictures:
         self._large = [ThumbnailMaker(side) for side in LARGE_SIDES]
         self._threads = ThreadPoolExecutor(DECODED_AT_ONCE, thread_name_prefix="imgindex-pictures")
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="imgindex-thumbnails")
+        self._is_looked_at = False
 
     async def pack(self, images: Sequence[Shown | None]) -> AsyncIterator[bytes]:
         """Yield the parts of a pack, those first that the index keeps, the others as soon as they are made.
@@ -46,6 +47,10 @@ class Pictures:
         images: None for one that the index does not have.
         """
         loop = asyncio.get_running_loop()
+        if not self._is_looked_at:
+            # Who sees thumbnails soon asks for a large picture, and a process takes a fifth of a second to start.
+            self._is_looked_at = True
+            self._threads.submit(self._large[0].start)
         known = await loop.run_in_executor(self._lookup, self._known, images)
         kept = [_part(place, PICTURE, one.data) for place, one in enumerate(known) if one is not None]
         unknown = [(place, image) for place, image in enumerate(images) if known[place] is None]

@@ -19,10 +19,11 @@ PACKAGE = Path(imgindex.__file__).parent
 FLAG = re.compile(r"(?<![\w-])(--[a-z]|-[kn] )")
 # What a shell runs is shown as it is typed there.
 COMMAND = re.compile(r"`(imgindex|pip) [^`]*`")
-# A flag of pip, and a command in a file that people read.
+# A flag of pip, and commands in files that people read.
 ALLOWED = {
     "decoding/plugins.py": {"--upgrade pillow"},
     "curation/move_journal.py": {"imgindex duplicates --undo FOLDER"},
+    "gallery/cluster_page.py": {"imgindex clusterings show {} --html FILE --images all"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] != "cli")
 

@@ -96,7 +96,7 @@ def test_the_page_shows_averages(index: ImageIndex, kinds: Path) -> None:
     assert ("vectors", "each averaged with its 8 nearest") in page.facts
     distances = np.linalg.norm(averages(index) - made.centroids[made.labels], axis=1)
     for view in page.clusters:
-        assert view.spread == pytest.approx(distances[made.labels == view.label].mean(), abs=1e-5)
+        assert view.listed[-1].distance == pytest.approx(distances[made.labels == view.label].max(), abs=1e-5)
     assert all(name != "vectors" for name, _ in index.gallery(index.cluster(2)).page.facts)
     reranked = index.gallery(index.answers([kinds / "red" / "red0.png"], rerank=True)).page
     assert ("vectors", "each averaged with its 8 nearest") in reranked.facts

@@ -12,7 +12,7 @@ from pictures import draw
 
 from imgindex.decoding.thumbnails import ThumbnailMaker, ThumbnailPixels
 from imgindex.errors import UnreadableImage
-from imgindex.server.pictures import PART, Pictures, Shown
+from imgindex.server.pictures import LARGE_SIDES, PART, Pictures, Shown
 from imgindex.sources.registry import read_content
 
 
@@ -48,6 +48,21 @@ def test_a_thumbnail_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert asyncio.run(packed(pictures, images)) == first
     assert len(made) == 5
     pictures.close()
+
+
+def test_who_sees_thumbnails_has_a_decoder_of_large_pictures_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    monkeypatch.setattr(ThumbnailMaker, "start", lambda maker: started.append(maker.side))
+    image = shown(draw(tmp_path / "0.png", 0))
+    (tmp_path / "it.imgindex").mkdir()
+    pictures = Pictures(str(tmp_path / "it.imgindex"))
+    for _ in range(2):
+        asyncio.run(packed(pictures, [image]))
+    pictures.close()
+    pictures._threads.shutdown()
+    assert started == [LARGE_SIDES[0]]
 
 
 def test_no_more_than_two_images_are_decoded_at_once_and_a_client_may_leave(

@@ -38,20 +38,11 @@ def read_once(weights: WeightsFile, wanted: dict[str, tuple[int, ...]]) -> dict[
     return {name: found[name] for name in wanted} if wanted.keys() <= found.keys() else load_weights(weights, wanted)
 
 
-@functools.cache
-def torch_network(layer: str, weights: str) -> VggNetwork:
-    network = VggNetwork(layer).eval()
-    state = read_once(locate_weights(weights), shapes(layer))
-    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()}, assign=True)
-    return network
-
-
 @pytest.fixture(scope="module", autouse=True)
 def weights_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "load_weights", read_once)
         yield
-    torch_network.cache_clear()
     _read.cache_clear()
 
 
@@ -60,11 +51,11 @@ def graphs(recipe: Recipe) -> VggGraphs:
 
 
 def by_torch(recipe: Recipe, pictures: Pixels, weights: str) -> Vectors:
-    network = torch_network(recipe.layer, weights)
-    order = slice(None, None, -1) if recipe.channels == "bgr" else slice(None)
-    normalised = (pictures / 255 - np.array(recipe.mean[order])) / np.array(recipe.std[order])
+    state = read_once(locate_weights(weights), shapes(recipe.layer))
+    network = VggNetwork(recipe, state, torch.device("cpu"), torch.float32)
     with torch.inference_mode():
-        found: Vectors = network(torch.from_numpy(normalised).float().permute(0, 3, 1, 2)).numpy()
+        padded = network.new_input(len(pictures), recipe.side)
+        found: Vectors = network.outputs(torch.from_numpy(pictures), padded).numpy()
     return found
 
 
