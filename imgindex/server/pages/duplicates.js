@@ -8,8 +8,9 @@ import { saving } from "./save.js";
 
 const KEEP = "keep", SPARE = "spare";
 // Groups that are fetched together, such parts that are kept, and pictures that are fetched ahead;
-// how long a group is shown before its pictures are asked for; the most groups and tags of one request.
-const PART = 20, PARTS = 6, AHEAD = 4, PAUSE_MS = 60, MOST = 1000, MOST_TAGGED = 100_000;
+// how long a group is shown before its pictures are asked for, if the one before was shown for less than RESTED_MS;
+// the most groups and tags of one request.
+const PART = 20, PARTS = 6, AHEAD = 4, PAUSE_MS = 60, RESTED_MS = 500, MOST = 1000, MOST_TAGGED = 100_000;
 
 export class DuplicatesPage {
   constructor(host, { go, problem }) {
@@ -32,6 +33,7 @@ export class DuplicatesPage {
     this.form = el(".tools", {}, this.place, this.exact,
       el("label", {}, this.all, " decided ones too"), el("label", {}, this.similar, " similar ones too"));
     this.view = el(".group-view");
+    this.drawn = -Infinity;
     this.done = el(".decision", { role: "status" });
     host.replaceChildren(this.form, this.view, this.done);
     this.progress = (event) => this.showProgress(event.detail);
@@ -179,6 +181,10 @@ export class DuplicatesPage {
   }
 
   drawGroup(group) {
+    const now = performance.now();
+    // Keys may pass over many groups.
+    this.pause = now - this.drawn < RESTED_MS ? PAUSE_MS : 0;
+    this.drawn = now;
     const cards = group.images.map((image, number) => this.card(group, image, number + 1));
     const pager = el(".pager", {},
       el("button", { type: "button", disabled: this.at === 0, onclick: () => this.move(-1), "aria-label": "Previous group" }, "←"),
@@ -226,9 +232,8 @@ export class DuplicatesPage {
 
   async draw(box, image) {
     try {
-      // Keys may pass over many groups.
-      if (!this.urls.has(image.id)) {
-        await new Promise((resume) => setTimeout(resume, PAUSE_MS));
+      if (!this.urls.has(image.id) && this.pause) {
+        await new Promise((resume) => setTimeout(resume, this.pause));
         if (!box.isConnected) return;
       }
       box.replaceChildren(el("img", { src: await this.picture(image), alt: fileName(image.path) }));
