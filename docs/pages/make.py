@@ -1,4 +1,4 @@
-"""Write pages of the sample images, and screenshots of them to this folder, with Debian's Chromium.
+"""Write pages of the sample images, serve their index, and take screenshots of both, with Debian's Chromium.
 
 python docs/pages/make.py
 """
@@ -21,6 +21,8 @@ from imgindex import ImageIndex
 HERE = Path(__file__).resolve().parent
 DRAW = HERE.parent.parent / "benchmarks" / "sample_images.py"
 CHROMIUM = "/usr/bin/chromium"
+# Pages of `imgindex serve` that show no path, and the heights of their pictures.
+SERVED = {"images": 700, "clusters": 760, "map": 620}
 
 
 def main() -> None:
@@ -41,6 +43,8 @@ def main() -> None:
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
             for page, height in (("cluster", 2000), ("similar", 620), ("duplicates", 820), ("outliers", 760)):
                 screenshot(browser, page, height)
+            for page, height in SERVED.items():
+                served(browser, page, height)
             browser.close()
         with Image.open("sheet.png") as sheet:
             top = sheet.convert("RGB").crop((0, 0, sheet.width, min(sheet.height, 760)))
@@ -73,6 +77,20 @@ def screenshot(browser: Browser, name: str, height: int) -> None:
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     save(picture.crop((0, 0, picture.width, high)), name)
     page.close()
+
+
+def served(browser: Browser, name: str, height: int) -> None:
+    """Take a screenshot of a page of the server, which runs as users run it."""
+    command = [sys.executable, "-m", "imgindex", "serve", "--no-browser", "--index", "photos.imgindex"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        page = browser.new_page(viewport={"width": 1200, "height": height})
+        page.goto(server.stdout.readline().strip())
+        page.locator(".cell[data-id]").first.wait_for()
+        page.evaluate(f"location.hash = '#/{name}'")
+        page.wait_for_timeout(4000)  # for the pictures
+        save(Image.open(io.BytesIO(page.screenshot())).convert("RGB"), f"serve-{name}")
+        page.close()
+        server.terminate()
 
 
 def save(picture: Image.Image, name: str) -> None:
