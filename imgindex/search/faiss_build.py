@@ -26,7 +26,7 @@ REFINE = (4, 8, 16, 32)
 POINTS, FEWEST_POINTS = 64, 39
 # From so many lists on a graph leads to the nearest ones. Each has so many links, of the nearest of so many; a search
 # looks at so many at least. With 40 compared instead of 200, one query in 200 missed its nearest list.
-MANY_LISTS, LINKS, COMPARED, LOOKED_AT = 1000, 16, 200, 64
+MANY_LISTS, LINKS, COMPARED, LOOKED_AT = 3000, 16, 200, 64
 SAMPLE_BYTES = 256 << 20
 PIECE_BYTES = 64 << 20
 # FAISS computes squared distances in float32; a row so long that they might overflow is left to the exact search.
