@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -179,12 +179,17 @@ def true_distances(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
         difference = np.subtract(vectors[of_query[valid]], query, dtype=np.float64)
         out[valid] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
 
+    for_each_query(measure, queries, rows, distances)
+    return distances
+
+
+def for_each_query(function: Callable[..., None], queries: Vectors, *arrays: npt.NDArray[Any]) -> None:
+    """Call a function with each query and its row of each array; in threads where there are many queries."""
     if len(queries) <= DIRECT:
-        list(map(measure, queries, rows, distances))
+        list(map(function, queries, *arrays))
     else:
         with ThreadPoolExecutor(faiss.omp_get_max_threads()) as pool:
-            list(pool.map(measure, queries, rows, distances))
-    return distances
+            list(pool.map(function, queries, *arrays))
 
 
 def nearest(ids: Ids, distances: Vectors, n: int) -> tuple[Ids, Vectors]:

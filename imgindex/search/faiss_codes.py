@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import faiss
 import numpy as np
 
-from imgindex.search.exact import DIRECT, scan_codes
+from imgindex.search.exact import for_each_query, scan_codes
 from imgindex.types import Ids, Vectors
 
 # Candidates for each row that is read: where codes have ranked them, the nearest are among the first few.
@@ -63,9 +62,5 @@ class Codes:
             kept = out >= 0
             out[kept] = valid[out[kept]]
 
-        if len(points) <= DIRECT:
-            list(map(rank, points, ids, found))
-        else:
-            with ThreadPoolExecutor(faiss.omp_get_max_threads()) as pool:
-                list(pool.map(rank, points, ids, found))
+        for_each_query(rank, points, ids, found)
         return found

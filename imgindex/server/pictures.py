@@ -48,7 +48,7 @@ class Pictures:
         """
         loop = asyncio.get_running_loop()
         if not self._is_looked_at:
-            # Who sees thumbnails soon asks for a large picture, and a process takes a fifth of a second to start.
+            # The page asks for a large picture soon after it has thumbnails, and a process takes 0.2 s to start.
             self._is_looked_at = True
             self._threads.submit(self._large[0].start)
         known = await loop.run_in_executor(self._lookup, self._known, images)
