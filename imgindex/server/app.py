@@ -155,6 +155,10 @@ class Api:
             }
         )
 
+    async def ids(self, call: Call) -> Reply:
+        view, offset = self._views.get(call.path["view"]), call.query.offset
+        return Reply(view.ids[offset : offset + call.query.limit].tolist())
+
     async def export(self, call: Call) -> Response:
         view = self._views.get(call.path["view"])
         format = call.query.format

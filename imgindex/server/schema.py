@@ -24,7 +24,7 @@ from imgindex.server.guard import MOST_BYTES, MOST_IMAGE_BYTES
 from imgindex.server.problems import MEDIA_TYPE, STATUSES, TITLES, Problem
 from imgindex.types import Failure, Image, PrecisionReport, Progress
 
-# The most images that one request names or gets, and the most thumbnails.
+# The most images that one request names or gets, the most thumbnails, and the most ids alone.
 MOST_ROWS, MOST_THUMBNAILS, MOST_TAGGED = 1000, 240, 100_000
 JSON, BINARY, PACK = "application/json", "application/octet-stream", "application/vnd.imgindex.thumbnails"
 
@@ -59,6 +59,13 @@ class ViewPart(Request, frozen=True):
 
     offset: Number = 0
     limit: Rows = 100
+
+
+class IdsPart(Request, frozen=True):
+    """A part of the ids of a view."""
+
+    offset: Number = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_TAGGED)] = MOST_TAGGED
 
 
 class Export(Request, frozen=True):
@@ -393,6 +400,7 @@ ENDPOINTS: Sequence[Endpoint] = (
     Endpoint("POST", "/views", "make_view", "Make a list of images that stays", ViewAnswer, body=ViewBody, status=201),
     Endpoint("GET", "/views/{view}", "view", "How many images a view has", ViewAnswer),
     Endpoint("GET", "/views/{view}/rows", "rows", "Some images of a view", ViewRows, ViewPart),
+    Endpoint("GET", "/views/{view}/ids", "ids", "The ids of some images of a view", list[int], IdsPart),
     Endpoint("GET", "/views/{view}/export", "export", "The images of a view as a file", BINARY, Export),
     Endpoint("GET", "/images", "images", "The images with these ids", list[Image], Images),
     Endpoint("PUT", "/images/tags", "change_tags", "Change tags", TagChange, body=TagsBody, writes=True),

@@ -123,6 +123,10 @@ def test_a_view_keeps_its_images_while_the_index_changes(client: httpx.Client, h
     assert len(rows["ids"]) == 3
     assert [Path(image["path"]).name for image in rows["images"]] == ["3.png", "2.png"]
     assert client.get(f"/views/{view['view']}/rows?offset=99").json()["images"] == []
+    ids = client.get(f"/views/{view['view']}/ids").json()
+    assert len(ids) == 6
+    assert ids[1:4] == rows["ids"] == client.get(f"/views/{view['view']}/ids?offset=1&limit=3").json()
+    assert client.get(f"/views/{view['view']}/ids?limit=100001").status_code == 400
     assert client.get("/views/none").json()["type"] == "urn:imgindex:ViewNotFound"
 
 

@@ -219,6 +219,29 @@ def test_a_selection_is_tagged_and_the_tag_is_taken_off_again(visit: Visit, site
         assert "holiday" not in index.tags()
 
 
+@pytest.mark.parametrize(
+    ("keys", "selected"),
+    [
+        (["x"], 1),
+        (["x", "Shift+ArrowRight", "Shift+ArrowRight"], 3),
+        (["x", "ArrowRight", "x", "ArrowLeft", "x"], 1),
+        (["Shift+End"], 18),
+    ],
+)
+def test_keys_select_images_that_are_not_loaded_yet(visit: Visit, keys: list[str], selected: int) -> None:
+    page = visit()
+    page.route("**/rows?*", lambda route: None)  # held until the route is removed
+    page.fill("input[name=where]", "width > 0")
+    page.keyboard.press("Enter")
+    expect(page.locator(".result")).to_contain_text("18 images that fulfil")
+    page.locator(".cell").first.focus()
+    for key in keys:
+        page.keyboard.press(key)
+    expect(page.locator(".selection strong")).to_have_text(f"{selected} selected")
+    page.unroute("**/rows?*")
+    expect(page.locator(".cell[aria-selected=true]")).to_have_count(selected)
+
+
 def test_a_selection_is_saved_as_a_list_and_its_paths_are_copied(
     visit: Visit, site: tuple[Path, int], server: ForkServer, tmp_path: Path
 ) -> None:

@@ -35,6 +35,10 @@ export class ListSource {
     return this.items[index];
   }
 
+  ids(first, last) {
+    return this.items.slice(first, last).map((item) => item.id);
+  }
+
   forget() {}
 }
 

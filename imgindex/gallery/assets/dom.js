@@ -97,11 +97,11 @@ export function state(title, ...more) {
   return el(".state", {}, el("h2", {}, title), ...more);
 }
 
-// A button that copies a text; where it may not, it marks the text in `shown`.
+// A button that copies a text, which `text` returns or promises; where it may not, it marks the text in `shown`.
 export function copyButton(text, label = "copy", shown = null) {
   const button = el("button", { type: "button", onclick: async () => {
     try {
-      await navigator.clipboard.writeText(text());
+      await navigator.clipboard.writeText(await text());
       say("Copied");
       button.textContent = "copied";
       setTimeout(() => { button.textContent = label; }, 1500);

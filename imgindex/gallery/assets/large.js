@@ -17,7 +17,7 @@ export class Large {
     this.next = el("button", { type: "button", onclick: () => this.move(1), "aria-label": "Next" }, "→");
     const buttons = actions.map(([key, label, act]) =>
       el("button", { type: "button", title: `${label} (${key})`, onclick: () => this.act(act) }, label));
-    this.copy = copyButton(() => this.grid.source.at(this.index).image.path, "Copy path", this.path);
+    this.copy = copyButton(async () => (await this.item).image.path, "Copy path", this.path);
     this.file = el("a.button", { hidden: true }, "Open file");
     this.dialog = el("dialog.large", { "aria-label": "Large picture", tabIndex: -1, autofocus: true, onclose: () => this.closed() },
       this.picture,
@@ -36,10 +36,12 @@ export class Large {
     this.show(index);
   }
 
-  act(action) {
-    const item = this.grid.source.at(this.index);
+  // Act on the image that is shown, as soon as it is known.
+  async act(action) {
+    const item = await this.item.catch(() => null);
+    if (!item) return;
     this.dialog.close();
-    if (item) action(item);
+    action(item);
   }
 
   key(event) {
@@ -68,9 +70,9 @@ export class Large {
     this.previous.disabled = index === 0;
     this.next.disabled = index === this.grid.source.total - 1;
     this.picture.replaceChildren();
+    this.item = this.load(index);
     try {
-      await this.grid.source.load(index, index + 1, signal);
-      const item = this.grid.source.at(index);
+      const item = await this.item;
       if (signal.aborted) return;
       this.describe(item);
       if (!item.image) throw new Error("it is not in the index any more");
@@ -86,6 +88,12 @@ export class Large {
     } catch (error) {
       if (error.name !== "AbortError") this.picture.replaceChildren(el("p.reason", {}, printable(error.message)));
     }
+  }
+
+  async load(index) {
+    const { source } = this.grid;
+    await source.load(index, index + 1);
+    return source.at(index);
   }
 
   describe(item) {

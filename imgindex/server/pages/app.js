@@ -11,7 +11,7 @@ import { OddPage } from "./odd.js";
 const PAGES = { images: ["Images", ImagesPage], clusters: ["Clusters", ClustersPage], duplicates: ["Duplicates", DuplicatesPage],
   odd: ["Odd", OddPage], map: ["Map", MapPage] };
 const KEYS = [
-  ["arrows, h j k l", "move"], ["Enter", "large picture"], ["x, Space", "select"], ["Shift + arrows", "select a range"],
+  ["arrows, h j k l", "move"], ["Enter", "large picture"], ["x, Space", "select"], ["Shift + arrows, Home, End", "select a range"],
   ["f", "similar images"], ["t", "tag the selection"], ["/", "condition"], ["n", "name a cluster"],
   ["m", "merge clusters, move images to a cluster"], ["u", "undo"], ["Esc", "clear, close"],
   ["1 … 9", "duplicates: keep that one"], ["a", "duplicates: keep as proposed"], ["b", "duplicates: keep all"],

@@ -9,6 +9,8 @@ import { known, loadPictures } from "./pictures.js";
 const HIGHEST = 8_000_000;
 const PAGE = 120, MOST_PAGES = 60;
 const GAP = 10, CAPTION = 40;
+// The most images that can be selected, as many as one request tags or exports.
+export const MOST_SELECTED = 100_000;
 
 // The images of a view on the server.
 export class ViewSource {
@@ -36,6 +38,21 @@ export class ViewSource {
     return page ? page[index % PAGE] : undefined;
   }
 
+  // The ids of a range; null where some of them are not here.
+  ids(first, last) {
+    const ids = [];
+    for (let at = first; at < last; at++) {
+      const item = this.at(at);
+      if (!item) return null;
+      ids.push(item.id);
+    }
+    return ids;
+  }
+
+  async loadIds(first, last) {
+    return get(`/views/${this.view}/ids?offset=${first}&limit=${last - first}`);
+  }
+
   forget() {
     this.pages.clear();
   }
@@ -47,7 +64,9 @@ export class Grid {
     this.open = open;
     this.changed = changed;
     this.empty = empty;
-    this.selected = new Map();
+    // The ids of the selected images, and what has to wait for ids that are not here yet.
+    this.selected = new Set();
+    this.waiting = null;
     this.focused = 0;
     this.anchor = 0;
     this.rows = new Map();
@@ -72,6 +91,7 @@ export class Grid {
 
   show(source, focused = 0) {
     this.source = source;
+    this.waiting = null;
     this.clearSelection();
     this.focused = Math.min(focused, Math.max(0, source.total - 1));
     this.anchor = this.focused;
@@ -206,8 +226,12 @@ export class Grid {
         if (cell?.isConnected) fill(cell.firstChild, picture, "");
       }, signal);
     } catch (error) {
-      if (error.name !== "AbortError") this.element.dispatchEvent(new CustomEvent("problem", { detail: error, bubbles: true }));
+      if (error.name !== "AbortError") this.report(error);
     }
+  }
+
+  report(error) {
+    this.element.dispatchEvent(new CustomEvent("problem", { detail: error, bubbles: true }));
   }
 
   // Ask again for what is shown, such as tags that have changed.
@@ -238,20 +262,52 @@ export class Grid {
     cell?.focus({ preventScroll: true });
   }
 
+  // Call `act` with the ids of a range. Where some are not here yet they are fetched first, and calls keep their order:
+  // a key that is pressed before its image is loaded acts on that image all the same.
+  withIds(first, last, act) {
+    const { source } = this;
+    const ids = this.waiting ? null : source.ids(first, last);
+    if (ids) {
+      act(ids);
+      return;
+    }
+    const before = this.waiting;
+    const waiting = (async () => {
+      await before;
+      try {
+        const found = source.ids(first, last) ?? (await source.loadIds(first, last));
+        if (source === this.source) act(found);
+      } catch (error) {
+        this.report(error);
+      }
+      if (this.waiting === waiting) this.waiting = null;
+    })();
+    this.waiting = waiting;
+  }
+
   toggle(index) {
-    const item = this.source.at(index);
-    if (!item) return;
-    if (!this.selected.delete(item.id)) this.selected.set(item.id, item);
     this.anchor = index;
-    this.update();
+    this.withIds(index, index + 1, ([id]) => {
+      if (!this.selected.delete(id)) this.selected.add(id);
+      this.update();
+    });
   }
 
   extend(index) {
     const [first, last] = [Math.min(this.anchor, index), Math.max(this.anchor, index)];
-    for (let at = first; at <= last; at++) {
-      const item = this.source.at(at);
-      if (item) this.selected.set(item.id, item);
+    if (last - first >= MOST_SELECTED) {
+      this.report(new Error(`At most ${total(MOST_SELECTED)} can be selected at once.`));
+      return;
     }
+    this.withIds(first, last + 1, (ids) => {
+      for (const id of ids) this.selected.add(id);
+      this.update();
+    });
+  }
+
+  // Select one image and no other.
+  selectOnly(id) {
+    this.selected = new Set([id]);
     this.update();
   }
 
@@ -293,7 +349,7 @@ export class Grid {
     if (!this.source.total) return false;
     if (event.key in moves) {
       const to = Math.max(0, Math.min(this.source.total - 1, this.focused + moves[event.key]));
-      if (event.shiftKey && Number.isFinite(moves[event.key])) {
+      if (event.shiftKey) {
         this.focus(to);
         this.extend(to);
       } else {

@@ -39,7 +39,7 @@ export class ImagesPage {
       changed: (selected) => this.showSelection(selected), empty: () => this.emptyHint() });
     this.large = new Large(this.grid, [
       ["f", "Similar", (item) => this.go("images", { like: item.id })],
-      ["t", "Tag", (item) => { this.selectOnly(item); this.selection.tagName.focus(); }],
+      ["t", "Tag", (item) => { this.grid.selectOnly(item.id); this.selection.tagName.focus(); }],
     ]);
     this.makeSelection();
     host.replaceChildren(this.form, this.file, this.title, this.grid.element, this.selection.element);
@@ -205,7 +205,7 @@ export class ImagesPage {
     this.target = el("select", { "aria-label": "Move to the cluster" });
     this.moving = el("span.changes.moving", { hidden: true }, this.target, el("button", { type: "button", onclick: () => this.move() }, "Move"));
     this.similar = el("button", { type: "button", onclick: () => this.go("images", { like: this.onlySelected() }) }, "Similar");
-    this.selection = new Selection({ ids: () => [...this.grid.selected.keys()], more: [this.similar, this.moving],
+    this.selection = new Selection({ ids: () => [...this.grid.selected], more: [this.similar, this.moving],
       tagged: () => this.grid.refresh(), clear: () => this.grid.clearSelection(), problem: this.problem });
   }
 
@@ -224,7 +224,7 @@ export class ImagesPage {
 
   async move() {
     const target = this.clustering.clusters[Number(this.target.value)];
-    const ids = [...this.grid.selected.keys()];
+    const ids = [...this.grid.selected];
     await this.edit({ kind: "move", ids, label: target.label }, `${total(ids.length)} moved to ${clusterName(target)}`, true);
   }
 
@@ -243,14 +243,8 @@ export class ImagesPage {
     this.go("images", { ...this.query, clustering: made.id, label });
   }
 
-  selectOnly(item) {
-    this.grid.selected.clear();
-    this.grid.selected.set(item.id, item);
-    this.grid.update();
-  }
-
   onlySelected() {
-    return [...this.grid.selected.keys()][0];
+    return [...this.grid.selected][0];
   }
 
   key(event) {
@@ -258,9 +252,9 @@ export class ImagesPage {
     else if (event.key === "t" && this.grid.selected.size) this.selection.tagName.focus();
     else if (event.key === "m" && this.grid.selected.size && !this.moving.hidden) this.target.focus();
     else if (event.key === "u" && this.said?.undo) this.undoMove();
-    else if (event.key === "f") {
-      const item = this.grid.source.at(this.grid.focused);
-      if (item) this.go("images", { like: item.id });
+    else if (event.key === "f" && this.grid.source.total) {
+      const at = this.grid.focused;
+      this.grid.withIds(at, at + 1, ([id]) => this.go("images", { like: id }));
     } else return this.grid.key(event);
     return true;
   }

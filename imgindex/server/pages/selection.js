@@ -2,10 +2,10 @@
 
 import { get, getBlob, send, server } from "./api.js";
 import { command, count, el, quoted, say } from "./dom.js";
-import { total } from "./grid.js";
+import { MOST_SELECTED, total } from "./grid.js";
 
-// The most images that one request tags or exports, and that a command line names.
-const MOST = 100_000, MOST_NAMED = 30;
+// The most images that a command line names.
+const MOST_NAMED = 30;
 
 export class Selection {
   // ids: returns the ids of the selected images. more: further elements of the bar. tagged: called after tags changed.
@@ -93,7 +93,7 @@ export class Selection {
 
   checkedIds() {
     const ids = this.ids();
-    if (ids.length > MOST) throw new Error(`At most ${MOST.toLocaleString("en")} images can be tagged or exported at once.`);
+    if (ids.length > MOST_SELECTED) throw new Error(`At most ${total(MOST_SELECTED)} can be tagged or exported at once.`);
     return ids;
   }
 
