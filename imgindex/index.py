@@ -915,7 +915,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         >>> [os.path.basename(image.path) for image in index.images(where="tags match 'cat'")]
         ['cat.jpg']
         """
-        from imgindex.metadata import tag
+        from imgindex.curation.metadata import tag
 
         named = None if paths is None else [as_written(path) for path in as_list(paths)]
         return tag(self._store, name, named, where, remove=remove, wait=lambda: self._wait)
@@ -934,7 +934,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         >>> index.change_tags([first], remove="draft").removed
         {'draft': (1,)}
         """
-        from imgindex.metadata import change_tags
+        from imgindex.curation.metadata import change_tags
 
         added, removed = tuple(as_iterable(add)), tuple(as_iterable(remove))
         return change_tags(self._store, ids, add=added, remove=removed, wait=lambda: self._wait)
@@ -962,7 +962,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         >>> index.import_csv("years.csv").images
         1
         """
-        from imgindex.metadata import import_csv
+        from imgindex.curation.metadata import import_csv
 
         return import_csv(self._store, path, id, wait=lambda: self._wait)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # How many sizes or names are in the one line by which a result prints itself.
 FEW = 6
+# How far below the line a knee is, at least, in shares of the objective's fall. A straight line has none.
+LEAST_KNEE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,28 @@ class KScore:
     stability: float
 
 
+def knee(curve: Sequence[KScore]) -> int | None:
+    """Return the k at the knee of the objective's curve: more clusters than that reduce it much less.
+
+    That is the point farthest below the line from the first to the last point, both axes scaled to 0…1 (Satopää,
+    Albrecht, Irwin and Raghavan 2011). None for fewer than three numbers, or a curve that is nowhere below the line.
+
+    >>> knee([KScore(k, objective, 0.0, 1.0) for k, objective in ((2, 0.9), (3, 0.3), (4, 0.25), (5, 0.2))])
+    3
+    """
+    points = [(score.k, score.objective) for score in curve]
+    if points and points[0][0] == 2:
+        points.insert(0, (1, 1.0))  # by the definition of the objective's share
+    if len(points) < 3:
+        return None
+    (first_k, first), (last_k, last) = points[0], points[-1]
+    if first <= last:
+        return None
+    below = [(first - value) / (first - last) - (k - first_k) / (last_k - first_k) for k, value in points]
+    most = max(below)
+    return points[below.index(most)][0] if most > LEAST_KNEE else None
+
+
 @dataclass(frozen=True, slots=True)
 class LabelFormat:
     """How the labels of a clustering are written to a CSV.
@@ -303,6 +327,11 @@ class Clustering:
     def smooth(self) -> bool:
         """Whether averaged vectors were clustered; centroids and distances are then those of averaged vectors."""
         return self.options.get("smooth") is True
+
+    @property
+    def knee(self) -> int | None:
+        """The k at the knee of the curve, see `knee`; None where k was given, or the curve has none."""
+        return knee(self.curve)
 
     @property
     def edited_from(self) -> int | None:

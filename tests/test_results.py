@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from imgindex import ImageIndex, LabelFormat
-from imgindex.results import Answer, Duplicates, Outliers, RepairReport
+from imgindex.results import Answer, Duplicates, KScore, Outliers, RepairReport, knee
 from imgindex.types import Failure
 
 
@@ -23,6 +23,27 @@ def test_only_an_unchanged_copy_of_a_readable_image_is_disposable(index: ImageIn
     assert not replace(other, problem="changed since it was added").disposable
     assert not replace(other, how="same file").disposable
     assert replace(group, kept=replace(group.kept, problem="No such file")).disposable == ()
+
+
+def curve(*objectives: float, first: int = 2) -> list[KScore]:
+    return [KScore(k, objective, 0.0, 1.0) for k, objective in enumerate(objectives, first)]
+
+
+def test_the_knee_is_where_the_objective_stops_falling_fast() -> None:
+    assert knee(curve(0.9, 0.3, 0.25, 0.2)) == 3
+    assert knee(curve(0.8, 0.6, 0.4, 0.2, 0.18, 0.16, 0.14)) == 5
+    assert knee(curve(0.5, 0.3, 0.12, 0.11, 0.1, 0.09, first=10)) == 12
+    # One cluster has all of the objective, so two may be the knee.
+    assert knee(curve(0.1, 0.09, 0.08)) == 2
+
+
+def test_a_curve_without_a_bend_has_no_knee() -> None:
+    assert knee([]) is None
+    assert knee(curve(0.5)) is None
+    assert knee(curve(0.9, 0.8, first=5)) is None
+    assert knee(curve(0.9, 0.8, 0.7, 0.6, first=5)) is None
+    assert knee(curve(0.0, 0.0, 0.0, first=5)) is None
+    assert knee(curve(0.1, 0.2, 0.3, first=5)) is None
 
 
 def test_a_clustering_is_a_data_frame_with_a_row_an_image(index: ImageIndex, folder: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from imgindex import documents
 from imgindex.cli.output import count, duration
+from imgindex.export import documents
 from imgindex.export.tables import Table
 from imgindex.results import Assignment, Cluster, Clustering, ClusteringDiff, Evaluation
 
@@ -58,8 +58,6 @@ def advice(clustering: Clustering) -> list[str]:
     """Return lines on how far the choice of k can be trusted: the edge of the range, the knee, and copies."""
     if not clustering.curve:
         return []
-    from imgindex.clustering.choose_k import knee
-
     first, last = clustering.curve[0].k, clustering.curve[-1].k
     lines = []
     if clustering.k == last:
@@ -72,7 +70,7 @@ def advice(clustering: Clustering) -> list[str]:
     elif clustering.k == first:
         line = f"{first} is the smallest number that was tried, and fewer clusters may fit better"
         lines.append(f"{line}: try -k {SMALLEST}..{first}")
-    if (bend := knee(clustering.curve)) is not None:
+    if (bend := clustering.knee) is not None:
         also = ", too" if bend == clustering.k else ""
         lines.append(f"the curve of the objective has its knee at {count(bend, 'cluster')}{also}")
     if clustering.copies >= MANY_COPIES:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from imgindex import documents
 from imgindex.cli import folder_options, gallery_options, label_options, options
 from imgindex.cli.help import put_options_last
 from imgindex.cli.output import choose_format, emit, remark, suggest
+from imgindex.export import documents
 from imgindex.export.tables import Table
 
 COLUMNS = ["id", "made_at", "k", "seed", "images", "seconds", "edited_from", "names"]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgindex import documents
 from imgindex.cli import folder_options, gallery_options, options
 from imgindex.cli.output import (
     choose_format,
@@ -26,6 +25,7 @@ from imgindex.cli.output import (
     with_short_paths,
 )
 from imgindex.errors import UsageError
+from imgindex.export import documents
 
 if TYPE_CHECKING:
     from imgindex.results import Disposal, Duplicates

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from imgindex import documents
 from imgindex.cli import options
 from imgindex.cli.output import choose_format, emit, with_short_paths
+from imgindex.export import documents
 from imgindex.export.tables import Table
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgindex import documents
 from imgindex.cli import folder_options
 from imgindex.cli.gallery_options import LISTED
 from imgindex.cli.options import SOME_FAILED, Format
 from imgindex.cli.output import choose_format, count, emit, remark, short_path, with_short_paths
 from imgindex.cli.terminal import columns_of
 from imgindex.errors import SampleMismatch, UsageError
+from imgindex.export import documents
 from imgindex.export.tables import ENDINGS, Table
 from imgindex.storage.paths import absolute
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from imgindex import documents
 from imgindex.cli import gallery_options, options
 from imgindex.cli.output import choose_format, emit, progress, with_short_paths
+from imgindex.export import documents
 from imgindex.export.tables import Table
 
 COLUMNS = ["rank", "distance", "times", "path", "nearest", "id", "nearest_id", "reason"]

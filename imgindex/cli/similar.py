@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgindex import documents
 from imgindex.cli import gallery_options, options
 from imgindex.cli.inputs import read_queries
 from imgindex.cli.output import NAMED, choose_format, emit, emit_each, progress, remark, short_path, with_short_paths
 from imgindex.errors import UnreadableImage
+from imgindex.export import documents
 from imgindex.export.tables import LINES, Table, printable
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from imgindex import documents
 from imgindex.cli import options
 from imgindex.cli.inputs import expand_paths
 from imgindex.cli.output import choose_format, count, emit, naming, remark
 from imgindex.errors import UsageError
+from imgindex.export import documents
 from imgindex.export.tables import Table
 
 SEE_HELP = "see `imgindex tag --help`"

@@ -20,8 +20,6 @@ SKETCH_WIDTH = 64
 STARTS = 3
 # Images that are this much nearer than the median distance are nearly copies: the same picture encoded again.
 COPY = 0.1
-# How far below the line a knee is, at least, in shares of the objective's fall. A straight line has none.
-LEAST_KNEE = 0.1
 # The numbers that `-k auto` tries where there are enough images.
 AUTO = range(2, 41)
 
@@ -66,28 +64,6 @@ def score_each_k(points: VectorRows, ks: Iterable[int], *, seed: int = 42) -> It
 def best_k(scores: Sequence[KScore]) -> int:
     """Return the k with the greatest silhouette, the smallest k where several have it."""
     return max(scores, key=lambda score: (score.silhouette, -score.k)).k
-
-
-def knee(scores: Sequence[KScore]) -> int | None:
-    """Return the k at the knee of the objective's curve: more clusters than that reduce it much less.
-
-    That is the point farthest below the line from the first to the last point, both axes scaled to 0…1 (Satopää,
-    Albrecht, Irwin and Raghavan 2011). None for fewer than three numbers, or a curve that is nowhere below the line.
-
-    >>> knee([KScore(k, objective, 0.0, 1.0) for k, objective in ((2, 0.9), (3, 0.3), (4, 0.25), (5, 0.2))])
-    3
-    """
-    points = [(score.k, score.objective) for score in scores]
-    if points and points[0][0] == 2:
-        points.insert(0, (1, 1.0))  # by the definition of the objective's share
-    if len(points) < 3:
-        return None
-    (first_k, first), (last_k, last) = points[0], points[-1]
-    if first <= last:
-        return None
-    below = [(first - value) / (first - last) - (k - first_k) / (last_k - first_k) for k, value in points]
-    place = int(np.argmax(below))
-    return points[place][0] if below[place] > LEAST_KNEE else None
 
 
 def share_of_copies(points: VectorRows, crcs: Ids) -> float:

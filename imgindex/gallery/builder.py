@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from imgindex.addresses import is_web
 from imgindex.decoding.thumbnails import KeptThumbnails, thumbnail_pixels, thumbnails
 from imgindex.errors import UsageError
 from imgindex.export.atomic import is_stream
@@ -23,6 +22,7 @@ from imgindex.gallery.model import ClusterPage, ImageCard, Page, Section
 from imgindex.gallery.notebook import sheet_html
 from imgindex.gallery.terminal import Screen, rows
 from imgindex.results import Answer, Clustering, Duplicates, Outlier, Outliers
+from imgindex.sources.addresses import is_web
 from imgindex.storage.paths import absolute, path_text
 from imgindex.storage.store import Store
 from imgindex.storage.thumbnails import ThumbnailStore

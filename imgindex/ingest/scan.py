@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 
-from imgindex.addresses import is_address
 from imgindex.decoding.plugins import is_installed, readable_raw_endings
 from imgindex.ingest.control import RunControl
 from imgindex.ingest.worklist import WorkList
+from imgindex.sources.addresses import is_address
 from imgindex.sources.registry import AT_ONCE, find_files, gone, have_image_content, is_folder
 from imgindex.sources.selection import SkippedFiles
 from imgindex.storage.catalogue import Catalogue

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from imgindex.addresses import MilvusAddress
 from imgindex.errors import CollectionNotOurs, ExtraMissing, SearchUnavailable
+from imgindex.search.milvus_address import MilvusAddress
 from imgindex.types import Ids, Vectors
 
 try:

@@ -19,8 +19,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from imgindex.addresses import MilvusAddress, milvus_address
 from imgindex.errors import IndexDamaged, SearchUnavailable, UsageError
+from imgindex.search.milvus_address import MilvusAddress, milvus_address
 from imgindex.storage.catalogue import Catalogue
 from imgindex.storage.records import Location
 from imgindex.storage.store import FEW, Store

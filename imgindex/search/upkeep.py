@@ -9,11 +9,11 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from imgindex.addresses import milvus_address
 from imgindex.errors import IndexDamaged, IndexLocked, UsageError
 from imgindex.results import CompactReport
 from imgindex.search import milvus_sync
 from imgindex.search.lifecycle import CANNOT_ASK, TARGET_SETTING, update_search_index
+from imgindex.search.milvus_address import milvus_address
 from imgindex.search.smoothed import are_current, update_smoothed_rows
 from imgindex.storage import compact as compaction
 from imgindex.storage import derived

@@ -13,9 +13,10 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from imgindex import documents, results
+from imgindex import results
 from imgindex._version import VERSION
 from imgindex.errors import PathNotFound, UnreadableImage, UsageError
+from imgindex.export import documents
 from imgindex.gallery.kept_maps import map_state
 from imgindex.gallery.map import Map
 from imgindex.index import ImageIndex

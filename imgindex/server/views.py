@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from imgindex import documents
 from imgindex.clustering.history import squared_distances
 from imgindex.errors import UsageError
+from imgindex.export import documents
 from imgindex.export.tables import Table, render
 from imgindex.index import ImageIndex
 from imgindex.results import Clustering

@@ -11,8 +11,8 @@ from functools import cache
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from imgindex.addresses import bucket_of, is_address, is_web
 from imgindex.errors import SourceUnavailable, UnreadableImage, UsageError
+from imgindex.sources.addresses import bucket_of, is_address, is_web
 from imgindex.sources.archives.names import split
 from imgindex.sources.archives.source import ArchiveSource
 from imgindex.sources.base import MAX_BYTES, Content, FileHash, Found, ReadPart, Source

@@ -25,8 +25,8 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from imgindex._version import VERSION
-from imgindex.addresses import web_address, web_place
 from imgindex.errors import SourceUnavailable, UnreadableImage, UsageError
+from imgindex.sources.addresses import web_address, web_place
 from imgindex.sources.base import BLOCK, MAX_BYTES, Content, FileHash, Found, ReadPart, far_file_hash, megabytes
 from imgindex.sources.outages import Outages
 from imgindex.sources.selection import Selection

@@ -14,8 +14,8 @@ from itertools import chain, islice
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from imgindex.addresses import is_address
 from imgindex.errors import FormatTooNew, IndexDamaged
+from imgindex.sources.addresses import is_address
 from imgindex.storage import checksum, durable, posix_locks, schema
 from imgindex.storage.connection import PATH, Kinds, RaisingIndexDamaged, connect, no_waiting
 from imgindex.storage.ledger import Ledger, timestamp

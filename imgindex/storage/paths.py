@@ -6,7 +6,8 @@ found itself are absolute already, and are used as they are.
 The catalogue stores a path relative to the folder that holds the index if the path lies below it, so that images and
 index can be moved together; other paths are stored absolute. A path is text, or a blob of its bytes if it is not UTF-8.
 
-An address (see addresses.py) is a path too. It is stored as it is, and nothing here looks for it on this machine.
+An address (see sources/addresses.py) is a path too. It is stored as it is, and nothing here looks for it on this
+machine.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from imgindex.addresses import is_address, normal_address
 from imgindex.errors import ImgindexError, IndexDamaged, PathNotFound, UsageError
+from imgindex.sources.addresses import is_address, normal_address
 
 StoredPath = str | bytes
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from imgindex import documents
 from imgindex.cli.cluster_tables import advice, summary
+from imgindex.export import documents
 from imgindex.results import Clustering, KScore
 
 

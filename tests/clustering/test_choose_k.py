@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from imgindex.clustering import choose_k
-from imgindex.clustering.choose_k import best_k, default_range, knee, score_each_k, share_of_copies
+from imgindex.clustering.choose_k import best_k, default_range, score_each_k, share_of_copies
 from imgindex.errors import TooFewDistinctVectors, UsageError
-from imgindex.results import KScore
+from imgindex.results import KScore, knee
 from imgindex.vectors.rows import VectorRows
 
 
@@ -63,27 +63,6 @@ def test_the_rows_of_a_large_collection_are_sampled(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(choose_k, "CLUSTERED", 200)
     monkeypatch.setattr(choose_k, "COMPARED", 50)
     assert best_k(list(score_each_k(VectorRows.of(blobs(5, 400)), range(2, 10)))) == 5
-
-
-def curve(*objectives: float, first: int = 2) -> list[KScore]:
-    return [KScore(k, objective, 0.0, 1.0) for k, objective in enumerate(objectives, first)]
-
-
-def test_the_knee_is_where_the_objective_stops_falling_fast() -> None:
-    assert knee(curve(0.9, 0.3, 0.25, 0.2)) == 3
-    assert knee(curve(0.8, 0.6, 0.4, 0.2, 0.18, 0.16, 0.14)) == 5
-    assert knee(curve(0.5, 0.3, 0.12, 0.11, 0.1, 0.09, first=10)) == 12
-    # One cluster has all of the objective, so two may be the knee.
-    assert knee(curve(0.1, 0.09, 0.08)) == 2
-
-
-def test_a_curve_without_a_bend_has_no_knee() -> None:
-    assert knee([]) is None
-    assert knee(curve(0.5)) is None
-    assert knee(curve(0.9, 0.8, first=5)) is None
-    assert knee(curve(0.9, 0.8, 0.7, 0.6, first=5)) is None
-    assert knee(curve(0.0, 0.0, 0.0, first=5)) is None
-    assert knee(curve(0.1, 0.2, 0.3, first=5)) is None
 
 
 @pytest.mark.parametrize("kinds", [2, 5, 12])

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from milvus_server import Addresses
 
-from imgindex.addresses import MilvusAddress, milvus_address
 from imgindex.errors import CollectionNotOurs, ExtraMissing, SearchUnavailable
+from imgindex.search.milvus_address import MilvusAddress, milvus_address
 
 pytest.importorskip("pymilvus", reason="pymilvus is not installed")
 from imgindex.search import milvus as module

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from milvus_server import Addresses
 
-from imgindex.addresses import milvus_address
 from imgindex.search import faiss_build
 from imgindex.search.exact import ExactSearch
 from imgindex.search.faiss_build import build
 from imgindex.search.faiss_ivf import IvfSearch
+from imgindex.search.milvus_address import milvus_address
 from imgindex.storage.records import Location
 from imgindex.storage.segments import Segments
 from imgindex.types import Ids, Neighbours, VectorBlock, VectorSearch

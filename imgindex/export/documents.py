@@ -73,10 +73,7 @@ def clustering(found: Clustering) -> dict[str, Any]:
     data |= {"since": found.since, "clusters": [asdict(cluster) for cluster in found.clusters]}
     data |= {"gone": [asdict(cluster) for cluster in found.gone]} if found.gone else {}
     if found.curve:
-        # Imported late: it needs numpy, and most clusterings have a given k.
-        from imgindex.clustering.choose_k import knee
-
-        data |= {"curve": [asdict(score) for score in found.curve], "knee": knee(found.curve)}
+        data |= {"curve": [asdict(score) for score in found.curve], "knee": found.knee}
         data["copies"] = found.copies
     return data
 

@@ -1,4 +1,4 @@
-"""Addresses of images in object stores and on the web, and of collections that search: the one form that each has.
+"""Addresses of images in object stores and on the web: the one form that each has.
 
 An address is a name like a path: text in which slashes separate folders. No path of this machine is one, because two
 slashes in a path are one.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
 from imgindex.errors import UsageError
 
@@ -26,9 +25,6 @@ _SECRETS = frozenset({
 })  # fmt: skip
 # Characters of an address that are sent as they are. Spaces and letters with accents are not.
 _SENT = "%/:=&?~#+!$,;'@()*[]|"
-MILVUS, MILVUS_PORT = "milvus://", 19530
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]", re.ASCII).fullmatch
-_COLLECTION = re.compile(r"[A-Za-z_]\w{0,254}", re.ASCII).fullmatch
 
 
 def is_address(path: str) -> bool:
@@ -70,13 +66,13 @@ def normal_address(address: str) -> str:
 
         normal = web_address(address)
         if _SECRETS & {name.lower() for name, _ in parse_qsl(urlsplit(normal).query, keep_blank_values=True)}:
-            raise _with_secret("a signature", "name the object by s3://, gs:// or az:// with keys from the environment")
+            raise with_secret("a signature", "name the object by s3://, gs:// or az:// with keys from the environment")
         return normal
     if scheme == "file":
         return _normal_file(rest)
     bucket, _, key = rest.partition("/")
     if "@" in bucket or ":" in bucket:
-        raise _with_secret("keys", "set the environment variables of the store instead, such as AWS_ACCESS_KEY_ID")
+        raise with_secret("keys", "set the environment variables of the store instead, such as AWS_ACCESS_KEY_ID")
     if not _BUCKET(bucket):
         raise UsageError(f"{address} names no bucket", hint=f"write {scheme}://BUCKET/PREFIX")
     return f"{scheme}://{bucket}/{key}".rstrip("/")
@@ -94,7 +90,7 @@ def web_address(address: str) -> str:
     except ValueError as error:
         raise UsageError(f"{address} is not an address: {error}") from None
     if parts.username is not None or parts.password is not None:
-        raise _with_secret("a user name or a password", "leave them out; only public images can be read")
+        raise with_secret("a user name or a password", "leave them out; only public images can be read")
     if not host:
         raise UsageError(f"{address} names no host", hint=f"write {scheme}://HOST/NAME.jpg")
     place = f"[{host}]" if ":" in host else host
@@ -112,43 +108,6 @@ def web_place(address: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
 
 
-@dataclass(frozen=True, slots=True)
-class MilvusAddress:
-    """The address of a collection of a Milvus server; host: a name or a number, an IPv6 number in brackets."""
-
-    host: str
-    port: int
-    collection: str
-
-    def __str__(self) -> str:
-        return f"{MILVUS}{self.host}:{self.port}/{self.collection}"
-
-
-def milvus_address(address: str) -> MilvusAddress:
-    """Return the parts of milvus://HOST:PORT/COLLECTION. Raises UsageError.
-
-    >>> str(milvus_address("MILVUS://Search.example/photos"))
-    'milvus://search.example:19530/photos'
-    """
-    form = "write milvus://HOST:PORT/COLLECTION, for example milvus://127.0.0.1:19530/photos"
-    if address[: len(MILVUS)].lower() != MILVUS:
-        raise UsageError(f"{address!r} does not name a search", hint=f"{form}, or local")
-    place, _, collection = address[len(MILVUS) :].partition("/")
-    if "@" in place:
-        raise _with_secret("a user name or a password", "set MILVUS_TOKEN in the environment instead")
-    host, colon, port = place.rpartition(":")
-    if not colon or place.endswith("]"):
-        host, port = place, str(MILVUS_PORT)
-    if not _HOST(host) or not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
-        raise UsageError(f"{address!r} names no server", hint=form)
-    if not _COLLECTION(collection):
-        raise UsageError(
-            f"{collection!r} is not the name of a collection",
-            hint="use letters, digits and _, with a letter or _ at the front",
-        )
-    return MilvusAddress(host.lower(), int(port), collection)
-
-
 def _normal_file(rest: str) -> str:
     host, slash, path = rest.partition("/")
     if host not in ("", "localhost") or not slash:
@@ -159,5 +118,6 @@ def _normal_file(rest: str) -> str:
     return f"file://{path}"
 
 
-def _with_secret(what: str, hint: str) -> UsageError:
+def with_secret(what: str, hint: str) -> UsageError:
+    """Return the error for an address that gives access to whoever has it."""
     return UsageError(f"an address contains {what}, which the index would store", hint=hint)

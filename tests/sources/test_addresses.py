@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from imgindex.addresses import is_address, milvus_address, normal_address, web_place
 from imgindex.errors import UsageError
+from imgindex.sources.addresses import is_address, normal_address, web_place
 
 
 @pytest.mark.parametrize(
@@ -70,42 +70,3 @@ def test_an_address_with_a_secret_is_refused_and_not_shown(address: str) -> None
 def test_the_place_of_an_address_has_its_port() -> None:
     assert web_place("http://example.org/a") == ("http", "example.org", 80)
     assert web_place("https://[::1]:8443/a") == ("https", "::1", 8443)
-
-
-@pytest.mark.parametrize(
-    ("given", "normal"),
-    [
-        ("milvus://localhost/photos", "milvus://localhost:19530/photos"),
-        ("MILVUS://Search.Example:1/_Photos2", "milvus://search.example:1/_Photos2"),
-        ("milvus://[::1]/a", "milvus://[::1]:19530/a"),
-        ("milvus://[::1]:80/a", "milvus://[::1]:80/a"),
-    ],
-)
-def test_an_address_of_a_search_has_one_form(given: str, normal: str) -> None:
-    assert str(milvus_address(given)) == normal
-    assert milvus_address(normal) == milvus_address(given)
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ("locale", "does not name a search"),
-        ("http://localhost:19530/photos", "does not name a search"),
-        ("milvus://", "names no server"),
-        ("milvus:///photos", "names no server"),
-        ("milvus://host:0/photos", "names no server"),
-        ("milvus://host:65536/photos", "names no server"),
-        ("milvus://host:port/photos", "names no server"),
-        ("milvus://ho st/photos", "names no server"),
-        ("milvus://::1/photos", "names no server"),
-        ("milvus://host", "not the name of a collection"),
-        ("milvus://host/my-photos", "not the name of a collection"),
-        ("milvus://host/1st", "not the name of a collection"),
-        ("milvus://host/photos/2", "not the name of a collection"),
-        ("milvus://user:secret@host/photos", "which the index would store"),
-    ],
-)
-def test_what_is_no_address_of_a_search_is_refused_without_its_secrets(given: str, words: str) -> None:
-    with pytest.raises(UsageError, match=words) as raised:
-        milvus_address(given)
-    assert "secret" not in f"{raised.value} {raised.value.hint}"

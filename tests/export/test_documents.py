@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pictures import draw
 
-from imgindex import ImageIndex, documents
+from imgindex import ImageIndex
+from imgindex.export import documents
 
 
 def test_a_part_of_the_groups_has_the_numbers_that_it_has_in_the_whole(index: ImageIndex, tmp_path: Path) -> None:
