@@ -176,7 +176,9 @@ def true_distances(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
 
     def measure(query: Vectors, of_query: Ids, out: Vectors) -> None:
         valid = of_query >= 0
-        difference = np.subtract(vectors[of_query[valid]], query, dtype=np.float64)
+        # Converted first: a subtraction that converts takes twice as long.
+        difference = vectors[of_query[valid]].astype(np.float64)
+        difference -= query
         out[valid] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
 
     for_each_query(measure, queries, rows, distances)

@@ -25,6 +25,7 @@ from imgindex.search.faiss_codes import PER_ROW, Codes, check_codes
 from imgindex.storage.derived import read_metadata
 from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
 from imgindex.vectors.faiss_threads import limited_threads
+from imgindex.vectors.pca import Reduction
 
 # How many neighbours of each query the recall counts. A search for more of them visits more lists.
 NEIGHBOURS = 10
@@ -108,6 +109,7 @@ class IvfSearch:
         # The place of each id among the covered rows. The last one stands for the id −1.
         self._places: Ids = np.full(int(ids[places].max(initial=-1)) + 2, -1, dtype=np.int64)
         self._places[ids[places]] = places
+        self._reduction = None if parts.reduction is None else Reduction(parts.reduction)
         self._codes = None if parts.codes is None else Codes(parts.codes)
         self._selector = None
         if len(places) < parts.ivf.ntotal:
@@ -126,7 +128,7 @@ class IvfSearch:
 
     def _candidates(self, queries: Vectors, n: int) -> Ids:
         """Return ids (q, k) of present rows that may be among the n nearest: at least n, if the index has that many."""
-        reduction, nlist = self._parts.reduction, self.metadata.nlist
+        nlist = self.metadata.nlist
         wanted, answers = min(n, self._count), max(n, NEIGHBOURS)
         k = min(self.metadata.refine * answers + SPARE, self._count)
         # As many present rows for each neighbour that is asked for as there were when the recall was measured.
@@ -136,7 +138,7 @@ class IvfSearch:
         todo = np.arange(len(queries))
         # A query takes 0.1 ms, less than a thread takes to start on a busy core.
         with limited_threads(len(queries)):
-            points = queries if reduction is None else reduction.apply(queries)
+            points = queries if self._reduction is None else self._reduction.apply(queries)
             while len(todo):
                 found[todo] = self._in_lists(points[todo], k, nprobe)
                 if nprobe == nlist:
@@ -168,13 +170,14 @@ class IvfSearch:
         for block, rows in found:
             block.check(rows[rows >= 0])
             squares = np.minimum(squares, _squares(block, queries, rows))
-        # True distances take several times as long, so only the nearest by float32 get them.
-        kept = squares.argsort(axis=1, kind="stable")[:, : n + SPARE]
+        # True distances take several times as long, so only these get them.
+        kept, near = _may_be_nearest(squares, n, queries.shape[1])
         query = np.arange(len(queries))[:, np.newaxis]
         distances = np.full(kept.shape, np.inf, dtype=np.float32)
         for block, rows in found:
-            distances = np.minimum(distances, true_distances(block, queries, rows[query, kept]))
-        return nearest(ids[query, kept], distances, n)
+            of_block = np.where(near, rows[query, kept], -1)
+            distances = np.minimum(distances, true_distances(block, queries, of_block))
+        return nearest(np.where(near, ids[query, kept], -1), distances, n)
 
     def _rows_of(self, places: Ids) -> list[tuple[VectorBlock, Ids]]:
         """Return the blocks that have any of the rows, each with their numbers; -1 for the others."""
@@ -185,6 +188,19 @@ class IvfSearch:
             (self.blocks[i], np.where(of_block == i, places - self._starts[i], -1))
             for i in np.unique(of_block[places >= 0]).tolist()
         ]
+
+
+def _may_be_nearest(squares: Vectors, n: int, dimension: int) -> tuple[Ids, npt.NDArray[np.bool_]]:
+    """Return columns (q, k ≥ n) of squared distances, the nearest first, and which may be those of the n nearest.
+
+    The distances are sums of so many squares in float32, whose rounding may have changed the order.
+    """
+    kept = squares.argsort(axis=1, kind="stable")
+    ordered = np.take_along_axis(squares, kept, axis=1)
+    last = ordered[:, min(n, ordered.shape[1]) - 1, np.newaxis]
+    near = (ordered <= last * (1 + np.finfo(np.float32).eps * dimension)) & np.isfinite(ordered)
+    width = max(n, int(near.sum(axis=1).max()))
+    return kept[:, :width], near[:, :width]
 
 
 def _squares(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:

@@ -117,6 +117,31 @@ def faiss_reduction(sample: Vectors, *, seed: int) -> Any | None:
     return transform
 
 
+class Reduction:
+    """Applies a transform that `faiss_reduction` returned; to a single row in half the time that FAISS itself takes.
+
+    FAISS multiplies matrices. Here one row is multiplied with each direction, by this thread alone: where other
+    programs use the cores, the threads of a product would wait milliseconds for each other.
+    """
+
+    def __init__(self, transform: Any) -> None:
+        self._transform = transform
+        self._offset = faiss.vector_to_array(transform.b)
+
+    def apply(self, rows: Vectors) -> Vectors:
+        """Return float32 rows (n, d) as points (n, m)."""
+        transform = self._transform
+        if len(rows) != 1:
+            points: Vectors = transform.apply(rows)
+            return points
+        points = np.empty((1, transform.d_out), np.float32)
+        faiss.fvec_inner_products_ny(
+            faiss.swig_ptr(points), faiss.swig_ptr(rows), transform.A.data(), transform.d_in, transform.d_out
+        )
+        points += self._offset
+        return points
+
+
 def _times_covariance(points: VectorRows, mean: Doubles, basis: Vectors) -> Doubles:
     """Return the covariance of the points, n times, times a basis (d, m), added up in float64."""
     middle = mean.astype(np.float32)
