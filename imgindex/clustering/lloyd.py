@@ -91,11 +91,13 @@ class Lloyd:
         self.moved += len(moved)
 
     def _add(self, rows: Vectors, labels: Labels, sign: int) -> None:
-        order = np.argsort(labels, kind="stable")
-        present, starts = np.unique(labels[order], return_index=True)
-        for label, members in zip(present, np.split(rows[order], starts[1:]), strict=True):
-            self.sums[label] += sign * members.sum(axis=0, dtype=np.float64)
-            self.sizes[label] += sign * len(members)
+        sizes = np.bincount(labels, minlength=len(self.sizes))
+        rows, start = rows[np.argsort(labels, kind="stable")], 0
+        for label in np.flatnonzero(sizes).tolist():
+            end = start + int(sizes[label])
+            self.sums[label] += sign * rows[start:end].sum(axis=0, dtype=np.float64)
+            start = end
+        self.sizes += sign * sizes
 
 
 def distances(points: VectorRows, centroids: Vectors, labels: Labels) -> Doubles:
