@@ -274,14 +274,14 @@ def test_a_picture_that_would_fill_the_memory_is_refused_and_others_are_answered
 
 def test_a_client_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "TAKE_SECONDS", 0.3)
-    ended = threading.Event()
+    ended, over = threading.Event(), threading.Event()
 
     async def endless(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
         await send({"type": "http.response.start", "status": 200, "headers": []})
         try:
-            while True:
+            while not over.is_set():
                 await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
         finally:
             ended.set()
@@ -291,7 +291,10 @@ def test_a_client_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch)
         socket.create_connection(("127.0.0.1", port)) as connection,
     ):
         connection.sendall(head("/status", method="GET"))
-        assert ended.wait(20)
+        try:
+            assert ended.wait(20)
+        finally:
+            over.set()
 
 
 def test_another_host_is_answered_for_where_it_is_allowed(home: Path) -> None:
