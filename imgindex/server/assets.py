@@ -9,7 +9,7 @@ from importlib import resources
 PAGE, STYLE = "index.html", "style.css"
 # By package and folder. Pages that are files have the first of them too.
 SHARED = ("imgindex.gallery", "assets", ("dom.js", "cards.js", "large.js", "plane.js"))
-OWN_SCRIPTS: tuple[str, ...] = ("app.js", "api.js", "pictures.js", "grid.js", "save.js", "selection.js")
+OWN_SCRIPTS: tuple[str, ...] = ("app.js", "api.js", "pictures.js", "grid.js", "command_lines.js", "selection.js")
 OWN_SCRIPTS += ("images.js", "clusters.js", "duplicates.js", "odd.js", "map.js")
 OWN = ("imgindex.server", "pages", OWN_SCRIPTS)
 

@@ -1,10 +1,10 @@
 // The clusters of one clustering: their nearest images, names, and edits, each of which makes a clustering of its own.
 
 import { bus, get, send, server } from "./api.js";
-import { command, count, el, printable, say, state } from "./dom.js";
+import { count, el, printable, say, state } from "./dom.js";
 import { clusterCard, fill, frame } from "./cards.js";
 import { loadPictures } from "./pictures.js";
-import { saving } from "./save.js";
+import { commandLine, saving } from "./command_lines.js";
 
 const SAMPLES = 8;
 const DONE = { merge: "Merged", split: "Split", move: "Moved images" };
@@ -52,7 +52,7 @@ export class ClustersPage {
       if (!kept.length) {
         this.undoButton.hidden = true;
         this.list.replaceChildren(state("No clustering yet", el("p", {}, "Make one above, or in a terminal:"),
-          command("imgindex cluster -k auto")));
+          commandLine("imgindex cluster -k auto")));
         return;
       }
       const id = query.c ? Number(query.c) : kept[kept.length - 1].id;

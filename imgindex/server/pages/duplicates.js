@@ -3,8 +3,8 @@
 
 import { bus, get, getBlob, send, server } from "./api.js";
 import { duplicateCaption } from "./cards.js";
-import { command, count, el, fileName, printable, quoted, say, state } from "./dom.js";
-import { saving } from "./save.js";
+import { count, el, fileName, printable, quoted, say, state } from "./dom.js";
+import { commandLine, saving } from "./command_lines.js";
 
 const KEEP = "keep", SPARE = "spare";
 // Groups that are fetched together, such parts that are kept, and pictures that are fetched ahead;
@@ -201,10 +201,9 @@ export class DuplicatesPage {
 
   finished() {
     if (!this.total) return state(`No duplicates among ${count(this.images || 0, "image")}`);
-    const index = /\/\.imgindex$/.test(server.index) ? "" : ` --index ${quoted(server.index)}`;
     return state("All groups are decided",
       el("p", {}, "No file was touched. The spare images are tagged; this lists their files:"),
-      command(`imgindex list --where "tags match '${SPARE}'" --format paths${index}`));
+      commandLine(`imgindex list --where "tags match '${SPARE}'" --format paths`));
   }
 
   card(group, image, number) {
@@ -327,10 +326,9 @@ export class DuplicatesPage {
   sayDone(words, groups, marks) {
     say(words);
     const spare = groups.flatMap((group) => group.images).filter((one) => marks.get(one.id) === SPARE);
-    const index = /\/\.imgindex$/.test(server.index) ? "" : ` --index ${quoted(server.index)}`;
     const paths = spare.slice(0, 3).map((one) => quoted(printable(one.path))).join(" ");
-    const line = spare.length > 3 ? `imgindex list --where "tags match '${SPARE}'"${index}` : `imgindex tag ${SPARE} ${paths}${index}`;
-    this.done.replaceChildren(el("span", {}, `${words[0].toUpperCase()}${words.slice(1)}. `), spare.length ? command(line) : "");
+    const line = spare.length > 3 ? `imgindex list --where "tags match '${SPARE}'"` : `imgindex tag ${SPARE} ${paths}`;
+    this.done.replaceChildren(el("span", {}, `${words[0].toUpperCase()}${words.slice(1)}. `), spare.length ? commandLine(line) : "");
   }
 
   async change(ids, add, remove) {

@@ -1,8 +1,9 @@
 // All images: those that fulfil a condition, sorted; or those similar to one, or to a picture that is dropped here.
 
-import { bus, get, send, server, similarTo } from "./api.js";
-import { command, count, el, fileName, printable, quoted, say, state } from "./dom.js";
+import { bus, get, send, similarTo } from "./api.js";
+import { count, el, fileName, printable, say, state } from "./dom.js";
 import { clusterName } from "./clusters.js";
+import { emptyIndex } from "./command_lines.js";
 import { fill, frame, ListSource } from "./cards.js";
 import { Grid, total, ViewSource } from "./grid.js";
 import { Large } from "./large.js";
@@ -159,8 +160,7 @@ export class ImagesPage {
     if (!this.query) return el("span");
     if (this.query.where) return state("No image fulfils the condition");
     if (this.query.like || this.query.clustering !== undefined) return state("No images here");
-    const index = /\/\.imgindex$/.test(server.index) ? "" : ` --index ${quoted(server.index)}`;
-    return state("The index is empty", el("p", {}, "Add a folder of images in a terminal:"), command(`imgindex add FOLDER${index}`));
+    return emptyIndex();
   }
 
   submit() {

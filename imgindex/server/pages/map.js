@@ -1,8 +1,9 @@
 // The map of all images: which one, colours of clusters, folders or tags, maps made by jobs, and a selection.
 
 import { bus, get, getBytes, send, server } from "./api.js";
-import { command, count, el, quoted, state } from "./dom.js";
+import { count, el, state } from "./dom.js";
 import { ListSource } from "./cards.js";
+import { emptyIndex } from "./command_lines.js";
 import { total } from "./grid.js";
 import { Large } from "./large.js";
 import { Plane } from "./plane.js";
@@ -93,8 +94,7 @@ export class MapPage {
     this.plane.show(marks, `${total(marks.n)} on a map by ${METHODS[method]}`, same);
     this.empty?.remove();
     if (!marks.n) {
-      const index = /\/\.imgindex$/.test(server.index) ? "" : ` --index ${quoted(server.index)}`;
-      this.plane.element.before((this.empty = state("The index is empty", el("p", {}, "Add a folder of images in a terminal:"), command(`imgindex add FOLDER${index}`))));
+      this.plane.element.before((this.empty = emptyIndex()));
     }
     this.selection.show(marks.size);
   }

@@ -1,11 +1,11 @@
 // The images least like any other, each beside the one that is nearest to it: odd or fine. Decisions are tags.
 
 import { bus, get, send, server } from "./api.js";
-import { command, count, el, fileName, printable, quoted, say, state } from "./dom.js";
+import { count, el, fileName, printable, say, state } from "./dom.js";
 import { fill, ListSource, nearestCaption, outlierCaption } from "./cards.js";
 import { Large } from "./large.js";
 import { loadPictures } from "./pictures.js";
-import { saving } from "./save.js";
+import { commandLine, saving } from "./command_lines.js";
 
 const ODD = "odd", FINE = "fine";
 // How many images are shown that nobody has called fine yet, and how many the server finds at most.
@@ -98,9 +98,8 @@ export class OddPage {
 
   finished() {
     if (!this.items.length) return state("Nothing to compare", el("p", {}, "An image can be odd among two images or more."));
-    const index = /\/\.imgindex$/.test(server.index) ? "" : ` --index ${quoted(server.index)}`;
     return state("All of these are fine", el("p", {}, "Images that you called odd are tagged; this lists their files:"),
-      command(`imgindex list --where "tags match '${ODD}'" --format paths${index}`));
+      commandLine(`imgindex list --where "tags match '${ODD}'" --format paths`));
   }
 
   card(item) {

@@ -1,7 +1,8 @@
 // The bar of selected images: tags, paths, a list as a file, and the command line that lists the same images.
 
-import { get, getBlob, send, server } from "./api.js";
-import { command, count, el, quoted, say } from "./dom.js";
+import { get, getBlob, send } from "./api.js";
+import { commandLine } from "./command_lines.js";
+import { count, el, say } from "./dom.js";
 import { MOST_SELECTED, total } from "./grid.js";
 
 // The most images that a command line names.
@@ -109,6 +110,5 @@ export class Selection {
 
 // The command line that lists the images which fulfil a condition.
 function list(where, more = " --format paths") {
-  const index = /\/\.imgindex$/.test(server.index) ? "" : ` --index ${quoted(server.index)}`;
-  return command(`imgindex list --where "${where.replace(/[\\"$`]/g, "\\$&")}"${more}${index}`);
+  return commandLine(`imgindex list --where "${where.replace(/[\\"$`]/g, "\\$&")}"${more}`);
 }
