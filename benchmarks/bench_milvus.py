@@ -20,16 +20,14 @@ import contextlib
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import measure
 import numpy as np
-from bench_growth import fill
+from bench_growth import NoNetwork, fill
 from bench_store import image
 
 from imgindex import ImageIndex
-from imgindex.recipe import get_recipe
 from imgindex.search import milvus_sync
 from imgindex.search.exact import SPARE
 from imgindex.search.lifecycle import load_search
@@ -50,8 +48,7 @@ def fastest(seconds: list[float]) -> float:
 def measured(rows: int, dimension: int, rounds: int, address: str, folder: Path) -> measure.Row:
     """Return the figures of an index of so many images."""
     path = folder / "index"
-    recipe = replace(get_recipe(), dimension=dimension, weights_sha256="00" * 32)
-    ImageIndex.create(path, recipe=recipe).close()
+    ImageIndex.create(path, encoder=NoNetwork(dimension)).close()
     fill(path, rows)
     random = np.random.default_rng(1)
     with ImageIndex.open(path) as index:

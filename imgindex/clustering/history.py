@@ -188,7 +188,7 @@ def squared_distances(store: Store, clustering: Clustering) -> Vectors:
 
 def software_versions() -> dict[str, str]:
     """Return the versions by which a clustering could be made again."""
-    import faiss
+    from imgindex.vectors.faiss_library import faiss
 
     return {
         "imgindex": VERSION,

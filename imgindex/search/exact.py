@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
+from imgindex.vectors.faiss_library import faiss
 
 # Bytes of rows copied into memory at once, where they must be: as float32, or without the rows of missing images.
 COPIED_BYTES = 16 << 20

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +15,7 @@ from imgindex.search.exact import ExactSearch, nearest
 from imgindex.search.faiss_codes import new_codes
 from imgindex.search.faiss_ivf import NEIGHBOURS, IvfSearch, Parts, SearchMetadata, joined
 from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
+from imgindex.vectors.faiss_library import faiss
 from imgindex.vectors.faiss_threads import limited_threads
 from imgindex.vectors.pca import faiss_reduction
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import faiss
 import numpy as np
 
 from imgindex.search.exact import for_each_query, scan_codes
 from imgindex.types import Ids, Vectors
+from imgindex.vectors.faiss_library import faiss
 
 # Candidates for each row that is read: where codes have ranked them, the nearest are among the first few.
 PER_ROW = 8

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +23,7 @@ from imgindex.search.exact import SPARE, ExactSearch, nearest, true_distances
 from imgindex.search.faiss_codes import PER_ROW, Codes, check_codes
 from imgindex.storage.derived import read_metadata
 from imgindex.types import Ids, Neighbours, VectorBlock, Vectors
+from imgindex.vectors.faiss_library import faiss
 from imgindex.vectors.faiss_threads import limited_threads
 from imgindex.vectors.pca import Reduction
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import faiss
 import numpy as np
 import numpy.typing as npt
+
+from imgindex.vectors.faiss_library import faiss
 
 Codes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from imgindex.errors import FormatTooNew, IndexDamaged
+from imgindex.errors import FormatTooNew, IndexClosed, IndexDamaged
 from imgindex.sources.addresses import is_address
 from imgindex.storage import checksum, durable, posix_locks, schema
 from imgindex.storage.connection import PATH, Kinds, RaisingIndexDamaged, connect, no_waiting
@@ -109,11 +109,16 @@ class Catalogue:
             yield
             return
         self.connection.execute("begin")
+        ignored: tuple[type[IndexClosed], ...] = ()
         try:
             yield
+        except GeneratorExit:
+            # Ctrl-C left the block before its end. Python would print an error, and no caller would get it.
+            ignored = (IndexClosed,)
+            raise
         finally:
             # Raises IndexClosed if the index was closed within the block.
-            with RaisingIndexDamaged(self.path):
+            with contextlib.suppress(*ignored), RaisingIndexDamaged(self.path):
                 if self.connection.in_transaction:
                     self.connection.execute("rollback")
 

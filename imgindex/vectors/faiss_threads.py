@@ -17,7 +17,7 @@ def limited_threads(count: float) -> Iterator[None]:
     keeps a call of microseconds waiting for milliseconds.
     """
     # Imported late: where both are loaded, torch must come before FAISS.
-    import faiss
+    from imgindex.vectors.faiss_library import faiss
 
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(max(1, min(before, int(count))))

@@ -20,7 +20,7 @@ def nearest_centroids(centroids: Vectors, m: int = 1) -> FindNearest:
     Distances come from float32 products, so they are rounded by some 1e-6 of the squared lengths.
     """
     # Imported late: where both are loaded, torch must come before FAISS.
-    import faiss
+    from imgindex.vectors.faiss_library import faiss
 
     index = faiss.IndexFlatL2(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids))

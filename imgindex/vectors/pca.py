@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import faiss
 import numpy as np
 
 from imgindex.types import Vectors
+from imgindex.vectors.faiss_library import faiss
 from imgindex.vectors.rows import Doubles, VectorRows
 
 # Numbers that FAISS compares of a row, and the share of the variance that these must hold: the first that do. Below it,

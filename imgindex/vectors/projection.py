@@ -123,7 +123,7 @@ def place_among(points: VectorRows, laid_out: Ids, found: Vectors, others: Ids) 
     found (m, 2): the coordinates of what was laid out; of more than 50,000 such points some are taken, evenly.
     """
     # Imported late: where both are loaded, torch must come before FAISS.
-    import faiss
+    from imgindex.vectors.faiss_library import faiss
 
     most = min(MOST_LAID_OUT, MOST_PLACED_AMONG // (4 * points.dimension))
     some = np.arange(0, len(laid_out), -(-len(laid_out) // most))

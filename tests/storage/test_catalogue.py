@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from catalogue_images import image, record
 
+from imgindex.errors import IndexClosed
 from imgindex.storage.catalogue import PATHS_PER_QUERY, Catalogue
 from imgindex.storage.paths import PathMap
 from imgindex.types import Failure, FoundFile
@@ -103,6 +104,17 @@ def test_two_images_never_share_a_row(catalogue: Catalogue) -> None:
     record(catalogue, image("/a.png"), 1, 0, 0)
     with pytest.raises(sqlite3.IntegrityError):
         record(catalogue, image("/b.png"), 1, 0, 0)
+
+
+def test_a_snapshot_that_is_left_without_its_end_is_no_error(catalogue: Catalogue) -> None:
+    block = catalogue.snapshot()
+    block.__enter__()
+    catalogue.close()
+    del block  # pytest reports an exception that Python could not raise
+
+    block = catalogue.snapshot()
+    with pytest.raises(IndexClosed):
+        block.__enter__()
 
 
 def test_a_reader_cannot_write(catalogue: Catalogue) -> None:
