@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 # Makes clusters of all points: `Lloyd`, or one whose steps other machines compute.
 MakeClusters = Callable[[VectorRows, int], Lloyd]
-# Multiplications (n × k × d) in one assignment of all rows, below which a whole run takes about a tenth of a second.
+# Multiplications (n × k × d) in one assignment of all rows, below which one thread computes, and until no label changes.
 CHEAP = 2.5e8
+# The same in the assignments of all restarts together, which then take up to half a second.
+RESTARTED = 6e7
 MAX_RESTARTS, MAX_ITERATIONS = 10, 300
 # Seedings whose better result a restart of a larger problem begins from; a cheap one has restarts for that.
 TRIES = 2
@@ -128,7 +130,7 @@ def _runs(
         clusters = make_clusters(points, k)
         clusters.centroids = _as_init(init, k, points.dimension) - points.origin
         return [_finish(clusters, iterations, Lloyd.run)]
-    count = max(1, min(MAX_RESTARTS, int(CHEAP / work))) if restarts is None else _whole("restarts", restarts)
+    count = max(1, min(MAX_RESTARTS, int(RESTARTED / work))) if restarts is None else _whole("restarts", restarts)
     runs: list[Run] = []
     descend = partial(_descend, mean=mean, work=work)
     for clusters in _starts(points, mean, k, seed, count, make_clusters):

@@ -45,6 +45,7 @@ def test_as_many_clusters_as_rows(d: int) -> None:
 
 def test_large_problems_take_the_short_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kmeans_file, "CHEAP", 1.0)
+    monkeypatch.setattr(kmeans_file, "RESTARTED", 1.0)
     monkeypatch.setattr(points_file, "BLOCK_BYTES", 1 << 20)
     vectors = blobs(2000, 600, 12, gap=0.12)
     result = kmeans(vectors, 12)
@@ -188,6 +189,7 @@ def test_easy_blobs_are_found(k: int, d: int, seed: int) -> None:
 def test_very_many_rows_are_all_clustered_from_a_start_found_in_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = blobs(6000, 40, 10)
     monkeypatch.setattr(kmeans_file, "CHEAP", 1.0)
+    monkeypatch.setattr(kmeans_file, "RESTARTED", 1.0)
     whole = kmeans(vectors, 10)
     monkeypatch.setattr(kmeans_file, "SEARCHED_ROWS", 640)
     some = kmeans(vectors, 10)
