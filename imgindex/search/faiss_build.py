@@ -64,14 +64,23 @@ def build(blocks: Sequence[VectorBlock], *, dimension: int, target: float, seed:
     count = sum(int((block.ids >= 0).sum()) for block in blocks)
     queries = sample_rows(blocks, min(QUERIES, 1 + count // 5), dimension, generator)
     wanted_lists = 4 * math.sqrt(count)
-    size = min(int(POINTS * wanted_lists), max(FEWEST_POINTS, SAMPLE_BYTES // (4 * dimension)))
-    _, sample = sample_rows(blocks, size, dimension, generator, without=queries[0])
-    nlist = max(1, min(round(wanted_lists), len(sample) // FEWEST_POINTS))
-    factory, codes = f"IVF{nlist}{f'_HNSW{LINKS}' * (nlist >= MANY_LISTS)},RaBitQfs", None
+
+    def draw(reduction: Any | None = None) -> Vectors:
+        most = SAMPLE_BYTES // (4 * (dimension if reduction is None else reduction.d_out))
+        size = min(int(POINTS * wanted_lists), max(FEWEST_POINTS, most))
+        return sample_rows(blocks, size, dimension, generator, without=queries[0], reduction=reduction)[1]
+
+    sample, codes = draw(), None
     reduction = faiss_reduction(sample, seed=seed)
     if reduction is not None:
-        sample = reduction.apply(sample)
-        factory, codes = f"PCA{reduction.d_out},{factory},Refine(SQ8)", new_codes(sample)
+        del sample
+        # Of short points more fit in memory, so there can be more lists.
+        sample = draw(reduction)
+        codes = new_codes(sample)
+    nlist = max(1, min(round(wanted_lists), len(sample) // FEWEST_POINTS))
+    factory = f"IVF{nlist}{f'_HNSW{LINKS}' * (nlist >= MANY_LISTS)},RaBitQfs"
+    if reduction is not None:
+        factory = f"PCA{reduction.d_out},{factory},Refine(SQ8)"
     ivf = faiss.index_factory(sample.shape[1], f"IVF{nlist},RaBitQfs")
     ivf.cp.seed = seed
     ivf.cp.min_points_per_centroid = 1
@@ -171,13 +180,23 @@ def _pieces(blocks: Sequence[VectorBlock], dimension: int) -> Iterator[tuple[Ids
 
 
 def sample_rows(
-    blocks: Sequence[VectorBlock], size: int, dimension: int, generator: np.random.Generator, *, without: Ids = NO_IDS
+    blocks: Sequence[VectorBlock],
+    size: int,
+    dimension: int,
+    generator: np.random.Generator,
+    *,
+    without: Ids = NO_IDS,
+    reduction: Any | None = None,
 ) -> tuple[Ids, Vectors]:
-    """Return ids and vectors (≤ size, dimension) of a random sample of the rows that an index can hold."""
+    """Return ids and vectors (≤ size, d) of a random sample of the rows that an index can hold.
+
+    reduction: FAISS's transform of rows, whose points are returned instead; d is then their dimension.
+    """
     usable = [np.flatnonzero((block.ids >= 0) & ~np.isin(block.ids, without)) for block in blocks]
     starts = np.cumsum([0, *map(len, usable)])
     chosen = np.sort(generator.choice(int(starts[-1]), min(size, int(starts[-1])), replace=False))
-    ids, vectors = np.empty(len(chosen), np.int64), np.empty((len(chosen), dimension), np.float32)
+    width = dimension if reduction is None else reduction.d_out
+    ids, vectors = np.empty(len(chosen), np.int64), np.empty((len(chosen), width), np.float32)
     count = 0
     for block, rows, start, end in zip(blocks, usable, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         of_block = rows[chosen[(chosen >= start) & (chosen < end)] - start]
@@ -185,7 +204,8 @@ def sample_rows(
             picked = np.asarray(block.vectors[part], dtype=np.float32)
             sound = _sound(picked)
             end_of_part = count + int(sound.sum())
-            ids[count:end_of_part], vectors[count:end_of_part] = block.ids[part][sound], picked[sound]
+            ids[count:end_of_part] = block.ids[part][sound]
+            vectors[count:end_of_part] = picked[sound] if reduction is None else reduction.apply(picked[sound])
             count = end_of_part
     return ids[:count], vectors[:count]
 

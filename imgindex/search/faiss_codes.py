@@ -11,7 +11,7 @@ from imgindex.types import Ids, Vectors
 from imgindex.vectors.faiss_library import faiss
 
 # Candidates for each row that is read: where codes have ranked them, the nearest are among the first few.
-PER_ROW = 8
+PER_ROW = 16
 
 
 def new_codes(sample: Vectors) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,23 +20,35 @@ def thumbnail(number: int, size: int = 100) -> StoredThumbnail:
     return StoredThumbnail(hashlib.sha256(bytes([number])).digest(), bytes([number]) * size, 192, 108)
 
 
+OpenStore = Callable[..., ThumbnailStore]
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> ThumbnailStore:
-    return ThumbnailStore(str(tmp_path))
+def open_store() -> Iterator[OpenStore]:
+    """Open stores, by the folder of the index, and close them after the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda folder, **options: stack.enter_context(contextlib.closing(ThumbnailStore(str(folder), **options)))
 
 
-def test_what_was_put_is_found_by_its_sha256_alone(tmp_path: Path, store: ThumbnailStore) -> None:
+@pytest.fixture
+def store(open_store: OpenStore, tmp_path: Path) -> ThumbnailStore:
+    return open_store(tmp_path)
+
+
+def test_what_was_put_is_found_by_its_sha256_alone(
+    open_store: OpenStore, tmp_path: Path, store: ThumbnailStore
+) -> None:
     assert store.get(thumbnail(1).sha256) is None
     assert not Path(store.path).exists()
     store.put([thumbnail(1), thumbnail(2)])
     store.close()
-    again = ThumbnailStore(str(tmp_path))
+    again = open_store(tmp_path)
     assert again.get(thumbnail(2).sha256) == thumbnail(2)
     assert again.get(thumbnail(3).sha256) is None
 
 
-def test_the_oldest_are_dropped_above_the_limit(tmp_path: Path) -> None:
-    bounded = ThumbnailStore(str(tmp_path), most_bytes=100_000)
+def test_the_oldest_are_dropped_above_the_limit(open_store: OpenStore, tmp_path: Path) -> None:
+    bounded = open_store(tmp_path, most_bytes=100_000)
     for number in range(100):
         bounded.put([thumbnail(number, 4000)])
     assert os.path.getsize(bounded.path) < 130_000
@@ -54,7 +68,7 @@ def test_a_damaged_thumbnail_is_not_found_and_can_be_put_again(store: ThumbnailS
 
 
 @pytest.mark.parametrize("damage", ["not a database", "another schema", "half of the file"])
-def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_made_again(open_store: OpenStore, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "thumbnails" / "192.db"
     path.parent.mkdir()
     if damage == "not a database":
@@ -64,11 +78,11 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
             connection.execute("create table thumbnails (other)")
         connection.close()
     else:
-        first = ThumbnailStore(str(tmp_path))
+        first = open_store(tmp_path)
         first.put(thumbnail(number, 3000) for number in range(50))
         first.close()
         os.truncate(path, os.path.getsize(path) // 2 // 4096 * 4096)
-    store = ThumbnailStore(str(tmp_path))
+    store = open_store(tmp_path)
     for number in range(50):
         store.get(thumbnail(number).sha256)
     for _ in range(2):  # the first attempt may find the damage
@@ -76,37 +90,41 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
     assert store.get(thumbnail(1).sha256) == thumbnail(1)
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    elsewhere = ThumbnailStore(str(tmp_path / "other"))
+def test_a_link_is_not_followed(open_store: OpenStore, tmp_path: Path) -> None:
+    elsewhere = open_store(tmp_path / "other")
     (tmp_path / "other").mkdir()
     elsewhere.put([thumbnail(1)])
     elsewhere.close()
     (tmp_path / "it").mkdir()
     (tmp_path / "it" / "thumbnails").symlink_to(tmp_path / "other" / "thumbnails")
-    linked = ThumbnailStore(str(tmp_path / "it"))
+    linked = open_store(tmp_path / "it")
     linked.put([thumbnail(2)])
     assert linked.get(thumbnail(1).sha256) is None
-    assert ThumbnailStore(str(tmp_path / "other")).get(thumbnail(2).sha256) is None
+    assert open_store(tmp_path / "other").get(thumbnail(2).sha256) is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_to_is_read(tmp_path: Path, store: ThumbnailStore) -> None:
+def test_a_folder_that_cannot_be_written_to_is_read(
+    open_store: OpenStore, tmp_path: Path, store: ThumbnailStore
+) -> None:
     store.put([thumbnail(1)])
     store.close()
     Path(store.path).chmod(0o400)
     Path(store.path).parent.chmod(0o500)
-    reader = ThumbnailStore(str(tmp_path))
+    reader = open_store(tmp_path)
     reader.put([thumbnail(2)])
     assert reader.get(thumbnail(1).sha256) == thumbnail(1)
     assert reader.get(thumbnail(2).sha256) is None
     Path(store.path).parent.chmod(0o700)
 
 
-def test_another_process_that_writes_is_not_waited_for(store: ThumbnailStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_that_writes_is_not_waited_for(
+    open_store: OpenStore, store: ThumbnailStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("imgindex.storage.thumbnails.PATIENCE", 0.01)
     store.put([thumbnail(1)])
     store.close()
-    busy = ThumbnailStore(str(Path(store.path).parent.parent))
+    busy = open_store(Path(store.path).parent.parent)
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("begin exclusive")
     busy.put([thumbnail(2)])
@@ -125,10 +143,12 @@ def test_threads_share_a_store(store: ThumbnailStore) -> None:
     assert all(store.get(thumbnail(number).sha256) == thumbnail(number) for number in range(20))
 
 
-def test_compact_drops_the_thumbnails_of_files_that_no_image_has(index: ImageIndex, folder: Path) -> None:
+def test_compact_drops_the_thumbnails_of_files_that_no_image_has(
+    open_store: OpenStore, index: ImageIndex, folder: Path
+) -> None:
     index.add(folder)
     list(index.thumbnails(side=192))
-    kept = ThumbnailStore(index.path)
+    kept = open_store(index.path)
     hashes = [bytes.fromhex(image.sha256) for image in index.images()]
     assert all(kept.get(sha256) for sha256 in hashes)
     index.remove(folder / "a")
