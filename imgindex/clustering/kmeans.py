@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Makes clusters of all points: `Lloyd`, or one whose steps other machines compute.
 MakeClusters = Callable[[VectorRows, int], Lloyd]
-# Multiplications (n × k × d) in one assignment of all rows, below which one thread computes, and until no label changes.
+# Multiplications (n × k × d) in one assignment of all rows, below which one thread goes on until no label changes.
 CHEAP = 2.5e8
 # The same in the assignments of all restarts together, which then take up to half a second.
 RESTARTED = 6e7
