@@ -122,7 +122,8 @@ def main() -> None:
     if (reason := milvus_server.why_not()) is not None:
         sys.exit(reason)
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        # The server removes its files after the last one that uses it, so maybe beside this.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         server = stack.enter_context(milvus_server.using(folder / "milvus"))
         addresses = stack.enter_context(milvus_server.addresses(server.folder))
         rows = []
@@ -130,7 +131,7 @@ def main() -> None:
             (folder / str(number)).mkdir()
             address = addresses()
             rows.append(measured(number, options.dimension, options.rounds, address, folder / str(number)))
-    measure.report("milvus", rows, options.out, dimension=options.dimension, rounds=options.rounds)
+        measure.report("milvus", rows, options.out, dimension=options.dimension, rounds=options.rounds)
 
 
 if __name__ == "__main__":
