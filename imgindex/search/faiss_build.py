@@ -20,8 +20,9 @@ from imgindex.vectors.faiss_threads import limited_threads
 from imgindex.vectors.pca import faiss_reduction
 
 QUERIES = 500
-# Candidates for each answer: with more of them, fewer neighbours are lost to codes of one bit a number.
-REFINE = (4, 8, 16, 32)
+# Candidates for each answer: with more of them, fewer neighbours are lost to codes of one bit a number. More than USUAL
+# are only tried where these do not reach the target: rows of 64 numbers have codes of 64 bits.
+REFINE, USUAL = (4, 8, 16, 32, 64, 128), 32
 # Rows to train each centroid on: FAISS warns below 39, and more than a few dozen hardly move it.
 POINTS, FEWEST_POINTS = 64, 39
 # From so many lists on a graph leads to the nearest ones. Each has so many links, of the nearest of so many; a search
@@ -132,8 +133,8 @@ def calibrate(
     """Return the metadata with nprobe and refine that reach its target, and with the recall that they have.
 
     The queries are stored rows that the lists were not trained on; as for a new picture, each counts only neighbours
-    other than itself. With the most candidates nprobe grows from 1 until the target is reached, and is doubled. Then
-    the fewest candidates that still reach the target are found, and doubled too: pictures of another kind, or whose
+    other than itself. With many candidates nprobe grows from 1 until the target is reached, and is doubled. Then the
+    fewest candidates that still reach the target are found, and doubled too: pictures of another kind, or whose
     neighbours were removed since, have a lower recall.
     Where all lists together do not reach the target, the recall of the metadata is below it.
     """
@@ -145,10 +146,13 @@ def calibrate(
         found = other_distances(search.search(queries, NEIGHBOURS + 1), ids)
         return replace(search.metadata, recall=recall(found, truth))
 
-    best = measured(1, REFINE[-1])
-    while not best.reached and best.nprobe < metadata.nlist:
-        best = measured(min(best.nprobe + 1 + best.nprobe // 3, metadata.nlist), REFINE[-1])
-    if not best.reached:
+    for most in REFINE[REFINE.index(USUAL) :]:
+        best = measured(1, most)
+        while not best.reached and best.nprobe < metadata.nlist:
+            best = measured(min(best.nprobe + 1 + best.nprobe // 3, metadata.nlist), most)
+        if best.reached:
+            break
+    else:
         return best
     nprobe = min(2 * best.nprobe, metadata.nlist)
     return measured(nprobe, 2 * next(refine for refine in REFINE if measured(nprobe, refine).reached))

@@ -42,6 +42,16 @@ def test_rows_that_faiss_cannot_compute_with_do_not_spoil_the_others() -> None:
     np.testing.assert_array_equal(far.distances, exact.search(vectors[[500, 3000]], 10).distances)
 
 
+def test_where_short_codes_rank_badly_more_candidates_are_taken() -> None:
+    # Codes of 32 bits do not tell apart five thousand rows around each of a few centres.
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((6, 32), dtype=np.float32)[rng.integers(6, size=30_000)]
+    vectors += 0.6 * rng.standard_normal(vectors.shape, dtype=np.float32)
+    metadata = build(in_blocks(vectors), dimension=32, target=0.99).metadata
+    assert metadata.reached
+    assert metadata.refine > 2 * faiss_build.USUAL
+
+
 def test_a_target_out_of_reach_is_not_said_to_be_reached() -> None:
     metadata = build(in_blocks(clustered(900)), dimension=DIMENSION, target=1.5).metadata
     assert not metadata.reached
