@@ -3,8 +3,8 @@
     python benchmarks/bench_milvus.py [--rows 20000 200000] [--dimension 512] [--rounds 200] [--out FILE.json]
 
 `send_per_second`: rows that are sent to an empty collection; `compact_s`: all of the first `compact --search`, in which
-the server indexes them and the recall is measured. `engine_ms`: the server's own answer to a query for as many
-candidates as imgindex asks for, through the same client; `similar_ms`: that of `similar` for a stored image, the two in
+the server indexes them and the recall is measured. `engine_ms`: the server's own answer to the request that
+imgindex makes for an answer, through the same client; `similar_ms`: that of `similar` for a stored image, the two in
 turn; `ratio`: between the two. `local_ms`: the same answer by the search of this machine. `engine_1024_ms` and
 `search_1024_ms`: a thousand queries at once. `add_ms`: `add` of one image until Milvus has it, without its embedding.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ from bench_store import image
 from imgindex import ImageIndex
 from imgindex.search import milvus_sync
 from imgindex.search.exact import SPARE
+from imgindex.search.faiss_ivf import NEIGHBOURS
 from imgindex.search.lifecycle import load_search
 from imgindex.search.milvus import SETTLED, Collection
 from imgindex.search.upkeep import update_search_files
@@ -69,8 +71,12 @@ def measured(rows: int, dimension: int, rounds: int, address: str, folder: Path)
         time.sleep(SETTLED + 1)
         vectors = store.vectors([number + 1 for number in numbers])
 
+        # What `similar` asks for: the image itself is among the candidates, and ef grows with their number.
+        wanted = N + 1 + SPARE
+        ef = math.ceil(status["ef"] * wanted / NEIGHBOURS)
+
         def ask(collection: Collection, queries: np.ndarray) -> object:
-            return collection.search(queries, N + SPARE, kind=status["kind"], ef=status["ef"], strong=False)
+            return collection.search(queries, wanted, kind=status["kind"], ef=ef, strong=False)
 
         for path, vector in zip(paths[:20], vectors[:20], strict=True):
             index.similar(path, n=N)
