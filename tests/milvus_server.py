@@ -40,7 +40,6 @@ SETTINGS = {
     "QUOTAANDLIMITS_ENABLED": "false",
 }
 SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8914, 0x1, 0x40
-PORT = 19530
 UNSHARE = ("unshare", "--net") if os.geteuid() == 0 else ("unshare", "--map-root-user", "--net")
 
 
@@ -220,7 +219,7 @@ def serve(folder: Path, listener: socket.socket) -> None:
     server = MilvusServer()
     server.set_base_dir(str(folder / "data"))
     os.environ.update({name: str(value) for name, value in SETTINGS.items()})
-    threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+    threading.Thread(target=_accept, args=(listener, server), daemon=True).start()
     try:
         _run(folder, server)
         with open(folder / "users", "a") as users:
@@ -239,9 +238,9 @@ def serve(folder: Path, listener: socket.socket) -> None:
         shutil.rmtree(folder / "data", ignore_errors=True)
 
 
-def _run(folder: Path, server: object) -> None:
-    server.start()  # type: ignore[attr-defined]
-    (folder / "pid").write_text(str(server.server_proc.pid))  # type: ignore[attr-defined]
+def _run(folder: Path, server: Any) -> None:
+    server.start()
+    (folder / "pid").write_text(str(server.server_proc.pid))
     (folder / "ready").touch()
 
 
@@ -257,15 +256,16 @@ def _is_unused(folder: Path, users: object) -> bool:
         return True
 
 
-def _accept(listener: socket.socket) -> None:
+def _accept(listener: socket.socket, server: Any) -> None:
     while True:
         client, _ = listener.accept()
         try:
-            server = socket.create_connection(("127.0.0.1", PORT))
+            # It has another port when it is started again while the first one still has connections that end.
+            connected = socket.create_connection(("127.0.0.1", server.listen_port))
         except OSError:
             client.close()
             continue
-        for one, other in ((client, server), (server, client)):
+        for one, other in ((client, connected), (connected, client)):
             threading.Thread(target=_pass, args=(one, other), daemon=True).start()
 
 
