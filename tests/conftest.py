@@ -52,6 +52,7 @@ SLOW_FIXTURES = {
     "server",
     "object_store",
     "milvus_folder",
+    "mortal_milvus",
     "templates",
     "three",
     "photos",

@@ -150,11 +150,8 @@ Addresses = Callable[[], str]
 
 
 @contextlib.contextmanager
-def addresses(folder: Path, *, alone: bool = False) -> Iterator[Addresses]:
-    """Lend a function that returns the addresses of new collections, and drop these collections at the end.
-
-    alone: no other process uses the server meanwhile.
-    """
+def addresses(folder: Path) -> Iterator[Addresses]:
+    """Lend a function that returns the addresses of new collections, and drop these collections at the end."""
     from pymilvus import MilvusClient
 
     place = os.environ.get(VARIABLE, "").partition("://")[2].rstrip("/") or f"127.0.0.1:{MilvusProcess(folder).port}"
@@ -164,12 +161,10 @@ def addresses(folder: Path, *, alone: bool = False) -> Iterator[Addresses]:
         names.append(f"imgindex_test_{uuid.uuid4().hex}")
         return f"milvus://{place}/{names[-1]}"
 
-    with open(folder / "alive", "a") as alive:
-        fcntl.flock(alive, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield address
-        with contextlib.closing(MilvusClient(uri=f"http://{place}", timeout=START)) as client:
-            for name in names:
-                client.drop_collection(name, timeout=START)
+    yield address
+    with contextlib.closing(MilvusClient(uri=f"http://{place}", timeout=START)) as client:
+        for name in names:
+            client.drop_collection(name, timeout=START)
 
 
 @contextlib.contextmanager

@@ -45,12 +45,16 @@ def milvus(milvus_folder: Path) -> Iterator[Addresses]:
 
 
 @pytest.fixture
-def mortal_milvus(milvus_folder: Path) -> Iterator[tuple[Addresses, MilvusProcess]]:
-    """The same server, and its process, which no other test uses meanwhile; it runs again after the test."""
+def mortal_milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Addresses, MilvusProcess]]:
+    """Another server, which no other test uses, and its process, which may be killed."""
     if os.environ.get(milvus_server.VARIABLE):
         pytest.skip(f"the server of {milvus_server.VARIABLE} is not ended")
-    with milvus_server.addresses(milvus_folder, alone=True) as made:
-        server = MilvusProcess(milvus_folder)
+    if (reason := milvus_server.why_not()) is not None:
+        pytest.skip(reason)
+    with (
+        milvus_server.using(tmp_path_factory.mktemp("mortal") / "milvus") as server,
+        milvus_server.addresses(server.folder) as made,
+    ):
         try:
             yield made, server
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -262,10 +261,6 @@ def test_a_token_is_stored_nowhere(tmp_path: Path, milvus: Addresses, monkeypatc
     assert not any(b"a-secret-of-the-tests" in path.read_bytes() for path in files)
 
 
-@pytest.mark.skipif(
-    "IMGINDEX_TEST_KILLS" not in os.environ,
-    reason="a killed server is unavailable for minutes; `make campaign-cluster` runs this",
-)
 def test_a_server_that_dies_loses_nothing_and_only_searches_fail(
     tmp_path: Path, three: Path, run: Run, mortal_milvus: tuple[Addresses, MilvusProcess]
 ) -> None:
