@@ -79,9 +79,8 @@ def build(blocks: Sequence[VectorBlock], *, dimension: int, target: float, seed:
         sample = draw(reduction)
         codes = new_codes(sample)
     nlist = max(1, min(round(wanted_lists), len(sample) // FEWEST_POINTS))
-    factory = f"IVF{nlist}{f'_HNSW{LINKS}' * (nlist >= MANY_LISTS)},RaBitQfs"
-    if reduction is not None:
-        factory = f"PCA{reduction.d_out},{factory},Refine(SQ8)"
+    lists = f"IVF{nlist}{f'_HNSW{LINKS}' * (nlist >= MANY_LISTS)},RaBitQfs"
+    factory = lists if reduction is None else f"PCA{reduction.d_out},{lists},Refine(SQ8)"
     ivf = faiss.index_factory(sample.shape[1], f"IVF{nlist},RaBitQfs")
     ivf.cp.seed = seed
     ivf.cp.min_points_per_centroid = 1

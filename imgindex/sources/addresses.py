@@ -119,5 +119,5 @@ def _normal_file(rest: str) -> str:
 
 
 def with_secret(what: str, hint: str) -> UsageError:
-    """Return the error for an address that gives access to whoever has it."""
+    """Return the error for an address that contains a secret."""
     return UsageError(f"an address contains {what}, which the index would store", hint=hint)

@@ -70,7 +70,7 @@ export class Large {
     this.previous.disabled = index === 0;
     this.next.disabled = index === this.grid.source.total - 1;
     this.picture.replaceChildren();
-    this.item = this.load(index);
+    this.item = this.load(index, signal);
     try {
       const item = await this.item;
       if (signal.aborted) return;
@@ -90,9 +90,9 @@ export class Large {
     }
   }
 
-  async load(index) {
+  async load(index, signal) {
     const { source } = this.grid;
-    await source.load(index, index + 1);
+    await source.load(index, index + 1, signal);
     return source.at(index);
   }
 

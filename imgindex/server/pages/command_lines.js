@@ -4,13 +4,8 @@ import { server } from "./api.js";
 import { command, el, quoted, state } from "./dom.js";
 
 // A command line for the index of this server. The command finds one that is called .imgindex by itself.
-export function onIndex(line) {
-  return /\/\.imgindex$/.test(server.index) ? line : `${line} --index ${quoted(server.index)}`;
-}
-
-// The same, to be read and copied.
 export function commandLine(line) {
-  return command(onIndex(line));
+  return command(/\/\.imgindex$/.test(server.index) ? line : `${line} --index ${quoted(server.index)}`);
 }
 
 export function emptyIndex() {
