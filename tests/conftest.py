@@ -6,6 +6,8 @@ import os
 
 # Before numpy, FAISS and torch are imported: several processes run tests, and each would take all cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests fork this process. What gRPC does then may end the child, where a test has used Milvus before.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import contextlib
 import gc

@@ -21,17 +21,22 @@ from imgindex.nodes import cluster
 from imgindex.nodes.cluster import Cluster
 
 # Runs in a process of its own, where the nodes are.
-BEGIN = """
+BEGIN = '''
 import sys, time
 from imgindex.errors import ImgindexError
 from imgindex.nodes import cluster
 from imgindex.nodes.cluster import Answer, Cluster, Lost, Ready
 
+events = []
+
 def until(workers, kind, seconds=60):
+    """Take the events of a kind. Those of other kinds that come with them are kept for the next call."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = [event for event in workers.events(0.2) if isinstance(event, kind)]
+        events.extend(workers.events(0.2))
+        found = [event for event in events if isinstance(event, kind)]
         if found:
+            events[:] = [event for event in events if not isinstance(event, kind)]
             return found
     raise AssertionError(f"no {kind.__name__}")
 
@@ -45,7 +50,7 @@ def error(begin):
         print(type(raised).__name__, raised, "|", raised.hint, round(time.monotonic() - started))
 
 address, work = sys.argv[1], "node_work:Work"
-"""
+'''
 
 
 def script(nodes: RayNodes, text: str) -> str:
