@@ -14,8 +14,8 @@ UV ?= $(shell command -v uv)
 PIP_INSTALL ?= $(if $(UV),$(UV) pip install --python $(BIN)/python,$(PIP))
 # Hundreds of processes start here, and torch alone takes six seconds to compile: what one has compiled, all others use.
 unexport PYTHONDONTWRITEBYTECODE
-# Processes that run tests: one for each core.
-WORKERS ?= logical
+# Processes that run tests: one more than there are cores, because those that wait for a server or a browser use none.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 IMAGES ?=
 
 .DEFAULT_GOAL := help
@@ -100,7 +100,7 @@ FULL_end_to_end := --rounds 3
 FULL_ray := --rounds 3
 # Labelled photos, CLASS/FILE in a tar: without them quality is not measured.
 PHOTOS ?=
-WITH_PHOTOS := pipeline precision embed end_to_end copies
+WITH_PHOTOS := decode pipeline precision embed end_to_end copies
 # What only a whole run measures: it needs a browser, servers, or photos.
 WHOLE := serve review ray milvus $(if $(PHOTOS),copies)
 
