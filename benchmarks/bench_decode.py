@@ -1,12 +1,17 @@
 """Measures decoding: from the bytes of image files to the square that the network sees, beside other libraries.
 
-    python benchmarks/bench_decode.py [--size fast|regular] [--side 224] [--rounds 5] [--out FILE.json]
+    python benchmarks/bench_decode.py [--size fast|regular] [--side 224] [--rounds 5] [--photos TAR]
+                                      [--out FILE.json]
 
 The images are seeded noise, more coarse than fine as in photographs: JPEGs of 500 × 375 and of 12 megapixels, PNG and
 WebP. Every contender scales the whole image to `--side` pixels. Each has one thread, except the last, which has as many
 decoder processes as `add` uses. Every round runs every contender once, in turn. CPU time is that of this process and of
 the decoders; the time of this process alone is in its own column. The difference is that of the pixels from Pillow's,
 of 255.
+
+With labelled photos, as JPEGs of 500 pixels, a second table compares the vectors (fp32) and the answers with those of
+pictures that Pillow scales: the least cosine between the two vectors of a photo, the share of its ten nearest that
+stay, and the scores as bench_recipes.py has them.
 """
 
 from __future__ import annotations
@@ -16,12 +21,13 @@ import io
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import measure
 import numpy as np
@@ -32,11 +38,13 @@ from imgindex.decoding.lookahead import map_ahead, worker_count
 from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.sizes import scaled_size
 from imgindex.decoding.transforms import draft, prepare
-from imgindex.recipe import Recipe, get_recipe
+from imgindex.recipe import Recipe, Scaling, get_recipe
 
 # How many images of each kind: few large ones, which take long.
 SIZES = {"fast": (40, 4), "regular": (400, 24)}
 SMALL, LARGE = (500, 375), (4000, 3000)
+# Recipes and sides whose answers are compared, with labelled photos.
+COMPARED = (("vgg16-pool5", 160), ("vgg16-pool5", 224), ("vgg16-pool5", 320), ("efficientnet-lite2", None))
 DIFFERENT = 8
 CLOCK_TICK = os.sysconf("SC_CLK_TCK")
 
@@ -178,12 +186,55 @@ def inside(square: np.ndarray, like: np.ndarray | None) -> np.ndarray:
     return square[top : top + like.shape[0], left : left + like.shape[1]]
 
 
+def answers(archive: Path, compared: Sequence[tuple[str, int | None]]) -> list[measure.Row]:
+    """Return what the scaling changes in the answers of each recipe and side."""
+    import bench_recipes
+    from bench_precision import overlap
+
+    from imgindex import Engine
+    from imgindex.encoders.registry import choose_recipe, make_encoder
+
+    photos = bench_recipes.read(archive)
+    files = [jpeg(photo) for photo in photos.white]
+    rows: list[measure.Row] = []
+    for name, side in compared:
+        recipe = choose_recipe(name, size=side).recipe
+        encoder = make_encoder(recipe, {}, None, Engine("cpu", "fp32"))
+        of_pillow: np.ndarray | None = None
+        for scaling in get_args(Scaling):
+            squares = in_process(files, replace(recipe, scaling=scaling))
+            vectors = np.concatenate([encoder.encode(np.stack(squares[at : at + 4])) for at in range(0, len(files), 4)])
+            of_pillow = vectors if of_pillow is None else of_pillow
+            scores = bench_recipes.score([vectors], photos.labels)
+            cosines = (vectors * of_pillow).sum(axis=1)
+            rows.append(
+                {
+                    "recipe": name,
+                    "side": recipe.side,
+                    "scaling": scaling,
+                    "least_cosine": f"{cosines.min():.6f}",
+                    "median_cosine": f"{np.median(cosines):.6f}",
+                    "same_of_10_nearest": overlap(vectors, of_pillow),
+                    **{score: scores[score] for score in ("p_at_1", "map", "nmi")},
+                }
+            )
+    return rows
+
+
+def jpeg(photo: Image.Image) -> bytes:
+    """Return a photo as a JPEG of 500 pixels."""
+    file = io.BytesIO()
+    photo.resize(scaled_size(photo.size, max(SMALL)), Image.Resampling.LANCZOS).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
 def main() -> None:
     """Read the command line, run the rounds on each kind of file, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="regular")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--photos", type=Path, help="a tar of labelled photos, CLASS/FILE")
     parser.add_argument("--out", metavar="FILE.json")
     options = parser.parse_args()
     recipe, workers = get_recipe("vgg16-pool5", size=options.side), worker_count(None)
@@ -202,7 +253,12 @@ def main() -> None:
         ]
         for kind, files in make_files(*SIZES[options.size]).items():
             rows += measure_kind(kind, files, contenders, options.rounds)
-    measure.report("decode", rows, options.out, size=options.size, side=options.side, rounds=options.rounds)
+    found = answers(options.photos, COMPARED) if options.photos else []
+    context = {"size": options.size, "side": options.side, "rounds": options.rounds}
+    measure.report("decode", rows, options.out, answers=found, **context)
+    if found:
+        print()
+        measure.report("answers", found, None)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from imgindex.errors import IndexDamaged, UsageError
 
@@ -13,6 +13,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The transform of torchvision's VGG16_Weights.IMAGENET1K_FEATURES. Oxford's convolutions expect pixels of 0…255 less
 # their mean, so the standard deviation is that of one step of 255.
 OXFORD_MEAN, OXFORD_STD = (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)
+
+# How pictures are scaled: see decoding/scaling.py.
+Scaling = Literal["pillow", "16-bit"]
 
 # The network of a recipe that an encoder of the user's own declares: see encoders/custom.py.
 CUSTOM = "custom"
@@ -61,6 +64,7 @@ class Recipe:
     offset: the name of the mean vector that is subtracted after the norm, before the norm is applied again; "" for
     none. offset_sha256: of its numbers.
     draft_margin: how much larger than needed a JPEG stays that is decoded at a reduced size (see decoding/decode.py).
+    scaling: the arithmetic by which pictures are scaled (see decoding/scaling.py).
 
     A new field goes to the end and has a default, which is what earlier versions did: see `to_dict`.
     """
@@ -83,6 +87,7 @@ class Recipe:
     offset: str = ""
     offset_sha256: str = ""
     draft_margin: float = 2.0
+    scaling: Scaling = "pillow"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under the keys that are stored.
@@ -127,6 +132,7 @@ class Recipe:
             and isinstance(self.upright, bool)
             and type(self.draft_margin) in (int, float)
             and 1 <= self.draft_margin < 100
+            and self.scaling in get_args(Scaling)
         )
 
     @property
@@ -152,6 +158,7 @@ RECIPES = {
         offset="vgg16-pool5-320",
         offset_sha256=POOL5_MEANS[320],
         draft_margin=1.5,
+        scaling="16-bit",
     ),
     "vgg16-fc1": Recipe(
         name="vgg16-fc1",

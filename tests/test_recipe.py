@@ -29,6 +29,7 @@ OTHER = {
     "offset": "mine-96",
     "offset_sha256": "cd" * 32,
     "draft_margin": 1.25,
+    "scaling": "16-bit",
 }
 POOL5 = RECIPES["vgg16-pool5"]
 WEIGHTS_SHA256 = "ab" * 32
@@ -70,6 +71,16 @@ GOLDEN = {
         '"abababababababababababababababababababababababababababababababab"}',
         "ff2c1fd6163d5358c912b96b5d5db276e0854347a23b583da4280e709eef17c1",
     ),
+    "vgg16-pool5, scaled with 16 bits": (
+        '{"alpha": "visible", "channels": "rgb", "cut": "pool5", "dimension": 512, "draft_margin": 1.5, '
+        '"geometry": "letterbox", "mean": [0.48235, 0.45882, 0.40784], "name": "vgg16-pool5", "network": '
+        '"vgg16", "norm": "l2", "offset": "vgg16-pool5-320", "offset_sha256": '
+        '"c50b68c9e99f4ad851ce53304d9e8521f10b69bdcf7094e480ca3f2272b37435", "pooling": "gem", "scaling": '
+        '"16-bit", "side": 320, "std": [0.00392156862745098, 0.00392156862745098, 0.00392156862745098], '
+        '"upright": true, "weights": "oxford", "weights_sha256": '
+        '"abababababababababababababababababababababababababababababababab"}',
+        "c7c0dbc25a8eeb826aaaf329a844228b68a1f0023fb96b4d3e1b7871d87d9841",
+    ),
     "vgg16-pool5, visible": (
         '{"alpha": "visible", "channels": "rgb", "cut": "pool5", "dimension": 512, "geometry": "letterbox", '
         '"mean": [0.48235, 0.45882, 0.40784], "name": "vgg16-pool5", "network": "vgg16", "norm": "l2", '
@@ -104,8 +115,11 @@ class LaterRecipe(Recipe):
 
 def golden(name: str) -> Recipe:
     if name == "mine":
-        return Recipe(**{**OTHER, "offset": "", "offset_sha256": "", "draft_margin": 2.0})
+        return Recipe(**{**OTHER, "offset": "", "offset_sha256": "", "draft_margin": 2.0, "scaling": "pillow"})
     recipe = replace(RECIPES[name.partition(",")[0]], weights_sha256=WEIGHTS_SHA256)
+    if name == "vgg16-pool5, scaled with 16 bits":
+        return recipe
+    recipe = replace(recipe, scaling="pillow")
     if name == "vgg16-pool5, drafted nearer":
         return recipe
     recipe = replace(recipe, draft_margin=2.0)
@@ -133,7 +147,7 @@ def test_a_new_field_with_its_default_changes_no_digest(name: str) -> None:
 
 def test_a_new_field_with_another_value_is_stored_and_changes_the_digest() -> None:
     later = LaterRecipe(**OTHER, token="class")
-    fields_since = {"offset": "mine-96", "offset_sha256": "cd" * 32, "draft_margin": 1.25}
+    fields_since = {"offset": "mine-96", "offset_sha256": "cd" * 32, "draft_margin": 1.25, "scaling": "16-bit"}
     assert json.loads(later.to_json()) == {**json.loads(GOLDEN["mine"][0]), **fields_since, "token": "class"}
     assert later.digest != GOLDEN["mine"][1]
     assert LaterRecipe.from_json(later.to_json()) == later
@@ -155,7 +169,13 @@ def test_every_field_has_another_value_in_this_test() -> None:
 
 @pytest.mark.parametrize("field", OTHER)
 def test_the_digest_changes_with_every_field(field: str) -> None:
-    assert replace(POOL5, **{field: OTHER[field]}).digest != POOL5.digest
+    other = "pillow" if field == "scaling" else OTHER[field]  # POOL5 has that of OTHER
+    assert replace(POOL5, **{field: other}).digest != POOL5.digest
+
+
+def test_a_scaling_that_is_not_known_is_not_taken_for_another() -> None:
+    with pytest.raises(IndexDamaged, match="recipe"):
+        Recipe.from_json(POOL5.to_json().replace("16-bit", "nearest"))
 
 
 def test_the_digest_depends_on_the_order_of_the_mean() -> None:

@@ -19,17 +19,17 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from imgindex.decoding import camera_raw, integrity, plugins
+from imgindex.decoding.scaling import Box, scale
 from imgindex.decoding.sizes import reduced_size, scaled_size
 from imgindex.decoding.transparency import Alpha, flatten
 from imgindex.decoding.values import Range, to_bytes
 from imgindex.errors import UnreadableImage
+from imgindex.recipe import Scaling
 
 if TYPE_CHECKING:
     from imgindex.decoding.tiff import Tiff
 
 MAX_PIXELS = 256 * 1024**2
-
-Box = tuple[float, float, float, float]
 
 # EPS would run the file's program in Ghostscript. Pillow can identify the others, but not decode them.
 _REFUSED_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
@@ -73,12 +73,13 @@ class Draft:
 
     side: the pixels of the longer side that it gets. margin: a JPEG that is decoded at a half, a quarter or an eighth
     of its size keeps at least so many times the pixels on each side, and is scaled from there. enlarges: whether a
-    smaller picture is scaled up.
+    smaller picture is scaled up. scaling: the arithmetic (see scaling.py).
     """
 
     side: int
     margin: float = 2.0
     enlarges: bool = True
+    scaling: Scaling = "pillow"
 
     def size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return (width, height) that a picture of the given size gets."""
@@ -244,7 +245,7 @@ def _finish(
 ) -> Picture:
     """Return the picture scaled and upright; size: of the whole picture, before it was drafted."""
     if draft:
-        picture = picture.resize(draft.size(size), Image.Resampling.BILINEAR, drafted)
+        picture = scale(picture, draft.size(size), draft.scaling, drafted)
     if orientation in _TRANSPOSE_BY_ORIENTATION:
         picture = picture.transpose(_TRANSPOSE_BY_ORIENTATION[orientation])
     # EXIF and profiles may be megabytes, and pictures wait in queues.

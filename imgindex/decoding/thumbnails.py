@@ -229,4 +229,13 @@ def _make_each(
 
 def _thumbnail_recipe(side: int) -> Recipe:
     """Return a recipe by which the decoder processes prepare thumbnails: a letterboxed square, without a network."""
-    return Recipe(name="thumbnail", layer="", weights="", weights_sha256="", side=side, dimension=0, alpha="visible")
+    return Recipe(
+        name="thumbnail",
+        layer="",
+        weights="",
+        weights_sha256="",
+        side=side,
+        dimension=0,
+        alpha="visible",
+        scaling="16-bit",
+    )

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from imgindex.decoding.decode import Draft
+from imgindex.decoding.scaling import scale
 from imgindex.decoding.sizes import reduced_size, scaled_size
-from imgindex.recipe import Recipe
+from imgindex.recipe import Recipe, Scaling
 from imgindex.types import Pixels
 
 WHITE = 255
@@ -18,7 +19,7 @@ ARTICLE_CROP = 512
 
 def prepare(picture: Image.Image, recipe: Recipe) -> Pixels:
     """Return uint8 pixels in the recipe's channel order, of an upright RGB picture; their shape is `sizes.shape_of`."""
-    pixels = GEOMETRIES[recipe.geometry](picture, recipe.side)
+    pixels = GEOMETRIES[recipe.geometry](picture, recipe.side, recipe.scaling)
     return np.ascontiguousarray(pixels[:, :, ::-1]) if recipe.channels == "bgr" else pixels
 
 
@@ -26,14 +27,15 @@ def draft(recipe: Recipe) -> Draft | None:
     """Return the size to which a picture may be scaled while it is decoded; None if the recipe needs it whole."""
     if recipe.geometry == "article":
         return None
-    return Draft(recipe.side, recipe.draft_margin, enlarges=recipe.geometry == "letterbox")
+    enlarges = recipe.geometry == "letterbox"
+    return Draft(recipe.side, recipe.draft_margin, enlarges=enlarges, scaling=recipe.scaling)
 
 
-def letterbox(picture: Image.Image, side: int) -> Pixels:
+def letterbox(picture: Image.Image, side: int, scaling: Scaling) -> Pixels:
     """Scale the whole picture into a square, with its proportions; the rest is white."""
     width, height = scaled_size(picture.size, side)
     if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        picture = scale(picture, (width, height), scaling)
     pixels = np.asarray(picture, dtype=np.uint8)
     if width == height:
         return pixels
@@ -52,17 +54,15 @@ def crop_border(pixels: Pixels, recipe: Recipe, width: int, height: int) -> Pixe
     return pixels[top : top + inner_height, left : left + inner_width]
 
 
-def reduced(picture: Image.Image, side: int) -> Pixels:
+def reduced(picture: Image.Image, side: int, scaling: Scaling) -> Pixels:
     """Scale the whole picture down to fit into a square; a smaller one stays as it is. For comparing, not for networks:
     a border or an enlarged picture would only be more pixels to compare.
     """
     size = reduced_size(picture.size, side)
-    return np.asarray(
-        picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR), dtype=np.uint8
-    )
+    return np.asarray(picture if picture.size == size else scale(picture, size, scaling), dtype=np.uint8)
 
 
-def article(picture: Image.Image, side: int) -> Pixels:
+def article(picture: Image.Image, side: int, scaling: Scaling) -> Pixels:
     """Cut 512 × 512 out of the middle (black where the picture is smaller), then scale it to a square of `side`.
 
     The article's CenterCrop(512), Resize(448). Rounds as torchvision's `center_crop` does, to the pixel.
@@ -76,10 +76,10 @@ def article(picture: Image.Image, side: int) -> Pixels:
         width, height = picture.size
     left, top = round((width - crop) / 2.0), round((height - crop) / 2.0)
     middle = picture.crop((left, top, left + crop, top + crop))
-    return np.asarray(middle.resize((side, side), Image.Resampling.BILINEAR), dtype=np.uint8)
+    return np.asarray(scale(middle, (side, side), scaling), dtype=np.uint8)
 
 
-GEOMETRIES: dict[str, Callable[[Image.Image, int], Pixels]] = {
+GEOMETRIES: dict[str, Callable[[Image.Image, int, Scaling], Pixels]] = {
     "letterbox": letterbox,
     "article": article,
     "reduced": reduced,

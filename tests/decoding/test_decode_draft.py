@@ -12,7 +12,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from imgindex.decoding.decode import Draft, decode
 from imgindex.decoding.pool import DecoderPool
-from imgindex.decoding.transforms import prepare
+from imgindex.decoding.transforms import draft, prepare
 from imgindex.errors import UnreadableImage
 from imgindex.recipe import RECIPES
 
@@ -127,7 +127,7 @@ def test_a_pool_decodes_with_the_margin_of_its_recipe() -> None:
     for margin in (1.0, 2.0):
         recipe = replace(RECIPES["vgg16-pool5"], side=max(PHOTOGRAPH.size) // 4, draft_margin=margin)
         pool = DecoderPool(recipe)
-        expected = prepare(decode(data, draft=Draft(recipe.side, margin)).image, recipe)
+        expected = prepare(decode(data, draft=draft(recipe)).image, recipe)
         try:
             assert np.array_equal(pool.decode(data).pixels, expected)
         finally:
