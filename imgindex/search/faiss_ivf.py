@@ -13,7 +13,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -35,6 +35,8 @@ MAGIC = (b"Iwrn", b"IxPT")
 BLOCK = 32
 
 logger = logging.getLogger(__name__)
+# Of float32: what rounding may change of 1, and the largest number that is not infinite.
+EPSILON, LARGEST = np.finfo(np.float32).eps, np.finfo(np.float32).max
 _limit = threading.Lock()
 
 
@@ -120,7 +122,9 @@ class IvfSearch:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if not self._count:
             return self._exact.search(queries, n)
-        ids, distances = self._nearest(queries, self._candidates(queries, n), n)
+        # A query takes 0.1 ms, less than a thread takes to start on a busy core.
+        with limited_threads(len(queries)):
+            ids, distances = self._nearest(queries, self._candidates(queries, n), n)
         if self._exact.blocks or ids.shape[1] < n:
             exact = self._exact.search(queries, n)
             ids, distances = nearest(np.hstack([exact.ids, ids]), np.hstack([exact.distances, distances]), n)
@@ -134,17 +138,12 @@ class IvfSearch:
         # As many present rows for each neighbour that is asked for as there were when the recall was measured.
         scale = max(1.0, n / NEIGHBOURS) * self._parts.ivf.ntotal / self._count
         nprobe = min(math.ceil(self.metadata.nprobe * scale), nlist)
-        found = np.full((len(queries), k), -1, dtype=np.int64)
-        todo = np.arange(len(queries))
-        # A query takes 0.1 ms, less than a thread takes to start on a busy core.
-        with limited_threads(len(queries)):
-            points = queries if self._reduction is None else self._reduction.apply(queries)
-            while len(todo):
-                found[todo] = self._in_lists(points[todo], k, nprobe)
-                if nprobe == nlist:
-                    break
-                todo = todo[(found[todo] >= 0).sum(axis=1) < wanted]
-                nprobe = min(2 * nprobe, nlist)
+        points = queries if self._reduction is None else self._reduction.apply(queries)
+        found = self._in_lists(points, k, nprobe)
+        # FAISS puts −1 behind the rows that it finds.
+        while nprobe < nlist and len(todo := np.flatnonzero(found[:, wanted - 1] < 0)):
+            nprobe = min(2 * nprobe, nlist)
+            found[todo] = self._in_lists(points[todo], k, nprobe)
         if self._codes is None:
             return found
         return self._codes.nearest(points, found, min(-(-self.metadata.refine // PER_ROW) * answers + SPARE, k))
@@ -166,18 +165,14 @@ class IvfSearch:
     def _nearest(self, queries: Vectors, ids: Ids, n: int) -> tuple[Ids, Vectors]:
         """Return the n nearest of candidates (q, k) with their true distances; an id of -1 is not a candidate."""
         found = self._rows_of(self._places[ids])
-        squares = np.full(ids.shape, np.inf, dtype=np.float32)
         for block, rows in found:
             block.check(rows[rows >= 0])
-            squares = np.minimum(squares, _squares(block, queries, rows))
+        squares = _least([_squares(block, queries, rows) for block, rows in found], ids.shape)
         # True distances take several times as long, so only these get them.
-        kept, near = _may_be_nearest(squares, n, queries.shape[1])
+        kept = _may_be_nearest(squares, n, queries.shape[1])
         query = np.arange(len(queries))[:, np.newaxis]
-        distances = np.full(kept.shape, np.inf, dtype=np.float32)
-        for block, rows in found:
-            of_block = np.where(near, rows[query, kept], -1)
-            distances = np.minimum(distances, true_distances(block, queries, of_block))
-        return nearest(np.where(near, ids[query, kept], -1), distances, n)
+        of_kept = [true_distances(block, queries, np.where(kept < 0, -1, rows[query, kept])) for block, rows in found]
+        return nearest(np.where(kept < 0, -1, ids[query, kept]), _least(of_kept, kept.shape), n)
 
     def _rows_of(self, places: Ids) -> list[tuple[VectorBlock, Ids]]:
         """Return the blocks that have any of the rows, each with their numbers; -1 for the others."""
@@ -190,17 +185,22 @@ class IvfSearch:
         ]
 
 
-def _may_be_nearest(squares: Vectors, n: int, dimension: int) -> tuple[Ids, npt.NDArray[np.bool_]]:
-    """Return columns (q, k ≥ n) of squared distances, the nearest first, and which may be those of the n nearest.
+def _least(of_blocks: list[Vectors], shape: tuple[int, ...]) -> Vectors:
+    """Return for each candidate what one of the blocks knows of it; for the others they have infinity."""
+    return reduce(np.minimum, of_blocks) if of_blocks else np.full(shape, np.inf, dtype=np.float32)
+
+
+def _may_be_nearest(squares: Vectors, n: int, dimension: int) -> Ids:
+    """Return the columns (q, k ≥ n) of squared distances that may be those of the n nearest; −1 where there are fewer.
 
     The distances are sums of so many squares in float32, whose rounding may have changed the order.
     """
-    kept = squares.argsort(axis=1, kind="stable")
-    ordered = np.take_along_axis(squares, kept, axis=1)
-    last = ordered[:, min(n, ordered.shape[1]) - 1, np.newaxis]
-    near = (ordered <= last * (1 + np.finfo(np.float32).eps * dimension)) & np.isfinite(ordered)
-    width = max(n, int(near.sum(axis=1).max()))
-    return kept[:, :width], near[:, :width]
+    kept = squares.argsort(axis=1)
+    ordered = squares[np.arange(len(squares))[:, np.newaxis], kept]
+    last = ordered[:, min(n, ordered.shape[1]) - 1, np.newaxis] * np.float32(1 + EPSILON * dimension)
+    near = ordered <= np.minimum(last, LARGEST)
+    width = max(n, int(np.count_nonzero(near.any(axis=0))))
+    return np.where(near, kept, -1)[:, :width]
 
 
 def _squares(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
@@ -211,8 +211,7 @@ def _squares(block: VectorBlock, queries: Vectors, rows: Ids) -> Vectors:
         of_query, of_row = (np.ascontiguousarray(part, dtype=np.int64) for part in (valid.nonzero()[0], rows[valid]))
         found = np.empty(len(of_row), dtype=np.float32)
         x, y, ix, iy, out = (faiss.swig_ptr(array) for array in (queries, vectors, of_query, of_row, found))
-        with limited_threads(len(queries)):
-            faiss.pairwise_indexed_L2sqr(vectors.shape[1], len(of_row), x, ix, y, iy, out)
+        faiss.pairwise_indexed_L2sqr(vectors.shape[1], len(of_row), x, ix, y, iy, out)
         squares[valid] = found
     else:
         for query, of_query, valid_of_query, out in zip(queries, rows, valid, squares, strict=True):

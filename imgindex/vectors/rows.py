@@ -123,7 +123,7 @@ class VectorRows:
     def _gather(self, places: slice | Labels, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Return these rows, without a copy where they lie together; as `dtype` where they do not."""
         part, row = self.part[places], self.row[places]
-        present = np.unique(part)
+        present = np.unique(part) if len(self.parts) > 1 else part[:1]
         if len(present) == 1 and (np.diff(row) == 1).all():
             together: npt.NDArray[Any] = self.parts[present[0]][row[0] : row[-1] + 1]
             return together
