@@ -42,8 +42,8 @@ install: .venv/installed ## Make .venv; install imgindex, and the tools that tes
 demo: .venv/package ## Index, cluster and search sample images, or your own: make demo IMAGES=folder
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docs/demo/run.sh $(if $(IMAGES),"$(abspath $(IMAGES))")
 
-test: install ## Run all tests (about 15 minutes on two cores)
-	@echo "All tests: about 15 minutes on two cores; 'make test-quick' takes one."
+test: install ## Run all tests (about 13 minutes on two cores)
+	@echo "All tests: about 13 minutes on two cores; 'make test-quick' takes one."
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
 test-quick: install ## Run the fast tests of every part, and try the command line once (within a minute)

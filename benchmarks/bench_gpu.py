@@ -18,7 +18,7 @@ from other threads, and in memory full of NaN; whether torch's settings are left
 Pictures and matrices are random with a seed: zeros are computed faster than anything real.
 
 Nothing is downloaded. A machine that has torch, but lacks other dependencies, takes them from wheels in a folder, which
-`pip download --only-binary=:all: --no-deps -d .whl faiss-cpu openvino …` fills where there is a network.
+`pip download --only-binary=:all: --no-deps -d .whl faiss-cpu openvino cykooz-resizer …` fills where there is a network.
 """
 
 from __future__ import annotations

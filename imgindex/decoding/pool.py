@@ -28,7 +28,7 @@ PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 # Images that a process is given at once, and the bytes of their pixels, unless one alone has more.
-LOT, LOT_BYTES = 32, 8 << 20
+LOT, LOT_BYTES = 32, 10 << 20
 
 
 class DecoderPool:
