@@ -3,10 +3,10 @@
     python benchmarks/bench_pipeline.py [--images 2000] [--rounds 3] [--photos TAR] [--out FILE.json]
 
 The recipe is vgg16-pool5, whose network is a stub that returns a few pixels as the vector. So everything else is
-measured: the scan, reading, hashing, decoding, and the store. Images are JPEGs of 500 × 375, and a twentieth as many of 12 megapixels, varied from
-the photos of a tar or from drawn pictures. Each run is a process of its own, and adds a folder to a new index
-(`first`), or to an index that has one of its files, so that the catalogue is asked before anything is decoded
-(`later`), or to a new index as a list of files (`listed`).
+measured: the scan, reading, hashing, decoding, and the store. Images are JPEGs of 500 × 375, and a twentieth as many of
+12 megapixels, varied from the photos of a tar or from drawn pictures. Each run is a process of its own, and adds a
+folder to a new index (`first`), or to an index that has one of its files, so that the catalogue is asked before
+anything is decoded (`later`), or to a new index as a list of files (`listed`).
 
 `parent_us`: processor time of the parent for each image, in microseconds; `decoders_us`: that of the decoder processes.
 `images_per_second`: with two workers. The least of the rounds is reported, because other work on the machine only adds.
