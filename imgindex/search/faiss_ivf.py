@@ -35,6 +35,8 @@ MAGIC = (b"Iwrn", b"IxPT")
 BLOCK = 32
 
 logger = logging.getLogger(__name__)
+# Numbers of candidates whose true distances take less time than to find those that need them.
+FEW_NUMBERS = 1 << 16
 # Of float32: what rounding may change of 1, and the largest number that is not infinite.
 EPSILON, LARGEST = np.finfo(np.float32).eps, np.finfo(np.float32).max
 _limit = threading.Lock()
@@ -167,12 +169,15 @@ class IvfSearch:
         found = self._rows_of(self._places[ids])
         for block, rows in found:
             block.check(rows[rows >= 0])
-        squares = _least([_squares(block, queries, rows) for block, rows in found], ids.shape)
-        # True distances take several times as long, so only these get them.
-        kept = _may_be_nearest(squares, n, queries.shape[1])
-        query = np.arange(len(queries))[:, np.newaxis]
-        of_kept = [true_distances(block, queries, np.where(kept < 0, -1, rows[query, kept])) for block, rows in found]
-        return nearest(np.where(kept < 0, -1, ids[query, kept]), _least(of_kept, kept.shape), n)
+        if ids.size * queries.shape[1] > FEW_NUMBERS:
+            # True distances take several times as long as these, so only what may be nearest gets them.
+            squares = _least([_squares(block, queries, rows) for block, rows in found], ids.shape)
+            kept = _may_be_nearest(squares, n, queries.shape[1])
+            query = np.arange(len(queries))[:, np.newaxis]
+            found = [(block, np.where(kept < 0, -1, rows[query, kept])) for block, rows in found]
+            ids = np.where(kept < 0, -1, ids[query, kept])
+        distances = _least([true_distances(block, queries, rows) for block, rows in found], ids.shape)
+        return nearest(ids, distances, n)
 
     def _rows_of(self, places: Ids) -> list[tuple[VectorBlock, Ids]]:
         """Return the blocks that have any of the rows, each with their numbers; -1 for the others."""

@@ -289,9 +289,9 @@ def test_no_index_is_made_with_a_recipe_that_no_encoder_follows(
 
 def test_a_recipe_of_the_callers_own_gets_the_digest_of_its_weights(tmp_path: Path) -> None:
     recipe = replace(RECIPES["vgg16-pool5"], name="on white", alpha="white", side=96)
-    with ImageIndex.create(tmp_path / "i", recipe=recipe) as index:
+    with ImageIndex.create(tmp_path / "i", recipe=recipe) as index, ImageIndex.open(index.path) as again:
         assert index.recipe == replace(recipe, weights_sha256=choose_recipe("vgg16-pool5").recipe.weights_sha256)
-        assert ImageIndex.open(index.path).encoder.encode(np.zeros((1, 96, 96, 3), np.uint8)).shape == (1, 512)
+        assert again.encoder.encode(np.zeros((1, 96, 96, 3), np.uint8)).shape == (1, 512)
     with pytest.raises(WeightsMismatch, match="another SHA-256"):
         ImageIndex.create(tmp_path / "j", recipe=replace(recipe, weights_sha256="0" * 64))
     of_fc1 = replace(recipe, layer="fc1", dimension=4096, pooling="none", offset="", offset_sha256="")

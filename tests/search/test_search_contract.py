@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from milvus_server import Addresses
 
-from imgindex.search import faiss_build
+from imgindex.search import faiss_build, faiss_ivf
 from imgindex.search.exact import ExactSearch
 from imgindex.search.faiss_build import build
 from imgindex.search.faiss_ivf import IvfSearch
@@ -66,9 +66,22 @@ def of_older_rows(blocks: Sequence[VectorBlock]) -> VectorSearch:
     return with_faiss(blocks, before)
 
 
+class Ranked:
+    """FAISS's candidates, of which only those get true distances that may be nearest, as many or long ones do."""
+
+    def __init__(self, blocks: Sequence[VectorBlock]) -> None:
+        self._search = of_all_rows(blocks)
+
+    def search(self, queries: np.ndarray, n: int) -> Neighbours:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(faiss_ivf, "FEW_NUMBERS", 0)
+            return self._search.search(queries, n)
+
+
 SEARCHES: dict[str, Make] = {
     "exact": ExactSearch,
     "FAISS": of_all_rows,
+    "FAISS, candidates ranked": Ranked,
     "FAISS, reduced": of_reduced_rows,
     "FAISS, lists found by a graph": of_lists_found_by_a_graph,
     "FAISS and newer rows": of_older_rows,
