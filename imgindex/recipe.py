@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from imgindex.errors import IndexDamaged, UsageError
+from imgindex.errors import FormatTooNew, IndexDamaged, UsageError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The transform of torchvision's VGG16_Weights.IMAGENET1K_FEATURES. Oxford's convolutions expect pixels of 0…255 less
@@ -108,9 +108,17 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Return the recipe that `to_json` wrote. Raises IndexDamaged for any other text."""
+        """Return the recipe that `to_json` wrote.
+
+        Raises FormatTooNew for fields of a later version, and IndexDamaged for any other text.
+        """
         try:
             stored: dict[str, Any] = dict(json.loads(text))
+            unknown = stored.keys() - {STORED_KEYS.get(field.name, field.name) for field in fields(cls)}
+            if unknown:
+                raise FormatTooNew(
+                    f"the recipe of the index has fields that are not known: {', '.join(sorted(unknown))}"
+                )
             triples: dict[str, Any] = {name: tuple(stored.pop(name)) for name in ("mean", "std")}
             recipe = cls(**{name: stored.pop(key) for name, key in STORED_KEYS.items()}, **triples, **stored)
             if not recipe.is_valid():

@@ -18,7 +18,6 @@ from pictures import contents, draw
 
 from imgindex import ImageIndex
 from imgindex.errors import FormatTooNew, IndexDamaged
-from imgindex.recipe import Recipe
 from imgindex.storage import checksum
 from imgindex.storage.schema import NEWEST
 from imgindex.storage.verify import check
@@ -199,10 +198,15 @@ def test_a_changed_digit_in_a_checksum_does_not_make_it_newer(home: Path) -> Non
     ImageIndex.open(home).close()
 
 
-def test_unknown_fields_in_a_catalogue_of_a_known_format_are_damage(home: Path) -> None:
+def test_a_recipe_with_a_new_field_is_refused_as_newer(home: Path) -> None:
     recipe = json.dumps(json.loads(GRID_RECIPE.to_json()) | {"resampling": "lanczos"}, sort_keys=True)
-    with pytest.raises(IndexDamaged):
-        Recipe.from_json(recipe)
+    run_sql(home, "update settings set value = ? where key = 'recipe'", values=(recipe,))
+    with pytest.raises(FormatTooNew, match="not known: resampling") as raised:
+        ImageIndex.open(home)
+    assert "upgrade" in str(raised.value.hint)
+
+
+def test_unknown_fields_in_a_clustering_of_a_known_format_are_damage(home: Path) -> None:
     run_sql(home, "update clusterings set clusters = ?", values=('{"0": "a"}',))
     with ImageIndex.open(home) as index, pytest.raises(IndexDamaged, match="clustering 1"):
         _ = index.clusterings.newest
