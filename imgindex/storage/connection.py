@@ -152,7 +152,12 @@ def _open(address: str, path: str) -> Connection:
 def _writer(address: str, path: str) -> Connection:
     connection = _open(address, path)
     try:
-        connection.execute("pragma journal_mode = wal")
+        # The answer is read, because SQLite reports a failed write after it. A catalogue that kept its rollback journal
+        # would change to the log later, in bytes that have checksums by then.
+        if connection.execute("pragma journal_mode = wal").fetchall() != [("wal",)]:
+            raise sqlite3.OperationalError(
+                "SQLite's write-ahead log cannot be used there: its file system does not let processes share memory"
+            )
         connection.execute("pragma synchronous = full")
         # Has an effect on macOS only, where fsync stops at the drive's cache.
         connection.execute("pragma fullfsync = on")

@@ -56,7 +56,8 @@ class Disk:
 
     def execute(self, path: str, connection: sqlite3.Connection, statement: str) -> None:
         """Let SQLite change its files: a commit, a checkpoint or a vacuum."""
-        connection.execute(statement)
+        # To its end: SQLite may report after the first row of an answer that a write failed.
+        connection.execute(statement).fetchall()
 
 
 disk = Disk()

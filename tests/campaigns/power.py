@@ -37,6 +37,8 @@ from imgindex.decoding.pool import DecoderPool
 SCRIPT = Path(__file__).with_name("power_script.py")
 COLOURS = range(32)  # every picture that the script draws
 FAULTS = 3  # runs with a fault in the size "ci"; "full" makes every call fail once
+# Faults that once left a damaged index: a new catalogue could not change to its write-ahead log, and nothing said so.
+FOUND = ("fdatasync:error=ENOSPC:when=1", "fdatasync:error=EIO:when=4", "pwrite64:error=ENOSPC:when=3")
 SEEDS = {"ci": 1, "full": 5}
 AGAIN = {"ci": 1, "full": 8}  # crashes after which there is another
 MOMENTS = 120  # in the size "ci", of moments × kinds of power failures: a sample beyond that
@@ -266,10 +268,13 @@ def failing_calls(recording: Recording, tried: Tried, folder: Path, size: str, s
         chosen = [chance.choice(of_interest[number % len(of_interest)]) for number in range(FAULTS)]
     else:
         chosen = [event for events in of_interest for event in events]
-    outcomes: Counter[str] = Counter()
+    injects = list(FOUND)
     for event in chosen:
         kind = chance.choice([*(f"error={name}" for name in FAILURES[event.call]), KILL])
-        outcomes[one_fault(tried, folder / "faulty", f"{event.call}:{kind}:when={event.nth}")] += 1
+        injects.append(f"{event.call}:{kind}:when={event.nth}")
+    outcomes: Counter[str] = Counter()
+    for inject in injects:
+        outcomes[one_fault(tried, folder / "faulty", inject)] += 1
         shutil.rmtree(folder / "faulty")
     return dict(sorted(outcomes.items()))
 

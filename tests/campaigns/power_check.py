@@ -74,7 +74,8 @@ class Ground:
 
     def _check(self, noted: int) -> Iterator[str]:
         before = self.states[noted - 1] if noted else NOTHING
-        after = self.states[noted] if noted < len(self.states) else before
+        # An `add` that an error ends commits what it has: also where it could not note that nothing was new yet.
+        after = next((state for state in self.states[noted:] if state.present != before.present), before)
         try:
             index = ImageIndex.open(self.index)
         except IndexNotFound:

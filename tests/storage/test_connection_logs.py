@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -132,3 +133,21 @@ def test_a_log_that_does_not_fit_the_disk_makes_no_catalogue(tmp_path: Path, mon
             ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean())
     assert not (tmp_path / "it.imgindex" / CATALOGUE).exists()
     ImageIndex.create(tmp_path / "it.imgindex", encoder=GridMean()).close()
+
+
+def test_a_new_catalogue_that_cannot_change_to_its_log_is_an_error(tmp_path: Path) -> None:
+    """SQLite reports the failed write only to those who read the answer to the end."""
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most[1]))
+    try:
+        with pytest.raises(sqlite3.OperationalError, match="disk"):
+            connection.connect(str(tmp_path / CATALOGUE), write=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    connection.connect(str(tmp_path / CATALOGUE), write=True).close()
+
+
+def test_a_database_that_can_have_no_log_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / CATALOGUE).touch()
+    with pytest.raises(sqlite3.OperationalError, match="write-ahead log cannot be used there"):
+        connection._writer("file::memory:", str(tmp_path / CATALOGUE))
