@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, overload
 
@@ -92,20 +92,23 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         wait: bool = False,
     ) -> None:
         self.path = store.path
-        self.recipe = Recipe.from_json(store.recipe_json)
         self.engine = engine
-        from imgindex.sources.registry import use_settings
-
         self._opened = store
-        use_settings(store.settings)
         self._weights = weights
         self._wait = wait
         self._own_encoder = encoder
         self._encoder: Encoder | None = None
-        if encoder is not None:
-            from imgindex.encoders.custom import adapted
+        with ExitStack() as stack:
+            stack.callback(store.close)  # where an error follows
+            self.recipe = Recipe.from_json(store.recipe_json)
+            from imgindex.sources.registry import use_settings
 
-            self._encoder = adapted(encoder, self.recipe)
+            use_settings(store.settings)
+            if encoder is not None:
+                from imgindex.encoders.custom import adapted
+
+                self._encoder = adapted(encoder, self.recipe)
+            stack.pop_all()
         self._encoder_lock = threading.Lock()
         self._decoders = DecoderPool(self.recipe, hashes=True)
 
@@ -171,11 +174,7 @@ class ImageIndex(AbstractContextManager["ImageIndex"]):
         """
         store = Store(on_this_machine(path))
         store.condition_seconds = condition_seconds
-        try:
-            return cls(store, engine=engine or Engine(), weights=weights, encoder=encoder, wait=wait)
-        except BaseException:
-            store.close()
-            raise
+        return cls(store, engine=engine or Engine(), weights=weights, encoder=encoder, wait=wait)
 
     def close(self) -> None:
         """Close the index's files, and end the processes that decode images. Other methods then raise IndexClosed."""

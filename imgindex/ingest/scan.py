@@ -5,6 +5,7 @@ Only files without an ending are opened, once: their first bytes show whether th
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,46 +81,49 @@ def scan(
     need not open them.
     """
     result = ScanResult()
-    ledger = list(catalogue.ledger.failures())
-    known_failures = {} if retry_failed or rehash else _failures_to_leave(ledger)
-    stored = _StoredPaths(catalogue, ledger)
-    others: list[FoundFile] = []
-    has_images = catalogue.has_images()
-    found = find_files(
-        roots,
-        exclude=exclude,
-        skip=skip,
-        further_endings=readable_raw_endings(),
-        archives=archives,
-        skipped=result.skipped,
-    )
-    control.on_progress(Progress("scan", 0, 0))
-    for chunk in _chunks(found):
-        files = [item for item in chunk if isinstance(item, FoundFile)]
-        failures = [item for item in chunk if isinstance(item, Failure)]
-        result.failures += [replace(one, path=stored.of_failure(one.path)) for one in failures]
-        known = catalogue.known([file.path for file in files]) if has_images else {}
-        unknown = [
-            file
-            for file in files
-            if isinstance(file, UnnamedFile) and file.path not in known and file.path not in known_failures
-        ]
-        if unknown:
-            not_images = _not_images(catalogue, unknown, others)
-            result.skipped.by_ending[""] += len(not_images)
-            files = [file for file in files if file.path not in not_images]
-        for at, file in enumerate(files):
-            if file.path not in known and (path := stored.of_file(file, known)) != file.path:
-                files[at] = replace(file, path=path)
-        result.to_open.extend(list(_files_to_open(files, known, known_failures, result, rehash=rehash)))
-        control.on_progress(Progress("scan", result.found, 0))
-        if len(others) >= RECORDED:
+    with contextlib.ExitStack() as stack:
+        stack.callback(result.close)  # where an error follows
+        ledger = list(catalogue.ledger.failures())
+        known_failures = {} if retry_failed or rehash else _failures_to_leave(ledger)
+        stored = _StoredPaths(catalogue, ledger)
+        others: list[FoundFile] = []
+        has_images = catalogue.has_images()
+        found = find_files(
+            roots,
+            exclude=exclude,
+            skip=skip,
+            further_endings=readable_raw_endings(),
+            archives=archives,
+            skipped=result.skipped,
+        )
+        control.on_progress(Progress("scan", 0, 0))
+        for chunk in _chunks(found):
+            files = [item for item in chunk if isinstance(item, FoundFile)]
+            failures = [item for item in chunk if isinstance(item, Failure)]
+            result.failures += [replace(one, path=stored.of_failure(one.path)) for one in failures]
+            known = catalogue.known([file.path for file in files]) if has_images else {}
+            unknown = [
+                file
+                for file in files
+                if isinstance(file, UnnamedFile) and file.path not in known and file.path not in known_failures
+            ]
+            if unknown:
+                not_images = _not_images(catalogue, unknown, others)
+                result.skipped.by_ending[""] += len(not_images)
+                files = [file for file in files if file.path not in not_images]
+            for at, file in enumerate(files):
+                if file.path not in known and (path := stored.of_file(file, known)) != file.path:
+                    files[at] = replace(file, path=path)
+            result.to_open.extend(list(_files_to_open(files, known, known_failures, result, rehash=rehash)))
+            control.on_progress(Progress("scan", result.found, 0))
+            if len(others) >= RECORDED:
+                record_others(others)
+                others = []
+            if control.stop():
+                break
+        if others:
             record_others(others)
-            others = []
-        if control.stop():
-            break
-    if others:
-        record_others(others)
+        stack.pop_all()
     return result
 
 

@@ -14,7 +14,9 @@ from pictures import draw
 
 from imgindex import ImageIndex
 from imgindex.errors import PathNotFound
+from imgindex.ingest.worklist import WorkList
 from imgindex.sources import local
+from imgindex.types import Progress
 
 
 def test_only_what_is_new_is_opened(index: ImageIndex, folder: Path, encoder: GridMean, opened: list[str]) -> None:
@@ -24,6 +26,21 @@ def test_only_what_is_new_is_opened(index: ImageIndex, folder: Path, encoder: Gr
     assert counts(index.add([folder])) == {"added": 1, "unchanged": 12}
     assert opened == ["new.png"]
     assert encoder.embedded == 13
+
+
+def test_a_scan_that_ends_with_an_error_leaves_no_database_open(
+    index: ImageIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[WorkList] = []
+    close = WorkList.close
+    monkeypatch.setattr(WorkList, "close", lambda work_list: (closed.append(work_list), close(work_list)))
+
+    def fail(progress: Progress) -> None:
+        raise OSError(progress.stage)
+
+    with pytest.raises(OSError, match="scan"):
+        index.add([folder], on_progress=fail)
+    assert len(closed) == 2  # what is to be opened, and what is to be recorded
 
 
 def test_what_is_unchanged_is_not_even_opened(
