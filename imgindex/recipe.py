@@ -14,6 +14,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # their mean, so the standard deviation is that of one step of 255.
 OXFORD_MEAN, OXFORD_STD = (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)
 
+# Pixels of the side of the square that a network may see.
+LARGEST_SIDE = 4096
 # How pictures are scaled: see decoding/scaling.py.
 Scaling = Literal["pillow", "16-bit"]
 
@@ -135,6 +137,7 @@ class Recipe:
         return (
             all(isinstance(getattr(self, name), str) for name in texts)
             and all(type(count) is int and count >= 0 for count in counts)
+            and 1 <= self.side <= LARGEST_SIDE
             and len(self.mean) == len(self.std) == 3
             and all(isinstance(number, int | float) and abs(number) < 1e9 for number in numbers)
             and isinstance(self.upright, bool)

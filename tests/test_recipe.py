@@ -173,6 +173,12 @@ def test_the_digest_changes_with_every_field(field: str) -> None:
     assert replace(POOL5, **{field: other}).digest != POOL5.digest
 
 
+@pytest.mark.parametrize("side", [0, -1, 4097, 2**63])
+def test_a_side_that_no_picture_could_have_is_damage(side: int) -> None:
+    with pytest.raises(IndexDamaged, match="recipe"):
+        Recipe.from_json(replace(POOL5, side=side).to_json())
+
+
 def test_a_scaling_that_is_not_known_is_not_taken_for_another() -> None:
     with pytest.raises(IndexDamaged, match="recipe"):
         Recipe.from_json(POOL5.to_json().replace("16-bit", "nearest"))

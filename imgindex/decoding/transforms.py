@@ -68,14 +68,13 @@ def article(picture: Image.Image, side: int, scaling: Scaling) -> Pixels:
     The article's CenterCrop(512), Resize(448). Rounds as torchvision's `center_crop` does, to the pixel.
     """
     crop = ARTICLE_CROP
-    width, height = picture.size
-    if width < crop or height < crop:
-        spare_x, spare_y = max(0, crop - width), max(0, crop - height)
+    # Cut first: a picture of a million pixels by one would get a border of gigabytes.
+    left, top = (max(0, round((length - crop) / 2.0)) for length in picture.size)
+    middle = picture.crop((left, top, min(left + crop, picture.width), min(top + crop, picture.height)))
+    if middle.size != (crop, crop):
+        spare_x, spare_y = crop - middle.width, crop - middle.height
         border = (spare_x // 2, spare_y // 2, (spare_x + 1) // 2, (spare_y + 1) // 2)
-        picture = ImageOps.expand(picture, border, fill=0)
-        width, height = picture.size
-    left, top = round((width - crop) / 2.0), round((height - crop) / 2.0)
-    middle = picture.crop((left, top, left + crop, top + crop))
+        middle = ImageOps.expand(middle, border, fill=0)
     return np.asarray(scale(middle, (side, side), scaling), dtype=np.uint8)
 
 

@@ -10,12 +10,11 @@ import numpy as np
 
 from imgindex.encoders.output import finish
 from imgindex.errors import RecipeMismatch, UsageError
-from imgindex.recipe import CUSTOM, RECIPES, Recipe
+from imgindex.recipe import CUSTOM, LARGEST_SIDE, RECIPES, Recipe
 from imgindex.storage.segments import MAX_DIMENSION
 from imgindex.types import CustomEncoder, Encoder, Pixels, Vectors
 
 DIGEST = re.compile("[0-9a-f]{64}")
-LARGEST_SIDE = 4096
 NORMS = ("l2", "none")
 # What an encoder is taken to be that does not say: see `CustomEncoder`.
 BATCH_SIZE, STREAMS, PRECISION, DEVICE = 32, 1, "fp32", "custom"

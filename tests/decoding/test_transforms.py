@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from imgindex.decoding.sizes import shape_of
 from imgindex.decoding.transforms import prepare
@@ -129,6 +129,20 @@ def test_the_articles_square_is_torchvisions_pixel_for_pixel(size: tuple[int, in
     picture = noise(*size)
     article = transforms.Resize(448)(transforms.CenterCrop(512)(picture))
     assert np.array_equal(prepare(picture, replace(ARTICLE, channels="rgb")), np.asarray(article))
+
+
+def test_a_very_long_picture_gets_no_border_of_its_whole_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take gigabytes."""
+    bordered: list[tuple[int, int]] = []
+    expand = ImageOps.expand
+
+    def noted(picture: Image.Image, border: tuple[int, ...], fill: int) -> Image.Image:
+        bordered.append(picture.size)
+        return expand(picture, border, fill)
+
+    monkeypatch.setattr(ImageOps, "expand", noted)
+    assert prepare(plain(1_000_000, 1), ARTICLE).any()
+    assert bordered == [(512, 1)]
 
 
 def test_the_articles_square_is_bgr_with_black_around_small_pictures() -> None:

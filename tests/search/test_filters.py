@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -228,12 +229,12 @@ def test_in_another_thread_than_the_first_a_condition_is_answered_too(store: Sto
 def test_a_condition_is_evaluated_on_the_state_that_is_read(store: Store) -> None:
     with store.reading():
         store.catalogue.count()
-        with Store(store.path).writing() as writer, writer.catalogue.atomic():
+        with closing(Store(store.path)) as other, other.writing() as writer, writer.catalogue.atomic():
             writer.catalogue.set_present([7], True)
         try:
             assert select(store, "width = 9999").tolist() == []
         finally:
-            with Store(store.path).writing() as writer, writer.catalogue.atomic():
+            with closing(Store(store.path)) as other, other.writing() as writer, writer.catalogue.atomic():
                 writer.catalogue.set_present([7], False)
 
 
