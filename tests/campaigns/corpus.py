@@ -29,6 +29,7 @@ from campaign import Figures, main
 from fetch_corpus import fetch, files_below
 
 from imgindex import ImageIndex
+from imgindex.sources.selection import ARCHIVE_ENDINGS, ending
 
 WORKERS = 2
 SECONDS = {"ci": 900, "full": 3600}
@@ -77,7 +78,11 @@ def run(size: str, *, seed: int = 0, folders: dict[str, Path] | None = None) -> 
         place = Path(temporary)
         if size == "full":
             folders = {**folders, "mutated": mutate(folders, place / "mutated", seed)}
-        files = {name: list(files_below(folder)) for name, folder in folders.items()}
+        # An archive that is given by name is read as one: its members are images, and not itself.
+        files = {
+            name: [path for path in files_below(folder) if ending(path.name) not in ARCHIVE_ENDINGS]
+            for name, folder in folders.items()
+        }
         if fetched and size == "ci":
             chance = random.Random(seed)
             files = {name: sorted(chance.sample(paths, -(-len(paths) // 10))) for name, paths in files.items()}
