@@ -123,7 +123,8 @@ class Recipe:
                 )
             triples: dict[str, Any] = {name: tuple(stored.pop(name)) for name in ("mean", "std")}
             recipe = cls(**{name: stored.pop(key) for name, key in STORED_KEYS.items()}, **triples, **stored)
-            if not recipe.is_valid():
+            can_be_decoded = recipe.scaling in get_args(Scaling) and 1 <= recipe.side <= LARGEST_SIDE
+            if not recipe.is_valid() or not can_be_decoded:
                 raise ValueError(text[:200])
             return recipe
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -137,13 +138,11 @@ class Recipe:
         return (
             all(isinstance(getattr(self, name), str) for name in texts)
             and all(type(count) is int and count >= 0 for count in counts)
-            and 1 <= self.side <= LARGEST_SIDE
             and len(self.mean) == len(self.std) == 3
             and all(isinstance(number, int | float) and abs(number) < 1e9 for number in numbers)
             and isinstance(self.upright, bool)
             and type(self.draft_margin) in (int, float)
             and 1 <= self.draft_margin < 100
-            and self.scaling in get_args(Scaling)
         )
 
     @property

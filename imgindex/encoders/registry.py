@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from imgindex.encoders.base import NetworkModule, WeightsFile
 from imgindex.encoders.weights import LITE2, SHIPPED, TORCHVISION, locate_weights
 from imgindex.errors import EncoderMissing, RecipeMismatch, UsageError, WeightsMismatch, WeightsUnavailable
-from imgindex.recipe import CUSTOM, DEFAULT, WEIGHTS_OF_MEAN, Recipe, get_recipe
+from imgindex.recipe import CUSTOM, DEFAULT, WEIGHTS_OF_MEAN, Recipe, Scaling, get_recipe
 from imgindex.types import CustomEncoder, Encoder, Engine
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ CHOICES = {
     "channels": ("rgb", "bgr"),
     "norm": ("l2", "none"),
     "upright": (True,),
+    "scaling": get_args(Scaling),
 }
 
 
