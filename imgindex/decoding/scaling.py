@@ -1,4 +1,4 @@
-"""Scales pictures: as Pillow does, or with weights of 16 bits, many of which a processor multiplies at once.
+"""Scales pictures as Pillow does, or with weights of 16 bits. A processor multiplies many of these at once.
 
 With both, a pixel is the mean of those that its triangle covers, by weights that fall towards its ends (bilinear,
 antialiased). The rows are scaled first, then the columns, each rounded to 8 bits. Weights are whole numbers: they are
@@ -31,7 +31,7 @@ Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 Span = tuple[float, float]
 
-# Pixels as bytes have four channels, of which the last has no meaning: so they lie in Pillow's memory.
+# Pillow keeps a pixel as four bytes, and so do the images here. The fourth byte has no meaning.
 CHANNELS, LAYOUT = 4, "RGBX"
 # Weights are below 2 to the power of this; weights of many pixels, which are small, have at most so many bits.
 WEIGHT_BITS, MOST_BITS = 15, 21
