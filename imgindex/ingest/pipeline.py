@@ -328,10 +328,10 @@ def _stacked(pictures: Sequence[Pixels], empty: Callable[[int], Pixels] | None =
     if empty is not None:
         return np.stack(pictures, out=empty(len(pictures)))
     lot, first, last = pictures[0].base, pictures[0], pictures[-1]
-    if isinstance(lot, np.ndarray) and lot.ndim == 4 and all(one.base is lot for one in pictures):
-        start, end = ((_address(one) - _address(lot)) // lot.strides[0] for one in (first, last))
-        if end - start == len(pictures) - 1 and first.strides == last.strides == lot.strides[1:]:
-            consecutive: Pixels = lot[start : end + 1]
+    if isinstance(lot, np.ndarray) and lot.flags.c_contiguous and all(one.base is lot for one in pictures):
+        start, end = (_address(one) - _address(lot) for one in (first, last))
+        if end - start == (len(pictures) - 1) * first.nbytes and first.flags.c_contiguous:
+            consecutive: Pixels = lot.reshape(-1)[start : end + first.nbytes].reshape(len(pictures), *first.shape)
             return consecutive
     return np.stack(pictures)
 

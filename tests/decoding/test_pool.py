@@ -31,6 +31,7 @@ from imgindex.decoding.pool import DecoderPool
 from imgindex.decoding.process import DecodeLimits, Done, Task
 from imgindex.decoding.transforms import prepare
 from imgindex.errors import DecoderUnavailable, UnreadableImage
+from imgindex.ingest import pipeline
 from imgindex.recipe import RECIPES
 from imgindex.sources.content import read_content
 
@@ -109,6 +110,19 @@ def test_reduced_pictures_of_a_lot_have_their_own_sizes() -> None:
     ]
     for one, picture in zip(decoded, pictures, strict=True):
         assert np.array_equal(one.pixels, prepare(picture, recipe))
+
+
+def test_pictures_of_a_lot_become_a_batch_without_a_copy() -> None:
+    pool = DecoderPool(POOL5)
+    try:
+        found = pool.work([Task(data=encoded(Image.effect_noise((90, 60), 80).convert("RGB"), "PNG"))] * 4)
+    finally:
+        pool.close()
+    pictures = [one.picture.pixels for one in found if isinstance(one, Done) and one.picture is not None]
+    batch = pipeline._stacked(pictures[1:])
+    assert np.array_equal(batch, np.stack(pictures[1:]))
+    assert all(np.shares_memory(batch, one) for one in pictures[1:])
+    assert not np.shares_memory(batch, pictures[0])
 
 
 def test_a_small_picture_keeps_no_more_memory_than_its_own_pixels() -> None:
