@@ -82,6 +82,16 @@ def poison() -> None:
     ImageFile.ImageFile.load = lambda self: ctypes.string_at(0)
 
 
+def scribble() -> None:
+    """Over all memory that it shares with its parent, as far as it may write there."""
+    with open("/proc/self/maps", encoding="ascii") as maps:
+        for line in maps:
+            places, access = line.split()[:2]
+            if "imgindex-decoder" in line and "w" in access:
+                start, end = (int(place, 16) for place in places.split("-"))
+                ctypes.memset(start, 0x55, end - start)
+
+
 def nap() -> None:
     time.sleep(0.5)
 

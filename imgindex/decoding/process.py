@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ ENVIRONMENT = {
 }
 # Room for a whole file in the pipe to a process: without it, the two ends fill and empty it in turns.
 PIPE_BYTES = 1 << 20
+# Blocks of shared memory for each process. The pictures of a lot stay in its block until nothing uses them. When all
+# other blocks are in use, a lot is done in the first one, and its pictures are copied out of it.
+BLOCKS = 4
 INVALID_REPLY = "the decoder sent an invalid reply"
 
 
@@ -118,13 +122,16 @@ class DecoderProcess:
         self._limits = limits
         self._recipe = recipe
         picture_bytes = 3 * recipe.side**2
-        with _shared_memory(worker.Block.size(tasks, picture_bytes)) as descriptor:
-            self._block = worker.Block(descriptor, tasks, picture_bytes)
+        with _shared_memory(BLOCKS * worker.Block.size(tasks, picture_bytes)) as descriptor:
+            self._blocks = [worker.Block(descriptor, tasks, picture_bytes, number) for number in range(BLOCKS)]
             self._process = _start_worker(descriptor)
-            block = {"block": descriptor, "tasks": tasks, "picture_bytes": picture_bytes}
+            shared = {"descriptor": descriptor, "blocks": BLOCKS, "tasks": tasks, "picture_bytes": picture_bytes}
+        self._number = 0
+        # The pixels in each block but the first, while something uses them.
+        self._pixels: list[weakref.ref[Pixels] | None] = [None] * BLOCKS
         self._stdin, self._stdout = _nonblocking(self._process.stdin), _nonblocking(self._process.stdout)
         with contextlib.suppress(DecoderDied):  # the first image raises it again
-            self._request({**settings, **block})
+            self._request({**settings, **shared})
 
     def work(self, tasks: Sequence[Task], large_image_lock: threading.Lock) -> list[Outcome]:
         """Return what came of each task of a lot; an image of more than LARGE_PIXELS waits for the lock first.
@@ -133,9 +140,10 @@ class DecoderProcess:
         """
         if not self._ready:
             self._await_ready()
+        self._number = self._free_block()
         self._block.state = 0, False
         try:
-            self._request([_task_settings(task) for task in tasks])
+            self._request({"block": self._number, "tasks": [_task_settings(task) for task in tasks]})
             for task in tasks:
                 self._send(task.data)
             while (kind := self._receive()[0]) == worker.LARGE:
@@ -162,7 +170,8 @@ class DecoderProcess:
         self._stdout.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE)
-        self._block.close()
+        for block in self._blocks:
+            block.close()
 
     def _await_ready(self) -> None:
         try:
@@ -173,17 +182,33 @@ class DecoderProcess:
             raise DecoderUnavailable(f"the process that decodes images does not start: {text}")
         self._ready = True
 
+    @property
+    def _block(self) -> worker.Block:
+        """The block of the lot that the process is at."""
+        return self._blocks[self._number]
+
+    def _free_block(self) -> int:
+        """Return the number of a block whose pixels nothing uses any more; 0 if there is none."""
+        for number, pixels in enumerate(self._pixels[1:], start=1):
+            if pixels is None or pixels() is None:
+                return number
+        return 0
+
     def _outcomes(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Return what came of the first tasks of a lot. Raises DecoderDied for what the worker cannot have left."""
         import numpy as np
 
-        # The lot's pixels are copied at once, because the process writes those of the next lot in their place.
         count = len(tasks) if any(task.decode for task in tasks) else 0
         pixels = np.frombuffer(self._block.pixels(count), np.uint8)
-        lot = pixels.reshape(-1, 3 * self._recipe.side**2).copy()
+        if self._number:
+            self._pixels[self._number] = weakref.ref(pixels)
+        else:
+            # The process writes the pixels of another lot in their place.
+            pixels = pixels.copy()
+        lot = pixels.reshape(-1, 3 * self._recipe.side**2)
         pictures = lot if count else [lot] * len(tasks)
         # One text, because a call of the parser costs more than what it reads of an image.
-        texts = ",".join([self._block.text(number) for number in range(len(tasks))])
+        texts = ",".join([self._block.text(task) for task in range(len(tasks))])
         try:
             outcomes = json.loads(f"[{texts}]")
             found = [

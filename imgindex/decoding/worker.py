@@ -21,6 +21,7 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 REQUEST = struct.Struct("!Q")
@@ -35,24 +36,44 @@ MAX_REASON = 600
 class Block:
     """Memory that a decoder process and its parent share: how far a lot has come, and a text and pixels for each task.
 
-    tasks: how many a lot may have. The parent copies what it needs: a process that a file has corrupted can change
-    nothing but its own block, for its own lot.
+    tasks: how many a lot may have. number: which one of the blocks in the file. A process has several, because the
+    pictures of a lot may stay where they are until the network has had them. It can write to the block of the lot that
+    it is at only, so one that a file has corrupted changes nothing else.
     """
 
     STATE = struct.Struct("=qq")  # the number of the task, and whether its file is being read
     LENGTH = struct.Struct("=I")
     TEXT_BYTES = 4096
 
-    def __init__(self, descriptor: int, tasks: int, picture_bytes: int) -> None:
-        self._memory = mmap.mmap(descriptor, self.size(tasks, picture_bytes))
+    def __init__(self, descriptor: int, tasks: int, picture_bytes: int, number: int) -> None:
+        size = self.size(tasks, picture_bytes)
+        self._memory = mmap.mmap(descriptor, size, offset=number * size)
         self._texts = self.STATE.size
         self._pixels = self._texts + tasks * (self.LENGTH.size + self.TEXT_BYTES)
         self._picture_bytes = picture_bytes
 
     @classmethod
     def size(cls, tasks: int, picture_bytes: int) -> int:
-        """Return how many bytes the block of so many tasks has."""
-        return cls.STATE.size + tasks * (cls.LENGTH.size + cls.TEXT_BYTES + picture_bytes)
+        """Return how many bytes the block of so many tasks has: whole pages."""
+        size = cls.STATE.size + tasks * (cls.LENGTH.size + cls.TEXT_BYTES + picture_bytes)
+        return -(-size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+
+    @contextlib.contextmanager
+    def writable(self) -> Iterator[None]:
+        """Let this process write to the block within the context only, after `protect`."""
+        self.protect(mmap.PROT_READ | mmap.PROT_WRITE)
+        try:
+            yield
+        finally:
+            self.protect(mmap.PROT_READ)
+
+    def protect(self, access: int) -> None:
+        """Let this process only read the block (PROT_READ), or write to it too, where the system can do that."""
+        with contextlib.suppress(ImportError, AttributeError, OSError):
+            import ctypes
+
+            start = ctypes.byref(ctypes.c_char.from_buffer(self._memory))
+            ctypes.CDLL(None).mprotect(start, ctypes.c_size_t(len(self._memory)), access)
 
     @property
     def state(self) -> tuple[int, bool]:
@@ -99,11 +120,14 @@ def main() -> None:
     settings = json.loads(_read_request(requests) or b"{}")
     try:
         _limit_memory(settings["memory"])
-        block = Block(settings["block"], settings["tasks"], settings["picture_bytes"])
-        # Some decoders print; none may reach the block by its number.
-        os.close(settings["block"])
+        shared = settings["descriptor"], settings["tasks"], settings["picture_bytes"]
+        blocks = [Block(*shared, number) for number in range(settings["blocks"])]
+        for block in blocks:
+            block.protect(mmap.PROT_READ)
+        # Some decoders print; none may reach the blocks by their number.
+        os.close(settings["descriptor"])
         _import_as_parent(settings["path"], settings["package"])
-        worker = Worker(requests, replies, block, settings)
+        worker = Worker(requests, replies, blocks, settings)
     except Exception as error:  # noqa: BLE001 - the parent raises it
         _reply(replies, NOT_READY, f"{type(error).__name__}: {error}"[:500])
         return
@@ -113,7 +137,9 @@ def main() -> None:
 class Worker:
     """Reads, decodes and prepares images one after the other by a recipe, each decoded within the same time limit."""
 
-    def __init__(self, requests: BinaryIO, replies: BinaryIO, block: Block, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, requests: BinaryIO, replies: BinaryIO, blocks: Sequence[Block], settings: dict[str, Any]
+    ) -> None:
         from imgindex.decoding import blank, perceptual_hash
         from imgindex.decoding.decode import decode
         from imgindex.decoding.transforms import draft, prepare
@@ -121,7 +147,8 @@ class Worker:
         from imgindex.recipe import Recipe
         from imgindex.sources.content import read_content
 
-        self._requests, self._replies, self._block = requests, replies, block
+        self._requests, self._replies, self._blocks = requests, replies, blocks
+        self._block = blocks[0]
         self._seconds: float = settings["seconds"]
         self._recipe = Recipe.from_json(settings["recipe"])
         self._draft = draft(self._recipe)
@@ -133,21 +160,27 @@ class Worker:
         _reply(self._replies, READY)
         try:
             while (request := _read_request(self._requests)) is not None:
-                tasks = json.loads(request)
-                # What follows the text is read before the first task: the parent may be sending it still.
-                data = [self._requests.read(task.get("bytes", 0)) for task in tasks]
-                for number, task in enumerate(tasks):
-                    self._block.state = number, "path" in task
-                    self._is_large = False
-                    self._block.put(number, json.dumps(self._outcome(number, task, data[number])))
-                    data[number] = b""
-                    if self._is_large:
-                        _reply(self._replies, LARGE_DONE)
-                self._block.state = len(tasks), False
+                lot = json.loads(request)
+                self._block = self._blocks[lot["block"]]
+                with self._block.writable():
+                    self._work(lot["tasks"])
                 _reply(self._replies, DONE)
         except MemoryError:
             # Stop here: after an allocation failure a decoder's heap may be inconsistent.
             os._exit(OUT_OF_MEMORY)
+
+    def _work(self, tasks: list[dict[str, Any]]) -> None:
+        """Do the tasks of a lot; leave what comes of them in the block."""
+        # What follows the text is read before the first task: the parent may be sending it still.
+        data = [self._requests.read(task.get("bytes", 0)) for task in tasks]
+        for number, task in enumerate(tasks):
+            self._block.state = number, "path" in task
+            self._is_large = False
+            self._block.put(number, json.dumps(self._outcome(number, task, data[number])))
+            data[number] = b""
+            if self._is_large:
+                _reply(self._replies, LARGE_DONE)
+        self._block.state = len(tasks), False
 
     def _outcome(self, number: int, task: dict[str, Any], data: bytes) -> dict[str, Any]:
         """Do a task; return what the file is, what its picture is, or why it cannot be read or decoded."""

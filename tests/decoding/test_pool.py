@@ -302,13 +302,27 @@ def test_in_a_lot_only_the_file_that_ends_the_decoder_fails(decoders: DecoderPoo
     assert [isinstance(one, UnreadableImage) for one in outcomes] == [False, False, True, False, True, False]
 
 
-def test_a_process_may_not_leave_pixels_for_another_s_lot(decoders: DecoderPool) -> None:
-    """What was returned stays as it is while the process works on its next lot."""
-    (first,) = decoders.work([Task(data=plain())])
-    assert isinstance(first, Done)
-    assert first.picture
-    decoders.work([Task(data=plain("blue"))])
-    assert tuple(first.picture.pixels[16, 16]) == (255, 0, 0)
+def test_pictures_stay_as_they_are_while_their_process_works_on_further_lots(decoders: DecoderPool) -> None:
+    """Of more lots than there are blocks, so that some are copied; and again when nothing uses the blocks any more."""
+    colours = [(40 * number, 255, 0) for number in range(module.BLOCKS + 2)]
+    for _ in range(2):
+        pictures = []
+        for colour in colours:
+            data = encoded(Image.new("RGB", (32, 32), colour), "PNG")
+            pictures += [done.picture for done in decoders.work([Task(data=data)] * 3) if isinstance(done, Done)]
+        assert [tuple(picture.pixels[16, 16]) for picture in pictures if picture] == [
+            colour for colour in colours for _ in range(3)
+        ]
+    assert len(decoders._processes) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the decoder of this test finds its memory by /proc")
+def test_a_corrupted_process_changes_no_picture_of_an_earlier_lot(decoders: DecoderPool, plugin: Path) -> None:
+    found = decoders.work([Task(data=plain())] * 3)
+    pictures = [done.picture for done in found if isinstance(done, Done) and done.picture]
+    decoders.work([Task(data=plain("blue")), Task(data=deed("scribble"))])
+    assert list(plugin.glob("begun *"))
+    assert [tuple(picture.pixels[16, 16]) for picture in pictures] == [(255, 0, 0)] * 3
 
 
 def test_reading_a_file_may_take_longer_than_decoding_one(
@@ -319,13 +333,12 @@ def test_reading_a_file_may_take_longer_than_decoding_one(
     path.write_bytes(plain())
     decoders.decode(plain())
     (process,) = decoders._processes
-    block = process._block
     with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
         patch.setattr(module, "GRACE", 0.0)
         os.kill(process._process.pid, signal.SIGSTOP)
         waiting = pool.submit(decoders.work, [Task(str(path))])
         time.sleep(0.2)
-        block.state = 0, True
+        process._block.state = 0, True
         time.sleep(2 * TIGHT.seconds + 0.5)
         os.kill(process._process.pid, signal.SIGCONT)
         assert isinstance(waiting.result()[0], Done)
