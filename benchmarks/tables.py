@@ -152,7 +152,7 @@ def clustering() -> str:
         [
             row["shape"],
             row["contender"],
-            f"{row['seconds']:.2f}",
+            f"{row['seconds']:.3g}",
             f"{row['times_faster']:.1f} ×",
             f"{row['objective_ratio']:.4f}",
             f"{row['peak_mib_above_data']}",
