@@ -3,12 +3,12 @@
 `process.py` runs this file by its path, so that neither the parent's main module nor the current folder is imported.
 If a file makes a decoder hang, crash or run out of memory, this process ends, and the parent loses that one image.
 
-A request is the length of a text, and the text: JSON. The first one is the settings, each other one a lot of tasks. A
-task names a file to read, or gives the number of bytes that follow the text. What comes of a task, JSON too, and its
-pixels are left in memory that the parent shares (`Block`). So is the number of the task that the process is at, by
-which the parent knows which file ended it. A reply is its kind and the length of a text, and the text. DONE says that
-all tasks of a lot are done. For an image of more than LARGE_PIXELS the worker first replies LARGE, decodes it after it
-has received one byte, and replies LARGE_DONE.
+A request is the length of a text, and the text: JSON. The first one is the settings, each other one a lot of tasks and
+the number of a block of memory that the parent shares (`Block`). A task names a file to read, or gives the number of
+bytes that follow the text. What comes of a task, JSON too, and its pixels are left in the block. So is the number of
+the task that the process is at, by which the parent knows which file ended it. A reply is its kind and the length of a
+text, and the text. DONE says that all tasks of a lot are done. For an image of more than LARGE_PIXELS the worker first
+replies LARGE, decodes it after it has received one byte, and replies LARGE_DONE.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Block:
 
     @contextlib.contextmanager
     def writable(self) -> Iterator[None]:
-        """Let this process write to the block within the context only, after `protect`."""
+        """Let this process write to the block only within the context."""
         self.protect(mmap.PROT_READ | mmap.PROT_WRITE)
         try:
             yield
