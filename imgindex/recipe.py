@@ -91,6 +91,11 @@ class Recipe:
     draft_margin: float = 2.0
     scaling: Scaling = "pillow"
 
+    @classmethod
+    def without_network(cls, name: str, side: int) -> Recipe:
+        """Return a recipe by which pictures are prepared to be shown or compared; `dataclasses.replace` changes it."""
+        return cls(name, layer="", weights="", weights_sha256="", side=side, dimension=0)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under the keys that are stored.
 

@@ -36,16 +36,7 @@ FEATURES_KEPT = 2000
 # Results that are written to the index together: every commit takes the lock.
 RESULTS_AT_ONCE = 20_000
 # The recipe by which pictures are decoded to be compared.
-VIEW_RECIPE = Recipe(
-    name="compare",
-    layer="",
-    weights="",
-    weights_sha256="",
-    side=SIDE,
-    dimension=0,
-    geometry="reduced",
-    draft_margin=1.0,
-)
+VIEW_RECIPE = replace(Recipe.without_network("compare", SIDE), geometry="reduced", draft_margin=1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -229,13 +229,4 @@ def _make_each(
 
 def _thumbnail_recipe(side: int) -> Recipe:
     """Return a recipe by which the decoder processes prepare thumbnails: a letterboxed square, without a network."""
-    return Recipe(
-        name="thumbnail",
-        layer="",
-        weights="",
-        weights_sha256="",
-        side=side,
-        dimension=0,
-        alpha="visible",
-        scaling="16-bit",
-    )
+    return replace(Recipe.without_network("thumbnail", side), alpha="visible", scaling="16-bit")

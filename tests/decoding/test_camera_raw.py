@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from imgindex.errors import UnreadableImage
 from imgindex.recipe import Recipe
 
 PICTURE = np.asarray(Image.fromarray(SMOOTH).resize((320, 240)))
-RECIPE = Recipe(name="raw", layer="", weights="", weights_sha256="", side=64, dimension=0, alpha="visible")
+RECIPE = replace(Recipe.without_network("raw", 64), alpha="visible")
 # From CIE XYZ to sRGB, in thousandths.
 MATRIX = (3240, -1537, -498, -969, 1876, 41, 55, -204, 1057)
 
