@@ -330,7 +330,8 @@ def _stacked(pictures: Sequence[Pixels], empty: Callable[[int], Pixels] | None =
     lot, first, last = pictures[0].base, pictures[0], pictures[-1]
     if isinstance(lot, np.ndarray) and lot.flags.c_contiguous and all(one.base is lot for one in pictures):
         start, end = (_address(one) - _address(lot) for one in (first, last))
-        if end - start == (len(pictures) - 1) * first.nbytes and first.flags.c_contiguous:
+        are_alike = first.flags.c_contiguous and first.strides == last.strides
+        if are_alike and end - start == (len(pictures) - 1) * first.nbytes:
             consecutive: Pixels = lot.reshape(-1)[start : end + first.nbytes].reshape(len(pictures), *first.shape)
             return consecutive
     return np.stack(pictures)
